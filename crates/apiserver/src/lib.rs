@@ -1,0 +1,1 @@
+//! The HTTP surface: one generic pipeline, one handler a verb, routed by the registry.

@@ -1,0 +1,1 @@
+//! One client API over two transports; informers, work queue, leader election, event recorder.

@@ -1,0 +1,1 @@
+//! Certificate authorities, issuing, service account tokens, kubeconfigs.

@@ -1,0 +1,1 @@
+//! Revisioned objects: the embedded engine and the cache above it.
