@@ -1,1 +1,30 @@
-//! One client API over two transports; informers, work queue, leader election, event recorder.
+//! One client API over two transports: in-process and HTTPS.
+//!
+//! Those who use it (controllers, scheduler, kubelet, proxy, DNS) neither know nor care who serves
+//! them: a [`Transport`] carries requests and follows, [`Client`] makes them typed, [`Informer`]
+//! keeps a live view, [`Queue`] and [`run_workers`] turn changes into level-triggered work.
+
+mod client;
+mod error;
+mod event;
+mod follow;
+mod https;
+mod informer;
+mod lease;
+mod mirror;
+mod queue;
+mod tasks;
+mod transport;
+mod worker;
+
+pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId};
+pub use error::Error;
+pub use event::{EventType, Recorder};
+pub use follow::{Follow, FollowEvent, Follower};
+pub use https::{Credentials, HttpsConfig, HttpsTransport};
+pub use informer::{Change, Informer, Informers};
+pub use lease::LeaderElection;
+pub use queue::Queue;
+pub use tasks::Tasks;
+pub use transport::{BoxFuture, Request, Response, Transport};
+pub use worker::{Action, run_workers};

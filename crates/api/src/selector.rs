@@ -1,0 +1,299 @@
+//! Label and field selectors: parsing with the original's errors, and matching.
+//!
+//! Grammar: apimachinery `labels.Parse` (`a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b)`,
+//! `a`, `!a`, `a>1`, `a<1`) and `fields.ParseSelector` (`=`, `==`, `!=` with `\,` `\=` escapes).
+
+use crate::object::Meta;
+
+/// All requirements must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    pub requirements: Vec<Requirement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    pub key: String,
+    pub operator: Operator,
+    pub values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+    GreaterThan,
+    LessThan,
+}
+
+impl LabelSelector {
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// Parses the query form; the error is a sentence for a 400.
+    pub fn parse(text: &str) -> Result<LabelSelector, String> {
+        let mut parser = Parser { rest: text.trim() };
+        let mut requirements = Vec::new();
+        while !parser.rest.is_empty() {
+            requirements.push(parser.requirement()?);
+            parser.skip_space();
+            match parser.rest.strip_prefix(',') {
+                Some(rest) => parser.rest = rest.trim_start(),
+                None if parser.rest.is_empty() => break,
+                None => {
+                    return Err(format!(
+                        "found '{}', expected: ',' or 'end of string'",
+                        parser.rest
+                    ));
+                }
+            }
+            if parser.rest.is_empty() {
+                return Err("found '', expected: identifier after ','".into());
+            }
+        }
+        Ok(LabelSelector { requirements })
+    }
+
+    /// From `meta/v1.LabelSelector` as JSON; an absent selector matches nothing in most kinds, so
+    /// the caller decides that case.
+    pub fn from_json(value: &serde_json::Value) -> LabelSelector {
+        let mut requirements = Vec::new();
+        for (key, v) in value["matchLabels"].as_object().into_iter().flatten() {
+            let values = vec![v.as_str().unwrap_or("").to_owned()];
+            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+        }
+        for e in value["matchExpressions"].as_array().into_iter().flatten() {
+            let operator = match e["operator"].as_str() {
+                Some("In") => Operator::In,
+                Some("NotIn") => Operator::NotIn,
+                Some("Exists") => Operator::Exists,
+                _ => Operator::DoesNotExist,
+            };
+            let values = e["values"].as_array().into_iter().flatten();
+            requirements.push(Requirement {
+                key: e["key"].as_str().unwrap_or("").to_owned(),
+                operator,
+                values: values.filter_map(|v| v.as_str()).map(str::to_owned).collect(),
+            });
+        }
+        LabelSelector { requirements }
+    }
+
+    /// Matches an object's labels.
+    pub fn matches(&self, meta: &Meta) -> bool {
+        self.matches_with(|key| meta.label(key))
+    }
+
+    /// Matches whatever `label` looks up.
+    pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.requirements.iter().all(|r| r.matches(label(&r.key)))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, value: Option<&str>) -> bool {
+        let listed = |v: &str| self.values.iter().any(|x| x == v);
+        match self.operator {
+            Operator::In => value.is_some_and(listed),
+            Operator::NotIn => !value.is_some_and(listed),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::GreaterThan => self.compare(value).is_some_and(|o| o.is_gt()),
+            Operator::LessThan => self.compare(value).is_some_and(|o| o.is_lt()),
+        }
+    }
+
+    fn compare(&self, value: Option<&str>) -> Option<std::cmp::Ordering> {
+        let left: i64 = value?.parse().ok()?;
+        let right: i64 = self.values.first()?.parse().ok()?;
+        Some(left.cmp(&right))
+    }
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    fn skip_space(&mut self) {
+        self.rest = self.rest.trim_start();
+    }
+
+    fn word(&mut self) -> &'a str {
+        self.skip_space();
+        let end = self.rest.find(|c: char| " \t,()=!<>".contains(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        self.skip_space();
+        match self.rest.strip_prefix(token) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, String> {
+        let negated = self.take("!");
+        let key = self.word().to_owned();
+        validate_key(&key)?;
+        let done = |operator, values| Requirement { key: key.clone(), operator, values };
+        if negated {
+            return Ok(done(Operator::DoesNotExist, vec![]));
+        }
+        let (operator, values) = self.operation()?;
+        for v in &values {
+            validate_value(&key, v)?;
+        }
+        if matches!(operator, Operator::GreaterThan | Operator::LessThan)
+            && values[0].parse::<i64>().is_err()
+        {
+            return Err(format!(
+                "values[0][{key}]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
+                values[0]
+            ));
+        }
+        Ok(done(operator, values))
+    }
+
+    fn operation(&mut self) -> Result<(Operator, Vec<String>), String> {
+        for (token, operator) in [
+            ("==", Operator::In),
+            ("!=", Operator::NotIn),
+            ("=", Operator::In),
+            (">", Operator::GreaterThan),
+            ("<", Operator::LessThan),
+        ] {
+            if self.take(token) {
+                return Ok((operator, vec![self.word().to_owned()]));
+            }
+        }
+        self.skip_space();
+        if self.rest.is_empty() || self.rest.starts_with(',') {
+            return Ok((Operator::Exists, vec![]));
+        }
+        match self.word() {
+            "in" => Ok((Operator::In, self.set()?)),
+            "notin" => Ok((Operator::NotIn, self.set()?)),
+            other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+        }
+    }
+
+    fn set(&mut self) -> Result<Vec<String>, String> {
+        if !self.take("(") {
+            return Err(format!("found '{}' expected: '('", self.rest));
+        }
+        let mut values = Vec::new();
+        loop {
+            values.push(self.word().to_owned());
+            if self.take(")") {
+                return Ok(values);
+            }
+            if !self.take(",") {
+                return Err(format!("found '{}', expected: ',' or ')'", self.rest));
+            }
+        }
+    }
+}
+
+fn validate_key(key: &str) -> Result<(), String> {
+    match crate::names::qualified_name(key).first() {
+        None => Ok(()),
+        Some(fault) => Err(format!("key: Invalid value: {key:?}: {fault}")),
+    }
+}
+
+fn validate_value(key: &str, value: &str) -> Result<(), String> {
+    match crate::names::label_value(value).first() {
+        None => Ok(()),
+        Some(fault) => Err(format!("values[0][{key}]: Invalid value: {value:?}: {fault}")),
+    }
+}
+
+/// `field = value` or `field != value`, all of which must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    pub requirements: Vec<FieldRequirement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldRequirement {
+    pub field: String,
+    pub value: String,
+    pub equal: bool,
+}
+
+impl FieldSelector {
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    pub fn parse(text: &str) -> Result<FieldSelector, String> {
+        let mut requirements = Vec::new();
+        for term in split_unescaped(text) {
+            if term.is_empty() {
+                continue;
+            }
+            requirements.push(parse_term(&term)?);
+        }
+        Ok(FieldSelector { requirements })
+    }
+
+    /// `metadata.name`'s exact value, when the selector asks for one object.
+    pub fn name(&self) -> Option<&str> {
+        let one = |r: &&FieldRequirement| r.equal && r.field == "metadata.name";
+        self.requirements.iter().find(one).map(|r| r.value.as_str())
+    }
+
+    /// Matches an object whose selectable fields are those of `selectable`, in its index's order.
+    pub fn matches(&self, meta: &Meta, selectable: &[&str]) -> bool {
+        self.requirements.iter().all(|r| {
+            let value = match r.field.as_str() {
+                "metadata.name" => &meta.name,
+                "metadata.namespace" => &meta.namespace,
+                field => match selectable.iter().position(|s| *s == field) {
+                    Some(at) => &meta.fields[at],
+                    None => return false,
+                },
+            };
+            (value.as_ref() == r.value) == r.equal
+        })
+    }
+}
+
+fn split_unescaped(text: &str) -> Vec<String> {
+    let (mut terms, mut term, mut escaped) = (Vec::new(), String::new(), false);
+    for c in text.chars() {
+        if escaped {
+            term.push('\\');
+            term.push(c);
+            escaped = false;
+        } else if c == '\\' {
+            escaped = true;
+        } else if c == ',' {
+            terms.push(std::mem::take(&mut term));
+        } else {
+            term.push(c);
+        }
+    }
+    terms.push(term);
+    terms
+}
+
+fn parse_term(term: &str) -> Result<FieldRequirement, String> {
+    for (token, equal) in [("!=", false), ("==", true), ("=", true)] {
+        if let Some((field, value)) = term.split_once(token) {
+            let value = value.replace("\\,", ",").replace("\\=", "=").replace("\\\\", "\\");
+            return Ok(FieldRequirement { field: field.to_owned(), value, equal });
+        }
+    }
+    Err(format!("invalid selector: '{term}'; can't understand '{term}'"))
+}

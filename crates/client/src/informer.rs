@@ -1,0 +1,255 @@
+//! Informers: one live, indexed, typed view of a collection, shared by all who ask for it.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use api::Object;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::watch;
+
+use crate::client::{Client, Resource};
+use crate::follow::{Follow, FollowEvent};
+use crate::mirror::{Key, Mirror};
+use crate::tasks::Tasks;
+
+/// One change of a followed collection.
+#[derive(Debug, Clone)]
+pub enum Change<K> {
+    Added(Arc<K>),
+    Updated { old: Arc<K>, new: Arc<K> },
+    Deleted(Arc<K>),
+}
+
+impl<K> Change<K> {
+    /// The object as it is now, or as it last was.
+    pub fn object(&self) -> &Arc<K> {
+        match self {
+            Change::Added(o) | Change::Deleted(o) | Change::Updated { new: o, .. } => o,
+        }
+    }
+
+    /// The object as it was before, if it existed.
+    pub fn old(&self) -> Option<&Arc<K>> {
+        match self {
+            Change::Added(_) => None,
+            Change::Deleted(o) | Change::Updated { old: o, .. } => Some(o),
+        }
+    }
+}
+
+type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
+struct Shared<K> {
+    mirror: RwLock<Mirror<K>>,
+    handlers: Mutex<Vec<Handler<K>>>,
+    synced: watch::Sender<bool>,
+}
+
+/// A live view. Clones are the same view. `metadata.managedFields` is dropped from what it holds:
+/// nobody inside reads it, and it is a third of an average object.
+pub struct Informer<K> {
+    shared: Arc<Shared<K>>,
+}
+
+impl<K> std::fmt::Debug for Informer<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::any::type_name::<Self>())
+    }
+}
+
+impl<K> Clone for Informer<K> {
+    fn clone(&self) -> Informer<K> {
+        Informer { shared: self.shared.clone() }
+    }
+}
+
+impl<K: Resource> Informer<K> {
+    /// Follows all objects of the kind.
+    pub fn new(client: &Client, tasks: &Tasks) -> Informer<K> {
+        Informer::selected(client, tasks, Follow::default())
+    }
+
+    /// Follows a part of the kind: `part`'s namespace and selectors are used, the rest is filled in.
+    pub fn selected(client: &Client, tasks: &Tasks, part: Follow) -> Informer<K> {
+        let id = K::id();
+        let follow = Follow {
+            group: id.group.into(),
+            version: id.version.into(),
+            resource: id.resource.into(),
+            ..part
+        };
+        let shared = Arc::new(Shared {
+            mirror: RwLock::new(Mirror::new()),
+            handlers: Mutex::new(Vec::new()),
+            synced: watch::Sender::new(false),
+        });
+        tasks.spawn("informer", run(client.clone(), follow, shared.clone()));
+        Informer { shared }
+    }
+
+    /// `namespace` is empty for cluster-scoped kinds.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.read().get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.read().all()
+    }
+
+    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read().namespace(namespace)
+    }
+
+    /// Adds an index by the values `of` gives; replaces one of the same name.
+    pub fn add_index(
+        &self,
+        name: &'static str,
+        of: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
+    ) {
+        let mut mirror = self.shared.mirror.write().unwrap_or_else(PoisonError::into_inner);
+        mirror.add_index(name, Box::new(of));
+    }
+
+    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
+        self.read().by_index(name, value)
+    }
+
+    /// Calls `handler` with every change from now on, after the view has it, and first with an
+    /// `Added` for each object already there. It runs on the informer's task: queue a key, return.
+    pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        // The handlers' lock is held over the replay, so that no change falls between.
+        let mut handlers = self.shared.handlers.lock().unwrap_or_else(PoisonError::into_inner);
+        for object in self.list() {
+            handler(&Change::Added(object));
+        }
+        handlers.push(Box::new(handler));
+    }
+
+    /// Resolves once the first snapshot is complete.
+    pub async fn synced(&self) {
+        let mut synced = self.shared.synced.subscribe();
+        // The sender lives in `shared`, which `self` holds.
+        let _open = synced.wait_for(|done| *done).await;
+    }
+
+    pub fn is_synced(&self) -> bool {
+        *self.shared.synced.borrow()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Mirror<K>> {
+        self.shared.mirror.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run<K: Resource>(client: Client, follow: Follow, shared: Arc<Shared<K>>) {
+    let mut follower = client.follow(follow);
+    // While a snapshot comes in: the keys not mentioned yet, deleted when it is complete.
+    let mut unseen: Option<BTreeSet<Key>> = None;
+    while let Some(event) = follower.next().await {
+        match event {
+            FollowEvent::Reset => unseen = Some(shared.known_keys()),
+            FollowEvent::Put(object) => shared.put(&object, unseen.as_mut()),
+            FollowEvent::Delete(object) => shared.remove(&key_of(&object)),
+            FollowEvent::Synced(_) => {
+                for key in unseen.take().into_iter().flatten() {
+                    shared.remove(&key);
+                }
+                shared.synced.send_replace(true);
+            }
+        }
+    }
+}
+
+fn key_of(object: &Object) -> Key {
+    (object.meta().namespace.to_string(), object.meta().name.to_string())
+}
+
+impl<K: Resource> Shared<K> {
+    fn known_keys(&self) -> BTreeSet<Key> {
+        self.mirror.read().unwrap_or_else(PoisonError::into_inner).keys().into_iter().collect()
+    }
+
+    fn put(&self, object: &Object, unseen: Option<&mut BTreeSet<Key>>) {
+        let key = key_of(object);
+        if let Some(unseen) = unseen {
+            unseen.remove(&key);
+        }
+        let mut typed: K = match object.decode() {
+            Ok(typed) => typed,
+            Err(error) => {
+                tracing::warn!(kind = K::KIND, ?object, %error, "skipped an object that does not decode");
+                return;
+            }
+        };
+        strip(typed.metadata_mut());
+        let new = Arc::new(typed);
+        let handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.write().put(key, new.clone());
+        match old {
+            Some(old) if old.metadata().resource_version == new.metadata().resource_version => {}
+            // Another object of the same name: its predecessor is gone.
+            Some(old) if old.metadata().uid != new.metadata().uid => {
+                notify(&handlers, &Change::Deleted(old));
+                notify(&handlers, &Change::Added(new));
+            }
+            Some(old) => notify(&handlers, &Change::Updated { old, new }),
+            None => notify(&handlers, &Change::Added(new)),
+        }
+    }
+
+    fn remove(&self, key: &Key) {
+        let handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.write().remove(key);
+        if let Some(old) = old {
+            notify(&handlers, &Change::Deleted(old));
+        }
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Mirror<K>> {
+        self.mirror.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn notify<K>(handlers: &[Handler<K>], change: &Change<K>) {
+    for handler in handlers {
+        handler(change);
+    }
+}
+
+fn strip(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+}
+
+/// One informer a kind, shared by everybody in the process.
+#[derive(Clone)]
+pub struct Informers {
+    client: Client,
+    tasks: Tasks,
+    shared: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
+}
+
+impl std::fmt::Debug for Informers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Informers")
+    }
+}
+
+impl Informers {
+    pub fn new(client: Client, tasks: Tasks) -> Informers {
+        Informers { client, tasks, shared: Arc::default() }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The informer of all objects of `K`, started at its first use.
+    pub fn of<K: Resource>(&self) -> Informer<K> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = shared
+            .entry(TypeId::of::<K>())
+            .or_insert_with(|| Box::new(Informer::<K>::new(&self.client, &self.tasks)));
+        slot.downcast_ref::<Informer<K>>().expect("the slot is keyed by its type").clone()
+    }
+}
