@@ -1,2 +1,19 @@
-//! Project automation: `cargo xtask test|bench|schema`.
-fn main() {}
+//! Project automation in our own language: `cargo xtask test|bench|schema`.
+
+mod gotypes;
+mod schema;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["schema", reference, go_source] => {
+            schema::run(Path::new(reference), Path::new(go_source), Path::new("crates/api/schema"))
+        }
+        _ => bail!("usage: cargo xtask schema <reference folder> <Kubernetes source tree>"),
+    }
+}

@@ -6,6 +6,7 @@
 //! the original's caches several times the size of the data (kubernetes/kubernetes#142062).
 
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,93 @@ use serde_json::{Map, Value};
 /// One object at one revision.
 pub struct Object {
     json: Bytes,
+    /// Where the digits of `metadata.resourceVersion` stand in `json`.
+    revision_at: Range<u32>,
     meta: Meta,
+}
+
+/// An encoded object that has no revision yet: what a writer hands to the store.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    json: Vec<u8>,
+    /// Where `"resourceVersion":"…",` goes: first in `metadata`.
+    splice_at: usize,
+    meta: Meta,
+}
+
+impl Draft {
+    /// Encodes `value`, leaving out its `metadata.resourceVersion`.
+    pub fn new(value: &Value, selectable: &[&str]) -> Draft {
+        let (json, splice_at) = encode(value);
+        Draft { json, splice_at, meta: Meta::of(value, 0, selectable) }
+    }
+
+    /// The bytes to keep: the object without a revision, which the store keeps beside them.
+    pub fn stored(&self) -> &[u8] {
+        &self.json
+    }
+
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The object as of `revision`.
+    pub fn at(self, revision: u64) -> Object {
+        let Draft { json, splice_at, mut meta } = self;
+        meta.revision = revision;
+        let digits = revision.to_string();
+        let mut out = Vec::with_capacity(json.len() + digits.len() + 21);
+        out.extend_from_slice(&json[..splice_at]);
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        let start = out.len();
+        out.extend_from_slice(digits.as_bytes());
+        let revision_at = start as u32..out.len() as u32;
+        out.push(b'"');
+        if json[splice_at] != b'}' {
+            out.push(b',');
+        }
+        out.extend_from_slice(&json[splice_at..]);
+        Object { json: Bytes::from(out), revision_at, meta }
+    }
+}
+
+/// Encodes an object without its revision, and tells where in `metadata` that goes.
+fn encode(value: &Value) -> (Vec<u8>, usize) {
+    let mut out = Vec::with_capacity(1024);
+    let mut splice_at = 0;
+    let empty = Map::new();
+    for (i, (key, field)) in value.as_object().unwrap_or(&empty).iter().enumerate() {
+        out.push(if i == 0 { b'{' } else { b',' });
+        write_json(&mut out, key);
+        out.push(b':');
+        match field {
+            Value::Object(meta) if key == "metadata" => {
+                splice_at = out.len() + 1;
+                let rest = meta.iter().filter(|(key, _)| key.as_str() != "resourceVersion");
+                write_map(&mut out, rest);
+            }
+            _ => write_json(&mut out, field),
+        }
+    }
+    out.push(b'}');
+    (out, splice_at)
+}
+
+fn write_map<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
+    out.push(b'{');
+    for (i, (key, value)) in entries.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_json(out, key);
+        out.push(b':');
+        write_json(out, value);
+    }
+    out.push(b'}');
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("a JSON value always encodes into memory");
 }
 
 /// The parts of `metadata`, and of the selectable fields, that the machinery looks at.
@@ -49,28 +136,28 @@ pub struct Owner {
 }
 
 impl Object {
-    /// Encodes `value` (whose `metadata.resourceVersion` is overwritten by `revision`, unless that
-    /// is 0) and indexes it; `selectable` are dotted paths.
-    pub fn new(mut value: Value, revision: u64, selectable: &[&str]) -> Object {
-        if revision != 0 {
-            set_revision(&mut value, revision);
-        }
-        let meta = Meta::of(&value, revision, selectable);
-        let json = serde_json::to_vec(&value).expect("a JSON value always encodes");
-        Object { json: Bytes::from(json), meta }
+    /// Encodes and indexes `value` as of `revision`; `selectable` are dotted paths.
+    pub fn new(value: &Value, revision: u64, selectable: &[&str]) -> Object {
+        Draft::new(value, selectable).at(revision)
     }
 
-    /// Indexes bytes that were encoded elsewhere (a store's value, a watch event's object).
-    pub fn from_json(json: Bytes, selectable: &[&str]) -> Result<Object, serde_json::Error> {
-        let value: Value = serde_json::from_slice(&json)?;
+    /// Reads an object that was encoded elsewhere (a store's value, a watch event's object).
+    pub fn from_json(json: &[u8], selectable: &[&str]) -> Result<Object, serde_json::Error> {
+        let value: Value = serde_json::from_slice(json)?;
         let revision = value["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
-        let meta = Meta::of(&value, revision.unwrap_or(0), selectable);
-        Ok(Object { json, meta })
+        Ok(Object::new(&value, revision.unwrap_or(0), selectable))
     }
 
-    /// Bytes and an index that are known to belong together.
-    pub fn from_parts(json: Bytes, meta: Meta) -> Object {
-        Object { json, meta }
+    /// The same state as of another revision: what a deletion event carries.
+    pub fn at(&self, revision: u64) -> Object {
+        let digits = revision.to_string();
+        let Range { start, end } = self.revision_at.clone();
+        let mut out = Vec::with_capacity(self.json.len() + digits.len());
+        out.extend_from_slice(&self.json[..start as usize]);
+        out.extend_from_slice(digits.as_bytes());
+        out.extend_from_slice(&self.json[end as usize..]);
+        let meta = Meta { revision, ..self.meta.clone() };
+        Object { json: out.into(), revision_at: start..start + digits.len() as u32, meta }
     }
 
     pub fn json(&self) -> &Bytes {
@@ -151,13 +238,6 @@ impl Owner {
     }
 }
 
-/// Writes `metadata.resourceVersion`.
-pub fn set_revision(value: &mut Value, revision: u64) {
-    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.insert("resourceVersion".into(), Value::String(revision.to_string()));
-    }
-}
-
 /// A dotted path's value as the text that field selectors compare; absent is empty.
 pub fn field_text(value: &Value, path: &str) -> Box<str> {
     let found = path.split('.').try_fold(value, |at, key| at.get(key));
@@ -185,4 +265,29 @@ fn labels_of(meta: &Map<String, Value>) -> Box<[(Box<str>, Box<str>)]> {
         labels.iter().map(|(k, v)| (k.as_str().into(), text(Some(v)))).collect();
     all.sort();
     all.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_revision_is_spliced_into_metadata_only() {
+        let value = serde_json::json!({
+            "involvedObject": {"metadata": {"resourceVersion": "5"}, "resourceVersion": "7"},
+            "metadata": {"name": "a", "resourceVersion": "3"},
+        });
+        let object = Object::new(&value, 12, &[]);
+        let expected = r#"{"involvedObject":{"metadata":{"resourceVersion":"5"},"resourceVersion":"7"},"metadata":{"resourceVersion":"12","name":"a"}}"#;
+        assert_eq!(object.json(), expected);
+        let later = object.at(1000);
+        assert_eq!(later.to_value()["metadata"]["resourceVersion"], "1000");
+        assert_eq!(later.at(12).json(), expected);
+    }
+
+    #[test]
+    fn empty_metadata_is_spliced_too() {
+        let object = Object::new(&serde_json::json!({"metadata": {}}), 1, &[]);
+        assert_eq!(object.json(), r#"{"metadata":{"resourceVersion":"1"}}"#);
+    }
 }

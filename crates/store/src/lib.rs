@@ -1,1 +1,16 @@
-//! Revisioned objects: the embedded engine and the cache above it.
+//! Revisioned objects: an ordered, watchable map in memory over a durable engine.
+//!
+//! One read primitive: *the state at revision R, and then exactly the events after R*. A
+//! [`Collection`] answers both from memory; an [`Engine`] makes acknowledged writes survive. All
+//! writes pass one writer thread, which gives each its revision and lets concurrent ones share a
+//! single flush. What a Pod is, this crate does not know.
+
+mod collection;
+mod engine;
+mod fjall_engine;
+mod writer;
+
+pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
+pub use engine::{Engine, EngineError, MemoryEngine, Record};
+pub use fjall_engine::FjallEngine;
+pub use writer::{Expect, Store, Write, WriteError};

@@ -189,8 +189,8 @@ impl Watcher {
             let status: Status = serde_json::from_str(event.object.get()).map_err(decode)?;
             return Err(Error::Api(Box::new(status)).into());
         }
-        let json = Bytes::copy_from_slice(event.object.get().as_bytes());
-        let object = Arc::new(Object::from_json(json, &[]).map_err(decode)?);
+        let object = Object::from_json(event.object.get().as_bytes(), &[]).map_err(decode)?;
+        let object = Arc::new(object);
         self.revision = Some(object.revision().to_string());
         match event.kind {
             "ADDED" | "MODIFIED" => self.emit(FollowEvent::Put(object)).await?,
@@ -214,5 +214,5 @@ fn decode_item(
         map.entry("apiVersion").or_insert_with(|| api_version.into());
     }
     let revision = value["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
-    Ok(Object::new(value, revision.unwrap_or(0), &[]))
+    Ok(Object::new(&value, revision.unwrap_or(0), &[]))
 }

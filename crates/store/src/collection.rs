@@ -1,0 +1,308 @@
+//! One resource's objects in memory: the present state, and the log of how it came about.
+//!
+//! The log serves three purposes with one structure: watchers are cursors into it, a list at an
+//! earlier revision is the present state with later entries undone, and selectors get the object
+//! before and after. It is bounded by bytes; who falls off its end is told so (410).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use api::Object;
+use tokio::sync::watch;
+
+/// Bytes of object states a log may hold on to besides the present state. At 4 KB a pod this is
+/// about 4,000 changes: minutes of a busy small cluster, and watchers read within milliseconds.
+const LOG_BYTES: usize = 16 << 20;
+/// Entries kept however large they are, so that a few huge objects do not starve watchers.
+const LOG_ENTRIES_MIN: usize = 64;
+/// Entries kept at most: bounds the log of tiny objects.
+const LOG_ENTRIES_MAX: usize = 32_768;
+
+/// What a collection is, as far as the store cares.
+#[derive(Debug, Clone)]
+pub struct CollectionSpec {
+    /// Key prefix with slashes at both ends, e.g. `/registry/pods/`.
+    pub prefix: String,
+    /// Dotted paths of the fields that selectors may use.
+    pub selectable: &'static [&'static str],
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub revision: u64,
+    pub key: Arc<str>,
+    pub old: Option<Arc<Object>>,
+    /// Absent for a deletion.
+    pub new: Option<Arc<Object>>,
+}
+
+/// The revision asked for is no longer in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too old resource version: {asked} ({oldest})")]
+pub struct Expired {
+    pub asked: u64,
+    pub oldest: u64,
+}
+
+/// A list's result.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
+    /// Revision that the page shows.
+    pub revision: u64,
+    /// Key of the last object looked at, when there are more behind it.
+    pub last_key: Option<Arc<str>>,
+    /// How many keys are behind it.
+    pub remaining: usize,
+}
+
+/// All objects under one prefix. Keys are relative to it (`namespace/name` or `name`).
+#[derive(Debug)]
+pub struct Collection {
+    spec: CollectionSpec,
+    state: RwLock<State>,
+    /// The store's revision as of the last publication anywhere: what a list of this collection
+    /// is current at.
+    current: Arc<AtomicU64>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<Arc<str>, Arc<Object>>,
+    log: VecDeque<Event>,
+    log_bytes: usize,
+    /// Events after this revision are all in the log.
+    floor: u64,
+}
+
+impl Collection {
+    pub(crate) fn new(spec: CollectionSpec, current: Arc<AtomicU64>) -> Collection {
+        let (changed, _) = watch::channel(0);
+        Collection { spec, state: RwLock::default(), current, changed }
+    }
+
+    pub fn spec(&self) -> &CollectionSpec {
+        &self.spec
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Revision that reads of this collection show right now.
+    pub fn revision(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Objects whose key starts with `prefix` and comes after `after`, at most `limit` of those
+    /// that `keep` accepts, as of `at` (0: now).
+    pub fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        at: u64,
+        limit: usize,
+        keep: &dyn Fn(&Object) -> bool,
+    ) -> Result<Page, Expired> {
+        let state = self.read();
+        // Read under the lock: a publication changes both or neither.
+        let now = self.revision();
+        let revision = if at == 0 { now } else { at };
+        let undone = if revision < now { state.undo_to(revision)? } else { BTreeMap::new() };
+        Ok(state.page(&undone, prefix, after, limit, keep, revision))
+    }
+
+    /// Everything that changes after `revision` (0: from now on).
+    pub fn watch(self: &Arc<Self>, revision: u64) -> Result<Watcher, Expired> {
+        let changed = self.changed.subscribe();
+        let state = self.read();
+        let revision = if revision == 0 { self.revision() } else { revision };
+        state.check(revision)?;
+        drop(state);
+        Ok(Watcher { collection: self.clone(), seen: revision, changed })
+    }
+
+    /// Puts a loaded object in place, before anyone reads.
+    pub(crate) fn restore(&self, key: &str, object: Object) {
+        self.write().objects.insert(key.into(), Arc::new(object));
+    }
+
+    /// Events up to and including `revision` are unknown: the log starts here.
+    pub(crate) fn set_floor(&self, revision: u64) {
+        self.write().floor = revision;
+    }
+
+    /// Makes committed events visible. `current` is raised by `raise` while every touched
+    /// collection is locked, so that no reader sees a revision without its state.
+    pub(crate) fn publish(batches: &[(Arc<Collection>, Vec<Event>)], revision: u64) {
+        let mut guards: Vec<_> = batches.iter().map(|(c, _)| c.write()).collect();
+        for (guard, (_, events)) in guards.iter_mut().zip(batches) {
+            events.iter().for_each(|event| guard.apply(event.clone()));
+        }
+        if let Some((first, _)) = batches.first() {
+            first.current.store(revision, Ordering::Release);
+        }
+        drop(guards);
+        for (collection, _) in batches {
+            collection.changed.send_replace(revision);
+        }
+    }
+}
+
+impl State {
+    fn check(&self, revision: u64) -> Result<(), Expired> {
+        if revision < self.floor {
+            return Err(Expired { asked: revision, oldest: self.floor });
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: Event) {
+        match &event.new {
+            Some(object) => self.objects.insert(event.key.clone(), object.clone()),
+            None => self.objects.remove(&event.key),
+        };
+        self.log_bytes += weight(&event);
+        self.log.push_back(event);
+        while self.log.len() > LOG_ENTRIES_MIN
+            && (self.log_bytes > LOG_BYTES || self.log.len() > LOG_ENTRIES_MAX)
+        {
+            if let Some(oldest) = self.log.pop_front() {
+                self.log_bytes -= weight(&oldest);
+                self.floor = oldest.revision;
+            }
+        }
+    }
+
+    /// States at `revision` of the keys that changed since.
+    fn undo_to(&self, revision: u64) -> Result<BTreeMap<&Arc<str>, Option<&Arc<Object>>>, Expired> {
+        self.check(revision)?;
+        let mut undone = BTreeMap::new();
+        for event in self.log.iter().rev().take_while(|e| e.revision > revision) {
+            undone.insert(&event.key, event.old.as_ref());
+        }
+        Ok(undone)
+    }
+
+    fn page(
+        &self,
+        undone: &BTreeMap<&Arc<str>, Option<&Arc<Object>>>,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        keep: &dyn Fn(&Object) -> bool,
+        revision: u64,
+    ) -> Page {
+        let from = match after {
+            Some(key) => Bound::Excluded(key),
+            None => Bound::Included(prefix),
+        };
+        let now = self.objects.range::<str, _>((from, Bound::Unbounded));
+        let now = now.take_while(|(key, _)| key.starts_with(prefix));
+        let untouched = now.filter(|(key, _)| !undone.contains_key(key));
+        let mut rows: Vec<(&Arc<str>, &Arc<Object>)> = untouched.collect();
+        if !undone.is_empty() {
+            let before = |key: &str| key.starts_with(prefix) && after.is_none_or(|a| key > a);
+            let restored = undone.iter().filter(|(key, _)| before(key));
+            rows.extend(restored.filter_map(|(key, old)| Some((*key, (*old)?))));
+            rows.sort_by(|a, b| a.0.cmp(b.0));
+        }
+        collect_page(&rows, limit, keep, revision)
+    }
+}
+
+fn collect_page(
+    rows: &[(&Arc<str>, &Arc<Object>)],
+    limit: usize,
+    keep: &dyn Fn(&Object) -> bool,
+    revision: u64,
+) -> Page {
+    let mut objects = Vec::new();
+    for (at, (key, object)) in rows.iter().enumerate() {
+        if !keep(object) {
+            continue;
+        }
+        objects.push((*object).clone());
+        if objects.len() == limit && at + 1 < rows.len() {
+            let last_key = Some((*key).clone());
+            return Page { objects, revision, last_key, remaining: rows.len() - at - 1 };
+        }
+    }
+    Page { objects, revision, last_key: None, remaining: 0 }
+}
+
+/// Bytes an entry keeps alive that the present state does not need.
+fn weight(event: &Event) -> usize {
+    event.old.as_ref().map_or(64, |old| old.json().len() + 256)
+}
+
+/// A cursor into a collection's log.
+#[derive(Debug)]
+pub struct Watcher {
+    collection: Arc<Collection>,
+    /// Last revision delivered.
+    seen: u64,
+    changed: watch::Receiver<u64>,
+}
+
+/// Events copied out at once: keeps the lock short without waking per event.
+const BATCH: usize = 256;
+
+impl Watcher {
+    /// The next events; waits for at least one.
+    pub async fn next(&mut self) -> Result<Vec<Event>, Expired> {
+        loop {
+            // Marked before reading, so that a publication in between wakes the next wait.
+            self.changed.borrow_and_update();
+            let events = self.ready()?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            if self.changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Events that are already there.
+    pub fn ready(&mut self) -> Result<Vec<Event>, Expired> {
+        let state = self.collection.read();
+        state.check(self.seen)?;
+        let from = state.log.partition_point(|e| e.revision <= self.seen);
+        let events: Vec<Event> = state.log.range(from..).take(BATCH).cloned().collect();
+        if let Some(last) = events.last() {
+            self.seen = last.revision;
+        }
+        Ok(events)
+    }
+
+    /// A revision up to which everything has been delivered: what a bookmark may say.
+    pub fn progress(&mut self) -> u64 {
+        let state = self.collection.read();
+        let all_seen = state.log.back().is_none_or(|last| last.revision <= self.seen);
+        if all_seen {
+            self.seen = self.seen.max(self.collection.revision());
+        }
+        self.seen
+    }
+}

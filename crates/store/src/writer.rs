@@ -1,0 +1,302 @@
+//! The one writer: gives every write its revision, commits in groups, then publishes.
+//!
+//! A write is acknowledged after the flush that made it durable, and becomes visible only then.
+//! While one group is flushed the next one gathers, so throughput grows with concurrency.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use api::{Draft, Object};
+use tokio::sync::oneshot;
+
+use crate::collection::{Collection, CollectionSpec, Event};
+use crate::engine::{Engine, EngineError, Record};
+
+/// Writes committed together at most: bounds the latency of the first of them.
+const GROUP_MAX: usize = 512;
+
+/// What must be true of the key for the write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// It does not exist.
+    Absent,
+    /// Its last change was this revision.
+    Revision(u64),
+}
+
+/// One write: `draft` is the new state, absent for a deletion.
+#[derive(Debug)]
+pub struct Write {
+    pub collection: Arc<Collection>,
+    pub key: String,
+    pub expect: Expect,
+    pub draft: Option<Draft>,
+}
+
+/// Why nothing was written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The expectation does not hold; the present state, if any.
+    #[error("the object has changed")]
+    Conflict(Option<Arc<Object>>),
+    /// The engine failed: nothing of the group was acknowledged.
+    #[error("{0}")]
+    Engine(String),
+    #[error("the store is shutting down")]
+    Closed,
+}
+
+struct Job {
+    write: Write,
+    reply: oneshot::Sender<Result<Arc<Object>, WriteError>>,
+}
+
+enum Message {
+    Write(Job),
+    /// Answered when everything before it is committed and the engine is closed.
+    Close(oneshot::Sender<()>),
+}
+
+/// All collections and their writer. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    collections: Mutex<HashMap<String, Arc<Collection>>>,
+    /// Loaded records whose collection is not registered (yet).
+    unclaimed: Mutex<Vec<Record>>,
+    current: Arc<AtomicU64>,
+    jobs: mpsc::Sender<Message>,
+}
+
+impl Store {
+    /// Loads everything from `engine` and starts the writer thread, which ends with the last clone.
+    pub fn open(
+        mut engine: Box<dyn Engine>,
+        specs: Vec<CollectionSpec>,
+    ) -> Result<Store, EngineError> {
+        let mut records = Vec::new();
+        let revision = engine.load(&mut |record| records.push(record))?;
+        // Revision 0 means "unset" to clients, so the first state is at 1.
+        let current = Arc::new(AtomicU64::new(revision.max(1)));
+        let (jobs, inbox) = mpsc::channel();
+        let shared = Shared {
+            collections: Mutex::default(),
+            unclaimed: Mutex::new(records),
+            current: current.clone(),
+            jobs,
+        };
+        let store = Store { shared: Arc::new(shared) };
+        for spec in specs {
+            store.register(spec)?;
+        }
+        let writer = Writer { engine, current, revision: revision.max(1) };
+        let spawned =
+            std::thread::Builder::new().name("store writer".into()).spawn(|| writer.run(inbox));
+        spawned.map_err(|e| EngineError::Open {
+            path: "writer thread".into(),
+            detail: e.to_string(),
+        })?;
+        Ok(store)
+    }
+
+    /// Adds a collection, with what was loaded for it; returns the one that is already there.
+    pub fn register(&self, spec: CollectionSpec) -> Result<Arc<Collection>, EngineError> {
+        let mut collections = lock(&self.shared.collections);
+        if let Some(known) = collections.get(&spec.prefix) {
+            return Ok(known.clone());
+        }
+        let collection = Arc::new(Collection::new(spec, self.shared.current.clone()));
+        let prefix = collection.spec().prefix.clone();
+        let claimed = lock(&self.shared.unclaimed)
+            .extract_if(.., |r| r.key.starts_with(&prefix))
+            .collect::<Vec<_>>();
+        for record in claimed {
+            let object = decode(&collection, &record)?;
+            collection.restore(&record.key[prefix.len()..], object);
+        }
+        collection.set_floor(self.revision());
+        collections.insert(prefix, collection.clone());
+        Ok(collection)
+    }
+
+    pub fn collection(&self, prefix: &str) -> Option<Arc<Collection>> {
+        lock(&self.shared.collections).get(prefix).cloned()
+    }
+
+    /// The last published revision.
+    pub fn revision(&self) -> u64 {
+        self.shared.current.load(Ordering::Acquire)
+    }
+
+    /// Writes, and waits until it is durable and visible: the object as of its revision (for a
+    /// deletion, its last state as of the deletion).
+    pub async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .jobs
+            .send(Message::Write(Job { write, reply }))
+            .map_err(|_| WriteError::Closed)?;
+        answer.await.map_err(|_| WriteError::Closed)?
+    }
+
+    /// Commits what is queued and closes the engine; later writes fail with `Closed`.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.shared.jobs.send(Message::Close(done)).is_ok() {
+            // An error means the writer had ended already, which is what was asked for.
+            drop(closed.await);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn decode(collection: &Collection, record: &Record) -> Result<Object, EngineError> {
+    let bytes = record.value.as_deref().unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|e| EngineError::Damaged { key: record.key.clone(), detail: e.to_string() })?;
+    Ok(Object::new(&value, record.revision, collection.spec().selectable))
+}
+
+struct Writer {
+    engine: Box<dyn Engine>,
+    current: Arc<AtomicU64>,
+    /// Last revision given out and committed.
+    revision: u64,
+}
+
+/// A write that passed its expectation and waits for the flush.
+struct Accepted {
+    collection: Arc<Collection>,
+    event: Event,
+    result: Arc<Object>,
+    reply: oneshot::Sender<Result<Arc<Object>, WriteError>>,
+}
+
+/// States that the group has decided but not published, by collection prefix and key.
+type Pending = HashMap<(usize, Arc<str>), Option<Arc<Object>>>;
+
+impl Writer {
+    fn run(mut self, inbox: mpsc::Receiver<Message>) {
+        while let Ok(first) = inbox.recv() {
+            let mut group = Vec::new();
+            let mut next = Some(first);
+            let mut closing = None;
+            while let Some(message) = next {
+                match message {
+                    Message::Write(job) => group.push(job),
+                    Message::Close(done) => closing = Some(done),
+                }
+                let more = group.len() < GROUP_MAX && closing.is_none();
+                next = if more { inbox.try_recv().ok() } else { None };
+            }
+            self.commit(group);
+            if let Some(done) = closing {
+                drop(self);
+                // Nobody waiting is as good.
+                drop(done.send(()));
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Job>) {
+        let (mut pending, mut accepted, mut batch) = (Pending::new(), Vec::new(), Vec::new());
+        let mut revision = self.revision;
+        for Job { write, reply } in group {
+            match decide(write, revision + 1, &pending) {
+                Err(refusal) => drop(reply.send(Err(refusal))),
+                Ok((collection, event, record)) => {
+                    revision += 1;
+                    let slot = (Arc::as_ptr(&collection) as usize, event.key.clone());
+                    pending.insert(slot, event.new.clone());
+                    batch.push(record);
+                    let result = outcome(&event);
+                    accepted.push(Accepted { collection, event, result, reply });
+                }
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        match self.engine.commit(&batch) {
+            Ok(()) => self.publish(accepted, revision),
+            Err(error) => refuse(accepted, &error),
+        }
+    }
+
+    fn publish(&mut self, accepted: Vec<Accepted>, revision: u64) {
+        self.revision = revision;
+        let mut batches: Vec<(Arc<Collection>, Vec<Event>)> = Vec::new();
+        let mut replies = Vec::with_capacity(accepted.len());
+        for Accepted { collection, event, result, reply } in accepted {
+            match batches.iter_mut().find(|(c, _)| Arc::ptr_eq(c, &collection)) {
+                Some((_, events)) => events.push(event),
+                None => batches.push((collection, vec![event])),
+            }
+            replies.push((reply, result));
+        }
+        // A fixed order of locks, so that two publications could never wait for each other.
+        batches.sort_by_key(|(c, _)| Arc::as_ptr(c) as usize);
+        Collection::publish(&batches, revision);
+        debug_assert_eq!(self.current.load(Ordering::Acquire), revision);
+        for (reply, result) in replies {
+            // The requester may be gone; the write stands.
+            drop(reply.send(Ok(result)));
+        }
+    }
+}
+
+fn refuse(accepted: Vec<Accepted>, error: &EngineError) {
+    tracing::error!(%error, writes = accepted.len(), "nothing of this group was stored");
+    for Accepted { reply, .. } in accepted {
+        drop(reply.send(Err(WriteError::Engine(error.to_string()))));
+    }
+}
+
+fn outcome(event: &Event) -> Arc<Object> {
+    match (&event.new, &event.old) {
+        (Some(new), _) => new.clone(),
+        (None, Some(old)) => Arc::new(old.at(event.revision)),
+        (None, None) => unreachable!("a deletion expects a revision, so there is an old state"),
+    }
+}
+
+fn decide(
+    write: Write,
+    revision: u64,
+    pending: &Pending,
+) -> Result<(Arc<Collection>, Event, Record), WriteError> {
+    let Write { collection, key, expect, draft } = write;
+    let key: Arc<str> = key.into();
+    let slot = (Arc::as_ptr(&collection) as usize, key.clone());
+    let old = match pending.get(&slot) {
+        Some(decided) => decided.clone(),
+        None => collection.get(&key),
+    };
+    let holds = match (expect, &old) {
+        (Expect::Absent, None) => draft.is_some(),
+        (Expect::Revision(r), Some(object)) => object.revision() == r,
+        _ => false,
+    };
+    if !holds {
+        return Err(WriteError::Conflict(old));
+    }
+    let record = Record {
+        key: format!("{}{key}", collection.spec().prefix),
+        value: draft.as_ref().map(|d| d.stored().to_vec()),
+        revision,
+    };
+    let new = draft.map(|d| Arc::new(d.at(revision)));
+    Ok((collection, Event { revision, key, old, new }, record))
+}
+
+#[cfg(test)]
+mod tests;

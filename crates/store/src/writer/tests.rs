@@ -1,0 +1,144 @@
+//! The store against a plain map, watches, pages at a revision, and reopening.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::{FjallEngine, MemoryEngine, Page};
+
+const PREFIX: &str = "/registry/pods/";
+
+fn spec() -> CollectionSpec {
+    CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] }
+}
+
+fn memory() -> (Store, Arc<Collection>) {
+    let store = Store::open(Box::<MemoryEngine>::default(), vec![spec()]).expect("opens");
+    let pods = store.collection(PREFIX).expect("registered");
+    (store, pods)
+}
+
+async fn put(
+    store: &Store,
+    pods: &Arc<Collection>,
+    key: &str,
+    n: u64,
+) -> Result<Arc<Object>, WriteError> {
+    let expect = pods.get(key).map_or(Expect::Absent, |o| Expect::Revision(o.revision()));
+    let draft = Draft::new(&json!({"metadata": {"name": key}, "n": n}), pods.spec().selectable);
+    store
+        .write(Write { collection: pods.clone(), key: key.into(), expect, draft: Some(draft) })
+        .await
+}
+
+async fn delete(
+    store: &Store,
+    pods: &Arc<Collection>,
+    key: &str,
+) -> Result<Arc<Object>, WriteError> {
+    let expect = Expect::Revision(pods.get(key).map_or(0, |o| o.revision()));
+    store.write(Write { collection: pods.clone(), key: key.into(), expect, draft: None }).await
+}
+
+fn names(page: &Page) -> Vec<&str> {
+    page.objects.iter().map(|o| o.meta().name.as_ref()).collect()
+}
+
+#[tokio::test]
+async fn a_watch_delivers_exactly_the_events_after_its_revision() {
+    let (store, pods) = memory();
+    let first = put(&store, &pods, "a", 1).await.expect("written");
+    put(&store, &pods, "a", 2).await.expect("written");
+    delete(&store, &pods, "a").await.expect("deleted");
+    let mut watcher = pods.watch(first.revision()).expect("in the log");
+    let events = watcher.next().await.expect("there");
+    assert_eq!(events.len(), 2);
+    assert!(events[0].new.is_some() && events[1].new.is_none());
+    assert_eq!(events[1].old.as_ref().map(|o| o.revision()), Some(first.revision() + 1));
+    assert_eq!(watcher.progress(), store.revision());
+}
+
+#[tokio::test]
+async fn pages_show_one_revision() {
+    let (store, pods) = memory();
+    for key in ["a", "b", "c", "d"] {
+        put(&store, &pods, key, 1).await.expect("written");
+    }
+    let first = pods.list("", None, 0, 2, &|_| true).expect("now");
+    assert_eq!((names(&first), first.remaining), (vec!["a", "b"], 2));
+    delete(&store, &pods, "c").await.expect("deleted");
+    put(&store, &pods, "e", 1).await.expect("written");
+    let second =
+        pods.list("", first.last_key.as_deref(), first.revision, 2, &|_| true).expect("logged");
+    assert_eq!((names(&second), second.remaining), (vec!["c", "d"], 0));
+}
+
+#[tokio::test]
+async fn a_stale_write_gets_the_present_state() {
+    let (store, pods) = memory();
+    let first = put(&store, &pods, "a", 1).await.expect("written");
+    let second = put(&store, &pods, "a", 2).await.expect("written");
+    let draft = Draft::new(&json!({"metadata": {}}), &[]);
+    let write = Write {
+        collection: pods,
+        key: "a".into(),
+        expect: Expect::Revision(first.revision()),
+        draft: Some(draft),
+    };
+    match store.write(write).await {
+        Err(WriteError::Conflict(Some(now))) => assert_eq!(now.revision(), second.revision()),
+        other => panic!("expected a conflict, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn falling_off_the_log_is_told() {
+    let (store, pods) = memory();
+    let first = put(&store, &pods, "a", 0).await.expect("written");
+    let big = "x".repeat(1 << 20);
+    for n in 0..100u64 {
+        let expect = pods.get("big").map_or(Expect::Absent, |o| Expect::Revision(o.revision()));
+        let draft = Draft::new(&json!({"metadata": {"name": "big"}, "n": n, "x": big}), &[]);
+        let write =
+            Write { collection: pods.clone(), key: "big".into(), expect, draft: Some(draft) };
+        store.write(write).await.expect("written");
+    }
+    assert!(pods.watch(first.revision()).is_err());
+    assert!(pods.list("", None, first.revision(), 10, &|_| true).is_err());
+}
+
+/// A seeded walk over a few keys, mirrored in a map; the reopened store equals the mirror.
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_reopening() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut mirror = BTreeMap::new();
+    let mut last = 0;
+    for round in 0..3u64 {
+        let engine = FjallEngine::open(folder.path()).expect("opens");
+        let store = Store::open(Box::new(engine), vec![spec()]).expect("loads");
+        let pods = store.collection(PREFIX).expect("registered");
+        let seen: BTreeMap<String, u64> = pods
+            .list("", None, 0, usize::MAX, &|_| true)
+            .expect("now")
+            .objects
+            .iter()
+            .map(|o| (o.meta().name.to_string(), o.to_value()["n"].as_u64().expect("n")))
+            .collect();
+        assert_eq!(seen, mirror, "after reopening in round {round}");
+        assert!(store.revision() >= last);
+        for step in 0..200u64 {
+            let mixed = (round * 1000 + step).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            let key = format!("k{}", mixed % 17);
+            if mixed % 5 == 0 && mirror.contains_key(&key) {
+                delete(&store, &pods, &key).await.expect("deleted");
+                mirror.remove(&key);
+            } else {
+                put(&store, &pods, &key, step).await.expect("written");
+                mirror.insert(key, step);
+            }
+        }
+        last = store.revision();
+        store.close().await;
+    }
+}
