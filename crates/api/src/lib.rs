@@ -2,7 +2,9 @@
 
 pub mod names;
 pub mod object;
+pub mod patch;
 pub mod quantity;
+pub mod registry;
 pub mod schema;
 pub mod selector;
 pub mod status;

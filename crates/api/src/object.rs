@@ -65,12 +65,18 @@ impl Draft {
     }
 }
 
+const TYPE_KEYS: [&str; 2] = ["apiVersion", "kind"];
+
 /// Encodes an object without its revision, and tells where in `metadata` that goes.
 fn encode(value: &Value) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(1024);
     let mut splice_at = 0;
     let empty = Map::new();
-    for (i, (key, field)) in value.as_object().unwrap_or(&empty).iter().enumerate() {
+    let map = value.as_object().unwrap_or(&empty);
+    // The type comes first, so that a list can cut it off its items at a known place.
+    let head = TYPE_KEYS.iter().filter_map(|key| map.get_key_value(*key));
+    let rest = map.iter().filter(|(key, _)| !TYPE_KEYS.contains(&key.as_str()));
+    for (i, (key, field)) in head.chain(rest).enumerate() {
         out.push(if i == 0 { b'{' } else { b',' });
         write_json(&mut out, key);
         out.push(b':');
@@ -162,6 +168,13 @@ impl Object {
 
     pub fn json(&self) -> &Bytes {
         &self.json
+    }
+
+    /// The bytes after the opening brace, without `apiVersion` and `kind` (which stand there with
+    /// exactly these values): what a list's item consists of.
+    pub fn item(&self, api_version: &str, kind: &str) -> &[u8] {
+        let head = r#"{"apiVersion":"","kind":"","#.len() + api_version.len() + kind.len();
+        &self.json[head.min(self.json.len())..]
     }
 
     pub fn meta(&self) -> &Meta {
@@ -283,6 +296,14 @@ mod tests {
         let later = object.at(1000);
         assert_eq!(later.to_value()["metadata"]["resourceVersion"], "1000");
         assert_eq!(later.at(12).json(), expected);
+    }
+
+    #[test]
+    fn an_item_has_no_type() {
+        let value = serde_json::json!({"data": {}, "kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}});
+        let object = Object::new(&value, 2, &[]);
+        let item = object.item("v1", "ConfigMap");
+        assert_eq!(item, br#""data":{},"metadata":{"resourceVersion":"2","name":"a"}}"#);
     }
 
     #[test]

@@ -1,1 +1,12 @@
 //! Certificate authorities, issuing, service account tokens, kubeconfigs.
+//!
+//! Keys are ECDSA P-256: quick to make at first start, accepted by every client. This crate does
+//! no I/O and knows no HTTP; who stores the results is the caller's affair.
+
+mod authority;
+mod kubeconfig;
+mod token;
+
+pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Usage, subject_of};
+pub use kubeconfig::{Identity, kubeconfig};
+pub use token::{Claims, TokenError, TokenIssuer, TokenRequest};

@@ -1,0 +1,243 @@
+//! Strategic merge patch: like a merge patch, but lists merge by key where the schema says so.
+//!
+//! Directives (`community/contributors/devel/sig-api-machinery/strategic-merge-patch.md`):
+//! `$patch: replace|delete|merge`, `$retainKeys`, `$deleteFromPrimitiveList/<field>`,
+//! `$setElementOrder/<field>`.
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Field, Schema, Shape};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+const ELEMENT_ORDER: &str = "$setElementOrder/";
+
+/// Merges `patch` into `target`, both of `shape`. The error is a sentence for a 400.
+pub fn apply_strategic_patch(
+    schema: &Schema,
+    shape: &Shape,
+    target: &mut Value,
+    patch: &Value,
+) -> Result<(), String> {
+    let Value::Object(patch) = patch else {
+        return Err("Invalid value: \"The order in patch list\": a strategic merge patch must be an object".into());
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return Ok(()) };
+    merge_map(schema, shape, target, patch)
+}
+
+fn merge_map(
+    schema: &Schema,
+    shape: &Shape,
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<(), String> {
+    match patch.get(DIRECTIVE).and_then(Value::as_str) {
+        Some("replace") => {
+            *target = without_directives(patch);
+            return Ok(());
+        }
+        Some("delete") => {
+            target.clear();
+            return Ok(());
+        }
+        Some("merge") | None => {}
+        Some(other) => return Err(format!("unknown patch type: {other}")),
+    }
+    retain_keys(target, patch)?;
+    for (key, change) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_PRIMITIVES) {
+            delete_primitives(target, field, change);
+        } else if !key.starts_with('$') {
+            merge_key(schema, shape, target, (key, change), patch)?;
+        }
+    }
+    reorder_untouched(schema, shape, target, patch);
+    Ok(())
+}
+
+fn merge_key(
+    schema: &Schema,
+    shape: &Shape,
+    target: &mut Map<String, Value>,
+    (key, change): (&String, &Value),
+    patch: &Map<String, Value>,
+) -> Result<(), String> {
+    if change.is_null() {
+        target.remove(key);
+        return Ok(());
+    }
+    let (field, inner) = child(schema, shape, key);
+    let slot = target.entry(key.clone()).or_insert(Value::Null);
+    match change {
+        Value::Object(change) => {
+            if !slot.is_object() {
+                *slot = Value::Object(Map::new());
+            }
+            let Value::Object(slot) = slot else { return Ok(()) };
+            merge_map(schema, inner, slot, change)
+        }
+        Value::Array(items) => match field.filter(|f| f.patch.merge) {
+            Some(field) => {
+                let order = patch.get(&format!("{ELEMENT_ORDER}{key}")).and_then(Value::as_array);
+                merge_list(schema, inner, field, slot, items, order)
+            }
+            None => {
+                *slot = Value::Array(items.clone());
+                Ok(())
+            }
+        },
+        other => {
+            *slot = other.clone();
+            Ok(())
+        }
+    }
+}
+
+/// The field of a key, and the shape of what is under it.
+fn child<'a>(schema: &'a Schema, shape: &'a Shape, key: &str) -> (Option<&'a Field>, &'a Shape) {
+    match shape {
+        Shape::Struct(id) => match schema.get(*id).field(key) {
+            Some(field) => (Some(field), &field.shape),
+            None => (None, &Shape::Any),
+        },
+        Shape::Map(inner) => (None, inner),
+        _ => (None, &Shape::Any),
+    }
+}
+
+fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {
+    patch.iter().filter(|(k, _)| !k.starts_with('$')).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+fn retain_keys(target: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), String> {
+    let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let Some(retained) = retained.as_array() else {
+        return Err("the value of $retainKeys must be a list".into());
+    };
+    target.retain(|key, _| retained.iter().any(|r| r == key));
+    Ok(())
+}
+
+fn delete_primitives(target: &mut Map<String, Value>, field: &str, deleted: &Value) {
+    if let (Some(Value::Array(items)), Some(deleted)) = (target.get_mut(field), deleted.as_array()) {
+        items.retain(|item| !deleted.contains(item));
+    }
+}
+
+fn merge_list(
+    schema: &Schema,
+    shape: &Shape,
+    field: &Field,
+    slot: &mut Value,
+    changes: &[Value],
+    order: Option<&Vec<Value>>,
+) -> Result<(), String> {
+    let Shape::List(inner) = shape else {
+        *slot = Value::Array(changes.to_vec());
+        return Ok(());
+    };
+    if !slot.is_array() {
+        *slot = Value::Array(Vec::new());
+    }
+    let Value::Array(items) = slot else { return Ok(()) };
+    let key = field.patch.merge_key.as_ref();
+    if key.is_empty() {
+        let new: Vec<&Value> = changes.iter().filter(|c| !items.contains(c)).collect();
+        items.extend(new.into_iter().cloned().collect::<Vec<_>>());
+    } else {
+        if changes.iter().any(|c| c[DIRECTIVE] == "replace" && c.as_object().is_some_and(|o| o.len() == 1)) {
+            items.clear();
+        }
+        for change in changes {
+            merge_item(schema, inner, key, items, change)?;
+        }
+    }
+    if let Some(order) = order {
+        reorder(items, key, order);
+    }
+    Ok(())
+}
+
+fn merge_item(
+    schema: &Schema,
+    inner: &Shape,
+    key: &str,
+    items: &mut Vec<Value>,
+    change: &Value,
+) -> Result<(), String> {
+    let Value::Object(change) = change else {
+        return Err(format!("unable to merge: item without merge key {key}"));
+    };
+    let directive = change.get(DIRECTIVE).and_then(Value::as_str);
+    let Some(identity) = change.get(key) else {
+        return match directive {
+            Some("replace") => Ok(()),
+            _ => Err(format!("map: {} does not contain declared merge key: {key}", go_map(change))),
+        };
+    };
+    if directive == Some("delete") {
+        items.retain(|item| item.get(key) != Some(identity));
+        return Ok(());
+    }
+    match items.iter_mut().find(|item| item.get(key) == Some(identity)) {
+        Some(Value::Object(item)) => merge_map(schema, inner, item, change),
+        _ => {
+            let mut item = Map::new();
+            merge_map(schema, inner, &mut item, change)?;
+            items.push(Value::Object(item));
+            Ok(())
+        }
+    }
+}
+
+/// Go's `%v` of a map, as the message prints it.
+fn go_map(map: &Map<String, Value>) -> String {
+    let entry = |(k, v): (&String, &Value)| match v {
+        Value::String(s) => format!("{k}:{s}"),
+        other => format!("{k}:{other}"),
+    };
+    format!("map[{}]", map.iter().map(entry).collect::<Vec<_>>().join(" "))
+}
+
+/// Lists that only have their order set.
+fn reorder_untouched(
+    schema: &Schema,
+    shape: &Shape,
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+) {
+    for (directive, order) in patch {
+        let Some(key) = directive.strip_prefix(ELEMENT_ORDER) else { continue };
+        if patch.contains_key(key) {
+            continue;
+        }
+        let merge_key = child(schema, shape, key).0.map_or("", |f| f.patch.merge_key.as_ref());
+        if let (Some(Value::Array(items)), Some(order)) = (target.get_mut(key), order.as_array()) {
+            reorder(items, merge_key, order);
+        }
+    }
+}
+
+/// Items named in `order` take its order; others keep their place relative to what precedes them.
+fn reorder(items: &mut Vec<Value>, key: &str, order: &[Value]) {
+    let same = |item: &Value, entry: &Value| match key {
+        "" => item == entry,
+        key => item.get(key) == entry.get(key),
+    };
+    let rank = |item: &Value| order.iter().position(|entry| same(item, entry));
+    let mut ranked: Vec<(usize, Value)> = Vec::with_capacity(items.len());
+    let mut last = 0;
+    for item in items.drain(..) {
+        // An item the patch does not know stays behind the one before it.
+        let at = rank(&item).map_or(last, |r| r * 2 + 1);
+        last = if rank(&item).is_some() { at + 1 } else { last };
+        ranked.push((at, item));
+    }
+    ranked.sort_by_key(|(at, _)| *at);
+    items.extend(ranked.into_iter().map(|(_, item)| item));
+}

@@ -1,0 +1,77 @@
+//! Patches, one table a kind.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::schema::{Schema, Shape};
+
+fn strategic(ty: &str, mut target: Value, patch: Value) -> Value {
+    let schema = Schema::built_in();
+    let shape = Shape::Struct(schema.find(ty).expect("a known type"));
+    apply_strategic_patch(schema, &shape, &mut target, &patch).expect("applies");
+    target
+}
+
+#[test]
+fn containers_merge_by_name() {
+    let pod = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]});
+    let patch = json!({"containers": [{"name": "b", "image": "2"}, {"name": "c"}]});
+    let patched = strategic("core.v1.PodSpec", pod, patch);
+    assert_eq!(
+        patched,
+        json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}, {"name": "c"}]})
+    );
+}
+
+#[test]
+fn directives_delete_replace_and_order() {
+    let pod = json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]});
+    let patch = json!({
+        "$setElementOrder/containers": [{"name": "c"}, {"name": "a"}],
+        "containers": [{"name": "b", "$patch": "delete"}],
+    });
+    let patched = strategic("core.v1.PodSpec", pod, patch);
+    assert_eq!(patched, json!({"containers": [{"name": "c"}, {"name": "a"}]}));
+    let patch = json!({"containers": [{"$patch": "replace"}, {"name": "z"}]});
+    let pod = json!({"containers": [{"name": "a"}]});
+    assert_eq!(strategic("core.v1.PodSpec", pod, patch), json!({"containers": [{"name": "z"}]}));
+}
+
+#[test]
+fn finalizers_merge_and_are_deleted_by_value() {
+    let meta = json!({"finalizers": ["a", "b"], "labels": {"x": "1", "y": "2"}});
+    let patch = json!({"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "labels": {"x": null}});
+    let patched = strategic("meta.v1.ObjectMeta", meta, patch);
+    assert_eq!(patched, json!({"finalizers": ["b", "c"], "labels": {"y": "2"}}));
+}
+
+#[test]
+fn retained_keys_drop_the_others() {
+    let strategy = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}});
+    let patch = json!({"strategy": {"$retainKeys": ["type"], "type": "Recreate"}});
+    let patched = strategic("apps.v1.DeploymentSpec", strategy, patch);
+    assert_eq!(patched, json!({"strategy": {"type": "Recreate"}}));
+}
+
+#[test]
+fn json_patch_operations() {
+    let mut doc = json!({"a": {"b": [1, 2]}, "c/d": 1});
+    let patch = json!([
+        {"op": "test", "path": "/a/b/0", "value": 1},
+        {"op": "add", "path": "/a/b/-", "value": 3},
+        {"op": "remove", "path": "/a/b/0"},
+        {"op": "replace", "path": "/c~1d", "value": 2},
+        {"op": "copy", "from": "/a/b", "path": "/e"},
+        {"op": "move", "from": "/c~1d", "path": "/f"},
+    ]);
+    apply_json_patch(&mut doc, &patch).expect("applies");
+    assert_eq!(doc, json!({"a": {"b": [2, 3]}, "e": [2, 3], "f": 2}));
+    assert!(apply_json_patch(&mut doc, &json!([{"op": "remove", "path": "/none"}])).is_err());
+}
+
+#[test]
+fn merge_patch_removes_by_null() {
+    let mut doc = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+    apply_merge_patch(&mut doc, &json!({"a": {"b": null, "e": {"f": null}}, "d": [2]}));
+    assert_eq!(doc, json!({"a": {"c": 2, "e": {}}, "d": [2]}));
+}

@@ -1,0 +1,198 @@
+//! The registry: one row per resource, from which routing, discovery, storage and checks follow.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::schema::{Schema, TypeId};
+
+const RESOURCES: &str = include_str!("../schema/resources.tsv");
+const STORAGE: &str = include_str!("../schema/storage.txt");
+
+/// One resource or subresource.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    pub group: &'static str,
+    pub version: &'static str,
+    /// Plural.
+    pub name: &'static str,
+    /// Empty for the resource itself.
+    pub subresource: &'static str,
+    pub singular: &'static str,
+    pub kind: &'static str,
+    /// `group/version` of the kind, where it differs from the resource's (scale, eviction).
+    pub kind_version: Option<(&'static str, &'static str)>,
+    pub namespaced: bool,
+    pub short_names: Vec<&'static str>,
+    pub categories: Vec<&'static str>,
+    pub verbs: Vec<&'static str>,
+    /// The body's type; `None` for those that have no JSON body (proxy, log).
+    pub ty: Option<TypeId>,
+    /// Key prefix with slashes at both ends; empty for what is not stored.
+    pub prefix: String,
+    pub selectable: &'static [&'static str],
+}
+
+impl Resource {
+    /// `apps/v1`, or `v1` in the core group.
+    pub fn api_version(&self) -> String {
+        join_version(self.group, self.version)
+    }
+
+    /// The kind's own `apiVersion`.
+    pub fn kind_api_version(&self) -> String {
+        let (group, version) = self.kind_version.unwrap_or((self.group, self.version));
+        join_version(group, version)
+    }
+
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// `deployments.apps`, as messages name it.
+    pub fn qualified(&self) -> String {
+        crate::status::qualified(self.group, self.name)
+    }
+
+    /// The key of an object below the prefix.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+}
+
+/// `group/version`, or the version alone in the core group.
+pub fn join_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// All resources of the built-in API.
+#[derive(Debug)]
+pub struct Registry {
+    rows: Vec<Resource>,
+    by_path: HashMap<(&'static str, &'static str, &'static str, &'static str), usize>,
+}
+
+static BUILT_IN: LazyLock<Registry> = LazyLock::new(Registry::parse);
+
+impl Registry {
+    pub fn built_in() -> &'static Registry {
+        &BUILT_IN
+    }
+
+    pub fn rows(&self) -> &[Resource] {
+        &self.rows
+    }
+
+    pub fn find(&self, group: &str, version: &str, name: &str, subresource: &str) -> Option<&Resource> {
+        self.by_path.get(&(group, version, name, subresource)).map(|at| &self.rows[*at])
+    }
+
+    /// The row whose objects are of this kind.
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Resource> {
+        self.rows.iter().find(|r| {
+            r.subresource.is_empty() && r.group == group && r.version == version && r.kind == kind
+        })
+    }
+
+    fn parse() -> Registry {
+        let storage = Storage::parse();
+        let rows: Vec<Resource> =
+            RESOURCES.lines().skip(1).map(|line| parse_row(line, &storage)).collect();
+        let path = |r: &Resource| (r.group, r.version, r.name, r.subresource);
+        let by_path = rows.iter().enumerate().map(|(at, r)| (path(r), at)).collect();
+        Registry { rows, by_path }
+    }
+}
+
+#[derive(Default)]
+struct Storage {
+    prefixes: HashMap<&'static str, &'static str>,
+    fields: HashMap<&'static str, &'static [&'static str]>,
+}
+
+impl Storage {
+    fn parse() -> Storage {
+        let mut storage = Storage::default();
+        for line in STORAGE.lines().filter(|l| !l.starts_with('#')) {
+            let (what, value) = line.split_once(" = ").expect("storage.txt: `word resource = value`");
+            match what.split_once(' ') {
+                Some(("prefix", resource)) => drop(storage.prefixes.insert(resource, value)),
+                Some(("fields", resource)) => {
+                    let fields: Vec<&'static str> = value.split(' ').collect();
+                    storage.fields.insert(resource, fields.leak());
+                }
+                _ => panic!("storage.txt: {line}"),
+            }
+        }
+        storage
+    }
+}
+
+fn words(text: &'static str) -> Vec<&'static str> {
+    text.split(',').filter(|w| !w.is_empty()).collect()
+}
+
+fn parse_row(line: &'static str, storage: &Storage) -> Resource {
+    let cells: Vec<&'static str> = line.split('\t').collect();
+    let cell = |at: usize| cells.get(at).copied().unwrap_or("");
+    let (group, version) = (cell(0), cell(1));
+    let (name, subresource) = cell(2).split_once('/').unwrap_or((cell(2), ""));
+    // "autoscaling/v1 Scale", "/ Deployment" (the same group and version), or just "Pod".
+    let (kind_version, kind) = match cell(4).split_once(' ') {
+        Some(("/", kind)) => (None, kind),
+        Some((gv, kind)) => (gv.split_once('/'), kind),
+        None => (None, cell(4)),
+    };
+    let qualified = crate::status::qualified(group, name);
+    let below = storage.prefixes.get(qualified.as_str()).copied().unwrap_or(name);
+    let stored = cell(8).contains("get") || cell(8).contains("create,delete");
+    let (kind_group, kind_of) = kind_version.unwrap_or((group, version));
+    Resource {
+        group,
+        version,
+        name,
+        subresource,
+        singular: cell(3),
+        kind,
+        kind_version,
+        namespaced: cell(5) == "Namespaced",
+        short_names: words(cell(6)),
+        categories: words(cell(7)),
+        verbs: words(cell(8)),
+        ty: Schema::built_in().find(&type_name(kind_group, kind_of, kind)),
+        prefix: if stored && name != "componentstatuses" { format!("/registry/{below}/") } else { String::new() },
+        selectable: storage.fields.get(qualified.as_str()).copied().unwrap_or(&[]),
+    }
+}
+
+/// The schema's name of a kind: `rbac.v1.Role` for `rbac.authorization.k8s.io/v1 Role`.
+pub fn type_name(group: &str, version: &str, kind: &str) -> String {
+    let package = match group {
+        "" => "core",
+        "events.k8s.io" => "events",
+        _ => group.split('.').next().unwrap_or(group),
+    };
+    format!("{package}.{version}.{kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_resource_has_a_type() {
+        for row in Registry::built_in().rows() {
+            let bodiless = ["nodes/proxy", "pods/proxy", "services/proxy", "pods/exec", "pods/attach", "pods/portforward"];
+            let path = format!("{}/{}", row.name, row.subresource);
+            assert!(row.ty.is_some() || bodiless.contains(&path.as_str()), "{path} {}", row.kind);
+        }
+    }
+
+    #[test]
+    fn storage_keys_are_the_originals() {
+        let find = |g, v, r| Registry::built_in().find(g, v, r, "").expect("a resource").prefix.as_str();
+        assert_eq!(find("", "v1", "services"), "/registry/services/specs/");
+        assert_eq!(find("", "v1", "nodes"), "/registry/minions/");
+        assert_eq!(find("apps", "v1", "deployments"), "/registry/deployments/");
+        assert_eq!(find("apiregistration.k8s.io", "v1", "apiservices"), "/registry/apiregistration.k8s.io/apiservices/");
+    }
+}

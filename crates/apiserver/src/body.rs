@@ -1,0 +1,142 @@
+//! Request bodies: size limit, media types, and schema-directed decoding into trees.
+
+use api::Status;
+use api::registry::Resource;
+use api::schema::{Decoder, Schema, Shape};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+
+use crate::query::FieldValidation;
+
+/// Largest body accepted (the original's `MaxRequestBodyBytes`): three times etcd's request limit.
+pub(crate) const BODY_MAX: usize = 3 * 1024 * 1024;
+
+/// Collects a body within the limit.
+pub(crate) async fn collect<B>(body: B) -> Result<Bytes, Status>
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, BODY_MAX).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY_MAX)),
+        Err(e) => Err(Status::bad_request(format!("couldn't read the request body: {e}"))),
+    }
+}
+
+/// The forms a body may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Yaml,
+}
+
+pub(crate) const ACCEPTED: &str = "application/json, application/yaml";
+
+impl Format {
+    pub(crate) fn of(content_type: &str) -> Result<Format, Status> {
+        match media_type(content_type) {
+            "" | "application/json" => Ok(Format::Json),
+            "application/yaml" => Ok(Format::Yaml),
+            _ => Err(Status::unsupported_media_type(ACCEPTED)),
+        }
+    }
+}
+
+/// The media type without parameters.
+pub(crate) fn media_type(header: &str) -> &str {
+    header.split(';').next().unwrap_or("").trim()
+}
+
+/// An object as a tree, with what strict validation found.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) value: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Decodes a body of `row`'s kind.
+pub(crate) fn decode(
+    schema: &Schema,
+    row: &Resource,
+    body: &[u8],
+    format: Format,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let shape = row.ty.map_or(Shape::Any, Shape::Struct);
+    let decoder = Decoder { schema, shape: &shape };
+    let decoded = match format {
+        Format::Json if body.is_empty() => Err("EOF".to_owned()),
+        Format::Json => decoder.decode_slice(body),
+        Format::Yaml => yaml_tree(body).and_then(|tree| decoder.decode_value(tree)),
+    };
+    let version = row.kind_version.map_or(row.version, |(_, version)| version);
+    let decoded = decoded.map_err(|fault| undecodable(row.kind, version, &fault))?;
+    finish(row, decoded, validation)
+}
+
+fn undecodable(kind: &str, version: &str, fault: &str) -> Status {
+    Status::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {fault}"
+    ))
+}
+
+/// Re-reads a tree that was put together from parts (a patched object).
+pub(crate) fn redecode(
+    schema: &Schema,
+    row: &Resource,
+    tree: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let shape = row.ty.map_or(Shape::Any, Shape::Struct);
+    let decoded = Decoder { schema, shape: &shape }.decode_value(tree);
+    let decoded = decoded.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
+    finish(row, decoded, validation)
+}
+
+fn yaml_tree(body: &[u8]) -> Result<Value, String> {
+    serde_yaml_ng::from_slice(body).map_err(|e| format!("error converting YAML to JSON: {e}"))
+}
+
+fn finish(
+    row: &Resource,
+    decoded: api::schema::Decoded,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let api::schema::Decoded { mut value, strict } = decoded;
+    check_type(row, &mut value)?;
+    match validation {
+        FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+            row.kind,
+            row.version,
+            row.kind,
+            strict.join(", ")
+        ))),
+        FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+        _ => Ok(Decoded { value, warnings: strict }),
+    }
+}
+
+/// The body's type must be the path's; an absent one is filled in.
+fn check_type(row: &Resource, value: &mut Value) -> Result<(), Status> {
+    let expected = row.kind_api_version();
+    let Some(map) = value.as_object_mut() else {
+        return Err(undecodable(row.kind, row.version, "json: cannot unmarshal into an object"));
+    };
+    let found = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let (version, kind) = (found("apiVersion"), found("kind"));
+    if (!version.is_empty() && version != expected) || (!kind.is_empty() && kind != row.kind) {
+        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+        let (version, kind) = (or(version, &expected), or(kind, row.kind));
+        let (group, short) = version.split_once('/').unwrap_or(("", &version));
+        return Err(Status::bad_request(format!(
+            "{kind} in version {short:?} cannot be handled as a {}: converting ({group}/{short}, Kind={kind}) to {}: unknown conversion",
+            row.kind, row.kind
+        )));
+    }
+    map.insert("apiVersion".into(), expected.into());
+    map.insert("kind".into(), row.kind.into());
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The query string: decoded once, for every verb, with the original's errors.
+
+use api::Status;
+use api::selector::{FieldSelector, LabelSelector};
+
+/// Decoded `key=value` pairs, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+/// How a body's unknown and duplicate fields are treated (KEP-2885).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl Query {
+    pub fn parse(text: &str) -> Query {
+        let pairs = text.split('&').filter(|p| !p.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(key), percent_decode(value))
+        });
+        Query { pairs: pairs.collect() }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// The original's booleans: present and neither `0` nor `false` is true.
+    pub fn flag(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|v| !matches!(v, "0" | "false"))
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<i64>, Status> {
+        match self.get(key) {
+            None | Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| {
+                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+            }),
+        }
+    }
+
+    /// `dryRun=All` is the only value there is.
+    pub fn dry_run(&self) -> Result<bool, Status> {
+        for value in self.all("dryRun") {
+            if value != "All" {
+                let m = format!("PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\"");
+                return Err(Status::failure(422, "Invalid", m));
+            }
+        }
+        Ok(self.get("dryRun").is_some())
+    }
+
+    pub fn field_validation(&self) -> Result<FieldValidation, Status> {
+        match self.get("fieldValidation") {
+            None | Some("" | "Warn") => Ok(FieldValidation::Warn),
+            Some("Ignore") => Ok(FieldValidation::Ignore),
+            Some("Strict") => Ok(FieldValidation::Strict),
+            Some(other) => Err(Status::failure(
+                422,
+                "Invalid",
+                format!("fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
+            )),
+        }
+    }
+
+    pub fn label_selector(&self) -> Result<LabelSelector, Status> {
+        let text = self.get("labelSelector").unwrap_or("");
+        LabelSelector::parse(text)
+            .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))
+    }
+
+    pub fn field_selector(&self) -> Result<FieldSelector, Status> {
+        let text = self.get("fieldSelector").unwrap_or("");
+        FieldSelector::parse(text).map_err(Status::bad_request)
+    }
+}
+
+/// Decodes `%xx` and `+`; malformed escapes stay as they are.
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (bytes[at], escaped) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                at += 2;
+            }
+            (b'+', _) => out.push(b' '),
+            (byte, _) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

@@ -1,0 +1,103 @@
+//! The server as its handlers see it: the store, the tables, and who may do what.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::registry::{Registry, Resource};
+use api::schema::{Schema, Shape};
+use store::{Collection, CollectionSpec, EngineError, Store};
+
+use crate::allocate::{Allocators, ServiceNetwork};
+use crate::authn::Authenticator;
+use crate::authz::Authorizer;
+use crate::node_proxy::NodeDialer;
+
+/// What the wiring decides.
+pub struct Config {
+    pub authenticator: Authenticator,
+    pub service_network: ServiceNetwork,
+    /// Where kubelets and pods are reached from.
+    pub node_dialer: Arc<dyn NodeDialer>,
+    /// Address and port published as the `kubernetes` Service's endpoint.
+    pub advertise: (IpAddr, u16),
+    /// Issues and checks service account tokens.
+    pub tokens: Arc<pki::TokenIssuer>,
+    /// `--authorization-mode`.
+    pub authorization: AuthorizationModes,
+    /// PEM of the CA that clients verify servers with, published as `kube-root-ca.crt`.
+    pub cluster_ca_pem: String,
+}
+
+/// Which authorisers are asked, in order Node then RBAC; none means everything is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorizationModes {
+    pub node: bool,
+    pub rbac: bool,
+    pub always_allow: bool,
+}
+
+/// One API server. Clones are the same one.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) registry: &'static Registry,
+    pub(crate) schema: &'static Schema,
+    pub(crate) config: Config,
+    pub(crate) authorizer: Authorizer,
+    pub(crate) allocators: Allocators,
+    pub(crate) ready: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+/// The collections every server keeps.
+pub fn collections() -> Vec<CollectionSpec> {
+    let mut specs: Vec<CollectionSpec> = Vec::new();
+    for row in Registry::built_in().rows().iter().filter(|r| !r.prefix.is_empty()) {
+        if !specs.iter().any(|s| s.prefix == row.prefix) {
+            specs.push(CollectionSpec { prefix: row.prefix.clone(), selectable: row.selectable });
+        }
+    }
+    specs
+}
+
+impl Server {
+    /// A server over a store that was opened with [`collections`].
+    pub fn new(store: Store, config: Config) -> Result<Server, EngineError> {
+        let inner = Inner {
+            authorizer: Authorizer::new(&store, config.authorization),
+            allocators: Allocators::new(&config.service_network, &store),
+            store,
+            registry: Registry::built_in(),
+            schema: Schema::built_in(),
+            config,
+            ready: false.into(),
+        };
+        Ok(Server { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    /// The collection of a resource that is stored.
+    pub(crate) fn collection(&self, row: &Resource) -> Arc<Collection> {
+        self.store.collection(&row.prefix).expect("every stored resource was registered at start")
+    }
+
+    /// The collection of a core or named resource.
+    pub(crate) fn collection_of(&self, group: &str, version: &str, resource: &str) -> Arc<Collection> {
+        let row = self.registry.find(group, version, resource, "").expect("a built-in resource");
+        self.collection(row)
+    }
+
+    pub(crate) fn shape(&self, row: &Resource) -> Shape {
+        row.ty.map_or(Shape::Any, Shape::Struct)
+    }
+}

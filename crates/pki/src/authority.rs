@@ -1,0 +1,177 @@
+//! Certificate authorities and what they issue.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Life of a cluster's own CA: ten years, as kubeadm's.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Certificates start in the past by this much, so that a clock that is behind accepts them.
+const BACKDATE: Duration = Duration::from_secs(300);
+
+/// A certificate could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("{operation}")]
+    Certificate {
+        operation: &'static str,
+        #[source]
+        source: rcgen::Error,
+    },
+    #[error("read certificate: {0}")]
+    Parse(String),
+}
+
+fn failed(operation: &'static str) -> impl Fn(rcgen::Error) -> PkiError {
+    move |source| PkiError::Certificate { operation, source }
+}
+
+/// A certificate (chain) and its private key, both PEM.
+#[derive(Debug, Clone)]
+pub struct KeyPairPem {
+    pub cert_pem: String,
+    pub key_pem: String,
+}
+
+/// What a certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    Client,
+    Server,
+    /// Aggregator, kubelet serving and the like.
+    Both,
+}
+
+/// What to certify.
+#[derive(Debug, Clone)]
+pub struct CertSpec {
+    /// The user name of a client.
+    pub common_name: String,
+    /// The groups of a client.
+    pub organizations: Vec<String>,
+    pub dns_names: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+    pub usage: Usage,
+    pub life: Duration,
+}
+
+impl CertSpec {
+    /// A client certificate that lives for a year.
+    pub fn client(common_name: &str, organizations: &[&str]) -> CertSpec {
+        CertSpec {
+            common_name: common_name.into(),
+            organizations: organizations.iter().map(|o| (*o).into()).collect(),
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+            usage: Usage::Client,
+            life: Duration::from_secs(365 * 24 * 3600),
+        }
+    }
+
+    /// A server certificate that lives for a year.
+    pub fn server(common_name: &str, dns_names: &[&str], addresses: &[IpAddr]) -> CertSpec {
+        CertSpec {
+            dns_names: dns_names.iter().map(|n| (*n).into()).collect(),
+            addresses: addresses.to_vec(),
+            usage: Usage::Server,
+            ..CertSpec::client(common_name, &[])
+        }
+    }
+}
+
+/// A certificate authority that can sign.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: KeyPairPem,
+}
+
+impl Authority {
+    /// A new, self-signed one.
+    pub fn create(common_name: &str) -> Result<Authority, PkiError> {
+        let key = KeyPair::generate().map_err(failed("generate a CA key"))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
+        set_validity(&mut params, AUTHORITY_LIFE);
+        let cert = params.self_signed(&key).map_err(failed("sign a CA certificate"))?;
+        let pem = KeyPairPem { cert_pem: cert.pem(), key_pem: key.serialize_pem() };
+        Ok(Authority { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// One that was stored.
+    pub fn load(pem: KeyPairPem) -> Result<Authority, PkiError> {
+        let key = KeyPair::from_pem(&pem.key_pem).map_err(failed("read a CA key"))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem.cert_pem, key).map_err(failed("read a CA certificate"))?;
+        Ok(Authority { issuer, pem })
+    }
+
+    /// Its certificate and key.
+    pub fn pem(&self) -> &KeyPairPem {
+        &self.pem
+    }
+
+    /// Makes a key and certifies it.
+    pub fn issue(&self, spec: &CertSpec) -> Result<KeyPairPem, PkiError> {
+        let key = KeyPair::generate().map_err(failed("generate a key"))?;
+        let params = params_of(spec)?;
+        let cert = params.signed_by(&key, &self.issuer).map_err(failed("sign a certificate"))?;
+        Ok(KeyPairPem { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+    }
+}
+
+fn params_of(spec: &CertSpec) -> Result<CertificateParams, PkiError> {
+    let mut params =
+        CertificateParams::new(spec.dns_names.clone()).map_err(failed("read a host name"))?;
+    params.distinguished_name.push(DnType::CommonName, spec.common_name.as_str());
+    for organization in &spec.organizations {
+        params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+    }
+    params.subject_alt_names.extend(spec.addresses.iter().map(|a| SanType::IpAddress(*a)));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = match spec.usage {
+        Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Both => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
+    };
+    set_validity(&mut params, spec.life);
+    Ok(params)
+}
+
+fn set_validity(params: &mut CertificateParams, life: Duration) {
+    let now = std::time::SystemTime::now();
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + life).into();
+}
+
+/// Common name and organizations of a DER certificate: a client's user name and groups.
+pub fn subject_of(der: &[u8]) -> Result<(String, Vec<String>), PkiError> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| PkiError::Parse(e.to_string()))?;
+    let subject = cert.subject();
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or("").to_owned();
+    let name = subject.iter_common_name().next().map(text).unwrap_or_default();
+    Ok((name, subject.iter_organization().map(text).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_certificate_carries_user_and_groups() {
+        let ca = Authority::create("kubernetes-ca").expect("a CA");
+        let ca = Authority::load(ca.pem().clone()).expect("the same CA");
+        let spec = CertSpec::client("system:node:n1", &["system:nodes", "b"]);
+        let issued = ca.issue(&spec).expect("issued");
+        let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).expect("PEM");
+        let (name, groups) = subject_of(&pem.contents).expect("a subject");
+        assert_eq!((name.as_str(), groups), ("system:node:n1", vec!["system:nodes".into(), "b".into()]));
+    }
+}
