@@ -52,8 +52,8 @@ pub enum Usage {
 pub struct CertSpec {
     /// The user name of a client.
     pub common_name: String,
-    /// The groups of a client.
-    pub organizations: Vec<String>,
+    /// The group of a client (one: rcgen's names hold one value an attribute).
+    pub organization: Option<String>,
     pub dns_names: Vec<String>,
     pub addresses: Vec<IpAddr>,
     pub usage: Usage,
@@ -62,10 +62,10 @@ pub struct CertSpec {
 
 impl CertSpec {
     /// A client certificate that lives for a year.
-    pub fn client(common_name: &str, organizations: &[&str]) -> CertSpec {
+    pub fn client(common_name: &str, organization: Option<&str>) -> CertSpec {
         CertSpec {
             common_name: common_name.into(),
-            organizations: organizations.iter().map(|o| (*o).into()).collect(),
+            organization: organization.map(str::to_owned),
             dns_names: Vec::new(),
             addresses: Vec::new(),
             usage: Usage::Client,
@@ -79,7 +79,7 @@ impl CertSpec {
             dns_names: dns_names.iter().map(|n| (*n).into()).collect(),
             addresses: addresses.to_vec(),
             usage: Usage::Server,
-            ..CertSpec::client(common_name, &[])
+            ..CertSpec::client(common_name, None)
         }
     }
 }
@@ -131,7 +131,7 @@ fn params_of(spec: &CertSpec) -> Result<CertificateParams, PkiError> {
     let mut params =
         CertificateParams::new(spec.dns_names.clone()).map_err(failed("read a host name"))?;
     params.distinguished_name.push(DnType::CommonName, spec.common_name.as_str());
-    for organization in &spec.organizations {
+    if let Some(organization) = &spec.organization {
         params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
     }
     params.subject_alt_names.extend(spec.addresses.iter().map(|a| SanType::IpAddress(*a)));
@@ -168,10 +168,10 @@ mod tests {
     fn a_client_certificate_carries_user_and_groups() {
         let ca = Authority::create("kubernetes-ca").expect("a CA");
         let ca = Authority::load(ca.pem().clone()).expect("the same CA");
-        let spec = CertSpec::client("system:node:n1", &["system:nodes", "b"]);
+        let spec = CertSpec::client("system:node:n1", Some("system:nodes"));
         let issued = ca.issue(&spec).expect("issued");
         let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).expect("PEM");
         let (name, groups) = subject_of(&pem.contents).expect("a subject");
-        assert_eq!((name.as_str(), groups), ("system:node:n1", vec!["system:nodes".into(), "b".into()]));
+        assert_eq!((name.as_str(), groups), ("system:node:n1", vec!["system:nodes".into()]));
     }
 }
