@@ -1,6 +1,6 @@
 //! The registry: one row per resource, from which routing, discovery, storage and checks follow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use crate::schema::{Schema, TypeId};
@@ -30,6 +30,8 @@ pub struct Resource {
     /// Key prefix with slashes at both ends; empty for what is not stored.
     pub prefix: String,
     pub selectable: &'static [&'static str],
+    /// `metadata.generation` counts changes of everything but metadata and status.
+    pub generation: bool,
 }
 
 impl Resource {
@@ -107,12 +109,17 @@ impl Registry {
 struct Storage {
     prefixes: HashMap<&'static str, &'static str>,
     fields: HashMap<&'static str, &'static [&'static str]>,
+    generation: HashSet<&'static str>,
 }
 
 impl Storage {
     fn parse() -> Storage {
         let mut storage = Storage::default();
         for line in STORAGE.lines().filter(|l| !l.starts_with('#')) {
+            if let Some(resources) = line.strip_prefix("generation ") {
+                storage.generation.extend(resources.split(' '));
+                continue;
+            }
             let (what, value) = line.split_once(" = ").expect("storage.txt: `word resource = value`");
             match what.split_once(' ') {
                 Some(("prefix", resource)) => drop(storage.prefixes.insert(resource, value)),
@@ -161,6 +168,7 @@ fn parse_row(line: &'static str, storage: &Storage) -> Resource {
         ty: Schema::built_in().find(&type_name(kind_group, kind_of, kind)),
         prefix: if stored && name != "componentstatuses" { format!("/registry/{below}/") } else { String::new() },
         selectable: storage.fields.get(qualified.as_str()).copied().unwrap_or(&[]),
+        generation: storage.generation.contains(qualified.as_str()),
     }
 }
 

@@ -9,4 +9,4 @@ mod token;
 
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Usage, subject_of};
 pub use kubeconfig::{Identity, kubeconfig};
-pub use token::{Claims, TokenError, TokenIssuer, TokenRequest};
+pub use token::{Bound, Claims, TokenError, TokenIssuer, TokenRequest};

@@ -114,6 +114,12 @@ impl Collection {
         self.current.load(Ordering::Acquire)
     }
 
+    /// Revision of this collection's own last change (of what was loaded, when nothing changed).
+    pub fn last_change(&self) -> u64 {
+        let state = self.read();
+        state.log.back().map_or(state.floor, |event| event.revision)
+    }
+
     /// Objects whose key starts with `prefix` and comes after `after`, at most `limit` of those
     /// that `keep` accepts, as of `at` (0: now).
     pub fn list(

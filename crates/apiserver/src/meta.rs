@@ -1,0 +1,234 @@
+//! `metadata` on its way in: what the server sets, what may not change, what is not valid.
+
+use api::names;
+use api::registry::Resource;
+use api::status::Cause;
+use api::Status;
+use serde_json::{Map, Value, json};
+
+use crate::call::Call;
+
+/// Letters of generated suffixes: no vowels, so that no words come out.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+/// Longest `generateName` that leaves room for the suffix within a label.
+const GENERATE_MAX: usize = 63 - SUFFIX_LENGTH;
+/// Bytes of all annotations together (apimachinery `TotalAnnotationSizeLimitB`).
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
+    let map = value.as_object_mut().expect("a decoded object is a map");
+    let meta = map.entry("metadata").or_insert_with(|| json!({}));
+    if !meta.is_object() {
+        *meta = json!({});
+    }
+    meta.as_object_mut().expect("just made so")
+}
+
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value["metadata"][key].as_str().unwrap_or("")
+}
+
+/// A suffix for `generateName`.
+pub(crate) fn random_suffix() -> String {
+    let random = uuid::Uuid::new_v4();
+    let letter = |b: &u8| SUFFIX[usize::from(*b) % SUFFIX.len()] as char;
+    // The first bytes of a version 4 UUID are all random.
+    random.as_bytes()[..SUFFIX_LENGTH].iter().map(letter).collect()
+}
+
+/// Fills a new object's metadata.
+pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    let row = call.main_row();
+    check_namespace(call, row, object)?;
+    let meta = of(object);
+    if meta.get("resourceVersion").is_some_and(|v| v != "") {
+        return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    generate_name(meta);
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+        meta.remove(key);
+    }
+    meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    meta.insert("creationTimestamp".into(), call.now_text().into());
+    if row.generation {
+        meta.insert("generation".into(), 1.into());
+    }
+    Ok(())
+}
+
+pub(crate) fn generate_name(meta: &mut Map<String, Value>) {
+    let named = meta.get("name").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
+    if let (false, Some(base)) = (named, meta.get("generateName").and_then(Value::as_str)) {
+        if !base.is_empty() {
+            let base: String = base.chars().take(GENERATE_MAX).collect();
+            meta.insert("name".into(), format!("{base}{}", random_suffix()).into());
+        }
+    }
+}
+
+/// The body's namespace must be the path's; cluster-scoped objects have none.
+fn check_namespace(call: &Call<'_>, row: &Resource, object: &mut Value) -> Result<(), Status> {
+    let path = call.info.namespace.as_str();
+    let meta = of(object);
+    if !row.namespaced {
+        meta.remove("namespace");
+        return Ok(());
+    }
+    match meta.get("namespace").and_then(Value::as_str) {
+        Some(ns) if !ns.is_empty() && ns != path => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => {
+            meta.insert("namespace".into(), path.into());
+            Ok(())
+        }
+    }
+}
+
+/// Carries over what an update may not touch, and checks its preconditions.
+pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    let row = call.main_row();
+    let name = text(new, "name").to_owned();
+    if name.is_empty() {
+        let m = format!("name is required to update {}", row.kind);
+        of(new).insert("name".into(), call.info.name.as_str().into());
+        if call.info.name.is_empty() {
+            return Err(Status::bad_request(m));
+        }
+    } else if name != call.info.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.info.name
+        )));
+    }
+    check_namespace(call, row, new)?;
+    let sent_uid = text(new, "uid");
+    if !sent_uid.is_empty() && sent_uid != text(old, "uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {sent_uid}, UID in object meta: {}",
+            text(old, "uid")
+        );
+        return Err(Status::conflict(row.group, row.name, &name, &why));
+    }
+    let meta = of(new);
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"] {
+        match old["metadata"].get(key) {
+            Some(kept) => drop(meta.insert(key.into(), kept.clone())),
+            None if key != "generateName" => drop(meta.remove(key)),
+            None => {}
+        }
+    }
+    meta.remove("selfLink");
+    Ok(())
+}
+
+/// Raises the generation when something besides metadata and status changed.
+pub(crate) fn bump_generation(row: &Resource, old: &Value, new: &mut Value) {
+    if !row.generation {
+        return;
+    }
+    let differs = |key: &String| !matches!(key.as_str(), "metadata" | "status") && old[key] != new[key];
+    let keys = |v: &Value| v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    if keys(old).iter().chain(&keys(new)).any(differs) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        of(new).insert("generation".into(), generation.into());
+    }
+}
+
+pub(crate) fn cause(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Cause {
+    Cause { reason: reason.into(), message: message.into(), field: field.into() }
+}
+
+pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
+    cause("FieldValueInvalid", field, format!("Invalid value: {}: {detail}", shown(value)))
+}
+
+pub(crate) fn required(field: impl Into<String>, detail: &str) -> Cause {
+    let message = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
+    cause("FieldValueRequired", field, message)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(s) => format!("{s:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// The rules of `metadata` that hold for every kind (apimachinery `ValidateObjectMeta`).
+pub(crate) fn validate(row: &Resource, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let meta = &object["metadata"];
+    let name = text(object, "name");
+    let generate = text(object, "generateName");
+    if name.is_empty() && generate.is_empty() {
+        causes.push(required("metadata.name", "name or generateName is required"));
+    } else if !name.is_empty() {
+        for fault in name_faults(row, name) {
+            causes.push(invalid("metadata.name", &name.into(), &fault));
+        }
+    }
+    validate_labels(&meta["labels"], "metadata.labels", &mut causes);
+    validate_annotations(&meta["annotations"], &mut causes);
+    for (at, finalizer) in meta["finalizers"].as_array().into_iter().flatten().enumerate() {
+        let text = finalizer.as_str().unwrap_or("");
+        for fault in names::qualified_name(text) {
+            causes.push(invalid(format!("metadata.finalizers[{at}]"), finalizer, &fault));
+        }
+    }
+    validate_owners(&meta["ownerReferences"], &mut causes);
+    causes
+}
+
+fn name_faults(row: &Resource, name: &str) -> Vec<String> {
+    match (row.group, row.name) {
+        ("rbac.authorization.k8s.io", _) => names::path_segment(name),
+        ("", "namespaces") => names::dns_label(name),
+        ("", "services") => names::dns_label(name),
+        ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => names::path_segment(name),
+        ("certificates.k8s.io", _) | ("coordination.k8s.io", _) => names::dns_subdomain(name),
+        _ => names::dns_subdomain(name),
+    }
+}
+
+pub(crate) fn validate_labels(labels: &Value, field: &str, causes: &mut Vec<Cause>) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        for fault in names::qualified_name(key) {
+            causes.push(invalid(field, &key.as_str().into(), &fault));
+        }
+        for fault in names::label_value(value.as_str().unwrap_or("")) {
+            causes.push(invalid(field, value, &fault));
+        }
+    }
+}
+
+fn validate_annotations(annotations: &Value, causes: &mut Vec<Cause>) {
+    let mut total = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        total += key.len() + value.as_str().map_or(0, str::len);
+        for fault in names::qualified_name(&key.to_lowercase()) {
+            causes.push(invalid("metadata.annotations", &key.as_str().into(), &fault));
+        }
+    }
+    if total > ANNOTATIONS_MAX {
+        let m = format!("Too long: may not be more than {ANNOTATIONS_MAX} bytes");
+        causes.push(cause("FieldValueTooLong", "metadata.annotations", m));
+    }
+}
+
+fn validate_owners(owners: &Value, causes: &mut Vec<Cause>) {
+    let mut controllers = 0;
+    for (at, owner) in owners.as_array().into_iter().flatten().enumerate() {
+        for key in ["apiVersion", "kind", "name", "uid"] {
+            if owner[key].as_str().unwrap_or("").is_empty() {
+                let field = format!("metadata.ownerReferences[{at}].{key}");
+                causes.push(invalid(field, &"".into(), &match key { "apiVersion" => "version must not be empty".to_owned(), _ => "must not be empty".to_owned() }));
+            }
+        }
+        controllers += usize::from(owner["controller"] == true);
+    }
+    if controllers > 1 {
+        causes.push(invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true."));
+    }
+}

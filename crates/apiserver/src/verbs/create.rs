@@ -1,0 +1,73 @@
+//! POST to a collection.
+
+use api::{Draft, Status};
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Expect, Write, WriteError};
+
+use super::{Answer, write_failure};
+use crate::body::{self, Format};
+use crate::call::Call;
+use crate::{admission, kinds, managed, meta};
+
+/// Tries when a generated name is taken (the original's 8).
+const GENERATE_TRIES: usize = 8;
+
+pub(crate) async fn create(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+    let format = Format::of(content_type)?;
+    let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
+    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    create_object(call, decoded.value).await
+}
+
+/// Creates a decoded object; also the end of a server-side apply of something new.
+pub(crate) async fn create_object(call: &Call<'_>, mut object: Value) -> Result<Answer, Status> {
+    let row = call.row;
+    let hooks = kinds::hooks(row);
+    meta::prepare_create(call, &mut object)?;
+    kinds::reset_status(call, &mut object);
+    (hooks.prepare_create)(call, &mut object)?;
+    call.server.schema.apply_defaults(&call.shape(), &mut object);
+    (hooks.default)(&mut object);
+    admission::create(call, &mut object)?;
+    let mut causes = meta::validate(row, &object);
+    causes.extend((hooks.validate)(&object, None));
+    if !causes.is_empty() {
+        return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
+    }
+    managed::track(call, None, &mut object);
+    let result = write(call, &mut object).await;
+    if result.is_err() || call.dry_run {
+        (hooks.released)(call, &object, None);
+    }
+    result
+}
+
+async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
+    let row = call.row;
+    let collection = call.server.collection(row);
+    let generated = !meta::text(object, "generateName").is_empty();
+    for attempt in 1.. {
+        let name = meta::text(object, "name").to_owned();
+        let key = row.key(&call.info.namespace, &name);
+        if call.dry_run {
+            if collection.get(&key).is_some() {
+                return Err(Status::already_exists(row.group, row.name, &name));
+            }
+            return Ok(Answer::Tree { code: 201, value: object.clone() });
+        }
+        let draft = Some(Draft::new(object, row.selectable));
+        let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
+        match call.server.store.write(write).await {
+            Ok(object) => return Ok(Answer::Object { code: 201, object }),
+            Err(WriteError::Conflict(_)) if generated && attempt < GENERATE_TRIES => {
+                let meta = meta::of(object);
+                meta.remove("name");
+                meta::generate_name(meta);
+            }
+            Err(WriteError::Conflict(_)) => return Err(Status::already_exists(row.group, row.name, &name)),
+            Err(other) => return Err(write_failure(other, row, &name)),
+        }
+    }
+    unreachable!("the loop ends by returning")
+}

@@ -1,0 +1,172 @@
+//! PUT of one object, and the way every change of an existing object goes.
+
+use std::sync::Arc;
+
+use api::{Draft, Object, Status};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use store::{Expect, Write, WriteError};
+
+use super::{Answer, write_failure};
+use crate::body::{self, Format};
+use crate::call::Call;
+use crate::{admission, kinds, managed, meta};
+
+/// Tries of a change that does not depend on a given revision.
+const RETRIES: usize = 10;
+
+/// How the change comes to be, for field management.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Update,
+    Apply,
+}
+
+pub(crate) async fn update(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+    let format = Format::of(content_type)?;
+    let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
+    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    let sent = decoded.value;
+    let key = call.key();
+    let exists = call.server.collection(call.main_row()).get(&key).is_some();
+    if !exists && kinds::hooks(call.row).create_on_update && call.row.subresource.is_empty() {
+        return super::create::create_object(call, sent).await;
+    }
+    change(call, Operation::Update, |_| Ok(sent.clone())).await
+}
+
+/// Computes a new state from the present one and writes it, again when it lost a race, unless the
+/// new state names the revision it is based on.
+pub(crate) async fn change(
+    call: &Call<'_>,
+    operation: Operation,
+    compute: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Answer, Status> {
+    let collection = call.server.collection(call.main_row());
+    let key = call.key();
+    for _ in 0..RETRIES {
+        let old = collection.get(&key).ok_or_else(|| call.not_found())?;
+        let old_tree = old.to_value();
+        let mut new = compute(&old_tree)?;
+        let based_on = meta::text(&new, "resourceVersion").to_owned();
+        if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
+            return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
+        }
+        prepare(call, &old_tree, &mut new, operation)?;
+        match store(call, &old, &old_tree, new).await {
+            Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
+            Err(other) => return Err(write_failure(other, call.row, &call.info.name)),
+            Ok(answer) => return Ok(answer),
+        }
+    }
+    Err(Status::modified(call.row.group, call.row.name, &call.info.name))
+}
+
+/// Everything between the requested state and the one to store.
+fn prepare(call: &Call<'_>, old: &Value, new: &mut Value, operation: Operation) -> Result<(), Status> {
+    let row = call.main_row();
+    let hooks = kinds::hooks(call.row);
+    meta::prepare_update(call, old, new)?;
+    keep_other_parts(call, old, new);
+    (hooks.prepare_update)(call, old, new)?;
+    call.server.schema.apply_defaults(&call.shape(), new);
+    (hooks.default)(new);
+    admission::update(call, old, new)?;
+    meta::bump_generation(row, old, new);
+    let mut causes = meta::validate(row, new);
+    causes.extend((hooks.validate)(new, Some(old)));
+    if !causes.is_empty() {
+        return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
+    }
+    if operation == Operation::Update {
+        managed::track(call, Some(old), new);
+    }
+    Ok(())
+}
+
+/// An update of the resource keeps the status, one of the status keeps the rest.
+fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
+    let Some(map) = new.as_object_mut() else { return };
+    match call.row.subresource {
+        "status" => {
+            let status = map.remove("status");
+            let sent_meta = map.remove("metadata");
+            *map = old.as_object().cloned().unwrap_or_default();
+            restore(map, "status", status.as_ref());
+            keep_status_metadata(map, sent_meta.as_ref());
+        }
+        "" if kinds::has_status(call.row) => restore(map, "status", old.get("status")),
+        _ => {}
+    }
+}
+
+/// A status write may also set labels, annotations, owners and finalizers, and carries its fields.
+fn keep_status_metadata(map: &mut Map<String, Value>, sent: Option<&Value>) {
+    let (Some(Value::Object(meta)), Some(sent)) = (map.get_mut("metadata"), sent) else { return };
+    for key in ["labels", "annotations", "finalizers", "managedFields"] {
+        restore(meta, key, sent.get(key));
+    }
+}
+
+fn restore(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {
+    match value {
+        Some(value) => drop(map.insert(key.into(), value.clone())),
+        None => drop(map.remove(key)),
+    }
+}
+
+async fn store(
+    call: &Call<'_>,
+    old: &Arc<Object>,
+    old_tree: &Value,
+    mut new: Value,
+) -> Result<Answer, WriteError> {
+    let row = call.main_row();
+    meta::of(&mut new).insert("resourceVersion".into(), old.revision().to_string().into());
+    let code = 200;
+    if unchanged(old_tree, &new) {
+        return Ok(Answer::Object { code, object: old.clone() });
+    }
+    if call.dry_run {
+        return Ok(Answer::Tree { code, value: new });
+    }
+    let done = is_finished(row.name, &new);
+    let draft = (!done).then(|| Draft::new(&new, row.selectable));
+    let collection = call.server.collection(row);
+    let expect = Expect::Revision(old.revision());
+    let written = call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
+    (kinds::hooks(row).released)(call, old_tree, (!done).then_some(&new));
+    if done {
+        return Ok(Answer::Tree { code, value: new });
+    }
+    Ok(Answer::Object { code, object: written })
+}
+
+/// Equal but for when fields were last managed: such a write is not made.
+fn unchanged(old: &Value, new: &Value) -> bool {
+    let without_times = |value: &Value| {
+        let mut meta = value["metadata"].clone();
+        for entry in meta["managedFields"].as_array_mut().into_iter().flatten() {
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("time");
+            }
+        }
+        meta
+    };
+    let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else { return old == new };
+    let rest = |m: &Map<String, Value>| m.len();
+    rest(a) == rest(b)
+        && a.iter().all(|(key, value)| key == "metadata" || b.get(key) == Some(value))
+        && without_times(old) == without_times(new)
+}
+
+/// Deletion was asked for and nothing holds the object back any more.
+pub(crate) fn is_finished(resource: &str, object: &Value) -> bool {
+    let meta = &object["metadata"];
+    let held = |list: &Value| list.as_array().is_some_and(|l| !l.is_empty());
+    let grace = meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    meta["deletionTimestamp"].is_string()
+        && grace == 0
+        && !held(&meta["finalizers"])
+        && !(resource == "namespaces" && held(&object["spec"]["finalizers"]))
+}
