@@ -1,0 +1,60 @@
+//! Namespaces: they go through Terminating, and are gone once the last finalizer is.
+
+use serde_json::{Value, json};
+
+use super::{DEFAULT, Hooks};
+use crate::call::Call;
+use crate::meta;
+use api::Status;
+
+/// Namespaces that the cluster cannot do without.
+const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+pub(super) static HOOKS: Hooks = Hooks {
+    prepare_create,
+    prepare_update,
+    default,
+    check_delete,
+    deleting,
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    object["spec"]["finalizers"] = json!(["kubernetes"]);
+    object["status"] = json!({"phase": "Active"});
+    Ok(())
+}
+
+/// Every namespace carries its name as a label, for selectors.
+fn default(object: &mut Value) {
+    let name = meta::text(object, "name").to_owned();
+    if !name.is_empty() {
+        let labels = meta::of(object).entry("labels").or_insert_with(|| json!({}));
+        labels["kubernetes.io/metadata.name"] = name.into();
+    }
+}
+
+/// `spec.finalizers` change through `/finalize` only.
+fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    if call.row.subresource != "finalize" {
+        new["spec"] = old["spec"].clone();
+    } else {
+        new["status"] = old["status"].clone();
+    }
+    Ok(())
+}
+
+fn check_delete(call: &Call<'_>, object: &Value) -> Result<(), Status> {
+    let name = meta::text(object, "name");
+    if PERMANENT.contains(&name) {
+        let why = "this namespace may not be deleted";
+        return Err(Status::forbidden(call.row.group, call.row.name, name, why));
+    }
+    Ok(())
+}
+
+fn deleting(_: &Call<'_>, object: &mut Value) {
+    object["status"]["phase"] = "Terminating".into();
+    meta::of(object).remove("deletionGracePeriodSeconds");
+}

@@ -1,0 +1,192 @@
+//! DELETE of an object or of a collection: grace, preconditions, finalizers, propagation.
+
+use std::sync::Arc;
+
+use api::{Draft, Object, Status};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use store::{Expect, Write, WriteError};
+
+use super::list::Filter;
+use super::update::is_finished;
+use super::{Answer, write_failure};
+use crate::body::{self, Format};
+use crate::call::Call;
+use crate::{kinds, meta};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+/// Tries when the object changes under a deletion.
+const RETRIES: usize = 10;
+
+/// `DeleteOptions` from body and query.
+#[derive(Debug, Default)]
+struct Options {
+    grace: Option<i64>,
+    uid: Option<String>,
+    revision: Option<String>,
+    /// Finalizers the deletion adds and removes.
+    propagation: Option<String>,
+    dry_run: bool,
+}
+
+fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, Status> {
+    let sent: Value = if body.is_empty() {
+        json!({})
+    } else {
+        match Format::of(content_type)? {
+            Format::Json => serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
+            Format::Yaml => serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
+        }
+    };
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    let query = |key: &str| call.query.get(key).map(str::to_owned);
+    let orphan = sent["orphanDependents"].as_bool().or_else(|| {
+        call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"))
+    });
+    let by_flag = orphan.map(|o| if o { "Orphan" } else { "Background" }.to_owned());
+    let propagation = text(&sent["propagationPolicy"]).or_else(|| query("propagationPolicy"));
+    if let Some(policy) = &propagation
+        && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
+    {
+        let message = format!("Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\"");
+        let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
+        return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+    }
+    Ok(Options {
+        grace: sent["gracePeriodSeconds"].as_i64().or(call.query.number("gracePeriodSeconds")?),
+        uid: text(&sent["preconditions"]["uid"]),
+        revision: text(&sent["preconditions"]["resourceVersion"]),
+        propagation: propagation.or(by_flag),
+        dry_run: call.dry_run || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
+    })
+}
+
+pub(crate) async fn delete(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+    let options = options(call, &body, content_type)?;
+    delete_one(call, &call.key(), &call.info.name, &options).await
+}
+
+async fn delete_one(call: &Call<'_>, key: &str, name: &str, options: &Options) -> Result<Answer, Status> {
+    let row = call.row;
+    let collection = call.server.collection(row);
+    for _ in 0..RETRIES {
+        let found = collection.get(key);
+        let old = found.ok_or_else(|| Status::not_found(row.group, row.name, name))?;
+        check_preconditions(call, &old, name, options)?;
+        let old_tree = old.to_value();
+        (kinds::hooks(row).check_delete)(call, &old_tree)?;
+        let mut new = old_tree.clone();
+        mark(call, &mut new, options);
+        let gone = is_finished(row.name, &new);
+        if options.dry_run {
+            return Ok(answer(call, &old, gone, new));
+        }
+        if !gone && new == old_tree {
+            return Ok(Answer::Object { code: 200, object: old });
+        }
+        let draft = (!gone).then(|| Draft::new(&new, row.selectable));
+        let expect = Expect::Revision(old.revision());
+        let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
+        match call.server.store.write(write).await {
+            Ok(written) if gone => {
+                (kinds::hooks(row).released)(call, &old_tree, None);
+                return Ok(answer(call, &written, true, new));
+            }
+            Ok(object) => return Ok(Answer::Object { code: 200, object }),
+            Err(WriteError::Conflict(_)) => {}
+            Err(other) => return Err(write_failure(other, row, name)),
+        }
+    }
+    Err(Status::modified(row.group, row.name, name))
+}
+
+/// A finished deletion answers with a Status; pods and a few others with their last state.
+fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer {
+    if gone && !kinds::hooks(call.row).returns_deleted {
+        let m = old.meta();
+        let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
+        return Answer::Tree { code: 200, value: status.to_value() };
+    }
+    Answer::Tree { code: 200, value: new }
+}
+
+fn check_preconditions(call: &Call<'_>, old: &Object, name: &str, options: &Options) -> Result<(), Status> {
+    let conflict = |what: &str, asked: &str, found: &str| {
+        let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}");
+        Err(Status::conflict(call.row.group, call.row.name, name, &why))
+    };
+    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.meta().uid.as_ref()) {
+        return conflict("UID", uid, &old.meta().uid);
+    }
+    let now = old.revision().to_string();
+    match &options.revision {
+        Some(asked) if *asked != now => conflict("ResourceVersion", asked, &now),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the wish to be deleted into the object.
+fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
+    set_propagation(object, options.propagation.as_deref());
+    let grace = (kinds::hooks(call.row).grace)(object, options.grace);
+    let already = object["metadata"]["deletionTimestamp"].is_string();
+    let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    // A later deletion may only shorten the grace.
+    if already && before.is_some_and(|before| grace >= before) {
+        return;
+    }
+    let at = call.now + jiff::SignedDuration::from_secs(grace);
+    let meta = meta::of(object);
+    meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
+    meta.insert("deletionGracePeriodSeconds".into(), grace.into());
+    if let Some(generation) = meta.get("generation").and_then(Value::as_i64).filter(|_| !already) {
+        meta.insert("generation".into(), (generation + 1).into());
+    }
+    (kinds::hooks(call.row).deleting)(call, object);
+}
+
+/// `Foreground` and `Orphan` are finalizers that the garbage collector takes off again.
+fn set_propagation(object: &mut Value, policy: Option<&str>) {
+    let Some(policy) = policy else { return };
+    let meta = meta::of(object);
+    let mut finalizers = meta.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
+    finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
+    match policy {
+        "Orphan" => finalizers.push(ORPHAN.into()),
+        "Foreground" => finalizers.push(FOREGROUND.into()),
+        _ => {}
+    }
+    if finalizers.is_empty() {
+        meta.remove("finalizers");
+    } else {
+        meta.insert("finalizers".into(), finalizers.into());
+    }
+}
+
+/// DELETE of a collection: each selected object, one after the other.
+pub(crate) async fn delete_collection(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
+    let options = options(call, &body, content_type)?;
+    let filter = Filter::of(call)?;
+    let collection = call.server.collection(call.row);
+    let page = collection.list(&filter.prefix(call), None, 0, usize::MAX, &|o| filter.matches(o));
+    let page = page.map_err(|e| Status::gone(e.to_string()))?;
+    for object in &page.objects {
+        let m = object.meta();
+        match delete_one(call, &call.row.key(&m.namespace, &m.name), &m.name, &options).await {
+            Err(status) if status.code == 404 => {}
+            other => drop(other?),
+        }
+    }
+    Ok(Answer::List(super::list::Listing {
+        row: call.row,
+        revision: collection.revision(),
+        objects: page.objects,
+        continue_token: String::new(),
+        remaining: None,
+    }))
+}
