@@ -23,6 +23,8 @@ mod select;
 mod table;
 pub mod userspace;
 
+pub use health::HealthServer;
 pub use model::{Change, HostPort, Protocol, ServiceKey};
 pub use plan::PlanConfig;
 pub use proxy::{Proxy, ProxyConfig, ProxyError, SyncReport};
+pub use userspace::Forwarder;
