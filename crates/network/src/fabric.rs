@@ -97,8 +97,9 @@ impl Fabric {
             let address = IpNet::new(nth(cidr, 1), cidr.prefix_len()).unwrap_or(*cidr);
             route.add_address(bridge, address).map_err(FabricError::Bridge)?;
         }
-        route.set_up(bridge).map_err(FabricError::Bridge)?;
-        Ok(Fabric { pins, config, ns, route, bridge, nodes: Vec::new() })
+        let fabric = Fabric { pins, config, ns, route, bridge, nodes: Vec::new() };
+        sysctl::set(Some(&fabric.ns), &fabric.link_switches(BRIDGE))?;
+        fabric.bridge_up()
     }
 
     /// Puts node `index` on the fabric, in the namespace pinned as `<fabric>-node<index>`, which
@@ -183,6 +184,11 @@ impl Fabric {
         &self.nodes
     }
 
+    fn bridge_up(mut self) -> Result<Self, FabricError> {
+        self.route.set_up(self.bridge).map_err(FabricError::Bridge)?;
+        Ok(self)
+    }
+
     fn node(&self, index: u32) -> Result<&Uplink, FabricError> {
         self.nodes.iter().find(|node| node.index == index).ok_or(FabricError::NoNode(index))
     }
@@ -223,10 +229,19 @@ impl Fabric {
             let address = IpNet::new(*address, cidr.prefix_len()).unwrap_or(IpNet::from(*address));
             inside.add_address(link.index, address).map_err(fail)?;
         }
+        sysctl::set(Some(&uplink.ns), &self.link_switches(NODE_LINK))?;
         inside.set_up(link.index).map_err(fail)?;
-        // Answers may come back another way than they went (through a service on another node).
-        sysctl::set(Some(&uplink.ns), &[(format!("ipv4/conf/{NODE_LINK}/rp_filter"), "2")])?;
         Ok(())
+    }
+
+    /// Answers may come back another way than they went (through a service on another node), and
+    /// IPv6 must work at once: the addresses are ours to give, so nobody else has them.
+    fn link_switches(&self, link: &str) -> Vec<(String, &'static str)> {
+        let mut switches = vec![(format!("ipv4/conf/{link}/rp_filter"), "2")];
+        if self.config.cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
+            switches.push((format!("ipv6/conf/{link}/accept_dad"), "0"));
+        }
+        switches
     }
 }
 

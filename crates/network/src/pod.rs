@@ -69,9 +69,18 @@ pub enum PodNetworkError {
     #[error("open the namespace of pod {id}: {source}")]
     OpenPod { id: String, source: NetNsError },
     #[error("connect pod {id}: {source}")]
-    Attach { id: String, source: NetlinkError },
+    Attach { id: String, source: ConnectError },
     #[error("disconnect pod {id}: {source}")]
     Detach { id: String, source: NetlinkError },
+}
+
+/// Which part of connecting a pod failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
 }
 
 /// A node's pod network. Methods block for about a millisecond; they may be called from any thread.
@@ -160,7 +169,7 @@ impl PodNetwork {
         state: &mut State,
         attachment: &Attachment,
         pod_ns: &NetNs,
-    ) -> Result<(), NetlinkError> {
+    ) -> Result<(), ConnectError> {
         let mut inside = Route::open(Some(pod_ns))?;
         if inside.link(POD_LINK)?.is_none() || state.route.link(&attachment.host_link)?.is_none() {
             state.route.delete_link(&attachment.host_link)?;
@@ -173,7 +182,13 @@ impl PodNetwork {
         }
         state.route.enslave(&attachment.host_link, state.bridge)?;
         state.route.set_hairpin(&attachment.host_link)?;
-        configure_inside(&mut inside, attachment)
+        if attachment.addresses.iter().any(IpAddr::is_ipv6) {
+            // IPv6 must work at once: the addresses are ours to give, so nobody else has them.
+            let switch = (format!("ipv6/conf/{POD_LINK}/accept_dad"), "0");
+            sysctl::set(Some(pod_ns), &[switch])?;
+        }
+        configure_inside(&mut inside, attachment)?;
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
