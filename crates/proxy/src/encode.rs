@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use network::nft::expr::R0;
+use network::nft::expr::{Meta, R0};
 use network::nft::set::Element;
 use network::nft::{Batch, DataType, Exprs, SetSpec, Verdict};
 
@@ -100,13 +100,13 @@ fn verdict_of(target: &Target) -> Option<Verdict> {
 
 fn fill(batch: &mut Batch, name: &str, chain: &Chain) {
     for rule in &chain.rules {
-        let exprs = encode_rule(batch, rule, chain.v6);
+        let exprs = encode_rule(batch, rule, chain);
         batch.add_rule(name, &exprs);
     }
 }
 
-fn encode_rule(batch: &mut Batch, rule: &Rule, v6: bool) -> Exprs {
-    let new = Exprs::new();
+fn encode_rule(batch: &mut Batch, rule: &Rule, chain: &Chain) -> Exprs {
+    let (new, v6) = (Exprs::new(), chain.v6);
     let goto = |chain: &String| Verdict::Goto(chain.clone());
     match rule {
         Rule::MarkMasquerade => new.set_mark_bits(MASQUERADE_BIT),
@@ -120,10 +120,10 @@ fn encode_rule(batch: &mut Batch, rule: &Rule, v6: bool) -> Exprs {
         }
         Rule::GotoFromSelf(chain) => new.is_local(true).verdict(&goto(chain)),
         Rule::Stick { map, timeout_seconds, endpoints } => {
-            stick(batch, v6, map, *timeout_seconds, endpoints)
+            stick(batch, chain, map, *timeout_seconds, endpoints)
         }
         Rule::Balance { endpoints, remember } => {
-            let chosen = choose(batch, v6, endpoints);
+            let chosen = choose(batch, chain, endpoints);
             let chosen = match remember {
                 Some((map, seconds)) => {
                     let timeout = u64::from(*seconds) * MS_PER_SECOND;
@@ -138,18 +138,25 @@ fn encode_rule(batch: &mut Batch, rule: &Rule, v6: bool) -> Exprs {
 }
 
 /// Finds the client's endpoint, checks that it is still one, and renews the memory of it.
-fn stick(batch: &mut Batch, v6: bool, map: &str, seconds: u32, endpoints: &[SocketAddr]) -> Exprs {
+fn stick(
+    batch: &mut Batch,
+    chain: &Chain,
+    map: &str,
+    seconds: u32,
+    endpoints: &[SocketAddr],
+) -> Exprs {
+    let v6 = chain.v6;
     let keys: Vec<_> = endpoints.iter().map(endpoint_bytes).collect();
     let spec = SetSpec::set(&[address_type(v6), DataType::Port]);
     let current = batch.anonymous(&spec, keys.iter().map(|key| Element::Key(key)));
-    let found = Exprs::new().source(v6, R0).lookup_map(map, R0, ENDPOINT);
+    let found = of_protocol(chain).source(v6, R0).lookup_map(map, R0, ENDPOINT);
     let valid = found.lookup_in(&current, ENDPOINT, None);
     redirect(valid.update_map(map, R0, ENDPOINT, u64::from(seconds) * MS_PER_SECOND), v6)
 }
 
 /// Loads a random endpoint's address and port.
-fn choose(batch: &mut Batch, v6: bool, endpoints: &[SocketAddr]) -> Exprs {
-    let new = Exprs::new();
+fn choose(batch: &mut Batch, chain: &Chain, endpoints: &[SocketAddr]) -> Exprs {
+    let (new, v6) = (of_protocol(chain), chain.v6);
     if let [only] = endpoints {
         let address = address_bytes(only.ip());
         return new.load(ENDPOINT, &address).load(port_register(v6), &only.port().to_be_bytes());
@@ -161,6 +168,12 @@ fn choose(batch: &mut Batch, v6: bool, endpoints: &[SocketAddr]) -> Exprs {
     let elements = keys.iter().zip(&values).map(|(key, value)| Element::Value(key, value));
     let map = batch.anonymous(&spec, elements);
     new.random(count, R0).lookup_in(&map, R0, Some(ENDPOINT))
+}
+
+/// Matches what is known anyway: without it `nft` cannot load again what it has listed (it asks for
+/// the protocol in every rule that changes a port).
+fn of_protocol(chain: &Chain) -> Exprs {
+    Exprs::new().meta(Meta::Protocol, R0).equals(R0, &[chain.protocol.number()])
 }
 
 fn redirect(exprs: Exprs, v6: bool) -> Exprs {

@@ -23,10 +23,11 @@ pub struct Fragment {
     pub health: Option<HealthCheck>,
 }
 
-/// The rules of a chain; all packets in it are of one address family.
+/// The rules of a chain; all packets in it are of one address family and protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     pub v6: bool,
+    pub protocol: Protocol,
     pub rules: Vec<Rule>,
 }
 

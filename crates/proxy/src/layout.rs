@@ -18,8 +18,8 @@ use network::nft::{BaseChain, Batch, DataType, Exprs, Family, Hook, SetSpec, Ver
 
 /// The table's name.
 pub(crate) const TABLE: &str = "trireme";
-/// The chain that refuses.
-pub(crate) const REJECT: &str = "reject";
+/// The chain that refuses. (`reject` is a word of nft's language, which could not read it back.)
+pub(crate) const REJECT: &str = "refuse";
 /// Mark bit of connections to masquerade: the one kube-proxy uses, so that other programs that
 /// know it keep off it.
 pub(crate) const MASQUERADE_BIT: u32 = 0x4000;

@@ -66,7 +66,7 @@ pub fn plan_hostport(hostport: &HostPort) -> Fragment {
         let mut rules =
             loopback_range(v6).map(Rule::MarkMasqueradeFrom).into_iter().collect::<Vec<_>>();
         rules.push(Rule::Balance { endpoints: vec![*target], remember: None });
-        fragment.chains.insert(chain.clone(), Chain { v6, rules });
+        fragment.chains.insert(chain.clone(), Chain { v6, protocol: *protocol, rules });
         let entry = match host_ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => Entry::Address(ip, *protocol, *port),
             None => Entry::HostPort { v6, protocol: *protocol, port: *port },
@@ -141,7 +141,7 @@ impl Planner<'_> {
             }
             let chain = self.name(kind);
             let rules = self.balancing_rules(targets, fragment);
-            fragment.chains.insert(chain.clone(), Chain { v6: self.v6, rules });
+            fragment.chains.insert(chain.clone(), self.chain(rules));
             Some(chain)
         };
         let cluster = chain("svc", &selection.cluster);
@@ -203,7 +203,7 @@ impl Planner<'_> {
             vec![Rule::MarkMasquerade, Rule::Goto(cluster.clone())]
         };
         let chain = self.name("ext");
-        fragment.chains.insert(chain.clone(), Chain { v6: self.v6, rules });
+        fragment.chains.insert(chain.clone(), self.chain(rules));
         Target::Goto(chain)
     }
 
@@ -232,7 +232,7 @@ impl Planner<'_> {
         let mut rules: Vec<_> = ranges.map(|range| Rule::GotoFrom(*range, next.clone())).collect();
         rules.push(Rule::Drop);
         let chain = self.name("fw");
-        fragment.chains.insert(chain.clone(), Chain { v6: self.v6, rules });
+        fragment.chains.insert(chain.clone(), self.chain(rules));
         Target::Goto(chain)
     }
 
@@ -265,6 +265,10 @@ impl Planner<'_> {
 
     fn of_family(&self, list: &[IpAddr]) -> Vec<IpAddr> {
         list.iter().copied().filter(|ip| ip.is_ipv6() == self.v6).collect()
+    }
+
+    fn chain(&self, rules: Vec<Rule>) -> Chain {
+        Chain { v6: self.v6, protocol: self.port.protocol, rules }
     }
 
     fn name(&self, kind: &str) -> String {

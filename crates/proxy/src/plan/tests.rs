@@ -52,50 +52,71 @@ fn check(fragment: &Fragment, expected: Expect) {
 #[test]
 fn cluster_address() {
     let endpoints = json!([ready("10.42.0.2", "here"), ready("10.42.1.2", "there")]);
-    check(&plan(json!({}), json!({}), endpoints), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), endpoints),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.0.2:8080 10.42.1.2:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
         hairpin 10.42.0.2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn no_endpoints_are_refused_and_terminating_ones_are_the_last_resort() {
-    check(&plan(json!({}), json!({}), json!([])), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), json!([])),
+        expect![[r#"
         address 10.43.0.80 tcp 80 -> reject
-    "#]]);
+    "#]],
+    );
     let unready = json!([{"addresses": ["10.42.0.3"], "conditions": {"ready": false}}]);
-    check(&plan(json!({}), json!({}), unready), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), unready),
+        expect![[r#"
         address 10.43.0.80 tcp 80 -> reject
-    "#]]);
-    check(&plan(json!({}), json!({}), json!([terminating("10.42.0.4", "here")])), expect![[r#"
+    "#]],
+    );
+    check(
+        &plan(json!({}), json!({}), json!([terminating("10.42.0.4", "here")])),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.0.4:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
         hairpin 10.42.0.4
-    "#]]);
+    "#]],
+    );
     let both = json!([terminating("10.42.0.4", "here"), ready("10.42.0.5", "there")]);
-    check(&plan(json!({}), json!({}), both), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), both),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.0.5:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn internal_policy_local() {
     let spec = || json!({"internalTrafficPolicy": "Local"});
     let endpoints = json!([ready("10.42.0.2", "here"), ready("10.42.1.2", "there")]);
-    check(&plan(spec(), json!({}), endpoints), expect![[r#"
+    check(
+        &plan(spec(), json!({}), endpoints),
+        expect![[r#"
         chain loc4/d/web/tcp/p
           balance 10.42.0.2:8080
         address 10.43.0.80 tcp 80 -> loc4/d/web/tcp/p
         hairpin 10.42.0.2
-    "#]]);
-    check(&plan(spec(), json!({}), json!([ready("10.42.1.2", "there")])), expect![[r#"
+    "#]],
+    );
+    check(
+        &plan(spec(), json!({}), json!([ready("10.42.1.2", "there")])),
+        expect![[r#"
         address 10.43.0.80 tcp 80 -> drop
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -107,7 +128,9 @@ fn node_port_and_load_balancer_with_affinity_and_source_ranges() {
     });
     let status = json!({"loadBalancer": {"ingress": [
         {"ip": "203.0.113.9", "ipMode": "VIP"}, {"ip": "203.0.113.10", "ipMode": "Proxy"}]}});
-    check(&plan(spec, status, json!([ready("10.42.1.2", "there")])), expect![[r#"
+    check(
+        &plan(spec, status, json!([ready("10.42.1.2", "there")])),
+        expect![[r#"
         chain ext4/d/web/tcp/p
           masquerade
           goto svc4/d/web/tcp/p
@@ -122,7 +145,8 @@ fn node_port_and_load_balancer_with_affinity_and_source_ranges() {
         address 192.0.2.7 tcp 80 -> ext4/d/web/tcp/p
         address 203.0.113.9 tcp 80 -> fw4/d/web/tcp/p
         node port v4 tcp 30080 -> ext4/d/web/tcp/p
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -132,7 +156,9 @@ fn external_policy_local() {
                "ports": [{"name": "p", "port": 80, "protocol": "TCP", "nodePort": 30080}]})
     };
     let both = json!([ready("10.42.0.2", "here"), ready("10.42.1.2", "there")]);
-    check(&plan(spec(), json!({}), both), expect![[r#"
+    check(
+        &plan(spec(), json!({}), both),
+        expect![[r#"
         chain ext4/d/web/tcp/p
           from 10.42.0.0/16 goto svc4/d/web/tcp/p
           from self masquerade
@@ -146,8 +172,11 @@ fn external_policy_local() {
         node port v4 tcp 30080 -> ext4/d/web/tcp/p
         hairpin 10.42.0.2
         health port 32000 local 1
-    "#]]);
-    check(&plan(spec(), json!({}), json!([ready("10.42.1.2", "there")])), expect![[r#"
+    "#]],
+    );
+    check(
+        &plan(spec(), json!({}), json!([ready("10.42.1.2", "there")])),
+        expect![[r#"
         chain ext4/d/web/tcp/p
           from 10.42.0.0/16 goto svc4/d/web/tcp/p
           from self masquerade
@@ -158,7 +187,8 @@ fn external_policy_local() {
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
         node port v4 tcp 30080 -> ext4/d/web/tcp/p
         health port 32000 local 0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -168,17 +198,23 @@ fn topology_hints_count_only_when_all_endpoints_have_them() {
                "hints": {"forZones": [{"name": zone}]}})
     };
     let all = json!([hinted("10.42.1.2", "z1"), hinted("10.42.2.2", "z2")]);
-    check(&plan(json!({}), json!({}), all), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), all),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.1.2:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
-    "#]]);
+    "#]],
+    );
     let some = json!([hinted("10.42.1.2", "z1"), ready("10.42.2.2", "there")]);
-    check(&plan(json!({}), json!({}), some), expect![[r#"
+    check(
+        &plan(json!({}), json!({}), some),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.1.2:8080 10.42.2.2:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -191,12 +227,15 @@ fn addresses_the_node_answers_itself_are_left_alone() {
 #[test]
 fn dual_stack_has_a_chain_per_family() {
     let spec = json!({"clusterIPs": ["10.43.0.80", "fd00:43::80"]});
-    check(&plan(spec, json!({}), json!([ready("10.42.1.2", "there")])), expect![[r#"
+    check(
+        &plan(spec, json!({}), json!([ready("10.42.1.2", "there")])),
+        expect![[r#"
         chain svc4/d/web/tcp/p
           balance 10.42.1.2:8080
         address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
         address fd00:43::80 tcp 80 -> reject
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

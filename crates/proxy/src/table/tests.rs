@@ -15,7 +15,9 @@ fn entry(port: u16) -> Entry {
 fn fragment(chain: &str, endpoint: &str, port: u16) -> Fragment {
     let rule = Rule::Balance { endpoints: vec![endpoint.parse().unwrap()], remember: None };
     let mut fragment = Fragment::default();
-    fragment.chains.insert(chain.into(), Chain { v6: false, rules: vec![rule] });
+    fragment
+        .chains
+        .insert(chain.into(), Chain { v6: false, protocol: Protocol::Tcp, rules: vec![rule] });
     fragment.entries.insert(entry(port), Target::Goto(chain.into()));
     fragment
 }

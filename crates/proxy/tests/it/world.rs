@@ -141,7 +141,7 @@ impl Node {
     }
 }
 
-pub(crate) fn pod_cidr(node: u32) -> network::ipnet::IpNet {
+pub(crate) fn pod_cidr(node: u32) -> ipnet::IpNet {
     format!("10.42.{node}.0/24").parse().unwrap()
 }
 
