@@ -23,7 +23,7 @@ pub enum Answer {
     },
     /// The name stands for another one; the asker wants that one's records of its type too.
     Alias {
-        record: Record,
+        record: Box<Record>,
         target: Name,
     },
     /// The name exists, but has no record of this type.
@@ -219,7 +219,7 @@ impl Asked<'_> {
         if matches!(self.kind, RecordType::CNAME | RecordType::ANY) {
             return Answer::Records { answers: vec![record], additionals: vec![] };
         }
-        Answer::Alias { record, target }
+        Answer::Alias { record: Box::new(record), target }
     }
 
     fn endpoints(&self, service: &str, namespace: &str) -> impl Iterator<Item = &Endpoint> {

@@ -94,7 +94,7 @@ impl Responder {
             match self.look_up(&name, kind) {
                 Some(Answer::Alias { record, target }) => {
                     response.metadata.authoritative = true;
-                    response.add_answer(record);
+                    response.add_answer(*record);
                     name = target;
                 }
                 Some(Answer::Elsewhere) => return self.elsewhere(request, response, &name, kind),

@@ -1,8 +1,10 @@
 //! From planned rules and operations to nf_tables messages.
 //!
-//! The registers of a balancing rule: the key (a random number, or the client's address) starts at
-//! the first register, the endpoint's address and port at the fifth.
+//! The registers of a balancing rule: a random number in the first, the endpoint's address and port
+//! from the fifth on. Only what Debian's `nft` can list and load again is used: it cannot show a map
+//! that packets fill with addresses and ports, so affinity keeps a set of clients per endpoint.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use network::nft::expr::{Meta, R0};
@@ -22,7 +24,7 @@ const MS_PER_SECOND: u64 = 1000;
 pub(crate) fn encode(batch: &mut Batch, operations: &Operations) {
     for (name, map) in &operations.add_maps {
         let ip = address_type(map.v6);
-        let spec = SetSpec::map(&[ip], &[ip, DataType::Port]);
+        let spec = SetSpec::set(&[ip]);
         batch.add_set(name, &spec.with_timeout(u64::from(map.timeout_seconds) * MS_PER_SECOND));
     }
     for name in &operations.add_chains {
@@ -44,10 +46,12 @@ pub(crate) fn encode(batch: &mut Batch, operations: &Operations) {
     }
 }
 
+/// An entry as the kernel takes it; members of sets have no verdict.
+type KeyAndVerdict = (Vec<u8>, Option<Verdict>);
+
 /// Adds or deletes entries, those of one map together.
 fn entries(batch: &mut Batch, list: &[(Entry, Target)], add: bool) {
-    let mut by_set: std::collections::BTreeMap<&str, Vec<(Vec<u8>, Option<Verdict>)>> =
-        std::collections::BTreeMap::new();
+    let mut by_set: BTreeMap<&str, Vec<KeyAndVerdict>> = BTreeMap::new();
     for (entry, target) in list {
         let (set, key) = key_of(entry);
         by_set.entry(set).or_default().push((key, verdict_of(target)));
@@ -111,47 +115,38 @@ fn encode_rule(batch: &mut Batch, rule: &Rule, chain: &Chain) -> Exprs {
     match rule {
         Rule::MarkMasquerade => new.set_mark_bits(MASQUERADE_BIT),
         Rule::MarkMasqueradeFrom(range) => {
-            new.source(v6, R0).in_range(R0, range, true).set_mark_bits(MASQUERADE_BIT)
+            new.family(v6).source(v6, R0).in_range(R0, range, true).set_mark_bits(MASQUERADE_BIT)
         }
         Rule::MarkMasqueradeFromSelf => new.is_local(true).set_mark_bits(MASQUERADE_BIT),
         Rule::Goto(chain) => new.verdict(&goto(chain)),
         Rule::GotoFrom(range, chain) => {
-            new.source(v6, R0).in_range(R0, range, true).verdict(&goto(chain))
+            new.family(v6).source(v6, R0).in_range(R0, range, true).verdict(&goto(chain))
         }
         Rule::GotoFromSelf(chain) => new.is_local(true).verdict(&goto(chain)),
-        Rule::Stick { map, timeout_seconds, endpoints } => {
-            stick(batch, chain, map, *timeout_seconds, endpoints)
+        Rule::GotoKnown { clients, chain } => {
+            new.family(v6).source(v6, R0).in_set(clients, R0).verdict(&goto(chain))
         }
-        Rule::Balance { endpoints, remember } => {
-            let chosen = choose(batch, chain, endpoints);
-            let chosen = match remember {
-                Some((map, seconds)) => {
-                    let timeout = u64::from(*seconds) * MS_PER_SECOND;
-                    chosen.source(v6, R0).update_map(map, R0, ENDPOINT, timeout)
-                }
-                None => chosen,
-            };
-            redirect(chosen, v6)
+        Rule::Spread(chains) => spread(batch, chains),
+        Rule::Remember { clients, timeout_seconds } => {
+            let timeout = u64::from(*timeout_seconds) * MS_PER_SECOND;
+            new.family(v6).source(v6, R0).update_set(clients, R0, timeout)
         }
+        Rule::Balance(endpoints) => redirect(choose(batch, chain, endpoints), v6),
         Rule::Drop => new.verdict(&Verdict::Drop),
     }
 }
 
-/// Finds the client's endpoint, checks that it is still one, and renews the memory of it.
-fn stick(
-    batch: &mut Batch,
-    chain: &Chain,
-    map: &str,
-    seconds: u32,
-    endpoints: &[SocketAddr],
-) -> Exprs {
-    let v6 = chain.v6;
-    let keys: Vec<_> = endpoints.iter().map(endpoint_bytes).collect();
-    let spec = SetSpec::set(&[address_type(v6), DataType::Port]);
-    let current = batch.anonymous(&spec, keys.iter().map(|key| Element::Key(key)));
-    let found = of_protocol(chain).source(v6, R0).lookup_map(map, R0, ENDPOINT);
-    let valid = found.lookup_in(&current, ENDPOINT, None);
-    redirect(valid.update_map(map, R0, ENDPOINT, u64::from(seconds) * MS_PER_SECOND), v6)
+/// Goes on in a random one of the chains.
+fn spread(batch: &mut Batch, chains: &[String]) -> Exprs {
+    if let [only] = chains {
+        return Exprs::new().verdict(&Verdict::Goto(only.clone()));
+    }
+    let verdicts: Vec<_> = chains.iter().cloned().map(Verdict::Goto).collect();
+    let count = u32::try_from(verdicts.len()).unwrap_or(u32::MAX);
+    let keys: Vec<_> = (0..count).map(u32::to_ne_bytes).collect();
+    let elements = keys.iter().zip(&verdicts).map(|(key, to)| Element::Verdict(key, to));
+    let map = batch.anonymous(&SetSpec::verdicts(&[DataType::Integer]), elements);
+    Exprs::new().random(count, R0).lookup_in(&map, R0, Some(0))
 }
 
 /// Loads a random endpoint's address and port.

@@ -1,6 +1,6 @@
 //! The rules one service (or host port) needs, as a value that can be printed, compared and encoded.
 //!
-//! A fragment owns its chains and affinity maps by name. Entries of the shared maps may be wanted by
+//! A fragment owns its chains and affinity sets by name. Entries of the shared maps may be wanted by
 //! several fragments (two services with one external address); [`crate::table`] decides then.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,8 @@ use crate::model::{Protocol, ServiceKey};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fragment {
     pub chains: BTreeMap<String, Chain>,
-    /// Maps from client to endpoint, filled by packets.
-    pub affinity: BTreeMap<String, AffinityMap>,
+    /// Clients of an endpoint, filled by packets.
+    pub affinity: BTreeMap<String, AffinitySet>,
     pub entries: BTreeMap<Entry, Target>,
     /// Connectionless flows to look after when endpoints go.
     pub udp: Vec<UdpFlows>,
@@ -32,7 +32,7 @@ pub struct Chain {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AffinityMap {
+pub struct AffinitySet {
     pub v6: bool,
     pub timeout_seconds: u32,
 }
@@ -51,17 +51,20 @@ pub enum Rule {
     GotoFrom(IpNet, String),
     /// Go on in another chain if this node itself is the source.
     GotoFromSelf(String),
-    /// Send the client to the endpoint it had before, if that is still one of `endpoints`.
-    Stick {
-        map: String,
+    /// Go on in another chain if the client is in the set.
+    GotoKnown {
+        clients: String,
+        chain: String,
+    },
+    /// Go on in a random one of these chains.
+    Spread(Vec<String>),
+    /// Put the client into the set for some time.
+    Remember {
+        clients: String,
         timeout_seconds: u32,
-        endpoints: Vec<SocketAddr>,
     },
-    /// Send the connection to a random endpoint, and remember it for the client in `map`.
-    Balance {
-        endpoints: Vec<SocketAddr>,
-        remember: Option<(String, u32)>,
-    },
+    /// Send the connection to a random endpoint.
+    Balance(Vec<SocketAddr>),
     Drop,
 }
 
@@ -113,8 +116,8 @@ impl fmt::Display for Fragment {
                 writeln!(f, "  {rule}")?;
             }
         }
-        for (name, map) in &self.affinity {
-            writeln!(f, "affinity {name} {}s", map.timeout_seconds)?;
+        for (name, set) in &self.affinity {
+            writeln!(f, "affinity {name} {}s", set.timeout_seconds)?;
         }
         for (entry, target) in &self.entries {
             writeln!(f, "{entry}{target}")?;
@@ -138,11 +141,10 @@ impl fmt::Display for Rule {
             Rule::Goto(chain) => write!(f, "goto {chain}"),
             Rule::GotoFrom(range, chain) => write!(f, "from {range} goto {chain}"),
             Rule::GotoFromSelf(chain) => write!(f, "from self goto {chain}"),
-            Rule::Stick { map, endpoints, .. } => write!(f, "stick {map} to {}", list(endpoints)),
-            Rule::Balance { endpoints, remember: None } => write!(f, "balance {}", list(endpoints)),
-            Rule::Balance { endpoints, remember: Some((map, _)) } => {
-                write!(f, "balance {} remember {map}", list(endpoints))
-            }
+            Rule::GotoKnown { clients, chain } => write!(f, "from @{clients} goto {chain}"),
+            Rule::Spread(chains) => write!(f, "spread {}", chains.join(" ")),
+            Rule::Remember { clients, .. } => write!(f, "remember in {clients}"),
+            Rule::Balance(endpoints) => write!(f, "balance {}", list(endpoints)),
             Rule::Drop => write!(f, "drop"),
         }
     }

@@ -1,6 +1,6 @@
 //! From a service and its endpoints to the rules it needs on this node. Pure.
 //!
-//! Every service port has, per address family, up to four chains: `svc` balances over the cluster's
+//! Every service port has, per address family, up to four chains (with affinity also one per endpoint): `svc` balances over the cluster's
 //! endpoints, `loc` over this node's, `ext` is the entry from outside the cluster, `fw` stands
 //! before it when only some sources may use the load balancer's address.
 
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::fragment::{AffinityMap, Chain, Entry, Fragment, HealthCheck, Rule, Target, UdpFlows};
+use crate::fragment::{AffinitySet, Chain, Entry, Fragment, HealthCheck, Rule, Target, UdpFlows};
 use crate::model::{Endpoint, HostPort, Port, Protocol, Service, ServiceKey, Slice};
 use crate::select::{Place, Selection, select};
 
@@ -65,7 +65,7 @@ pub fn plan_hostport(hostport: &HostPort) -> Fragment {
         let chain = name("host", v6, &[&hostport.id, protocol.name(), &port.to_string()]);
         let mut rules =
             loopback_range(v6).map(Rule::MarkMasqueradeFrom).into_iter().collect::<Vec<_>>();
-        rules.push(Rule::Balance { endpoints: vec![*target], remember: None });
+        rules.push(Rule::Balance(vec![*target]));
         fragment.chains.insert(chain.clone(), Chain { v6, protocol: *protocol, rules });
         let entry = match host_ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => Entry::Address(ip, *protocol, *port),
@@ -151,15 +151,24 @@ impl Planner<'_> {
 
     fn balancing_rules(&self, endpoints: Vec<SocketAddr>, fragment: &mut Fragment) -> Vec<Rule> {
         let Some(timeout_seconds) = self.service.affinity_seconds else {
-            return vec![Rule::Balance { endpoints, remember: None }];
+            return vec![Rule::Balance(endpoints)];
         };
-        // The timeout is part of the name, because the kernel cannot change that of a map.
-        let map = self.name(&format!("aff-{timeout_seconds}-"));
-        fragment.affinity.insert(map.clone(), AffinityMap { v6: self.v6, timeout_seconds });
-        vec![
-            Rule::Stick { map: map.clone(), timeout_seconds, endpoints: endpoints.clone() },
-            Rule::Balance { endpoints, remember: Some((map, timeout_seconds)) },
-        ]
+        let (mut rules, mut chains) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            let text = endpoint.to_string();
+            let chain = self.name_of("ep", &text);
+            // The timeout is part of the name, because the kernel cannot change that of a set.
+            let clients = self.name_of(&format!("clients-{timeout_seconds}-"), &text);
+            let remember = Rule::Remember { clients: clients.clone(), timeout_seconds };
+            let inner = self.chain(vec![remember, Rule::Balance(vec![endpoint])]);
+            let set = AffinitySet { v6: self.v6, timeout_seconds };
+            fragment.affinity.insert(clients.clone(), set);
+            fragment.chains.insert(chain.clone(), inner);
+            rules.push(Rule::GotoKnown { clients, chain: chain.clone() });
+            chains.push(chain);
+        }
+        rules.push(Rule::Spread(chains));
+        rules
     }
 
     fn internal_entries(&self, chains: &Chains, fragment: &mut Fragment) {
@@ -272,9 +281,14 @@ impl Planner<'_> {
     }
 
     fn name(&self, kind: &str) -> String {
+        self.name_of(kind, "")
+    }
+
+    /// The name of something that the port has several of.
+    fn name_of(&self, kind: &str, part: &str) -> String {
         let ServiceKey { namespace, name: service } = self.key;
         let protocol = self.port.protocol.name();
-        name(kind, self.v6, &[namespace, service, protocol, &self.port.name])
+        name(kind, self.v6, &[namespace, service, protocol, &self.port.name, part])
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::fragment::{AffinityMap, Chain, Entry, Fragment, Target};
+use crate::fragment::{AffinitySet, Chain, Entry, Fragment, Target};
 use crate::model::ServiceKey;
 
 /// Who wants a fragment.
@@ -18,7 +18,7 @@ pub(crate) enum Owner {
 /// Changes of the table, in groups that are applied in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Operations {
-    pub add_maps: BTreeMap<String, AffinityMap>,
+    pub add_maps: BTreeMap<String, AffinitySet>,
     pub add_chains: BTreeSet<String>,
     pub delete_entries: Vec<(Entry, Target)>,
     /// Chains whose rules are thrown away first.

@@ -81,7 +81,10 @@ fn services() {
         "PTR 80.0.43.10.in-addr.arpa",
         "PTR 81.0.43.10.in-addr.arpa",
     ];
-    ask(&index(), &questions, expect![[r#"
+    ask(
+        &index(),
+        &questions,
+        expect![[r#"
         A web.d.svc.cluster.local
           5 10.43.0.80
         AAAA WEB.d.svc.Cluster.Local
@@ -110,7 +113,8 @@ fn services() {
           5 web.d.svc.cluster.local.
         PTR 81.0.43.10.in-addr.arpa
           Elsewhere
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -125,7 +129,10 @@ fn headless_services() {
         "A empty.d.svc.cluster.local",
         "PTR 5.0.42.10.in-addr.arpa",
     ];
-    ask(&index(), &questions, expect![[r#"
+    ask(
+        &index(),
+        &questions,
+        expect![[r#"
         A db.d.svc.cluster.local
           5 10.42.0.5
           5 10.42.1.6
@@ -146,7 +153,8 @@ fn headless_services() {
           NoName
         PTR 5.0.42.10.in-addr.arpa
           5 db-0.db.d.svc.cluster.local.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -164,7 +172,10 @@ fn pods_and_the_zone_itself() {
         "A example.org",
         "A acluster.local",
     ];
-    ask(&index(), &questions, expect![[r#"
+    ask(
+        &index(),
+        &questions,
+        expect![[r#"
         A 10-42-0-9.p.pod.cluster.local
           5 10.42.0.9
         AAAA fd00-42--9.p.pod.cluster.local
@@ -187,7 +198,8 @@ fn pods_and_the_zone_itself() {
           Elsewhere
         A acluster.local
           Elsewhere
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -205,7 +217,10 @@ fn what_goes_leaves_nothing_behind() {
         "PTR 80.0.43.10.in-addr.arpa",
         "PTR 5.0.42.10.in-addr.arpa",
     ];
-    ask(&index, &questions, expect![[r#"
+    ask(
+        &index,
+        &questions,
+        expect![[r#"
         A web.d.svc.cluster.local
           NoName
         A d.svc.cluster.local
@@ -216,5 +231,6 @@ fn what_goes_leaves_nothing_behind() {
           Elsewhere
         PTR 5.0.42.10.in-addr.arpa
           Elsewhere
-    "#]]);
+    "#]],
+    );
 }

@@ -1,5 +1,8 @@
 //! The server over real sockets, inside namespaces made and removed by each test. Needs root.
 
+// Helpers outside of `#[test]` functions panic too: that is how a test fails.
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;

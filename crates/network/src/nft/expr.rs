@@ -251,13 +251,12 @@ impl Exprs {
         })
     }
 
-    /// Writes key and value (both in registers) into a map, or renews the entry's life.
-    pub fn update_map(self, map: &str, key: u32, value: u32, timeout_ms: u64) -> Self {
+    /// Puts the key in `register` into a set, or renews its life there.
+    pub fn update_set(self, set: &str, register: u32, timeout_ms: u64) -> Self {
         self.push("dynset", |w| {
-            w.attr_str(1, map);
+            w.attr_str(1, set);
             w.attr_u32(3, 1);
-            w.attr_u32(4, key);
-            w.attr_u32(5, value);
+            w.attr_u32(4, register);
             w.attr_u64(6, timeout_ms);
         })
     }

@@ -131,21 +131,24 @@ fn node_port_and_load_balancer_with_affinity_and_source_ranges() {
     check(
         &plan(spec, status, json!([ready("10.42.1.2", "there")])),
         expect![[r#"
-        chain ext4/d/web/tcp/p
-          masquerade
-          goto svc4/d/web/tcp/p
-        chain fw4/d/web/tcp/p
-          from 198.51.100.0/24 goto ext4/d/web/tcp/p
-          drop
-        chain svc4/d/web/tcp/p
-          stick aff-10800-4/d/web/tcp/p to 10.42.1.2:8080
-          balance 10.42.1.2:8080 remember aff-10800-4/d/web/tcp/p
-        affinity aff-10800-4/d/web/tcp/p 10800s
-        address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
-        address 192.0.2.7 tcp 80 -> ext4/d/web/tcp/p
-        address 203.0.113.9 tcp 80 -> fw4/d/web/tcp/p
-        node port v4 tcp 30080 -> ext4/d/web/tcp/p
-    "#]],
+            chain ep4/d/web/tcp/p/10.42.1.2_8080
+              remember in clients-10800-4/d/web/tcp/p/10.42.1.2_8080
+              balance 10.42.1.2:8080
+            chain ext4/d/web/tcp/p
+              masquerade
+              goto svc4/d/web/tcp/p
+            chain fw4/d/web/tcp/p
+              from 198.51.100.0/24 goto ext4/d/web/tcp/p
+              drop
+            chain svc4/d/web/tcp/p
+              from @clients-10800-4/d/web/tcp/p/10.42.1.2_8080 goto ep4/d/web/tcp/p/10.42.1.2_8080
+              spread ep4/d/web/tcp/p/10.42.1.2_8080
+            affinity clients-10800-4/d/web/tcp/p/10.42.1.2_8080 10800s
+            address 10.43.0.80 tcp 80 -> svc4/d/web/tcp/p
+            address 192.0.2.7 tcp 80 -> ext4/d/web/tcp/p
+            address 203.0.113.9 tcp 80 -> fw4/d/web/tcp/p
+            node port v4 tcp 30080 -> ext4/d/web/tcp/p
+        "#]],
     );
 }
 

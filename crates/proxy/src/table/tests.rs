@@ -13,7 +13,7 @@ fn entry(port: u16) -> Entry {
 }
 
 fn fragment(chain: &str, endpoint: &str, port: u16) -> Fragment {
-    let rule = Rule::Balance { endpoints: vec![endpoint.parse().unwrap()], remember: None };
+    let rule = Rule::Balance(vec![endpoint.parse().unwrap()]);
     let mut fragment = Fragment::default();
     fragment
         .chains

@@ -111,3 +111,51 @@ async fn sockets_offer_a_service_where_no_rule_reaches() {
     forwarder.stop().await;
     assert_eq!(who(&outside, was).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
+
+/// Everything at once, in both families: the kernel takes it, nft reads it back, and it all goes.
+#[tokio::test]
+async fn every_kind_of_rule_is_taken_by_the_kernel_in_both_families() {
+    let world = World::new(1);
+    let mut config = world.proxy_config(0);
+    config.service_cidrs.push("fd00:43::/112".parse().unwrap());
+    config.pod_cidrs.push("fd00:42::/48".parse().unwrap());
+    config.node_ips.push("fd00:89::2".parse().unwrap());
+    let mut proxy = proxy::Proxy::new(config.clone()).unwrap();
+    let v6_slice = |node: &str, addresses: &[&str]| {
+        let endpoints: Vec<_> = addresses
+            .iter()
+            .map(|ip| json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": true}}))
+            .collect();
+        let object = json!({
+            "metadata": {"namespace": "d", "name": format!("web-{node}"),
+                         "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv6", "endpoints": endpoints,
+            "ports": [{"name": "p", "port": 8080, "protocol": "SCTP"}],
+        });
+        proxy::Change::EndpointSlice(Box::new(serde_json::from_value(object).unwrap()))
+    };
+    for policy in ["Cluster", "Local"] {
+        let spec = json!({
+            "type": "LoadBalancer", "clusterIPs": ["10.43.0.80", "fd00:43::80"],
+            "externalTrafficPolicy": policy, "sessionAffinity": "ClientIP",
+            "externalIPs": ["2001:db8::7"], "loadBalancerSourceRanges": ["2001:db8:1::/48"],
+            "ports": [{"name": "p", "port": 80, "protocol": "SCTP", "nodePort": 30080}],
+        });
+        let status = json!({"loadBalancer": {"ingress": [{"ip": "2001:db8::9"}]}});
+        proxy.apply(service("web", "10.43.0.80", "SCTP", spec, status));
+        proxy.apply(slice("web", "SCTP", &[([10, 42, 0, 9].into(), "node0")]));
+        proxy.apply(v6_slice("node0", &["fd00:42::5", "fd00:42::6"]));
+        proxy.apply(v6_slice("node1", &["fd00:42:0:1::5"]));
+        proxy.sync().unwrap();
+        let rules = world.run(0, "nft", &["list", "table", "inet", "trireme"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("delete table inet trireme\n{rules}")).unwrap();
+        world.run(0, "nft", &["-f", file.path().to_str().unwrap()]);
+        assert_eq!(world.run(0, "nft", &["list", "table", "inet", "trireme"]), rules);
+        // What nft has loaded is not ours any more; another process starts and takes over.
+        proxy = proxy::Proxy::new(config.clone()).unwrap();
+        assert!(proxy.sync().unwrap().rebuilt);
+    }
+    let empty = world.run(0, "nft", &["list", "table", "inet", "trireme"]);
+    assert!(!empty.contains("/web/"), "{empty}");
+}
