@@ -162,10 +162,15 @@ impl Fabric {
         Ok(())
     }
 
-    /// Removes everything: nodes' pins, links, the fabric's own pin.
+    /// Removes everything: nodes' pins (also of nodes that an earlier process put on the fabric),
+    /// links, the fabric's own pin.
     pub fn remove(mut self) -> Result<(), FabricError> {
-        for index in self.nodes.iter().map(|node| node.index).collect::<Vec<_>>() {
-            self.remove_node(index)?;
+        let prefix = format!("{}-node", self.config.name);
+        for name in self.pins.names()? {
+            let index = name.strip_prefix(&prefix).and_then(|index| index.parse().ok());
+            if let Some(index) = index {
+                self.remove_node(index)?;
+            }
         }
         self.route.delete_link(BRIDGE).map_err(FabricError::Bridge)?;
         self.pins.remove(&self.config.name)?;

@@ -89,6 +89,14 @@ impl PinDir {
         remove_pin(&self.path.join(name))
     }
 
+    /// Names of all pins.
+    pub fn names(&self) -> Result<Vec<String>, NetNsError> {
+        let fail = |source| NetNsError::Open { path: self.path.clone(), source };
+        let entries = std::fs::read_dir(&self.path).map_err(fail)?;
+        let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        entries.map(|entry| entry.map(name).map_err(fail)).collect()
+    }
+
     /// Unmounts the directory itself (the pins in it go with it) and removes it when empty.
     pub fn close(self) -> Result<(), NetNsError> {
         let fail = |source| NetNsError::Remove { path: self.path.clone(), source };

@@ -108,3 +108,17 @@ fn attaching_is_quick() {
     assert!(times[15].as_millis() < 200, "{times:?}");
     fabric.remove().unwrap();
 }
+
+#[test]
+fn a_fabric_taken_over_keeps_its_nodes_and_goes_wholly() {
+    let world = World::new();
+    let before = {
+        let mut fabric = world.fabric();
+        [0, 1].map(|index| fabric.add_node(index).unwrap())
+    };
+    let mut fabric = world.fabric();
+    assert_eq!(fabric.add_node(0).unwrap().addresses, before[0].addresses);
+    assert!(pings(&before[0].ns, &before[1].addresses[0].to_string()), "nothing was touched");
+    fabric.remove().unwrap();
+    assert!(world.pins.names().unwrap().is_empty(), "node 1 too, which this process never added");
+}
