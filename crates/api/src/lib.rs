@@ -3,6 +3,7 @@
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod prose;
 pub mod quantity;
 pub mod registry;
 pub mod schema;

@@ -72,7 +72,7 @@ fn contains((base, bits): (IpAddr, u8), ip: IpAddr) -> bool {
 
 /// Why an address or port could not be had; the sentence for the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AllocationError {
+pub(crate) enum AllocationError {
     #[error("range is full")]
     Full,
     #[error("provided IP is already allocated")]

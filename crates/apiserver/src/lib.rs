@@ -1,1 +1,38 @@
 //! The HTTP surface: one generic pipeline, one handler a verb, routed by the registry.
+//!
+//! [`Server`] answers requests whatever carried them; [`listen`] puts it behind TLS, and
+//! [`Local`] in front of the parts that run in the same process. Which engine keeps the objects,
+//! and what controllers do with them, is not known here.
+
+mod admission;
+mod allocate;
+mod authn;
+mod authz;
+mod body;
+mod bootstrap;
+mod call;
+mod discovery;
+mod handle;
+mod kinds;
+mod listen;
+mod local;
+mod managed;
+mod meta;
+mod node_proxy;
+mod openapi;
+mod query;
+mod request;
+mod respond;
+mod server;
+mod table;
+mod user;
+mod verbs;
+mod virtuals;
+
+pub use allocate::{NODE_PORTS, ServiceNetwork};
+pub use authn::{Authenticator, TokenFileError};
+pub use listen::{Listening, TlsSetup, listen};
+pub use local::Local;
+pub use node_proxy::NodeDialer;
+pub use server::{AuthorizationModes, Config, Server, collections};
+pub use user::User;

@@ -5,20 +5,20 @@ use api::selector::{FieldSelector, LabelSelector};
 
 /// Decoded `key=value` pairs, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Query {
+pub(crate) struct Query {
     pairs: Vec<(String, String)>,
 }
 
 /// How a body's unknown and duplicate fields are treated (KEP-2885).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldValidation {
+pub(crate) enum FieldValidation {
     Ignore,
     Warn,
     Strict,
 }
 
 impl Query {
-    pub fn parse(text: &str) -> Query {
+    pub(crate) fn parse(text: &str) -> Query {
         let pairs = text.split('&').filter(|p| !p.is_empty()).map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_decode(key), percent_decode(value))
@@ -26,20 +26,20 @@ impl Query {
         Query { pairs: pairs.collect() }
     }
 
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.pairs.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     /// The original's booleans: present and neither `0` nor `false` is true.
-    pub fn flag(&self, key: &str) -> bool {
+    pub(crate) fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|v| !matches!(v, "0" | "false"))
     }
 
-    pub fn number(&self, key: &str) -> Result<Option<i64>, Status> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<i64>, Status> {
         match self.get(key) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
@@ -49,7 +49,7 @@ impl Query {
     }
 
     /// `dryRun=All` is the only value there is.
-    pub fn dry_run(&self) -> Result<bool, Status> {
+    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
         for value in self.all("dryRun") {
             if value != "All" {
                 let m = format!("PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\"");
@@ -59,7 +59,7 @@ impl Query {
         Ok(self.get("dryRun").is_some())
     }
 
-    pub fn field_validation(&self) -> Result<FieldValidation, Status> {
+    pub(crate) fn field_validation(&self) -> Result<FieldValidation, Status> {
         match self.get("fieldValidation") {
             None | Some("" | "Warn") => Ok(FieldValidation::Warn),
             Some("Ignore") => Ok(FieldValidation::Ignore),
@@ -72,13 +72,13 @@ impl Query {
         }
     }
 
-    pub fn label_selector(&self) -> Result<LabelSelector, Status> {
+    pub(crate) fn label_selector(&self) -> Result<LabelSelector, Status> {
         let text = self.get("labelSelector").unwrap_or("");
         LabelSelector::parse(text)
             .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))
     }
 
-    pub fn field_selector(&self) -> Result<FieldSelector, Status> {
+    pub(crate) fn field_selector(&self) -> Result<FieldSelector, Status> {
         let text = self.get("fieldSelector").unwrap_or("");
         FieldSelector::parse(text).map_err(Status::bad_request)
     }

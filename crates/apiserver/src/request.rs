@@ -4,7 +4,7 @@ use http::Method;
 
 /// A parsed request line. Everything is empty where it does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RequestInfo {
+pub(crate) struct RequestInfo {
     /// True for `/api/...` and `/apis/...` paths that name a resource.
     pub is_resource: bool,
     /// API verb (`get`, `list`, `watch`, …) or the lower-case method for other paths.
@@ -22,7 +22,7 @@ pub struct RequestInfo {
 
 impl RequestInfo {
     /// `watch` is whether the query asks for one.
-    pub fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
+    pub(crate) fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
         let mut info = RequestInfo { path: path.to_owned(), verb: method_verb(method), ..RequestInfo::default() };
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let rest = match parts.as_slice() {

@@ -18,7 +18,7 @@ use crate::verbs::Answer;
 use crate::verbs::list::Listing;
 use crate::verbs::watch::{Change, Watching};
 
-pub type Body = BoxBody<Bytes, Infallible>;
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 /// What `Accept` chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

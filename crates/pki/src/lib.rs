@@ -10,3 +10,9 @@ mod token;
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Usage, subject_of};
 pub use kubeconfig::{Identity, kubeconfig};
 pub use token::{Bound, Claims, TokenError, TokenIssuer, TokenRequest};
+
+/// SHA-256, for names derived from content.
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, data);
+    digest.as_ref().try_into().expect("SHA-256 is 32 bytes")
+}

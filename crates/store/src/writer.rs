@@ -201,7 +201,7 @@ impl Writer {
             if let Some(done) = closing {
                 drop(self);
                 // Nobody waiting is as good.
-                drop(done.send(()));
+                done.send(()).unwrap_or_default();
                 return;
             }
         }

@@ -9,11 +9,11 @@ use crate::request::RequestInfo;
 use crate::server::AuthorizationModes;
 use crate::user::User;
 
-pub(crate) use rbac::{Rule, rules_of};
+pub(crate) use rbac::Rule;
 
 /// What is asked for, in RBAC's terms.
 #[derive(Debug, Clone, Copy)]
-pub struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     pub verb: &'a str,
     pub group: &'a str,
     pub resource: &'a str,
@@ -25,7 +25,7 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    pub fn of(info: &'a RequestInfo) -> Attributes<'a> {
+    pub(crate) fn of(info: &'a RequestInfo) -> Attributes<'a> {
         Attributes {
             verb: info.verb,
             group: &info.group,

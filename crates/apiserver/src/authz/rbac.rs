@@ -183,11 +183,6 @@ fn all(collection: &Collection) -> Vec<Arc<api::Object>> {
     collection.list("", None, 0, usize::MAX, &|_| true).map(|page| page.objects).unwrap_or_default()
 }
 
-/// The rules of a role object's `rules`.
-pub(crate) fn rules_of(value: &serde_json::Value) -> Vec<Rule> {
-    serde_json::from_value::<Option<Vec<Rule>>>(value["rules"].clone()).ok().flatten().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

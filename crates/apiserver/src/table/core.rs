@@ -148,7 +148,7 @@ const SECRETS: Printer = Printer {
 };
 
 fn entries(object: &Value, keys: &[&str]) -> Value {
-    let count = |key: &&str| object[**key].as_object().map_or(0, |m| m.len());
+    let count = |key: &&str| object[*key].as_object().map_or(0, |m| m.len());
     keys.iter().map(count).sum::<usize>().into()
 }
 

@@ -10,7 +10,7 @@ use store::{Expect, Write, WriteError};
 use super::list::Filter;
 use super::update::is_finished;
 use super::{Answer, write_failure};
-use crate::body::{self, Format};
+use crate::body::Format;
 use crate::call::Call;
 use crate::{kinds, meta};
 

@@ -1,0 +1,123 @@
+//! Objects that every cluster starts with: namespaces, roles and bindings, priority classes, the
+//! `kubernetes` Service and its endpoints.
+//!
+//! Each is created when absent. Roles are reconciled as the original does: missing rules come
+//! back at every start unless the object says `rbac.authorization.kubernetes.io/autoupdate: false`.
+
+mod roles;
+
+use client::{Client, Error, Request, Response};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::local::Local;
+use crate::server::Server;
+use crate::user::User;
+
+/// Where the objects of one kind are created.
+fn collection(api_version: &str, plural: &str, namespace: &str) -> String {
+    let root = if api_version.contains('/') { "/apis" } else { "/api" };
+    match namespace {
+        "" => format!("{root}/{api_version}/{plural}"),
+        ns => format!("{root}/{api_version}/namespaces/{ns}/{plural}"),
+    }
+}
+
+async fn call(client: &Client, method: Method, target: String, body: &Value) -> Result<Response, Error> {
+    let body = Local::body(body);
+    client.call(Request { method, target, content_type: None, body }).await
+}
+
+/// Creates the object unless it exists.
+async fn ensure(client: &Client, plural: &str, object: &Value) -> Result<(), Error> {
+    let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
+    let target = collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
+    let present = call(client, Method::GET, format!("{target}/{}", text(&object["metadata"]["name"])), &json!({})).await;
+    match present {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_not_found() => match call(client, Method::POST, target, object).await {
+            Err(e) if e.is_already_exists() => Ok(()),
+            other => other.map(drop),
+        },
+        Err(e) => Err(e),
+    }
+}
+
+impl Server {
+    /// Makes what is missing; the server is ready afterwards.
+    pub async fn bootstrap(&self, tasks: &client::Tasks) -> Result<(), Error> {
+        let user = User::system_masters("system:apiserver");
+        let local = Local::new(self.clone(), user, "kube-apiserver", tasks.clone());
+        let client = Client::new(std::sync::Arc::new(local));
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            ensure(&client, "namespaces", &namespace).await?;
+        }
+        roles::reconcile(&client).await?;
+        for (name, value, description) in PRIORITIES {
+            let class = json!({
+                "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+                "value": value, "description": description,
+            });
+            ensure(&client, "priorityclasses", &class).await?;
+        }
+        self.publish_address(&client).await?;
+        self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    /// The `kubernetes` Service, its Endpoints and its slice.
+    async fn publish_address(&self, client: &Client) -> Result<(), Error> {
+        let (ip, port) = self.inner.config.advertise;
+        let cluster_ip = self.inner.allocators.network().api_server_ip().to_string();
+        let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+            "spec": {
+                "type": "ClusterIP", "clusterIP": cluster_ip, "sessionAffinity": "None",
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+            },
+        });
+        ensure(client, "services", &service).await?;
+        let endpoints = json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": ip.to_string()}],
+                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+        });
+        put(client, "endpoints", &endpoints).await?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        });
+        ensure(client, "endpointslices", &slice).await?;
+        put(client, "endpointslices", &slice).await
+    }
+}
+
+/// Brings an object that exists, or may be created by PUT, to this state.
+async fn put(client: &Client, plural: &str, object: &Value) -> Result<(), Error> {
+    let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
+    let target = collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
+    let target = format!("{target}/{}", text(&object["metadata"]["name"]));
+    call(client, Method::PUT, target, object).await.map(drop)
+}
+
+const PRIORITIES: [(&str, i64, &str); 2] = [
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+];

@@ -1,0 +1,247 @@
+//! From an HTTP request to its answer: the filters, then the handler that the path names.
+
+use api::Status;
+use bytes::Bytes;
+use http::{Request, Response, header};
+
+use crate::authz::Attributes;
+use crate::call::Call;
+use crate::query::Query;
+use crate::request::RequestInfo;
+use crate::respond::{self, Accept, Body};
+use crate::server::{Inner, Server};
+use crate::user::User;
+use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use crate::{body, discovery, node_proxy, openapi, virtuals};
+
+impl Server {
+    /// Answers a request of somebody whose certificate, if any, was verified by TLS.
+    pub async fn serve<B>(&self, request: Request<B>, certificate: Option<&[u8]>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        match self.authenticate(&request, certificate) {
+            Ok(user) => self.serve_as(user, request).await,
+            Err(status) => respond::failure(&status),
+        }
+    }
+
+    fn authenticate<B>(&self, request: &Request<B>, certificate: Option<&[u8]>) -> Result<User, Status> {
+        let headers = request.headers();
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let text = value.to_str().map_err(|_| Status::unauthorized())?;
+            let token = text.strip_prefix("Bearer ").ok_or_else(Status::unauthorized)?;
+            return self.inner.config.authenticator.bearer(&self.inner.store, token.trim(), &[]);
+        }
+        let user = certificate.and_then(crate::authn::Authenticator::certificate);
+        Ok(user.unwrap_or_else(User::anonymous))
+    }
+
+    /// Answers a request of a known user.
+    pub async fn serve_as<B>(&self, user: User, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let query = Query::parse(request.uri().query().unwrap_or(""));
+        let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
+        let answered = match impersonate(&self.inner, user, request.headers()) {
+            Ok(user) => dispatch(&self.inner, &user, (&info, &query), request).await,
+            Err(status) => Err(status),
+        };
+        answered.unwrap_or_else(|status| respond::failure(&status))
+    }
+}
+
+/// `Impersonate-User` and its companions, for those who may.
+fn impersonate(server: &Inner, user: User, headers: &http::HeaderMap) -> Result<User, Status> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let Some(name) = text("impersonate-user") else { return Ok(user) };
+    let groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok().map(str::to_owned))
+        .collect();
+    let asks = std::iter::once(("users", name.as_str())).chain(groups.iter().map(|g| ("groups", g.as_str())));
+    for (resource, name) in asks {
+        let attributes = Attributes {
+            verb: "impersonate", group: "", resource, subresource: "", namespace: "", name, path: None,
+        };
+        server.authorizer.check(&user, &attributes)
+            .map_err(|why| Status::forbidden("", resource, name, &why))?;
+    }
+    let mut other = User { name, groups, ..User::default() };
+    other.uid = text("impersonate-uid").unwrap_or_default();
+    let group = if other.name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
+    if !other.in_group(group) {
+        other.groups.push(group.into());
+    }
+    Ok(other)
+}
+
+async fn dispatch<B>(
+    server: &Inner,
+    user: &User,
+    (info, query): (&RequestInfo, &Query),
+    request: Request<B>,
+) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    server.authorizer.check(user, &Attributes::of(info)).map_err(|why| {
+        Status::forbidden(&info.group, &info.resource, &info.name, &why)
+    })?;
+    if !info.is_resource {
+        return plain_path(server, info, request.headers());
+    }
+    let row = server.registry.find(&info.group, &info.version, &info.resource, &info.subresource);
+    let row = row.ok_or_else(Status::no_such_path)?;
+    if info.verb.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
+    let agent = header_text(&request, header::USER_AGENT);
+    let call = Call::new(server, user, (info, query), row, &agent)?;
+    if node_proxy::is_proxied(row.name, row.subresource) {
+        return node_proxy::handle(&call, request).await;
+    }
+    resource(&call, request).await
+}
+
+fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {
+    request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
+}
+
+async fn resource<B>(call: &Call<'_>, request: Request<B>) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let accept = Accept::parse(&header_text(&request, header::ACCEPT))?;
+    let content_type = header_text(&request, header::CONTENT_TYPE);
+    let row = call.row;
+    let verb = call.info.verb;
+    // A collection path given with a name, or the reverse, allows other verbs.
+    let served = row.allows(verb) || (verb == "create" && !row.subresource.is_empty() && row.allows("create"));
+    if !served || (verb == "create" && row.subresource.is_empty() && !call.info.name.is_empty()) {
+        return Err(Status::method_not_allowed());
+    }
+    if row.namespaced && call.info.namespace.is_empty() && !matches!(verb, "list" | "watch") {
+        return Err(Status::method_not_allowed());
+    }
+    let bytes = match verb {
+        "get" | "list" | "watch" => Bytes::new(),
+        _ => body::collect(request.into_body()).await?,
+    };
+    let answer = answer(call, verb, bytes, &content_type).await?;
+    let include = call.query.get("includeObject").unwrap_or("Metadata");
+    let mut response = respond::answer(answer, accept, row, include);
+    respond::add_warnings(&mut response, &call.take_warnings());
+    Ok(response)
+}
+
+async fn answer(call: &Call<'_>, verb: &str, bytes: Bytes, content_type: &str) -> Result<Answer, Status> {
+    if let Some(scaled) = virtuals::scale(call, verb, &bytes, content_type).await {
+        return scaled;
+    }
+    match verb {
+        "get" if call.row.name == "componentstatuses" => Err(call.not_found()),
+        "list" if call.row.name == "componentstatuses" => Ok(component_statuses()),
+        "get" => get::get(call),
+        "list" => list::list(call),
+        "watch" => watch::watch(call),
+        "create" => match virtuals::create(call, &bytes, content_type).await {
+            Some(answered) => answered,
+            None => create::create(call, bytes, content_type).await,
+        },
+        "update" => update::update(call, bytes, content_type).await,
+        "patch" => patch::patch(call, bytes, content_type).await,
+        "delete" => delete::delete(call, bytes, content_type).await,
+        "deletecollection" => delete::delete_collection(call, bytes, content_type).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Deprecated since v1.19: an empty list is a valid answer of a server whose parts are itself.
+fn component_statuses() -> Answer {
+    let value = serde_json::json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": []});
+    Answer::Tree { code: 200, value }
+}
+
+/// Everything that is no resource: health, version, discovery, OpenAPI.
+fn plain_path(server: &Inner, info: &RequestInfo, headers: &http::HeaderMap) -> Result<Response<Body>, Status> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
+    let registry = server.registry;
+    let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
+    Ok(match parts.as_slice() {
+        ["healthz" | "livez", ..] => respond::with_type(200, "text/plain; charset=utf-8", "ok"),
+        ["readyz", ..] => readiness(server),
+        ["version"] => json(&discovery::version()),
+        ["api"] | ["apis"] => match aggregation(accept) {
+            Some(version) => {
+                let value = discovery::aggregated(registry, parts == ["api"], version);
+                let kind = aggregated_type(version);
+                respond::with_type(200, kind, value.to_string())
+            }
+            None if parts == ["api"] => {
+                let (ip, port) = server.config.advertise;
+                json(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))
+            }
+            None => json(&discovery::group_list(registry)),
+        },
+        ["api", version] => json(&discovery::resource_list(registry, "", version).ok_or_else(Status::no_such_path)?),
+        ["apis", group] => json(&discovery::group(registry, group).ok_or_else(Status::no_such_path)?),
+        ["apis", group, version] => {
+            json(&discovery::resource_list(registry, group, version).ok_or_else(Status::no_such_path)?)
+        }
+        ["openapi", "v2"] => openapi::v2(server, accept)?,
+        ["openapi", "v3"] => json(&openapi::v3_index(server)),
+        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"))?,
+        ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
+        [".well-known", "openid-configuration"] => json(&openid(server)),
+        [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),
+        _ => return Err(Status::no_such_path()),
+    })
+}
+
+const ROOT_PATHS: [&str; 9] =
+    ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+
+fn readiness(server: &Inner) -> Response<Body> {
+    if server.ready.load(std::sync::atomic::Ordering::Acquire) {
+        return respond::with_type(200, "text/plain; charset=utf-8", "ok");
+    }
+    let text = "[-]poststarthook/rbac/bootstrap-roles failed: not finished\nreadyz check failed\n";
+    respond::with_type(500, "text/plain; charset=utf-8", text)
+}
+
+fn openid(server: &Inner) -> serde_json::Value {
+    let (ip, port) = server.config.advertise;
+    let address = std::net::SocketAddr::new(ip, port);
+    serde_json::json!({
+        "issuer": server.config.tokens.issuer(),
+        "jwks_uri": format!("https://{address}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
+
+/// The aggregated form's version, when the client prefers it.
+fn aggregation(accept: &str) -> Option<&'static str> {
+    accept.split(',').map(str::trim).find_map(|alternative| {
+        if !alternative.starts_with("application/json") || !alternative.contains("as=APIGroupDiscoveryList") {
+            return None;
+        }
+        if alternative.contains("v=v2beta1") { Some("v2beta1") } else { Some("v2") }
+    })
+}
+
+fn aggregated_type(version: &str) -> &'static str {
+    match version {
+        "v2beta1" => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    }
+}

@@ -1,0 +1,81 @@
+//! Requests that are answered rather than stored: reviews, tokens, bindings, evictions, scales.
+
+mod pods;
+mod reviews;
+mod scale;
+mod tokens;
+
+use api::Status;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::body::{self, Format};
+use crate::call::Call;
+use crate::verbs::Answer;
+
+/// Handles a POST to a resource that is not a collection; `None` when it is one.
+pub(crate) async fn create(call: &Call<'_>, body: &Bytes, content_type: &str) -> Option<Result<Answer, Status>> {
+    let row = call.row;
+    let kind = match (row.group, row.name, row.subresource) {
+        ("", "pods", "binding") | ("", "bindings", "") => Kind::Binding,
+        ("", "pods", "eviction") => Kind::Eviction,
+        ("", "serviceaccounts", "token") => Kind::Token,
+        ("authentication.k8s.io", "tokenreviews", _) => Kind::TokenReview,
+        ("authentication.k8s.io", "selfsubjectreviews", _) => Kind::SelfReview,
+        ("authorization.k8s.io", "selfsubjectrulesreviews", _) => Kind::Rules,
+        ("authorization.k8s.io", _, _) => Kind::Access,
+        _ => return None,
+    };
+    Some(answer(call, kind, body, content_type).await)
+}
+
+enum Kind {
+    Binding,
+    Eviction,
+    Token,
+    TokenReview,
+    SelfReview,
+    Rules,
+    Access,
+}
+
+async fn answer(call: &Call<'_>, kind: Kind, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+    let sent = decode(call, body, content_type)?;
+    match kind {
+        Kind::Binding => pods::bind(call, sent).await,
+        Kind::Eviction => pods::evict(call, sent).await,
+        Kind::Token => tokens::request(call, sent),
+        Kind::TokenReview => Ok(reviews::token(call, sent)),
+        Kind::SelfReview => Ok(reviews::whoami(call, sent)),
+        Kind::Rules => Ok(reviews::rules(call, sent)),
+        Kind::Access => reviews::access(call, sent),
+    }
+}
+
+fn decode(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Value, Status> {
+    let format = Format::of(content_type)?;
+    let decoded = body::decode(call.server.schema, call.row, body, format, call.validation)?;
+    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    Ok(decoded.value)
+}
+
+/// GET, PUT and PATCH of `/scale`; `None` for other paths.
+pub(crate) async fn scale(
+    call: &Call<'_>,
+    verb: &str,
+    body: &Bytes,
+    content_type: &str,
+) -> Option<Result<Answer, Status>> {
+    if call.row.subresource != "scale" {
+        return None;
+    }
+    Some(match verb {
+        "get" => scale::get(call),
+        "update" => match decode(call, body, content_type) {
+            Ok(sent) => scale::update(call, &sent).await,
+            Err(status) => Err(status),
+        },
+        "patch" => scale::patch(call, body, content_type).await,
+        _ => Err(Status::method_not_allowed()),
+    })
+}

@@ -1,0 +1,122 @@
+//! Reviews: who is this token, who am I, what may be done.
+
+use api::Status;
+use serde_json::{Value, json};
+
+use crate::authz::{Attributes, Rule};
+use crate::call::Call;
+use crate::kinds::items;
+use crate::user::User;
+use crate::verbs::Answer;
+
+fn created(value: Value) -> Answer {
+    Answer::Tree { code: 201, value }
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name});
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        info["groups"] = json!(user.groups);
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
+}
+
+pub(super) fn token(call: &Call<'_>, mut review: Value) -> Answer {
+    let token = review["spec"]["token"].as_str().unwrap_or("").to_owned();
+    let audiences: Vec<String> =
+        items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
+    let found = call.server.config.authenticator.bearer(&call.server.store, &token, &audiences);
+    review["status"] = match found {
+        Ok(user) => {
+            let api = call.server.config.tokens.api_audience().to_owned();
+            let audiences = if audiences.is_empty() { vec![api] } else { audiences };
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        Err(_) => json!({"user": {}, "error": "[invalid bearer token]"}),
+    };
+    created(review)
+}
+
+pub(super) fn whoami(call: &Call<'_>, mut review: Value) -> Answer {
+    crate::meta::of(&mut review).insert("creationTimestamp".into(), call.now_text().into());
+    review["status"] = json!({"userInfo": user_info(call.user)});
+    created(review)
+}
+
+/// Subject, self and local access reviews.
+pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Status> {
+    let spec = review["spec"].clone();
+    let own = call.row.name == "selfsubjectaccessreviews";
+    let user = if own { call.user.clone() } else { subject(&spec) };
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_owned();
+    let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if resource.is_null() == other.is_null() {
+        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        let cause = crate::meta::invalid("spec.resourceAttributes", &json!({}), detail);
+        return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
+    }
+    if call.row.name == "localsubjectaccessreviews" && text(resource, "namespace") != call.info.namespace {
+        let detail = "must match metadata.namespace";
+        let cause = crate::meta::invalid("spec.resourceAttributes.namespace", &resource["namespace"], detail);
+        return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
+    }
+    let from = if resource.is_null() { other } else { resource };
+    let [verb, group, name_of, sub, namespace, name, path] =
+        ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|k| text(from, k));
+    let attributes = Attributes {
+        verb: &verb,
+        group: &group,
+        resource: &name_of,
+        subresource: &sub,
+        namespace: &namespace,
+        name: &name,
+        path: resource.is_null().then_some(path.as_str()),
+    };
+    review["status"] = match call.server.authorizer.check(&user, &attributes) {
+        Ok(()) => json!({"allowed": true}),
+        Err(_) => json!({"allowed": false}),
+    };
+    Ok(created(review))
+}
+
+fn subject(spec: &Value) -> User {
+    let groups = items(spec, "groups").filter_map(|g| g.as_str()).map(str::to_owned);
+    User {
+        name: spec["user"].as_str().unwrap_or("").to_owned(),
+        uid: spec["uid"].as_str().unwrap_or("").to_owned(),
+        groups: groups.collect(),
+        ..User::default()
+    }
+}
+
+pub(super) fn rules(call: &Call<'_>, mut review: Value) -> Answer {
+    let namespace = review["spec"]["namespace"].as_str().unwrap_or("").to_owned();
+    let mut rules = call.server.authorizer.rules(call.user, &namespace);
+    if call.user.in_group("system:masters") {
+        let all = || vec!["*".to_owned()];
+        rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
+        rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+    }
+    let (paths, resources): (Vec<Rule>, Vec<Rule>) =
+        rules.into_iter().partition(|r| !r.non_resource_urls.is_empty());
+    let resource_rule = |r: &Rule| {
+        let mut rule = json!({"verbs": r.verbs, "apiGroups": r.api_groups, "resources": r.resources});
+        if !r.resource_names.is_empty() {
+            rule["resourceNames"] = json!(r.resource_names);
+        }
+        rule
+    };
+    let path_rule = |r: &Rule| json!({"verbs": r.verbs, "nonResourceURLs": r.non_resource_urls});
+    review["status"] = json!({
+        "resourceRules": resources.iter().map(resource_rule).collect::<Vec<_>>(),
+        "nonResourceRules": paths.iter().map(path_rule).collect::<Vec<_>>(),
+        "incomplete": false,
+    });
+    created(review)
+}

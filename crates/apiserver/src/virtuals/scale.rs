@@ -1,0 +1,116 @@
+//! `autoscaling/v1 Scale` of everything that has replicas.
+
+use api::Status;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::body::media_type;
+use crate::call::Call;
+use crate::verbs::Answer;
+use crate::verbs::update::{Operation, change};
+
+/// The Scale view of an object.
+fn view(call: &Call<'_>, object: &Value) -> Value {
+    let meta = &object["metadata"];
+    let mut scale = json!({
+        "kind": "Scale", "apiVersion": call.row.kind_api_version(),
+        "metadata": {
+            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
+        },
+        "spec": {},
+        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+    });
+    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas != 0 {
+        scale["spec"]["replicas"] = replicas.into();
+    }
+    let selector = selector_text(&object["spec"]["selector"]);
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    scale
+}
+
+/// `metav1.FormatLabelSelector`.
+fn selector_text(selector: &Value) -> String {
+    let labels = if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
+    let mut parts: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
+        .collect();
+    for e in crate::kinds::items(selector, "matchExpressions") {
+        let key = e["key"].as_str().unwrap_or("");
+        let values: Vec<&str> = crate::kinds::items(e, "values").filter_map(Value::as_str).collect();
+        parts.push(match e["operator"].as_str() {
+            Some("In") => format!("{key} in ({})", values.join(",")),
+            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
+            Some("Exists") => key.to_owned(),
+            _ => format!("!{key}"),
+        });
+    }
+    parts.sort();
+    parts.join(",")
+}
+
+pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
+    let collection = call.server.collection(call.main_row());
+    let object = collection.get(&call.key()).ok_or_else(|| call.not_found())?;
+    Ok(Answer::Tree { code: 200, value: view(call, &object.to_value()) })
+}
+
+pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Status> {
+    set(call, |_| Ok(sent.clone())).await
+}
+
+pub(super) async fn patch(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+    let patch: Value = serde_json::from_slice(body)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let media = media_type(content_type).to_owned();
+    set(call, |scale| {
+        let mut scale = scale.clone();
+        match media.as_str() {
+            "application/json-patch+json" => api::patch::apply_json_patch(&mut scale, &patch)
+                .map_err(|e| Status::failure(422, "Invalid", e))?,
+            "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+                api::patch::apply_merge_patch(&mut scale, &patch);
+            }
+            _ => return Err(Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json")),
+        }
+        Ok(scale)
+    })
+    .await
+}
+
+/// Writes the replicas of the scale that `compute` makes of the present one.
+async fn set(call: &Call<'_>, compute: impl Fn(&Value) -> Result<Value, Status>) -> Result<Answer, Status> {
+    let answer = change(call, Operation::Update, |object| {
+        let scale = compute(&view(call, object))?;
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            let detail = "must be greater than or equal to 0";
+            let cause = crate::meta::invalid("spec.replicas", &replicas.into(), detail);
+            return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]));
+        }
+        let mut object = object.clone();
+        object["spec"]["replicas"] = replicas.into();
+        let based_on = scale["metadata"]["resourceVersion"].clone();
+        let meta = crate::meta::of(&mut object);
+        let same = meta.get("resourceVersion") == Some(&based_on);
+        if same || based_on.is_null() {
+            meta.remove("resourceVersion");
+        } else {
+            meta.insert("resourceVersion".into(), based_on);
+        }
+        Ok(object)
+    })
+    .await?;
+    let object = match answer {
+        Answer::Object { object, .. } => object.to_value(),
+        Answer::Tree { value, .. } => value,
+        other => return Ok(other),
+    };
+    Ok(Answer::Tree { code: 200, value: view(call, &object) })
+}
