@@ -12,6 +12,8 @@ pub(crate) struct GoField {
     pointer: bool,
     omit_empty: bool,
     omit_zero: bool,
+    /// Protobuf field number; 0 when the declaration has none.
+    tag: u32,
 }
 
 impl GoField {
@@ -30,7 +32,8 @@ impl GoField {
 #[derive(Debug, Default)]
 struct GoStruct {
     fields: HashMap<String, GoField>,
-    inline: Vec<String>,
+    /// Embedded structs, each with the field number of the message it is in protobuf.
+    inline: Vec<(String, u32)>,
 }
 
 /// All structs, by short package and name.
@@ -75,13 +78,20 @@ impl GoTypes {
         }
     }
 
-    pub(crate) fn field(&self, package: &str, name: &str, field: &str) -> Option<&GoField> {
+    /// A field's facts and its path of protobuf field numbers (embedded structs are messages).
+    pub(crate) fn field(&self, package: &str, name: &str, field: &str) -> Option<(&GoField, Vec<u32>)> {
         let found = self.structs.get(&(package.to_owned(), name.to_owned()))?;
-        found.fields.get(field).or_else(|| {
-            found.inline.iter().find_map(|inline| match inline.split_once('.') {
-                Some((import, name)) => self.field(&imported(import), name, field),
-                None => self.field(package, inline, field),
-            })
+        if let Some(facts) = found.fields.get(field) {
+            return Some((facts, vec![facts.tag]));
+        }
+        found.inline.iter().find_map(|(inline, tag)| {
+            let (facts, path) = match inline.split_once('.') {
+                Some((import, name)) => self.field(&imported(import), name, field)?,
+                None => self.field(package, inline, field)?,
+            };
+            // An embedded struct without a number (TypeMeta) is not part of the message.
+            let path = if *tag == 0 { vec![0] } else { [&[*tag], path.as_slice()].concat() };
+            Some((facts, path))
         })
     }
 }
@@ -104,14 +114,17 @@ impl GoStruct {
         let mut parts = tag.split(',');
         let name = parts.next().unwrap_or("");
         let flags: Vec<&str> = parts.collect();
+        let proto = rest.split("protobuf:\"").nth(1).and_then(|t| t.split(',').nth(1));
+        let tag = proto.and_then(|t| t.parse().ok()).unwrap_or(0);
         if name.is_empty() {
-            self.inline.extend(words.last().map(|w| w.trim_start_matches('*').to_owned()));
+            self.inline.extend(words.last().map(|w| (w.trim_start_matches('*').to_owned(), tag)));
             return;
         }
         let field = GoField {
             pointer: words.get(1).is_some_and(|t| t.starts_with('*')),
             omit_empty: flags.contains(&"omitempty"),
             omit_zero: flags.contains(&"omitzero"),
+            tag,
         };
         self.fields.insert(name.to_owned(), field);
     }

@@ -74,14 +74,17 @@ fn write_field(out: &mut String, at: (&str, &str, &str), facts: &Value, go: &GoT
     let (package, name, field) = at;
     let go = go.field(package, name, field);
     let required = if facts["required"] == true { "!" } else { "" };
-    let presence = match go {
-        Some(f) => f.presence(),
+    let presence = match &go {
+        Some((f, _)) => f.presence(),
         None => "",
     };
     write!(out, "  {field}{required} {presence}{}", short_type(text(&facts["type"]), package))
         .expect("String");
-    if let Some(tag) = facts["tag"].as_u64() {
-        write!(out, " #{tag}").expect("String");
+    let recorded = facts["tag"].as_u64().map(|tag| vec![tag as u32]);
+    let path = recorded.or_else(|| go.map(|(_, path)| path)).filter(|path| !path.contains(&0));
+    if let Some(path) = path {
+        let path: Vec<String> = path.iter().map(u32::to_string).collect();
+        write!(out, " #{}", path.join(".")).expect("String");
     }
     let zero = [Value::from(""), serde_json::json!({}), 0.into(), false.into()];
     if let Some(default) = facts.get("default") {

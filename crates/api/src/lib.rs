@@ -4,6 +4,7 @@ pub mod names;
 pub mod object;
 pub mod patch;
 pub mod prose;
+pub mod proto;
 pub mod quantity;
 pub mod registry;
 pub mod schema;

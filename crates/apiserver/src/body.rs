@@ -30,15 +30,18 @@ where
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
-pub(crate) const ACCEPTED: &str = "application/json, application/yaml";
+pub(crate) const ACCEPTED: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 impl Format {
     pub(crate) fn of(content_type: &str) -> Result<Format, Status> {
         match media_type(content_type) {
             "" | "application/json" => Ok(Format::Json),
             "application/yaml" => Ok(Format::Yaml),
+            "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
             _ => Err(Status::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -70,6 +73,9 @@ pub(crate) fn decode(
         Format::Json if body.is_empty() => Err("EOF".to_owned()),
         Format::Json => decoder.decode_slice(body),
         Format::Yaml => yaml_tree(body).and_then(|tree| decoder.decode_value(tree)),
+        Format::Protobuf => {
+            protobuf_tree(schema, &shape, body).and_then(|tree| decoder.decode_value(tree))
+        }
     };
     let version = row.kind_version.map_or(row.version, |(_, version)| version);
     let decoded = decoded.map_err(|fault| undecodable(row.kind, version, &fault))?;
@@ -93,6 +99,17 @@ pub(crate) fn redecode(
     let decoded = Decoder { schema, shape: &shape }.decode_value(tree);
     let decoded = decoded.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
     finish(row, decoded, validation)
+}
+
+/// The message with its type as the JSON form has it.
+pub(crate) fn protobuf_tree(schema: &Schema, shape: &Shape, body: &[u8]) -> Result<Value, String> {
+    let envelope = api::proto::open(body)?;
+    let mut tree = api::proto::decode(schema, shape, &envelope.message)?;
+    if let Some(map) = tree.as_object_mut() {
+        map.insert("apiVersion".into(), envelope.api_version.into());
+        map.insert("kind".into(), envelope.kind.into());
+    }
+    Ok(tree)
 }
 
 fn yaml_tree(body: &[u8]) -> Result<Value, String> {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use api::registry::Resource;
+use api::schema::{Schema, Shape};
 use api::{Object, Status};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
@@ -31,6 +32,7 @@ pub(crate) struct Accept {
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +43,9 @@ pub(crate) enum View {
 }
 
 impl Accept {
-    /// Reads the header; the first alternative that can be served wins.
-    pub(crate) fn parse(header: &str) -> Result<Accept, Status> {
+    /// Reads the header; the first alternative that can be served wins. Watches are not served as
+    /// protobuf.
+    pub(crate) fn parse(header: &str, watch: bool) -> Result<Accept, Status> {
         let plain = Accept { encoding: Encoding::Json, view: View::Whole };
         if header.trim().is_empty() {
             return Ok(plain);
@@ -52,6 +55,7 @@ impl Accept {
             let encoding = match parts.next()? {
                 "application/json" | "*/*" | "application/*" => Encoding::Json,
                 "application/yaml" => Encoding::Yaml,
+                "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
                 _ => return None,
             };
             let view = parts.filter_map(|p| p.strip_prefix("as=")).next();
@@ -61,6 +65,10 @@ impl Accept {
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList") => View::Metadata,
                 Some(_) => return None,
             };
+            // Tables and their kin are served as JSON and YAML only; a client's list goes on to it.
+            if encoding == Encoding::Protobuf && (view != View::Whole || watch) {
+                return None;
+            }
             Some(Accept { encoding, view })
         });
         choice.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))
@@ -86,10 +94,30 @@ pub(crate) fn with_type(code: u16, content_type: &'static str, bytes: impl Into<
 pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Response<Body> {
     match encoding {
         Encoding::Json => json_bytes(code, value.to_string()),
+        Encoding::Protobuf => protobuf(code, value),
         Encoding::Yaml => {
             let text = serde_yaml_ng::to_string(value).unwrap_or_default();
             with_type(code, "application/yaml", text)
         }
+    }
+}
+
+/// A tree in protobuf; what has no message (an unknown type) stays JSON.
+fn protobuf(code: u16, value: &Value) -> Response<Body> {
+    let (version, kind) = (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
+    let (group, short) = version.split_once('/').unwrap_or(("", version));
+    let name = match kind {
+        "Status" => "meta.v1.Status".to_owned(),
+        _ => api::registry::type_name(group, short, kind),
+    };
+    let schema = Schema::built_in();
+    match schema.find(&name) {
+        Some(id) => {
+            let message = api::proto::encode(schema, &Shape::Struct(id), value);
+            let sealed = api::proto::seal(version, kind, &message);
+            with_type(code, "application/vnd.kubernetes.protobuf", sealed)
+        }
+        None => json_bytes(code, value.to_string()),
     }
 }
 

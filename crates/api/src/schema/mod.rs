@@ -43,8 +43,9 @@ pub struct Type {
 pub struct Field {
     pub name: Box<str>,
     pub shape: Shape,
-    /// Protobuf field number; 0 when the message differs from the JSON form there.
-    pub tag: u32,
+    /// Protobuf field numbers from the outside in: several where the JSON form leaves out an
+    /// embedded message; empty where there is no protobuf form.
+    pub tags: Box<[u32]>,
     pub required: bool,
     pub presence: Presence,
     /// Declared default other than the zero value.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `!` required; `*` pointer, `+` present even when empty, `~` left out when zero; `[T]` list,
-//! `{T}` map of strings to T; `#n` protobuf tag; then `key=value` words. A name without a package
+//! `{T}` map of strings to T; `#n` protobuf field number (`#2.1`: field 1 of the message that is field 2); then `key=value` words. A name without a package
 //! is local. `opaque` types are any JSON, but for the few with a syntax of their own.
 
 use super::{Field, ListKind, Patch, Presence, Schema, Shape, Type, TypeId};
@@ -109,7 +109,7 @@ fn parse_field(schema: &Schema, package: &str, line: &str) -> Field {
     let mut field = Field {
         name: name.trim_end_matches('!').into(),
         shape: parse_shape(schema, package, bare),
-        tag: 0,
+        tags: Box::default(),
         required: name.ends_with('!'),
         presence: Presence {
             pointer: marks.contains('*'),
@@ -130,8 +130,8 @@ fn parse_field(schema: &Schema, package: &str, line: &str) -> Field {
 }
 
 fn parse_word(field: &mut Field, word: &str) {
-    if let Some(tag) = word.strip_prefix('#') {
-        field.tag = tag.parse().expect("a tag is a number");
+    if let Some(tags) = word.strip_prefix('#') {
+        field.tags = tags.split('.').map(|t| t.parse().expect("a tag is a number")).collect();
         return;
     }
     match word.split_once('=') {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::schema::Shape;
 use api::{Draft, Object, Status};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -36,6 +37,12 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
     } else {
         match Format::of(content_type)? {
             Format::Json => serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
+            Format::Protobuf => {
+                let schema = call.server.schema;
+                let ty = schema.find("meta.v1.DeleteOptions").expect("built in");
+                let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
+                tree.map_err(Status::bad_request)?
+            }
             Format::Yaml => serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
         }
     };

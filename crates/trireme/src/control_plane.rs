@@ -1,0 +1,89 @@
+//! The control plane in this process: store, API server, and clients of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver::{AuthorizationModes, Authenticator, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User};
+use client::{Client, Tasks};
+use store::{FjallEngine, Store};
+use tokio::net::TcpListener;
+
+use crate::pki_files::PkiFiles;
+
+/// What distinguishes one control plane from another.
+pub(crate) struct Options {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) service_network: ServiceNetwork,
+    pub(crate) authorization: AuthorizationModes,
+    pub(crate) token_file: Option<PathBuf>,
+    /// Published as the `kubernetes` Service's endpoint.
+    pub(crate) advertise: SocketAddr,
+    /// Addresses the server's certificate is valid for, besides those of the Service.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// PEM of the CA that signs clients; the cluster's own when absent.
+    pub(crate) client_ca_pem: Option<String>,
+    pub(crate) node_dialer: Arc<dyn NodeDialer>,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    pub(crate) server: Server,
+    store: Store,
+    tls: TlsSetup,
+    tasks: Tasks,
+}
+
+impl ControlPlane {
+    /// Opens the store and makes the bootstrap objects; nothing listens yet.
+    pub(crate) async fn start(options: Options, pki: &PkiFiles, tasks: &Tasks) -> Result<ControlPlane> {
+        let folder = options.data_dir.join("db");
+        std::fs::create_dir_all(&options.data_dir)
+            .with_context(|| format!("create {}", options.data_dir.display()))?;
+        let engine = FjallEngine::open(&folder)?;
+        let store = Store::open(Box::new(engine), apiserver::collections())?;
+        let tokens = Arc::new(pki.tokens()?);
+        let mut authenticator = Authenticator::new(tokens.clone());
+        if let Some(path) = &options.token_file {
+            authenticator = authenticator.with_token_file(path)?;
+        }
+        let mut addresses = options.addresses.clone();
+        addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
+        let pair = pki.api_server(&addresses, &[])?;
+        let config = apiserver::Config {
+            authenticator,
+            service_network: options.service_network,
+            node_dialer: options.node_dialer,
+            advertise: (options.advertise.ip(), options.advertise.port()),
+            tokens,
+            authorization: options.authorization,
+            cluster_ca_pem: pki.ca_pem().to_owned(),
+        };
+        let server = Server::new(store.clone(), config)?;
+        server.bootstrap(tasks).await.context("make the bootstrap objects")?;
+        let client_ca_pem = options.client_ca_pem.unwrap_or_else(|| pki.ca_pem().to_owned());
+        let tls = TlsSetup { cert_pem: pair.cert_pem, key_pem: pair.key_pem, client_ca_pem };
+        Ok(ControlPlane { server, store, tls, tasks: tasks.clone() })
+    }
+
+    /// Serves on one more socket.
+    pub(crate) fn listen(&self, listener: TcpListener) -> Result<()> {
+        let listening = apiserver::listen(self.server.clone(), listener, &self.tls)?;
+        self.tasks.spawn("API listener", listening.run());
+        Ok(())
+    }
+
+    /// An in-process client with this identity.
+    pub(crate) fn client(&self, user: &str, groups: &[&str], agent: &str) -> Client {
+        let mut user = User::new(user, groups);
+        user.groups.push("system:authenticated".into());
+        Client::new(Arc::new(Local::new(self.server.clone(), user, agent, self.tasks.clone())))
+    }
+
+    /// Commits what is queued and closes the store.
+    pub(crate) async fn close(&self) {
+        self.store.close().await;
+    }
+}

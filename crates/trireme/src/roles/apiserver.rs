@@ -1,0 +1,164 @@
+//! `trireme kube-apiserver`.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use ::apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
+use clap::Args as ClapArgs;
+use client::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::control_plane::{ControlPlane, Options};
+use crate::pki_files::PkiFiles;
+
+/// Flags of the original that this server knows.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Port to serve HTTPS on.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Address published to members of the cluster; the bind address unless that is unspecified.
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    /// Folder of the cluster's keys, made when absent.
+    #[arg(long, default_value = "/var/lib/trireme/pki")]
+    cert_dir: PathBuf,
+    /// CSV of token, user, uid and quoted groups.
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// PEM of the CA that signs client certificates; the cluster's own when absent.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// Where the embedded store keeps its data.
+    #[arg(long, default_value = "/var/lib/trireme/data")]
+    data_dir: PathBuf,
+    /// A real etcd instead of the embedded store.
+    #[arg(long)]
+    etcd_servers: Option<String>,
+    /// CIDRs that Services get their addresses from, one a family.
+    #[arg(long, default_value = "10.43.0.0/16")]
+    service_cluster_ip_range: String,
+    /// Comma-separated: AlwaysAllow, Node, RBAC.
+    #[arg(long, default_value = "Node,RBAC")]
+    authorization_mode: String,
+    /// Accepted for compatibility; privileged containers are always allowed.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    allow_privileged: Option<bool>,
+}
+
+fn modes(text: &str) -> Result<AuthorizationModes> {
+    let mut modes = AuthorizationModes { node: false, rbac: false, always_allow: false };
+    for mode in text.split(',') {
+        match mode.trim() {
+            "Node" => modes.node = true,
+            "RBAC" => modes.rbac = true,
+            "AlwaysAllow" => modes.always_allow = true,
+            other => bail!("--authorization-mode: {other:?} is not known; use AlwaysAllow, Node, RBAC"),
+        }
+    }
+    Ok(modes)
+}
+
+/// Serves until interrupted.
+pub(crate) fn run(args: Args) -> Result<()> {
+    if let Some(servers) = &args.etcd_servers {
+        bail!("--etcd-servers {servers}: this build has only the embedded store; leave the flag out");
+    }
+    if args.allow_privileged == Some(false) {
+        bail!("--allow-privileged=false is not supported; forbid privileged pods with Pod Security");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> Result<()> {
+    let tasks = Tasks::new();
+    let bind = SocketAddr::new(args.bind_address, args.secure_port);
+    let listener = TcpListener::bind(bind).await.with_context(|| {
+        format!("listen on {bind}: choose another --secure-port, or stop what uses this one")
+    })?;
+    let local = listener.local_addr()?;
+    let unspecified = args.bind_address.is_unspecified();
+    let loopback: IpAddr = if args.bind_address.is_ipv4() { [127, 0, 0, 1].into() } else { [0u16, 0, 0, 0, 0, 0, 0, 1].into() };
+    let ip = args.advertise_address.unwrap_or(if unspecified { loopback } else { args.bind_address });
+    let pki = PkiFiles::open(&args.cert_dir)?;
+    let client_ca_pem = match &args.client_ca_file {
+        None => None,
+        Some(path) => {
+            Some(std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?)
+        }
+    };
+    let dialer = PlainDialer::new(&pki)?;
+    let options = Options {
+        data_dir: args.data_dir,
+        service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
+            .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
+        authorization: modes(&args.authorization_mode)?,
+        token_file: args.token_auth_file,
+        advertise: SocketAddr::new(ip, local.port()),
+        addresses: vec![loopback, ip],
+        client_ca_pem,
+        node_dialer: Arc::new(dialer),
+    };
+    let plane = ControlPlane::start(options, &pki, &tasks).await?;
+    plane.listen(listener)?;
+    eprintln!("serving on https://{local}");
+    interrupted().await?;
+    tasks.shutdown().await;
+    plane.close().await;
+    Ok(())
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => Ok(interrupt?),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Reaches nodes through the process's own network.
+pub(crate) struct PlainDialer {
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl PlainDialer {
+    pub(crate) fn new(pki: &PkiFiles) -> Result<PlainDialer> {
+        Ok(PlainDialer { tls: kubelet_tls(pki)? })
+    }
+}
+
+/// The API server's identity towards kubelets.
+pub(crate) fn kubelet_tls(pki: &PkiFiles) -> Result<Arc<rustls::ClientConfig>> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let pair = pki.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pki.ca_pem().as_bytes())?)?;
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
+
+impl NodeDialer for PlainDialer {
+    fn dial(&self, to: SocketAddr) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        Box::pin(TcpStream::connect(to))
+    }
+
+    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+        self.tls.clone()
+    }
+}
