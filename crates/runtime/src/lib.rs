@@ -1,9 +1,13 @@
 //! The embedded container runtime and image store behind the CRI's own types.
 
+pub mod cgroup;
 pub mod config;
 pub mod cri;
 mod error;
+mod packet;
 pub mod service;
+pub mod supervisor;
+mod wire;
 
 pub use config::Config;
 pub use error::{Code, Error, Result};
