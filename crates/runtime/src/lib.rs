@@ -5,6 +5,7 @@ pub mod config;
 pub mod cri;
 mod error;
 mod packet;
+mod plan;
 pub mod service;
 pub mod supervisor;
 mod wire;
