@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod config;
 pub mod cri;
 mod error;
+pub mod image;
 mod packet;
 mod plan;
 pub mod service;
