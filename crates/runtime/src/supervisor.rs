@@ -35,6 +35,8 @@ use flow::{After, Flow};
 use log::LogFile;
 use ticker::Ticker;
 
+pub(crate) use serve::socket_address;
+
 const TOKEN_LISTENER: u64 = 1;
 const TOKEN_SIGNALS: u64 = 2;
 const TOKEN_CLIENT: u64 = 1 << 56;

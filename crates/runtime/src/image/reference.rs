@@ -41,6 +41,10 @@ impl Reference {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
             !c.is_empty() && c.chars().all(plain) && !c.starts_with(['.', '_', '-'])
         };
+        let host_start = host.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '[');
+        if !host_start || host.contains(char::is_whitespace) {
+            return Err(bad("the registry's name"));
+        }
         if !path.split('/').all(component) || path.len() > 255 {
             return Err(bad("repository name must be lowercase"));
         }

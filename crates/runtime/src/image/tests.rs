@@ -7,6 +7,7 @@ fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
         // Written raw: the builder itself refuses names that lead out.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_cksum();
@@ -90,10 +91,11 @@ fn no_path_leads_out_of_a_layer() {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
+    (header.set_mode(0o777), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
     builder.append_link(&mut header, "out", dir.path()).unwrap();
     let mut header = tar::Header::new_gnu();
     header.set_size(1);
-    header.set_mode(0o644);
+    (header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
     builder.append_data(&mut header, "out/escaped", &b"1"[..]).unwrap();
     let layer = builder.into_inner().unwrap();
     // The link resolves inside the layer, where nothing of that name is: made there, or refused.
