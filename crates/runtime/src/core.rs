@@ -129,7 +129,15 @@ impl Embedded {
 async fn start_tasks(inner: &Arc<Inner>, client: Arc<Client>) -> CancellationToken {
     let stop = CancellationToken::new();
     let (sender, mut news) = mpsc::unbounded_channel();
-    let reading = stop.clone().run_until_cancelled_owned(client.run(sender));
+    let stopped = stop.clone();
+    let reading = async move {
+        // Biased: a supervisor that ends together with us must not be started again.
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => {}
+            () = client.run(sender) => {}
+        }
+    };
     drop(tokio::spawn(reading));
     if let Some(first) = news.recv().await {
         inner.book(first);

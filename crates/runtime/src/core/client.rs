@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Reads until `stop` resolves; reconnects whenever the supervisor has gone.
+    /// Reads for ever; reconnects whenever the supervisor has gone.
     pub(crate) async fn run(self: Arc<Self>, news: mpsc::UnboundedSender<News>) {
         loop {
             let socket = self.socket.lock().expect("no holder panics").clone();

@@ -10,12 +10,12 @@ use runtime::image::StaticImage;
 use runtime::{Config, Embedded, LoopbackOnly, Result, RuntimeService};
 
 /// How long anything here may take.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-pub struct Node {
-    pub runtime: Option<Embedded>,
-    pub config: Config,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) runtime: Option<Embedded>,
+    pub(crate) config: Config,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 /// The example next to this test's own binary.
@@ -25,7 +25,7 @@ fn supervisor() -> std::path::PathBuf {
 }
 
 impl Node {
-    pub async fn new() -> Node {
+    pub(crate) async fn new() -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-rt-").tempdir_in("/var/tmp").unwrap();
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         config.cgroup_parent = format!("/trireme-test-{}", dir.path().file_name().unwrap().to_str().unwrap());
@@ -36,12 +36,12 @@ impl Node {
         node
     }
 
-    pub fn rt(&self) -> &Embedded {
+    pub(crate) fn rt(&self) -> &Embedded {
         self.runtime.as_ref().unwrap()
     }
 
     /// Ends the agent, as a restart does, and starts another.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.runtime = None;
         let runtime = Embedded::open(self.config.clone(), Arc::new(LoopbackOnly)).await.unwrap();
         self.runtime = Some(runtime);
@@ -67,7 +67,7 @@ impl Node {
         self.rt().images().build_static(&image).unwrap();
     }
 
-    pub fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
+    pub(crate) fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
         PodSandboxConfig {
             metadata: Some(PodSandboxMetadata { name: name.to_owned(), uid: "u".to_owned(), namespace: "default".to_owned(), attempt: 0 }),
             hostname: name.to_owned(),
@@ -76,32 +76,32 @@ impl Node {
         }
     }
 
-    pub async fn sandbox(&self) -> String {
+    pub(crate) async fn sandbox(&self) -> String {
         self.sandbox_of(self.sandbox_config("pod")).await
     }
 
-    pub async fn sandbox_of(&self, config: PodSandboxConfig) -> String {
+    pub(crate) async fn sandbox_of(&self, config: PodSandboxConfig) -> String {
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
         self.rt().run_pod_sandbox(request).await.map_err(|e| e.chain()).unwrap()
     }
 
-    pub async fn create(&self, sandbox: &str, config: ContainerConfig) -> Result<String> {
+    pub(crate) async fn create(&self, sandbox: &str, config: ContainerConfig) -> Result<String> {
         let request = CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: None };
         self.rt().create_container(request).await
     }
 
-    pub async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
+    pub(crate) async fn start(&self, sandbox: &str, config: ContainerConfig) -> String {
         let id = self.create(sandbox, config).await.map_err(|e| e.chain()).unwrap();
         self.rt().start_container(&id).await.map_err(|e| e.chain()).unwrap();
         id
     }
 
-    pub async fn status(&self, id: &str) -> ContainerStatus {
+    pub(crate) async fn status(&self, id: &str) -> ContainerStatus {
         self.rt().container_status(id, false).await.unwrap().status.unwrap()
     }
 
     /// Runs a script to its end: exit code and log text.
-    pub async fn script(&self, sandbox: &str, config: ContainerConfig) -> (i32, String) {
+    pub(crate) async fn script(&self, sandbox: &str, config: ContainerConfig) -> (i32, String) {
         let mut events = self.rt().events().await.unwrap();
         let id = self.start(sandbox, config).await;
         ended(&mut events, &id).await;
@@ -109,14 +109,14 @@ impl Node {
         (status.exit_code, log_text(&status.log_path))
     }
 
-    pub async fn exec(&self, id: &str, script: &str) -> (i32, String) {
+    pub(crate) async fn exec(&self, id: &str, script: &str) -> (i32, String) {
         let cmd = ["sh", "-c", script].map(str::to_owned).to_vec();
         let request = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: 10 };
         let done = self.rt().exec_sync(request).await.map_err(|e| e.chain()).unwrap();
         (done.exit_code, String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap())
     }
 
-    pub fn supervisor_pid(&self) -> i32 {
+    pub(crate) fn supervisor_pid(&self) -> i32 {
         let procs = std::path::Path::new("/sys/fs/cgroup/unified").join(self.config.cgroup_parent.trim_start_matches('/'));
         let text = std::fs::read_to_string(procs.join("supervisor/cgroup.procs")).unwrap();
         text.lines().map(|l| l.parse().unwrap()).find(|pid| is_supervisor(*pid)).unwrap()
@@ -133,33 +133,26 @@ fn is_supervisor(pid: i32) -> bool {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let pids: Vec<i32> = runtime::cgroup::Hierarchies::detect(Path::new("/sys/fs/cgroup"))
-            .and_then(|h| h.group(&self.config.cgroup_parent))
-            .map(|g| { let pids = g.pids(); g.kill().unwrap(); pids })
-            .unwrap_or_default();
+        // First, so that nobody starts another supervisor.
         self.runtime = None;
-        for pid in pids {
-            while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z ")) {
-                std::thread::yield_now();
-            }
+        let root = Path::new("/sys/fs/cgroup");
+        let group = runtime::cgroup::Hierarchies::detect(root).and_then(|h| h.group(&self.config.cgroup_parent));
+        let group = group.unwrap();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while group.kill().and_then(|()| group.remove()).is_err() {
+            assert!(std::time::Instant::now() < deadline, "cgroups stay");
+            std::thread::yield_now();
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mine: Vec<&str> = mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| Path::new(p).starts_with(self.dir.path())).collect();
-        for path in mine.iter().rev() {
+        let points = mounts.lines().filter_map(|l| l.split(' ').nth(4));
+        for path in points.filter(|p| Path::new(p).starts_with(self.dir.path())).collect::<Vec<_>>().iter().rev() {
+            // One may have gone with the one above it.
             let _ = rustix::mount::unmount(*path, rustix::mount::UnmountFlags::DETACH);
-        }
-        if let Ok(group) = runtime::cgroup::Hierarchies::detect(Path::new("/sys/fs/cgroup")).and_then(|h| h.group(&self.config.cgroup_parent)) {
-            for _ in 0..1000 {
-                if group.remove().is_ok() {
-                    break;
-                }
-                std::thread::yield_now();
-            }
         }
     }
 }
 
-pub fn sh(script: &str) -> ContainerConfig {
+pub(crate) fn sh(script: &str) -> ContainerConfig {
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
         image: Some(ImageSpec { image: "busybox".to_owned(), ..ImageSpec::default() }),
@@ -175,13 +168,13 @@ fn uuid() -> String {
     NEXT.fetch_add(1, Ordering::Relaxed).to_string()
 }
 
-pub fn with_context(script: &str, change: impl FnOnce(&mut LinuxContainerSecurityContext)) -> ContainerConfig {
+pub(crate) fn with_context(script: &str, change: impl FnOnce(&mut LinuxContainerSecurityContext)) -> ContainerConfig {
     let mut context = LinuxContainerSecurityContext::default();
     change(&mut context);
     ContainerConfig { linux: Some(LinuxContainerConfig { security_context: Some(context), resources: None }), ..sh(script) }
 }
 
-pub async fn ended(events: &mut BoxStream<'static, Result<ContainerEventResponse>>, id: &str) {
+pub(crate) async fn ended(events: &mut BoxStream<'static, Result<ContainerEventResponse>>, id: &str) {
     let wait = async {
         loop {
             let event = events.next().await.unwrap().unwrap();
@@ -194,7 +187,7 @@ pub async fn ended(events: &mut BoxStream<'static, Result<ContainerEventResponse
 }
 
 /// The log without times and tags.
-pub fn log_text(path: &str) -> String {
+pub(crate) fn log_text(path: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|l| format!("{}\n", l.splitn(4, ' ').nth(3).unwrap_or(""))).collect()
 }
