@@ -32,26 +32,45 @@ async fn main() -> Result<()> {
     for n in 0..PODS {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let started = Instant::now();
-        let sandbox = runtime.run_pod_sandbox(RunPodSandboxRequest { config: Some(pod(n)), ..Default::default() }).await?;
+        let sandbox = runtime
+            .run_pod_sandbox(RunPodSandboxRequest { config: Some(pod(n)), ..Default::default() })
+            .await?;
         let after_sandbox = started.elapsed();
-        let request = CreateContainerRequest { pod_sandbox_id: sandbox.clone(), config: Some(container()), sandbox_config: None };
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.clone(),
+            config: Some(container()),
+            sandbox_config: None,
+        };
         let id = runtime.create_container(request).await?;
         let after_create = started.elapsed();
         runtime.start_container(&id).await?;
-        times.push([after_sandbox, after_create - after_sandbox, started.elapsed() - after_create, started.elapsed()]);
+        times.push([
+            after_sandbox,
+            after_create - after_sandbox,
+            started.elapsed() - after_create,
+            started.elapsed(),
+        ]);
         runtime.remove_pod_sandbox(&sandbox).await?;
     }
     for (name, column) in ["sandbox", "create", "start", "whole pod"].iter().zip(0..) {
         let mut list: Vec<f64> = times.iter().map(|t| t[column].as_secs_f64() * 1e3).collect();
         list.sort_by(f64::total_cmp);
-        println!("{name:>10}: p50 {:.2} ms, p90 {:.2} ms, max {:.2} ms", list[PODS / 2], list[PODS * 9 / 10], list[PODS - 1]);
+        println!(
+            "{name:>10}: p50 {:.2} ms, p90 {:.2} ms, max {:.2} ms",
+            list[PODS / 2],
+            list[PODS * 9 / 10],
+            list[PODS - 1]
+        );
     }
-    clean_up(runtime, &config)
+    clean_up(runtime, &config).await
 }
 
 fn pod(n: usize) -> PodSandboxConfig {
     PodSandboxConfig {
-        metadata: Some(PodSandboxMetadata { name: format!("p{n}"), ..PodSandboxMetadata::default() }),
+        metadata: Some(PodSandboxMetadata {
+            name: format!("p{n}"),
+            ..PodSandboxMetadata::default()
+        }),
         hostname: format!("p{n}"),
         log_directory: "/tmp".to_owned(),
         ..PodSandboxConfig::default()
@@ -60,7 +79,10 @@ fn pod(n: usize) -> PodSandboxConfig {
 
 /// Limits, default filter, capabilities: what a kubelet asks for.
 fn container() -> ContainerConfig {
-    let context = LinuxContainerSecurityContext { seccomp: Some(SecurityProfile::default()), ..Default::default() };
+    let context = LinuxContainerSecurityContext {
+        seccomp: Some(SecurityProfile::default()),
+        ..Default::default()
+    };
     let resources = LinuxContainerResources {
         memory_limit_in_bytes: 64 << 20,
         cpu_quota: 50_000,
@@ -70,23 +92,20 @@ fn container() -> ContainerConfig {
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
         image: Some(ImageSpec { image: "bench".to_owned(), ..ImageSpec::default() }),
-        linux: Some(LinuxContainerConfig { resources: Some(resources), security_context: Some(context) }),
+        linux: Some(LinuxContainerConfig {
+            resources: Some(resources),
+            security_context: Some(context),
+        }),
         ..ContainerConfig::default()
     }
 }
 
-fn clean_up(runtime: Embedded, config: &Config) -> Result<()> {
-    let group = runtime.cgroups().group(&config.cgroup_parent)?;
-    for pid in group.pids() {
+/// Says what the supervisor takes, and removes everything.
+async fn clean_up(runtime: Embedded, config: &Config) -> Result<()> {
+    for pid in runtime.cgroups().group(&config.cgroup_parent)?.pids() {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or("").to_owned();
-        println!("supervisor {pid}: {} {} {}", line("Rss"), line("Pss:"), line("Private_Dirty"));
+        println!("supervisor {pid}: {} {}", line("Rss"), line("Private_Dirty"));
     }
-    drop(runtime);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while group.kill().and_then(|()| group.remove()).is_err() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    rustix::mount::unmount(&config.state_dir, rustix::mount::UnmountFlags::DETACH).expect("the state directory is a mount");
-    Ok(())
+    runtime.reset().await
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod container;
+mod details;
 mod pins;
 mod records;
 mod sandbox;
@@ -32,6 +33,12 @@ use records::{ContainerRecord, SandboxRecord};
 
 /// Events a slow reader may lag behind: some hundred pods' worth.
 const EVENT_BACKLOG: usize = 4096;
+
+/// The exit code of what ended while nobody looked.
+const UNSEEN: i32 = 255;
+
+/// How long killed processes may take to leave their cgroups.
+const RESET_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 struct Container {
     record: ContainerRecord,
@@ -71,7 +78,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct Embedded {
     inner: Arc<Inner>,
-    _stop: Arc<tokio_util::sync::DropGuard>,
+    stop: CancellationToken,
+    _guard: Arc<tokio_util::sync::DropGuard>,
 }
 
 impl Embedded {
@@ -91,7 +99,9 @@ impl Embedded {
         }
         for record in records::load::<ContainerRecord>(&config.root.join("containers"))? {
             let run = watch::Sender::new(record.run.clone());
-            state.containers.insert(record.id.clone(), Container { record, run, turn: Arc::default() });
+            state
+                .containers
+                .insert(record.id.clone(), Container { record, run, turn: Arc::default() });
         }
         let client = Client::connect(&config).await?;
         let inner = Arc::new(Inner {
@@ -106,7 +116,8 @@ impl Embedded {
             config,
         });
         let stop = start_tasks(&inner, client).await;
-        Ok(Embedded { inner, _stop: Arc::new(stop.drop_guard()) })
+        let guard = Arc::new(stop.clone().drop_guard());
+        Ok(Embedded { inner, stop, _guard: guard })
     }
 
     /// The image store, for imports and images made on the spot.
@@ -117,6 +128,27 @@ impl Embedded {
     /// The machine's cgroups, for the kubelet's own groups.
     pub fn cgroups(&self) -> Hierarchies {
         self.inner.cgroups.clone()
+    }
+
+    /// Removes every sandbox, ends the supervisor, and leaves neither mounts nor cgroups: what is left
+    /// are the two directories. The runtime cannot be used after.
+    pub async fn reset(self) -> Result<()> {
+        let inner = &self.inner;
+        let sandboxes: Vec<String> = inner.state().sandboxes.keys().cloned().collect();
+        for id in sandboxes {
+            inner.remove_sandbox(&id).await?;
+        }
+        // First, so that nobody starts another supervisor.
+        self.stop.cancel();
+        let group = inner.cgroups.group(&inner.config.cgroup_parent)?;
+        let deadline = tokio::time::Instant::now() + RESET_LIMIT;
+        while let Err(e) = group.kill().and_then(|()| group.remove()) {
+            if tokio::time::Instant::now() > deadline {
+                return Err(e);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        pins::unmount_state(&inner.config.state_dir)
     }
 
     /// Removes layers that no image and no container uses.
@@ -161,7 +193,7 @@ impl Inner {
     fn book(self: &Arc<Self>, news: News) {
         match news {
             News::Exited(run) => self.ended(run),
-            News::Listed(runs) => self.reconcile(runs),
+            News::Listed(runs, since) => self.reconcile(runs, since),
         }
     }
 
@@ -184,7 +216,7 @@ impl Inner {
     }
 
     /// What we think runs, and the supervisor does not know, has ended unseen.
-    fn reconcile(self: &Arc<Self>, runs: Vec<Run>) {
+    fn reconcile(self: &Arc<Self>, runs: Vec<Run>, since: i64) {
         let mut known: HashMap<String, Run> = runs.into_iter().map(|r| (r.id.clone(), r)).collect();
         let mut ended = Vec::new();
         {
@@ -199,10 +231,20 @@ impl Inner {
                     }
                     None if believed => {
                         let mut run = container.record.run.clone().unwrap_or_default();
-                        (run.ended, run.exit_code, run.finished_at) = (true, 255, now_ns());
+                        (run.ended, run.exit_code, run.finished_at) = (true, UNSEEN, now_ns());
                         ended.push(run);
                     }
                     _ => {}
+                }
+            }
+            // Execs of an earlier supervisor: nobody will tell of their end.
+            for (id, other) in &state.others {
+                let run = other.borrow().clone();
+                if let Some(mut run) =
+                    run.filter(|r| r.started_at < since && !known.contains_key(id))
+                {
+                    (run.ended, run.exit_code, run.finished_at) = (true, UNSEEN, now_ns());
+                    ended.push(run);
                 }
             }
             for run in known.into_values().filter(|r| !r.ended && !r.exec) {
@@ -223,7 +265,10 @@ impl Inner {
                 container_id: id.to_owned(),
                 container_event_type: kind as i32,
                 created_at: now_ns(),
-                pod_sandbox_status: state.sandboxes.get(sandbox_id).map(|s| sandbox::status(&s.record)),
+                pod_sandbox_status: state
+                    .sandboxes
+                    .get(sandbox_id)
+                    .map(|s| sandbox::status(&s.record)),
                 containers_statuses: statuses.map(|c| container::status(&c.record)).collect(),
             }
         };

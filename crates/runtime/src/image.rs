@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::ImageProcess;
 
+pub(crate) use archive::{Descriptor, Manifest};
 pub use build::StaticImage;
 pub use reference::Reference;
 
@@ -107,8 +108,10 @@ impl ImageStore {
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
             }
-            let image: StoredImage = serde_json::from_slice(&fs::read(&path).at("read", &path)?)
-                .map_err(|e| Error::Damaged { what: "image", path: path.clone(), message: e.to_string() })?;
+            let image: StoredImage =
+                serde_json::from_slice(&fs::read(&path).at("read", &path)?).map_err(|e| {
+                    Error::Damaged { what: "image", path: path.clone(), message: e.to_string() }
+                })?;
             images.insert(image.id.clone(), image);
         }
         Ok(ImageStore { root, images: Mutex::new(images) })
@@ -142,7 +145,8 @@ impl ImageStore {
         /// Hex digits that count as the start of an id and not as a name.
         const SHORT_ID: usize = 12;
         let start = hex(text);
-        let mut found = images.values().filter(|i| start.len() >= SHORT_ID && hex(&i.id).starts_with(start));
+        let mut found =
+            images.values().filter(|i| start.len() >= SHORT_ID && hex(&i.id).starts_with(start));
         found.next().filter(|_| found.next().is_none()).cloned()
     }
 
@@ -161,7 +165,13 @@ impl ImageStore {
     }
 
     /// Takes an image whose layers are all here into the index; names move from other images to it.
-    fn add(&self, config: &[u8], tags: &[String], digests: &[String], pinned: bool) -> Result<StoredImage> {
+    fn add(
+        &self,
+        config: &[u8],
+        tags: &[String],
+        digests: &[String],
+        pinned: bool,
+    ) -> Result<StoredImage> {
         let id = sha256(config);
         let parsed = parse_config(config)?;
         let mut size = 0;
@@ -243,14 +253,16 @@ impl ImageStore {
 
     /// Bytes of all layers.
     pub fn used_bytes(&self) -> u64 {
-        let layers: BTreeSet<String> = self.images().values().flat_map(|i| i.layers.clone()).collect();
+        let layers: BTreeSet<String> =
+            self.images().values().flat_map(|i| i.layers.clone()).collect();
         layers.iter().filter_map(|l| self.layer_size(l).ok()).sum()
     }
 }
 
 fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     let bad = |message: String| Error::Image { image: sha256(bytes), message };
-    let config: ImageConfig = serde_json::from_slice(bytes).map_err(|e| bad(format!("configuration: {e}")))?;
+    let config: ImageConfig =
+        serde_json::from_slice(bytes).map_err(|e| bad(format!("configuration: {e}")))?;
     if !config.rootfs.diff_ids.iter().all(|d| reference::is_digest(d)) {
         return Err(bad("a layer's diff id is not sha256".to_owned()));
     }

@@ -58,3 +58,9 @@ pub(crate) fn from_memory_file(fd: OwnedFd) -> io::Result<Vec<u8>> {
     std::fs::File::from(fd).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+/// Hands a non-blocking descriptor to tokio.
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, and always the same one, until the AsyncFd drops it.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}

@@ -10,7 +10,6 @@ pub(crate) mod users;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, ProfileType, SecurityProfile,
 };
@@ -86,13 +85,15 @@ pub(crate) fn context(config: &ContainerConfig) -> LinuxContainerSecurityContext
 }
 
 pub(crate) fn pid_mode(context: &LinuxContainerSecurityContext) -> NamespaceMode {
-    let mode = context.namespace_options.as_ref().map_or(NamespaceMode::Container as i32, |o| o.pid);
+    let mode =
+        context.namespace_options.as_ref().map_or(NamespaceMode::Container as i32, |o| o.pid);
     NamespaceMode::try_from(mode).unwrap_or(NamespaceMode::Container)
 }
 
 /// The command line: the CRI's command replaces the entry point and drops the image's arguments.
 pub(crate) fn arguments(config: &ContainerConfig, image: &ImageProcess) -> Result<Vec<String>> {
-    let mut line = if config.command.is_empty() { image.entrypoint.clone() } else { config.command.clone() };
+    let mut line =
+        if config.command.is_empty() { image.entrypoint.clone() } else { config.command.clone() };
     if !config.args.is_empty() {
         line.extend(config.args.iter().cloned());
     } else if config.command.is_empty() {
@@ -129,7 +130,8 @@ fn environment(input: &Input<'_>) -> Vec<Vec<u8>> {
 pub(crate) fn container(input: &Input<'_>) -> Result<Plan> {
     let context = context(input.config);
     let resources = input.config.linux.as_ref().and_then(|l| l.resources.as_ref());
-    let cwd = [&input.config.working_dir, &input.image.working_dir].into_iter().find(|d| !d.is_empty());
+    let cwd =
+        [&input.config.working_dir, &input.image.working_dir].into_iter().find(|d| !d.is_empty());
     let cwd = cwd.map_or("/", String::as_str).to_owned();
     let text = |p: &PathBuf| p.to_string_lossy().into_owned();
     Ok(Plan {
@@ -212,7 +214,8 @@ pub(crate) fn filters(
     context: &LinuxContainerSecurityContext,
     config: &crate::Config,
 ) -> Result<Vec<Vec<u8>>> {
-    let fallback = SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, ..Default::default() };
+    let fallback =
+        SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, ..Default::default() };
     let profile = match &context.seccomp {
         _ if context.privileged => return Ok(Vec::new()),
         Some(profile) => profile,
@@ -222,7 +225,9 @@ pub(crate) fn filters(
     match ProfileType::try_from(profile.profile_type) {
         Ok(ProfileType::RuntimeDefault) => cache.default_for(caps::granted(context)?),
         Ok(ProfileType::Unconfined) => Ok(Vec::new()),
-        Ok(ProfileType::Localhost) => seccomp::from_file(&config.seccomp_dir, &profile.localhost_ref),
+        Ok(ProfileType::Localhost) => {
+            seccomp::from_file(&config.seccomp_dir, &profile.localhost_ref)
+        }
         Err(_) => Err(Error::Invalid(format!("seccomp profile type {}", profile.profile_type))),
     }
 }

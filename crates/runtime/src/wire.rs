@@ -8,102 +8,102 @@
 /// One process to start: either a container's first one, or (when `exec_in` is set) another one in it.
 /// Everything is decided; the supervisor only carries it out.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Unique among running things: the container's id, or a fresh one for an exec.
     #[prost(string, tag = "1")]
-    pub id: String,
+    pub(crate) id: String,
     /// The container an exec joins; empty for a container.
     #[prost(string, tag = "2")]
-    pub exec_in: String,
+    pub(crate) exec_in: String,
     #[prost(bool, tag = "3")]
-    pub new_pid_ns: bool,
+    pub(crate) new_pid_ns: bool,
     /// A namespace to join instead: the init of this running thing.
     #[prost(string, tag = "4")]
-    pub pid_ns_of: String,
+    pub(crate) pid_ns_of: String,
     /// Pinned namespaces to join; empty: the supervisor's own.
     #[prost(string, tag = "5")]
-    pub net_ns: String,
+    pub(crate) net_ns: String,
     #[prost(string, tag = "6")]
-    pub ipc_ns: String,
+    pub(crate) ipc_ns: String,
     #[prost(string, tag = "7")]
-    pub uts_ns: String,
+    pub(crate) uts_ns: String,
     #[prost(bool, tag = "8")]
-    pub new_cgroup_ns: bool,
+    pub(crate) new_cgroup_ns: bool,
     /// The v2 directory to be born in; empty when there is none.
     #[prost(string, tag = "9")]
-    pub cgroup_dir: String,
+    pub(crate) cgroup_dir: String,
     /// The v1 directories to join.
     #[prost(string, repeated, tag = "10")]
-    pub cgroup_v1_dirs: Vec<String>,
+    pub(crate) cgroup_v1_dirs: Vec<String>,
     /// The step list that builds the file system; empty for an exec.
     #[prost(message, repeated, tag = "11")]
-    pub steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// Where the root is mounted before the pivot: any empty directory.
     #[prost(string, tag = "12")]
-    pub mount_point: String,
+    pub(crate) mount_point: String,
     #[prost(bool, tag = "13")]
-    pub tty: bool,
+    pub(crate) tty: bool,
     #[prost(bool, tag = "14")]
-    pub stdin: bool,
+    pub(crate) stdin: bool,
     #[prost(bool, tag = "15")]
-    pub stdin_once: bool,
+    pub(crate) stdin_once: bool,
     #[prost(string, repeated, tag = "16")]
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     #[prost(bytes = "vec", repeated, tag = "17")]
-    pub env: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
     #[prost(string, tag = "18")]
-    pub cwd: String,
+    pub(crate) cwd: String,
     #[prost(uint32, tag = "19")]
-    pub uid: u32,
+    pub(crate) uid: u32,
     #[prost(uint32, tag = "20")]
-    pub gid: u32,
+    pub(crate) gid: u32,
     #[prost(uint32, repeated, tag = "21")]
-    pub groups: Vec<u32>,
+    pub(crate) groups: Vec<u32>,
     #[prost(message, required, tag = "22")]
-    pub caps: Capabilities,
+    pub(crate) caps: Capabilities,
     #[prost(bool, tag = "23")]
-    pub no_new_privs: bool,
+    pub(crate) no_new_privs: bool,
     /// Filters (`struct sock_filter` arrays), loaded in this order.
     #[prost(bytes = "vec", repeated, tag = "24")]
-    pub seccomp: Vec<Vec<u8>>,
+    pub(crate) seccomp: Vec<Vec<u8>>,
     #[prost(sint32, optional, tag = "25")]
-    pub oom_score_adj: Option<i32>,
+    pub(crate) oom_score_adj: Option<i32>,
     /// Empty: output is read but not kept.
     #[prost(string, tag = "26")]
-    pub log_path: String,
+    pub(crate) log_path: String,
     #[prost(uint64, tag = "27")]
-    pub log_max_bytes: u64,
+    pub(crate) log_max_bytes: u64,
     #[prost(uint32, tag = "28")]
-    pub log_max_files: u32,
+    pub(crate) log_max_files: u32,
     /// No program: an init that only reaps, for a shared pid namespace.
     #[prost(bool, tag = "29")]
-    pub pause: bool,
+    pub(crate) pause: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     #[prost(uint64, tag = "1")]
-    pub bounding: u64,
+    pub(crate) bounding: u64,
     #[prost(uint64, tag = "2")]
-    pub effective: u64,
+    pub(crate) effective: u64,
     #[prost(uint64, tag = "3")]
-    pub permitted: u64,
+    pub(crate) permitted: u64,
     #[prost(uint64, tag = "4")]
-    pub inheritable: u64,
+    pub(crate) inheritable: u64,
     #[prost(uint64, tag = "5")]
-    pub ambient: u64,
+    pub(crate) ambient: u64,
 }
 
 /// One step of building the container's file system. Targets are absolute paths inside it and are
 /// resolved inside it, whatever symbolic links the image has.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Step {
+pub(crate) struct Step {
     #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
-    pub kind: Option<StepKind>,
+    pub(crate) kind: Option<StepKind>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum StepKind {
+pub(crate) enum StepKind {
     /// The root: an overlay, upper layer last in `lowers`' order of search.
     #[prost(message, tag = "1")]
     Root(Overlay),
@@ -133,88 +133,88 @@ pub enum StepKind {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     /// Topmost first.
     #[prost(string, repeated, tag = "1")]
-    pub lowers: Vec<String>,
+    pub(crate) lowers: Vec<String>,
     /// Empty together with `work`: nothing can be written.
     #[prost(string, tag = "2")]
-    pub upper: String,
+    pub(crate) upper: String,
     #[prost(string, tag = "3")]
-    pub work: String,
+    pub(crate) work: String,
     /// Where it goes; empty: it is the root.
     #[prost(string, tag = "4")]
-    pub target: String,
+    pub(crate) target: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct MountFs {
+pub(crate) struct MountFs {
     #[prost(string, tag = "1")]
-    pub fs_type: String,
+    pub(crate) fs_type: String,
     #[prost(string, tag = "2")]
-    pub target: String,
+    pub(crate) target: String,
     /// `MOUNT_ATTR_*`.
     #[prost(uint64, tag = "3")]
-    pub attributes: u64,
+    pub(crate) attributes: u64,
     /// `key=value`, or `key` alone for a flag.
     #[prost(string, repeated, tag = "4")]
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Bind {
+pub(crate) struct Bind {
     #[prost(string, tag = "1")]
-    pub source: String,
+    pub(crate) source: String,
     #[prost(string, tag = "2")]
-    pub target: String,
+    pub(crate) target: String,
     #[prost(bool, tag = "3")]
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// Read-only for the mounts below it too.
     #[prost(bool, tag = "4")]
-    pub recursive_read_only: bool,
+    pub(crate) recursive_read_only: bool,
     /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
     #[prost(uint64, tag = "5")]
-    pub propagation: u64,
+    pub(crate) propagation: u64,
     /// A directory inside `source`, resolved inside it.
     #[prost(string, tag = "6")]
-    pub sub_path: String,
+    pub(crate) sub_path: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Node {
+pub(crate) struct Node {
     #[prost(string, tag = "1")]
-    pub path: String,
+    pub(crate) path: String,
     /// With the type bits.
     #[prost(uint32, tag = "2")]
-    pub mode: u32,
+    pub(crate) mode: u32,
     #[prost(uint64, tag = "3")]
-    pub device: u64,
+    pub(crate) device: u64,
     #[prost(uint32, tag = "4")]
-    pub uid: u32,
+    pub(crate) uid: u32,
     #[prost(uint32, tag = "5")]
-    pub gid: u32,
+    pub(crate) gid: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Symlink {
+pub(crate) struct Symlink {
     #[prost(string, tag = "1")]
-    pub path: String,
+    pub(crate) path: String,
     #[prost(string, tag = "2")]
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// Agent to supervisor.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Request {
+pub(crate) struct Request {
     /// Echoed in the reply.
     #[prost(uint64, tag = "1")]
-    pub serial: u64,
+    pub(crate) serial: u64,
     #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
-    pub ask: Option<Ask>,
+    pub(crate) ask: Option<Ask>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Descriptors: the plan; for an exec without terminal also its stdin, stdout, stderr.
     #[prost(bool, tag = "2")]
     Start(bool),
@@ -238,46 +238,46 @@ pub enum Ask {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Signal {
+pub(crate) struct Signal {
     #[prost(string, tag = "1")]
-    pub id: String,
+    pub(crate) id: String,
     #[prost(int32, tag = "2")]
-    pub number: i32,
+    pub(crate) number: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Attach {
+pub(crate) struct Attach {
     #[prost(string, tag = "1")]
-    pub id: String,
+    pub(crate) id: String,
     #[prost(bool, tag = "2")]
-    pub stdin: bool,
+    pub(crate) stdin: bool,
     #[prost(bool, tag = "3")]
-    pub stdout: bool,
+    pub(crate) stdout: bool,
     #[prost(bool, tag = "4")]
-    pub stderr: bool,
+    pub(crate) stderr: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Resize {
+pub(crate) struct Resize {
     #[prost(string, tag = "1")]
-    pub id: String,
+    pub(crate) id: String,
     #[prost(uint32, tag = "2")]
-    pub width: u32,
+    pub(crate) width: u32,
     #[prost(uint32, tag = "3")]
-    pub height: u32,
+    pub(crate) height: u32,
 }
 
 /// Supervisor to agent: the answer to a request, or (serial 0) an event.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Reply {
+pub(crate) struct Reply {
     #[prost(uint64, tag = "1")]
-    pub serial: u64,
+    pub(crate) serial: u64,
     #[prost(oneof = "Tell", tags = "2, 3, 4, 5, 6")]
-    pub tell: Option<Tell>,
+    pub(crate) tell: Option<Tell>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Tell {
+pub(crate) enum Tell {
     #[prost(bool, tag = "2")]
     Done(bool),
     #[prost(message, tag = "3")]
@@ -293,56 +293,56 @@ pub enum Tell {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Failure {
+pub(crate) struct Failure {
     #[prost(string, tag = "1")]
-    pub step: String,
+    pub(crate) step: String,
     #[prost(int32, tag = "2")]
-    pub errno: i32,
+    pub(crate) errno: i32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct RunList {
+pub(crate) struct RunList {
     #[prost(message, repeated, tag = "1")]
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
 }
 
 /// A running or ended process: also the form it is kept in on disk.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Run {
+pub(crate) struct Run {
     #[prost(string, tag = "1")]
-    pub id: String,
+    pub(crate) id: String,
     #[prost(int32, tag = "2")]
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// The kernel's start time of `pid` (clock ticks since boot): tells it from a later process.
     #[prost(uint64, tag = "3")]
-    pub start_ticks: u64,
+    pub(crate) start_ticks: u64,
     /// Nanoseconds since 1970.
     #[prost(int64, tag = "4")]
-    pub started_at: i64,
+    pub(crate) started_at: i64,
     #[prost(bool, tag = "5")]
-    pub ended: bool,
+    pub(crate) ended: bool,
     #[prost(int64, tag = "6")]
-    pub finished_at: i64,
+    pub(crate) finished_at: i64,
     /// The exit code, or 128 + signal.
     #[prost(int32, tag = "7")]
-    pub exit_code: i32,
+    pub(crate) exit_code: i32,
     #[prost(bool, tag = "8")]
-    pub oom_killed: bool,
+    pub(crate) oom_killed: bool,
     #[prost(bool, tag = "9")]
-    pub exec: bool,
+    pub(crate) exec: bool,
     /// What the supervisor needs to adopt it after its own restart.
     #[prost(string, tag = "10")]
-    pub log_path: String,
+    pub(crate) log_path: String,
     #[prost(uint64, tag = "11")]
-    pub log_max_bytes: u64,
+    pub(crate) log_max_bytes: u64,
     #[prost(uint32, tag = "12")]
-    pub log_max_files: u32,
+    pub(crate) log_max_files: u32,
     #[prost(bool, tag = "13")]
-    pub tty: bool,
+    pub(crate) tty: bool,
     #[prost(string, tag = "14")]
-    pub cgroup_dir: String,
+    pub(crate) cgroup_dir: String,
     #[prost(string, repeated, tag = "15")]
-    pub cgroup_v1_dirs: Vec<String>,
+    pub(crate) cgroup_v1_dirs: Vec<String>,
     #[prost(bool, tag = "16")]
-    pub stdin_once: bool,
+    pub(crate) stdin_once: bool,
 }

@@ -51,7 +51,7 @@ impl DeviceRule {
 
 /// What every container may use: making any node (using it is another matter), the harmless devices,
 /// and terminals. The same list as runc's.
-pub const DEFAULT_DEVICES: [DeviceRule; 11] = [
+pub(super) const DEFAULT_DEVICES: [DeviceRule; 11] = [
     DeviceRule::new(b'c', None, None, "m"),
     DeviceRule::new(b'b', None, None, "m"),
     DeviceRule::new(b'c', Some(1), Some(3), "rwm"),
@@ -121,7 +121,8 @@ pub(super) fn program(rules: &[DeviceRule]) -> Vec<Insn> {
         let mut tests = vec![(2u8, if rule.kind == b'b' { 1 } else { 2 })];
         tests.extend(rule.major.map(|m| (4, m as i32)));
         tests.extend(rule.minor.map(|m| (5, m as i32)));
-        let denied = !(i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2) & 7;
+        let denied =
+            !(i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2) & 7;
         // After the tests: r1 = r3 & denied; if r1 != 0 next rule; return 1.
         let mut left = tests.len() as i16 + 5;
         for (register, value) in tests {

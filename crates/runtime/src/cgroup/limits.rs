@@ -18,7 +18,12 @@ pub(super) struct Setting {
 }
 
 fn set(controller: &'static str, file: &str, value: impl ToString) -> Setting {
-    Setting { controller, file: format!("{controller}.{file}"), value: value.to_string(), optional: false }
+    Setting {
+        controller,
+        file: format!("{controller}.{file}"),
+        value: value.to_string(),
+        optional: false,
+    }
 }
 
 fn try_set(controller: &'static str, file: &str, value: impl ToString) -> Setting {
@@ -88,7 +93,12 @@ pub(super) fn v2(r: &LinuxContainerResources) -> Result<Vec<Setting>> {
         if key.contains('/') || !key.contains('.') || key.starts_with("cgroup.") {
             return Err(Error::Invalid(format!("unified resource {key:?}")));
         }
-        list.push(Setting { controller: "", file: key.clone(), value: value.clone(), optional: false });
+        list.push(Setting {
+            controller: "",
+            file: key.clone(),
+            value: value.clone(),
+            optional: false,
+        });
     }
     Ok(list)
 }
@@ -146,7 +156,9 @@ impl Group {
         for setting in settings {
             let Some(path) = self.file(setting) else {
                 let what = setting.controller;
-                return Err(Error::Unsupported(format!("cgroup controller {what} is not available")));
+                return Err(Error::Unsupported(format!(
+                    "cgroup controller {what} is not available"
+                )));
             };
             match fs::write(&path, &setting.value) {
                 Err(_) if setting.optional => {}
@@ -158,7 +170,8 @@ impl Group {
 
     fn file(&self, setting: &Setting) -> Option<PathBuf> {
         let v1 = self.v1_dir(setting.controller);
-        let unified = || self.unified_dir().filter(|_| self.is_v2() || setting.controller == "hugetlb");
+        let unified =
+            || self.unified_dir().filter(|_| self.is_v2() || setting.controller == "hugetlb");
         v1.or_else(unified).map(|dir| dir.join(&setting.file))
     }
 }

@@ -87,7 +87,8 @@ fn a_v2_tree_gets_its_controllers_and_limits() {
     let group = all.create("/pod").unwrap();
     let control = fs::read_to_string(root.path().join("cgroup.subtree_control")).unwrap();
     assert_eq!(control, "+pids", "the last one written: memory and pids were off");
-    let limits = LinuxContainerResources { cpu_quota: -1, memory_limit_in_bytes: 5, ..Default::default() };
+    let limits =
+        LinuxContainerResources { cpu_quota: -1, memory_limit_in_bytes: 5, ..Default::default() };
     group.apply(&limits).unwrap();
     let read = |file: &str| fs::read_to_string(root.path().join("pod").join(file)).unwrap();
     assert_eq!([read("cpu.max"), read("memory.max")], ["max 100000", "5"]);

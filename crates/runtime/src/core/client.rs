@@ -26,13 +26,15 @@ use crate::wire::{Ask, Reply, Request, Run, RunList, Tell};
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Between two attempts to connect to one that was just started.
 const RETRY: Duration = Duration::from_millis(2);
+/// Where the supervisor's complaints go.
+const LOG: &str = "supervisor.log";
 
 /// What the supervisor tells on its own.
 #[derive(Debug)]
 pub(crate) enum News {
     Exited(Run),
-    /// Everything it knows, after a (re)connection.
-    Listed(Vec<Run>),
+    /// Everything it knows, after a (re)connection at this moment (nanoseconds since 1970).
+    Listed(Vec<Run>, i64),
 }
 
 type Answer = (Tell, Vec<OwnedFd>);
@@ -72,19 +74,51 @@ impl Client {
     fn try_connect(&self) -> io::Result<AsyncFd<OwnedFd>> {
         let dir: OwnedFd = std::fs::File::open(&self.config.state_dir)?.into();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         rustix::net::connect(&socket, &socket_address(&dir)?)?;
-        AsyncFd::new(socket)
+        packet::watched(socket)
     }
 
     async fn spawn_and_connect(&self) -> Result<AsyncFd<OwnedFd>> {
+        let deadline = tokio::time::Instant::now() + START_LIMIT;
+        let mut child = self.spawn()?;
+        loop {
+            match self.try_connect() {
+                Ok(socket) => return Ok(socket),
+                Err(e) if tokio::time::Instant::now() > deadline => {
+                    return Err(e)
+                        .at("connect to the supervisor at", self.config.state_dir.join(SOCKET));
+                }
+                Err(_) => {}
+            }
+            match child.try_wait() {
+                // Another one held the lock: it is about to listen, or about to be gone.
+                Ok(Some(status)) if status.success() => child = self.spawn()?,
+                Ok(Some(status)) => {
+                    let place = self.config.state_dir.join(LOG);
+                    let place = place.display();
+                    return Err(Error::Supervisor(format!("it ended with {status}; see {place}")));
+                }
+                _ => {}
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn spawn(&self) -> Result<tokio::process::Child> {
         let state = &self.config.state_dir;
-        let log_path = state.join("supervisor.log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).at("open", &log_path)?;
+        let log_path = state.join(LOG);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .at("open", &log_path)?;
         let mut words = self.config.supervisor_command.iter();
-        let program = words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
+        let program =
+            words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
         // Not killed on drop: it must outlive us. Tokio collects it should it end before.
-        let mut child = tokio::process::Command::new(program)
+        tokio::process::Command::new(program)
             .args(words)
             .arg("--state-dir")
             .arg(state)
@@ -96,35 +130,17 @@ impl Client {
             .stdout(std::process::Stdio::null())
             .stderr(log)
             .spawn()
-            .at("start the supervisor", program)?;
-        let deadline = tokio::time::Instant::now() + START_LIMIT;
-        loop {
-            match self.try_connect() {
-                Ok(socket) => return Ok(socket),
-                Err(e) if tokio::time::Instant::now() > deadline => {
-                    return Err(e).at("connect to the supervisor at", state.join(SOCKET));
-                }
-                Err(_) => {}
-            }
-            // Exit 0: another one holds the lock and is about to listen.
-            if let Ok(Some(status)) = child.try_wait()
-                && !status.success()
-            {
-                let place = log_path.display();
-                return Err(Error::Supervisor(format!("it ended with {status}; see {place}")));
-            }
-            tokio::time::sleep(RETRY).await;
-        }
+            .at("start the supervisor", program)
     }
 
     /// Reads for ever; reconnects whenever the supervisor has gone.
     pub(crate) async fn run(self: Arc<Self>, news: mpsc::UnboundedSender<News>) {
         loop {
             let socket = self.socket.lock().expect("no holder panics").clone();
-            if let Some(socket) = socket {
-                if let Err(e) = self.list(&socket, &news).await {
-                    tracing::warn!("supervisor: {e}");
-                }
+            if let Some(socket) = socket
+                && let Err(e) = self.list(&socket, &news).await
+            {
+                tracing::warn!("supervisor: {e}");
             }
             *self.socket.lock().expect("no holder panics") = None;
             self.pending.lock().expect("no holder panics").clear();
@@ -137,7 +153,12 @@ impl Client {
     }
 
     /// Asks for the list, then reads for as long as the connection lasts.
-    async fn list(&self, socket: &AsyncFd<OwnedFd>, news: &mpsc::UnboundedSender<News>) -> io::Result<()> {
+    async fn list(
+        &self,
+        socket: &AsyncFd<OwnedFd>,
+        news: &mpsc::UnboundedSender<News>,
+    ) -> io::Result<()> {
+        let since = super::now_ns();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         self.pending.lock().expect("no holder panics").insert(serial, sender);
@@ -158,7 +179,7 @@ impl Client {
                     None => Vec::new(),
                 };
                 let list = RunList::decode(&bytes[..]).map_err(io::Error::other)?;
-                let _ = news.send(News::Listed(list.runs));
+                let _ = news.send(News::Listed(list.runs, since));
             }
         }
     }
@@ -197,7 +218,11 @@ impl Client {
     }
 
     /// Sends a plan in a memory file, with an exec's streams.
-    pub(crate) async fn start(&self, plan: &crate::wire::Plan, streams: &[OwnedFd]) -> Result<(Run, Option<OwnedFd>)> {
+    pub(crate) async fn start(
+        &self,
+        plan: &crate::wire::Plan,
+        streams: &[OwnedFd],
+    ) -> Result<(Run, Option<OwnedFd>)> {
         let file = packet::to_memory_file(&plan.encode_to_vec()).doing("write the plan")?;
         let mut fds = vec![file.as_fd()];
         fds.extend(streams.iter().map(|fd| fd.as_fd()));
@@ -232,7 +257,10 @@ async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -
     }
 }
 
-async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+async fn receive(
+    socket: &AsyncFd<OwnedFd>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
     loop {
         let mut ready = socket.readable().await?;
         match ready.try_io(|s| packet::receive(s.get_ref().as_fd(), buffer)) {

@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::details::{device_rules, log_path, make_sources, merge, signal_number, start_failed};
 use super::pins;
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::sandbox::{namespaces, on_node};
 use super::{Container, Inner, new_id, now_ns};
-use crate::cgroup::DeviceRule;
 use crate::cri::{Container as Listed, *};
 use crate::error::{Error, IoContext, Result};
 use crate::plan::users::{self, Files};
 use crate::plan::{self, Input, Layout, Namespaces};
 use crate::wire::{Ask, Run, Signal as SignalAsk};
 
-/// The exit code of a container whose program could not be started: containerd's.
-const START_FAILED: i32 = 128;
 /// How long a killed process may take to be gone before that is an error: it is stuck in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,15 +79,21 @@ pub(super) fn listed(record: &ContainerRecord) -> Listed {
 }
 
 impl Inner {
-    pub(super) async fn create_container(self: &Arc<Self>, request: CreateContainerRequest) -> Result<String> {
-        let config = request.config.ok_or_else(|| Error::Invalid("no container config".to_owned()))?;
+    pub(super) async fn create_container(
+        self: &Arc<Self>,
+        request: CreateContainerRequest,
+    ) -> Result<String> {
+        let config =
+            request.config.ok_or_else(|| Error::Invalid("no container config".to_owned()))?;
         let sandbox = self.sandbox_record(&request.pod_sandbox_id)?;
         if !sandbox.ready {
             return Err(Error::Precondition(format!("sandbox {} is not ready", sandbox.id)));
         }
         let inner = self.clone();
         let work = move || inner.prepare_container(config, &sandbox);
-        let record = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Supervisor(e.to_string()))??;
+        let record = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| Error::Supervisor(e.to_string()))??;
         let id = record.id.clone();
         let run = watch::Sender::new(None);
         self.state().containers.insert(id.clone(), Container { record, run, turn: Arc::default() });
@@ -102,7 +106,11 @@ impl Inner {
         found.ok_or_else(|| Error::not_found("sandbox", id))
     }
 
-    fn prepare_container(&self, config: ContainerConfig, sandbox: &SandboxRecord) -> Result<ContainerRecord> {
+    fn prepare_container(
+        &self,
+        config: ContainerConfig,
+        sandbox: &SandboxRecord,
+    ) -> Result<ContainerRecord> {
         let id = new_id();
         let name = config.image.as_ref().map_or("", |i| i.image.as_str());
         let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;
@@ -119,7 +127,8 @@ impl Inner {
             }
         };
         let stop_signal = Signal::try_from(config.stop_signal).map_or("", Signal::name);
-        let stop_signal = if stop_signal.is_empty() { image.process.stop_signal.as_str() } else { stop_signal };
+        let stop_signal =
+            if stop_signal.is_empty() { image.process.stop_signal.as_str() } else { stop_signal };
         let record = ContainerRecord {
             id,
             sandbox_id: sandbox.id.clone(),
@@ -180,7 +189,13 @@ impl Inner {
         })
     }
 
-    fn layout(&self, id: &str, config: &ContainerConfig, layers: Vec<std::path::PathBuf>, shm: std::path::PathBuf) -> Result<Layout> {
+    fn layout(
+        &self,
+        id: &str,
+        config: &ContainerConfig,
+        layers: Vec<std::path::PathBuf>,
+        shm: std::path::PathBuf,
+    ) -> Result<Layout> {
         let dir = self.container_dir(id);
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         for dir in [&upper, &work] {
@@ -194,7 +209,10 @@ impl Inner {
         let mut image_mounts = Vec::new();
         for (index, mount) in config.mounts.iter().enumerate() {
             let Some(spec) = mount.image.as_ref().filter(|i| !i.image.is_empty()) else { continue };
-            let image = self.images.find(&spec.image).ok_or_else(|| Error::not_found("image", &spec.image))?;
+            let image = self
+                .images
+                .find(&spec.image)
+                .ok_or_else(|| Error::not_found("image", &spec.image))?;
             image_mounts.extend(self.images.layer_dirs(&image).into_iter().map(|l| (index, l)));
         }
         let mount_point = self.config.state_dir.join("rootfs");
@@ -234,7 +252,9 @@ impl Inner {
     fn pid_owner(&self, target: &str) -> String {
         let state = self.state();
         let plan = state.containers.get(target).and_then(|c| c.record.plan.as_ref());
-        plan.map(|p| p.pid_ns_of.clone()).filter(|p| !p.is_empty()).unwrap_or_else(|| target.to_owned())
+        plan.map(|p| p.pid_ns_of.clone())
+            .filter(|p| !p.is_empty())
+            .unwrap_or_else(|| target.to_owned())
     }
 
     pub(super) fn turn(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
@@ -282,13 +302,19 @@ impl Inner {
         let ask = Ask::Signal(SignalAsk { id: id.to_owned(), number });
         match self.client.ask(ask, &[]).await {
             // It has ended meanwhile: that is what signals are for.
-            Err(Error::Start { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            Err(Error::Start { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {
+                Ok(())
+            }
             other => other.map(drop),
         }
     }
 
     /// Kills and waits for the end.
-    pub(super) async fn kill(&self, id: &str, mut watch: watch::Receiver<Option<Run>>) -> Result<()> {
+    pub(super) async fn kill(
+        &self,
+        id: &str,
+        mut watch: watch::Receiver<Option<Run>>,
+    ) -> Result<()> {
         self.signal(id, libc::SIGKILL).await?;
         let ended = watch.wait_for(|run| run.as_ref().is_none_or(|r| r.ended));
         match tokio::time::timeout(KILL_LIMIT, ended).await {
@@ -352,116 +378,5 @@ impl Inner {
             self.save_container(&container.record);
         }
         Ok(())
-    }
-}
-
-/// Zero and empty mean "as before".
-fn merge(have: &mut LinuxContainerResources, wanted: &LinuxContainerResources) {
-    let pairs = [
-        (&mut have.cpu_period, wanted.cpu_period),
-        (&mut have.cpu_quota, wanted.cpu_quota),
-        (&mut have.cpu_shares, wanted.cpu_shares),
-        (&mut have.memory_limit_in_bytes, wanted.memory_limit_in_bytes),
-        (&mut have.memory_swap_limit_in_bytes, wanted.memory_swap_limit_in_bytes),
-        (&mut have.oom_score_adj, wanted.oom_score_adj),
-    ];
-    for (have, wanted) in pairs.into_iter().filter(|(_, wanted)| *wanted != 0) {
-        *have = wanted;
-    }
-    for (have, wanted) in [
-        (&mut have.cpuset_cpus, &wanted.cpuset_cpus),
-        (&mut have.cpuset_mems, &wanted.cpuset_mems),
-    ] {
-        if !wanted.is_empty() {
-            have.clone_from(wanted);
-        }
-    }
-    have.unified.extend(wanted.unified.clone());
-}
-
-fn start_failed(record: &mut ContainerRecord, error: &Error) {
-    let now = now_ns();
-    record.run = Some(Run {
-        id: record.id.clone(),
-        ended: true,
-        exit_code: START_FAILED,
-        started_at: 0,
-        finished_at: now,
-        ..Run::default()
-    });
-    record.reason = "StartError".to_owned();
-    record.message = error.chain();
-}
-
-/// A signal by name (with or without SIG) or number; SIGTERM when it is none.
-fn signal_number(name: &str) -> i32 {
-    const NAMES: [(&str, i32); 31] = [
-        ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7),
-        ("FPE", 8), ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13),
-        ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CONT", 18), ("STOP", 19),
-        ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25),
-        ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30), ("SYS", 31),
-    ];
-    let upper = name.to_ascii_uppercase();
-    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |text: &str| text.parse::<i32>().unwrap_or(0);
-    if let Ok(number) = short.parse::<i32>() {
-        return number;
-    }
-    match (short.strip_prefix("RTMIN"), short.strip_prefix("RTMAX")) {
-        (Some(rest), _) => 34 + offset(rest),
-        (_, Some(rest)) => 64 + offset(rest),
-        _ => NAMES.iter().find(|(n, _)| *n == short).map_or(libc::SIGTERM, |(_, number)| *number),
-    }
-}
-
-fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    config
-        .devices
-        .iter()
-        .map(|device| {
-            let meta = std::fs::metadata(&device.host_path).at("inspect device", &device.host_path)?;
-            let kind = if meta.file_type().is_block_device() { b'b' } else { b'c' };
-            let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-            let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
-            Ok(DeviceRule::new(kind, Some(major), Some(minor), access))
-        })
-        .collect()
-}
-
-/// The log's place: the sandbox's directory and the container's name in it.
-fn log_path(sandbox: &PodSandboxConfig, config: &ContainerConfig) -> Result<String> {
-    if sandbox.log_directory.is_empty() || config.log_path.is_empty() {
-        return Ok(String::new());
-    }
-    let path = Path::new(&sandbox.log_directory).join(&config.log_path);
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).at("make", dir)?;
-    }
-    Ok(path.to_string_lossy().into_owned())
-}
-
-/// A host path that is not there becomes a directory, as other runtimes do.
-fn make_sources(config: &ContainerConfig) -> Result<()> {
-    for mount in config.mounts.iter().filter(|m| !m.host_path.is_empty()) {
-        if std::fs::symlink_metadata(&mount.host_path).is_err() {
-            std::fs::create_dir_all(&mount.host_path).at("make", &mount.host_path)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_by_any_name() {
-        for (name, number) in
-            [("SIGQUIT", 3), ("usr1", 10), ("9", 9), ("SIGRTMIN+3", 37), ("SIGRTMAX-1", 63), ("", 15)]
-        {
-            assert_eq!(signal_number(name), number, "{name}");
-        }
     }
 }

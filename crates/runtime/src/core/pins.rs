@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 
 use crate::error::{Error, IoContext, Result};
 
@@ -52,11 +54,21 @@ pub(crate) fn private_mount(dir: &Path) -> Result<()> {
     mount_change(&dir, MountPropagationFlags::PRIVATE).at("make private", &dir)
 }
 
+/// Undoes [`private_mount`], with whatever is still mounted below.
+pub(crate) fn unmount_state(dir: &Path) -> Result<()> {
+    unmount(dir, UnmountFlags::DETACH).at("unmount", dir)
+}
+
 /// Runs `work` on a thread of its own, which ends after.
-pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let body = move || drop(sender.send(work()));
-    std::thread::Builder::new().name("namespaces".to_owned()).spawn(body).doing("start a thread")?;
+    std::thread::Builder::new()
+        .name("namespaces".to_owned())
+        .spawn(body)
+        .doing("start a thread")?;
     receiver.await.map_err(|_| Error::Supervisor("namespace thread ended early".to_owned()))?
 }
 
@@ -81,9 +93,11 @@ pub(crate) fn make(dir: &Path, wanted: &Wanted) -> Result<()> {
         pin(&ipc(dir), "ipc")?;
         let place = shm(dir);
         fs::create_dir_all(&place).at("make", &place)?;
-        let options = std::ffi::CString::new(format!("mode=1777,size={}", wanted.shm_bytes)).expect("no NUL");
+        let options =
+            std::ffi::CString::new(format!("mode=1777,size={}", wanted.shm_bytes)).expect("no NUL");
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("shm", &place, "tmpfs", flags, options.as_c_str()).at("mount shared memory at", &place)?;
+        mount("shm", &place, "tmpfs", flags, options.as_c_str())
+            .at("mount shared memory at", &place)?;
     }
     pin(&uts(dir), "uts")?;
     for (name, value) in &wanted.sysctls {

@@ -67,8 +67,12 @@ pub(super) fn listed(record: &SandboxRecord) -> PodSandbox {
 }
 
 impl Inner {
-    pub(super) async fn run_sandbox(self: &Arc<Self>, request: RunPodSandboxRequest) -> Result<String> {
-        let config = request.config.ok_or_else(|| Error::Invalid("no sandbox config".to_owned()))?;
+    pub(super) async fn run_sandbox(
+        self: &Arc<Self>,
+        request: RunPodSandboxRequest,
+    ) -> Result<String> {
+        let config =
+            request.config.ok_or_else(|| Error::Invalid("no sandbox config".to_owned()))?;
         check(&config, &request.runtime_handler)?;
         // Containers come soon: the cgroup attach lock may warm up while the network is made.
         self.client.ask(Ask::Warm(true), &[]).await?;
@@ -177,7 +181,9 @@ impl Inner {
         if let Some(watch) = pause {
             self.kill(&record.id, watch).await?;
             self.forget(&record.id).await?;
-            self.cgroups.group(&format!("{}/{}", self.parent_group(&record.config()), record.id))?.remove()?;
+            self.cgroups
+                .group(&format!("{}/{}", self.parent_group(&record.config()), record.id))?
+                .remove()?;
         }
         if record.attached {
             self.network.detach(&self.sandbox_net(record)).await.map_err(Error::Network)?;

@@ -47,14 +47,17 @@ impl RuntimeService for Embedded {
     }
 
     async fn status(&self, _verbose: bool) -> Result<StatusResponse> {
-        let condition = |r#type: &str, state: std::result::Result<(), String>, reason: &str| RuntimeCondition {
-            r#type: r#type.to_owned(),
-            status: state.is_ok(),
-            reason: if state.is_ok() { String::new() } else { reason.to_owned() },
-            message: state.err().unwrap_or_default(),
-        };
-        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
-        let handler = |name: &str| RuntimeHandler { name: name.to_owned(), features: Some(features.clone()) };
+        let condition =
+            |r#type: &str, state: std::result::Result<(), String>, reason: &str| RuntimeCondition {
+                r#type: r#type.to_owned(),
+                status: state.is_ok(),
+                reason: if state.is_ok() { String::new() } else { reason.to_owned() },
+                message: state.err().unwrap_or_default(),
+            };
+        let features =
+            RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let handler =
+            |name: &str| RuntimeHandler { name: name.to_owned(), features: Some(features.clone()) };
         Ok(StatusResponse {
             status: Some(RuntimeStatus {
                 conditions: vec![
@@ -64,7 +67,10 @@ impl RuntimeService for Embedded {
             }),
             info: BTreeMap::new(),
             runtime_handlers: vec![handler(""), handler("trireme")],
-            features: Some(RuntimeFeatures { supplemental_groups_policy: true, user_namespaces_host_network: false }),
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
+            }),
         })
     }
 
@@ -91,7 +97,11 @@ impl RuntimeService for Embedded {
         self.inner.remove_sandbox(id).await
     }
 
-    async fn pod_sandbox_status(&self, id: &str, _verbose: bool) -> Result<PodSandboxStatusResponse> {
+    async fn pod_sandbox_status(
+        &self,
+        id: &str,
+        _verbose: bool,
+    ) -> Result<PodSandboxStatusResponse> {
         let record = self.inner.sandbox_record(id)?;
         let state = self.inner.state();
         let mine = state.containers.values().filter(|c| c.record.sandbox_id == id);
@@ -114,7 +124,10 @@ impl RuntimeService for Embedded {
         Ok(all.filter(wanted).collect())
     }
 
-    async fn update_pod_sandbox_resources(&self, request: UpdatePodSandboxResourcesRequest) -> Result<()> {
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: UpdatePodSandboxResourcesRequest,
+    ) -> Result<()> {
         let record = self.inner.sandbox_record(&request.pod_sandbox_id)?;
         let Some(resources) = request.resources else { return Ok(()) };
         let group = self.inner.parent_group(&record.config());
@@ -151,10 +164,16 @@ impl RuntimeService for Embedded {
 
     async fn container_status(&self, id: &str, _verbose: bool) -> Result<ContainerStatusResponse> {
         let record = self.inner.container_record(id)?;
-        Ok(ContainerStatusResponse { status: Some(container::status(&record)), info: BTreeMap::new() })
+        Ok(ContainerStatusResponse {
+            status: Some(container::status(&record)),
+            info: BTreeMap::new(),
+        })
     }
 
-    async fn update_container_resources(&self, request: UpdateContainerResourcesRequest) -> Result<()> {
+    async fn update_container_resources(
+        &self,
+        request: UpdateContainerResourcesRequest,
+    ) -> Result<()> {
         self.inner.update_resources(request)
     }
 
@@ -167,7 +186,12 @@ impl RuntimeService for Embedded {
         self.inner.exec_sync(request).await
     }
 
-    async fn exec(&self, id: &str, cmd: Vec<String>, streams: StreamOptions) -> Result<ExecSession> {
+    async fn exec(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        streams: StreamOptions,
+    ) -> Result<ExecSession> {
         self.inner.exec(id, cmd, streams).await
     }
 
@@ -184,7 +208,10 @@ impl RuntimeService for Embedded {
         blocking(&self.inner, move |inner| inner.container_stats(&record)).await
     }
 
-    async fn list_container_stats(&self, filter: ContainerStatsFilter) -> Result<Vec<ContainerStats>> {
+    async fn list_container_stats(
+        &self,
+        filter: ContainerStatsFilter,
+    ) -> Result<Vec<ContainerStats>> {
         let wanted = move |c: &super::ContainerRecord| {
             fits(&c.id, &filter.id)
                 && fits(&c.sandbox_id, &filter.pod_sandbox_id)
@@ -201,7 +228,10 @@ impl RuntimeService for Embedded {
         blocking(&self.inner, move |inner| inner.sandbox_stats(&record)).await
     }
 
-    async fn list_pod_sandbox_stats(&self, filter: PodSandboxStatsFilter) -> Result<Vec<PodSandboxStats>> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        filter: PodSandboxStatsFilter,
+    ) -> Result<Vec<PodSandboxStats>> {
         let records: Vec<_> = {
             let state = self.inner.state();
             let all = state.sandboxes.values().map(|s| s.record.clone()).filter(|r| r.ready);
@@ -210,7 +240,8 @@ impl RuntimeService for Embedded {
             };
             all.filter(wanted).collect()
         };
-        blocking(&self.inner, move |inner| records.iter().map(|r| inner.sandbox_stats(r)).collect()).await
+        blocking(&self.inner, move |inner| records.iter().map(|r| inner.sandbox_stats(r)).collect())
+            .await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {
@@ -263,11 +294,18 @@ impl ImageService for Embedded {
 
     async fn pull_image(&self, request: PullImageRequest) -> Result<String> {
         let name = wanted_name(&request.image).to_owned();
-        crate::pull::pull(&self.inner.images, &self.inner.config, &name, request.auth.unwrap_or_default()).await
+        crate::pull::pull(
+            &self.inner.images,
+            &self.inner.config,
+            &name,
+            request.auth.unwrap_or_default(),
+        )
+        .await
     }
 
     async fn remove_image(&self, spec: ImageSpec) -> Result<()> {
-        blocking(&self.inner, move |inner| inner.images.remove(&spec.image, &inner.layers_in_use())).await
+        blocking(&self.inner, move |inner| inner.images.remove(&spec.image, &inner.layers_in_use()))
+            .await
     }
 
     async fn image_fs_info(&self) -> Result<ImageFsInfoResponse> {
@@ -278,7 +316,10 @@ impl ImageService for Embedded {
                 used_bytes: Some(UInt64Value { value: inner.images.used_bytes() }),
                 inodes_used: None,
             };
-            Ok(ImageFsInfoResponse { image_filesystems: vec![usage.clone()], container_filesystems: vec![usage] })
+            Ok(ImageFsInfoResponse {
+                image_filesystems: vec![usage.clone()],
+                container_filesystems: vec![usage],
+            })
         })
         .await
     }

@@ -17,7 +17,11 @@ fn value(value: u64) -> Option<UInt64Value> {
 }
 
 fn cpu(stats: &GroupStats, timestamp: i64) -> Option<CpuUsage> {
-    Some(CpuUsage { timestamp, usage_core_nano_seconds: value(stats.cpu_ns), ..CpuUsage::default() })
+    Some(CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: value(stats.cpu_ns),
+        ..CpuUsage::default()
+    })
 }
 
 fn memory(stats: &GroupStats, timestamp: i64) -> Option<MemoryUsage> {
@@ -67,7 +71,11 @@ impl Inner {
                 used_bytes: value(bytes),
                 inodes_used: value(inodes),
             }),
-            swap: Some(SwapUsage { timestamp, swap_usage_bytes: value(stats.swap), ..SwapUsage::default() }),
+            swap: Some(SwapUsage {
+                timestamp,
+                swap_usage_bytes: value(stats.swap),
+                ..SwapUsage::default()
+            }),
             io: None,
         })
     }
@@ -77,7 +85,10 @@ impl Inner {
     }
 
     /// Containers that run now; the ended ones use nothing.
-    pub(super) fn running(&self, wanted: impl Fn(&ContainerRecord) -> bool) -> Vec<ContainerRecord> {
+    pub(super) fn running(
+        &self,
+        wanted: impl Fn(&ContainerRecord) -> bool,
+    ) -> Vec<ContainerRecord> {
         let state = self.state();
         let mine = state.containers.values().filter(|c| c.record.running() && wanted(&c.record));
         mine.map(|c| c.record.clone()).collect()
@@ -111,7 +122,10 @@ impl Inner {
                 memory: memory(&total, timestamp),
                 network: None,
                 process: Some(ProcessUsage { timestamp, process_count: value(total.pids) }),
-                containers: containers.iter().map(|c| self.container_stats(c)).collect::<Result<_>>()?,
+                containers: containers
+                    .iter()
+                    .map(|c| self.container_stats(c))
+                    .collect::<Result<_>>()?,
                 io: None,
             }),
         })

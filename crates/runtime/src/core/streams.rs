@@ -39,12 +39,16 @@ struct Stream {
 impl Stream {
     fn new(fd: OwnedFd) -> Result<Stream> {
         rustix::io::ioctl_fionbio(&fd, true).doing("set up a stream")?;
-        Ok(Stream { fd: AsyncFd::new(fd).doing("set up a stream")? })
+        Ok(Stream { fd: crate::packet::watched(fd).doing("set up a stream")? })
     }
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(cx))?;
             let space = buffer.initialize_unfilled();
@@ -63,12 +67,15 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.fd.poll_write_ready(cx))?;
-            match guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
-                Ok(done) => return Poll::Ready(done),
-                Err(_) => {}
+            if let Ok(done) = guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), bytes)?)) {
+                return Poll::Ready(done);
             }
         }
     }
@@ -86,7 +93,11 @@ impl AsyncWrite for Stream {
 struct Closing(Option<Stream>);
 
 impl AsyncWrite for Closing {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Some(stream) => Pin::new(stream).poll_write(cx, bytes),
             None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -147,7 +158,12 @@ async fn exit_code(mut watch: watch::Receiver<Option<Run>>) -> Result<i32> {
 
 impl Inner {
     /// Starts a process in a running container; its id is for signals.
-    async fn start_exec(&self, id: &str, cmd: Vec<String>, streams: StreamOptions) -> Result<(String, ExecSession)> {
+    async fn start_exec(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        streams: StreamOptions,
+    ) -> Result<(String, ExecSession)> {
         let record = self.container_record(id)?;
         if !record.running() {
             return Err(Error::Precondition(format!("container {id} is not running")));
@@ -164,8 +180,13 @@ impl Inner {
         self.state().others.insert(exec_id.clone(), watch);
         let pipes = if streams.tty { None } else { Some(pipes(streams, true)?) };
         let theirs = pipes.as_ref().map_or(&[][..], |p| &p.theirs[..]);
-        let (_, master) = match self.client.start(&plan, theirs).await {
-            Ok(started) => started,
+        let master = match self.client.start(&plan, theirs).await {
+            Ok((run, master)) => {
+                if let Some(other) = self.state().others.get(&exec_id) {
+                    other.send_replace(Some(run));
+                }
+                master
+            }
             Err(e) => {
                 self.state().others.remove(&exec_id);
                 return Err(e);
@@ -173,24 +194,39 @@ impl Inner {
         };
         let (sizes, resize) = mpsc::channel(RESIZE_BACKLOG);
         let session = match (pipes, master) {
-            (Some(p), _) => ExecSession { stdin: p.stdin, stdout: p.stdout, stderr: p.stderr, resize: sizes, exit: Box::pin(exit) },
+            (Some(p), _) => ExecSession {
+                stdin: p.stdin,
+                stdout: p.stdout,
+                stderr: p.stderr,
+                resize: sizes,
+                exit: Box::pin(exit),
+            },
             (None, Some(master)) => terminal(master, streams, sizes, resize, exit)?,
             (None, None) => return Err(Error::Supervisor("no terminal came".to_owned())),
         };
         Ok((exec_id, session))
     }
 
-    pub(super) async fn exec(&self, id: &str, cmd: Vec<String>, streams: StreamOptions) -> Result<ExecSession> {
+    pub(super) async fn exec(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        streams: StreamOptions,
+    ) -> Result<ExecSession> {
         Ok(self.start_exec(id, cmd, streams).await?.1)
     }
 
     pub(super) async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
         let streams = StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() };
-        let (exec_id, session) = self.start_exec(&request.container_id, request.cmd, streams).await?;
+        let (exec_id, session) =
+            self.start_exec(&request.container_id, request.cmd, streams).await?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let exit_code = {
             let outputs = async {
-                tokio::join!(collect(session.stdout, &mut stdout), collect(session.stderr, &mut stderr));
+                tokio::join!(
+                    collect(session.stdout, &mut stdout),
+                    collect(session.stderr, &mut stderr)
+                );
             };
             let done = async {
                 tokio::pin!(outputs);
@@ -219,10 +255,15 @@ impl Inner {
         Ok(ExecSyncResponse { stdout, stderr, exit_code })
     }
 
-    pub(super) async fn attach(self: &Arc<Self>, id: &str, streams: StreamOptions) -> Result<ExecSession> {
+    pub(super) async fn attach(
+        self: &Arc<Self>,
+        id: &str,
+        streams: StreamOptions,
+    ) -> Result<ExecSession> {
         let (record, watch) = {
             let state = self.state();
-            let container = state.containers.get(id).ok_or_else(|| Error::not_found("container", id))?;
+            let container =
+                state.containers.get(id).ok_or_else(|| Error::not_found("container", id))?;
             (container.record.clone(), container.run.subscribe())
         };
         if !record.running() {
@@ -242,14 +283,24 @@ impl Inner {
         let resizing = async move {
             while let Some(size) = resize.recv().await {
                 let (width, height) = (size.width.into(), size.height.into());
-                if let Err(e) = inner.client.ask(Ask::Resize(Resize { id: id.clone(), width, height }), &[]).await {
+                if let Err(e) = inner
+                    .client
+                    .ask(Ask::Resize(Resize { id: id.clone(), width, height }), &[])
+                    .await
+                {
                     tracing::debug!("resize: {e}");
                 }
             }
         };
         drop(tokio::spawn(resizing));
         let exit = Box::pin(exit_code(watch));
-        Ok(ExecSession { stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr, resize: sizes, exit })
+        Ok(ExecSession {
+            stdin: pipes.stdin,
+            stdout: pipes.stdout,
+            stderr: pipes.stderr,
+            resize: sizes,
+            exit,
+        })
     }
 
     pub(super) async fn port_forward(&self, id: &str, port: u16) -> Result<Box<dyn Duplex>> {
@@ -258,7 +309,8 @@ impl Inner {
             return Err(Error::Precondition(format!("sandbox {id} is not running")));
         }
         let own = !super::sandbox::on_node(super::sandbox::namespaces(&sandbox.config()).network);
-        let namespace = if own { Some(pins::net(&self.pin_dir(id))) } else { self.config.node_netns.clone() };
+        let namespace =
+            if own { Some(pins::net(&self.pin_dir(id))) } else { self.config.node_netns.clone() };
         let connect = move || {
             if let Some(path) = &namespace {
                 pins::enter(path)?;
@@ -289,7 +341,12 @@ fn terminal(
     // The task ends when the session drops its sender; until then it keeps the terminal open.
     let resizing = async move {
         while let Some(size) = resize.recv().await {
-            let size = rustix::termios::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+            let size = rustix::termios::Winsize {
+                ws_row: size.height,
+                ws_col: size.width,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
             if let Err(e) = rustix::termios::tcsetwinsize(&master, size) {
                 tracing::debug!("resize: {e}");
             }

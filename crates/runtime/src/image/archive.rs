@@ -36,38 +36,36 @@ struct DockerManifest {
 
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
+pub(crate) struct Descriptor {
+    pub(crate) digest: String,
     #[serde(default)]
-    pub(super) media_type: String,
-    pub(super) digest: String,
+    pub(crate) size: u64,
     #[serde(default)]
-    pub(super) size: u64,
-    #[serde(default)]
-    pub(super) platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
     #[serde(default)]
     annotations: HashMap<String, String>,
 }
 
 #[derive(Clone, Deserialize)]
-pub(super) struct Platform {
+pub(crate) struct Platform {
     architecture: String,
     os: String,
 }
 
 /// A manifest or an index: they share the media type field only by custom.
 #[derive(Deserialize)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     #[serde(default)]
-    pub(super) config: Option<Descriptor>,
+    pub(crate) config: Option<Descriptor>,
     #[serde(default)]
-    pub(super) layers: Vec<Descriptor>,
+    pub(crate) layers: Vec<Descriptor>,
     #[serde(default)]
-    pub(super) manifests: Vec<Descriptor>,
+    pub(crate) manifests: Vec<Descriptor>,
 }
 
 impl Manifest {
     /// The entry of an index for this machine; one that names no platform fits any.
-    pub(super) fn choose(&self) -> Option<&Descriptor> {
+    pub(crate) fn choose(&self) -> Option<&Descriptor> {
         let fits = |p: &Platform| p.os == "linux" && p.architecture == ARCHITECTURE;
         let exact = self.manifests.iter().find(|d| d.platform.as_ref().is_some_and(fits));
         exact.or_else(|| self.manifests.iter().find(|d| d.platform.is_none()))
@@ -78,13 +76,15 @@ impl ImageStore {
     /// Imports every image of an archive and pins it. `names` are added to a sole image.
     pub fn import(&self, path: &Path, names: &[String]) -> Result<Vec<StoredImage>> {
         let mut members = Members::open(path, &self.root.join("tmp"))?;
-        let names = names.iter().map(|n| Ok(Reference::parse(n)?.name())).collect::<Result<Vec<_>>>()?;
+        let names =
+            names.iter().map(|n| Ok(Reference::parse(n)?.name())).collect::<Result<Vec<_>>>()?;
         if members.index.contains_key("index.json") {
             self.import_oci(&mut members, &names)
         } else if members.index.contains_key("manifest.json") {
             self.import_docker(&mut members, &names)
         } else {
-            Err(members.bad("it has neither index.json nor manifest.json: no image archive".to_owned()))
+            Err(members
+                .bad("it has neither index.json nor manifest.json: no image archive".to_owned()))
         }
     }
 
@@ -96,7 +96,8 @@ impl ImageStore {
             let layers: Vec<&str> = manifest.layers.iter().map(String::as_str).collect();
             self.import_layers(members, &config, &layers, None)?;
             let tags = manifest.repo_tags.iter().flatten();
-            let mut tags = tags.map(|t| Ok(Reference::parse(t)?.name())).collect::<Result<Vec<_>>>()?;
+            let mut tags =
+                tags.map(|t| Ok(Reference::parse(t)?.name())).collect::<Result<Vec<_>>>()?;
             if list.len() == 1 {
                 tags.extend(names.iter().cloned());
             }
@@ -122,16 +123,24 @@ impl ImageStore {
         Ok(images)
     }
 
-    fn import_manifest(&self, members: &mut Members, entry: &Descriptor, tags: &[String]) -> Result<StoredImage> {
+    fn import_manifest(
+        &self,
+        members: &mut Members,
+        entry: &Descriptor,
+        tags: &[String],
+    ) -> Result<StoredImage> {
         let mut manifest: Manifest = members.blob_json(&entry.digest)?;
         let mut digest = entry.digest.clone();
         if manifest.config.is_none() {
             let chosen = manifest.choose().cloned();
-            let chosen = chosen.ok_or_else(|| members.bad(format!("no image for linux/{ARCHITECTURE}")))?;
+            let chosen =
+                chosen.ok_or_else(|| members.bad(format!("no image for linux/{ARCHITECTURE}")))?;
             digest = chosen.digest;
             manifest = members.blob_json(&digest)?;
         }
-        let config = manifest.config.ok_or_else(|| members.bad("manifest without configuration".to_owned()))?;
+        let config = manifest
+            .config
+            .ok_or_else(|| members.bad("manifest without configuration".to_owned()))?;
         let config = members.blob(&config.digest)?;
         let layers: Vec<String> = manifest.layers.iter().map(|l| blob_path(&l.digest)).collect();
         let paths: Vec<&str> = layers.iter().map(String::as_str).collect();
@@ -142,10 +151,17 @@ impl ImageStore {
         self.add(&config, tags, &digests, true)
     }
 
-    fn import_layers(&self, members: &mut Members, config: &[u8], paths: &[&str], digests: Option<&[String]>) -> Result<()> {
+    fn import_layers(
+        &self,
+        members: &mut Members,
+        config: &[u8],
+        paths: &[&str],
+        digests: Option<&[String]>,
+    ) -> Result<()> {
         let wanted = parse_config(config)?.rootfs.diff_ids;
         if wanted.len() != paths.len() {
-            let message = format!("{} layers, but the configuration lists {}", paths.len(), wanted.len());
+            let message =
+                format!("{} layers, but the configuration lists {}", paths.len(), wanted.len());
             return Err(members.bad(message));
         }
         for (at, (diff_id, path)) in wanted.iter().zip(paths).enumerate() {
@@ -177,7 +193,8 @@ impl Members {
         let packed = start[..count].starts_with(&[0x1f, 0x8b]) || start == [0x28, 0xb5, 0x2f, 0xfd];
         if packed {
             let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
-            let fd = rustix::fs::open(tmp, flags, rustix::fs::Mode::from_raw_mode(0o600)).at("make a file in", tmp)?;
+            let fd = rustix::fs::open(tmp, flags, rustix::fs::Mode::from_raw_mode(0o600))
+                .at("make a file in", tmp)?;
             let mut plain = File::from(fd);
             let mut stream = decompressed(file).at("decompress", path)?;
             io::copy(&mut stream, &mut plain).at("decompress", path)?;
@@ -202,7 +219,10 @@ impl Members {
 
     fn document(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open_member(name)?.take(MAX_DOCUMENT).read_to_end(&mut bytes).doing("read the archive")?;
+        self.open_member(name)?
+            .take(MAX_DOCUMENT)
+            .read_to_end(&mut bytes)
+            .doing("read the archive")?;
         Ok(bytes)
     }
 

@@ -39,7 +39,11 @@ pub struct StaticImage {
 impl ImageStore {
     /// Makes the image, pins it, and returns it. Images of the same file, links and files share one layer.
     pub fn build_static(&self, wanted: &StaticImage) -> Result<StoredImage> {
-        let names = wanted.names.iter().map(|n| Ok(Reference::parse(n)?.name())).collect::<Result<Vec<_>>>()?;
+        let names = wanted
+            .names
+            .iter()
+            .map(|n| Ok(Reference::parse(n)?.name()))
+            .collect::<Result<Vec<_>>>()?;
         let diff_id = layer_digest(wanted)?;
         if !self.has_layer(&diff_id) {
             let tmp = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());

@@ -1,12 +1,13 @@
 //! One layer on its way in: hashed, decompressed and unpacked in one pass, then put in place.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{ImageStore, digest_text, hex, unpack};
+use super::{Descriptor, ImageStore, StoredImage, digest_text, hex, parse_config, sha256, unpack};
 use crate::error::{Error, IoContext, Result};
 
 /// Bytes a decompressor is fed with: large reads, few calls.
@@ -80,6 +81,53 @@ impl ImageStore {
         self.place_layer(tmp, diff_id, bytes)
     }
 
+    /// A layer from a registry: its compressed form has a digest of its own.
+    pub(crate) fn add_pulled_layer(
+        &self,
+        diff_id: &str,
+        digest: &str,
+        stream: impl Read,
+    ) -> Result<()> {
+        let mut blob = Hashing::new(stream);
+        self.add_layer(diff_id, &mut blob)?;
+        io::copy(&mut blob, &mut io::sink()).doing("read the layer's end")?;
+        let found = blob.digest();
+        if found != digest {
+            let message = format!("layer {digest} has the digest {found}");
+            return Err(Error::Image { image: diff_id.to_owned(), message });
+        }
+        Ok(())
+    }
+
+    /// The layers to fetch: diff id and descriptor of those that are not here.
+    pub(crate) fn missing_layers(
+        &self,
+        config: &[u8],
+        layers: &[Descriptor],
+    ) -> Result<Vec<(String, Descriptor)>> {
+        let wanted = parse_config(config)?.rootfs.diff_ids;
+        if wanted.len() != layers.len() {
+            let message =
+                format!("{} layers, but the configuration lists {}", layers.len(), wanted.len());
+            return Err(Error::Image { image: sha256(config), message });
+        }
+        let mut seen = HashSet::new();
+        let pairs = wanted.into_iter().zip(layers.iter().cloned());
+        Ok(pairs.filter(|(id, _)| !self.has_layer(id) && seen.insert(id.clone())).collect())
+    }
+
+    /// All layers are here: makes them durable, then the image known.
+    pub(crate) fn finish_pull(
+        &self,
+        config: &[u8],
+        tags: &[String],
+        digests: &[String],
+    ) -> Result<StoredImage> {
+        let dir = fs::File::open(&self.root).at("open", &self.root)?;
+        rustix::fs::syncfs(&dir).at("sync", &self.root)?;
+        self.add(config, tags, digests, false)
+    }
+
     pub(super) fn place_layer(&self, tmp: &Path, diff_id: &str, bytes: u64) -> Result<()> {
         fs::write(tmp.join("size"), bytes.to_string()).at("write", tmp)?;
         let place = self.root.join("layers").join(hex(diff_id));
@@ -93,7 +141,8 @@ impl ImageStore {
     pub(super) fn layer_size(&self, diff_id: &str) -> Result<u64> {
         let path = self.root.join("layers").join(hex(diff_id)).join("size");
         let text = fs::read_to_string(&path).at("read", &path)?;
-        let bad = |_| Error::Damaged { what: "layer", path, message: "its size is no number".to_owned() };
+        let bad =
+            |_| Error::Damaged { what: "layer", path, message: "its size is no number".to_owned() };
         text.trim().parse().map_err(bad)
     }
 }

@@ -67,7 +67,9 @@ impl Reference {
 }
 
 pub(crate) fn is_digest(text: &str) -> bool {
-    let hex = |h: &str| h.len() == 64 && h.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let hex = |h: &str| {
+        h.len() == 64 && h.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
     text.strip_prefix("sha256:").is_some_and(hex)
 }
 

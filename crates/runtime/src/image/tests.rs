@@ -7,7 +7,9 @@ fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         // Written raw: the builder itself refuses names that lead out.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_cksum();
@@ -22,7 +24,11 @@ fn docker_archive(layer: &[u8], diff_id: &str, tag: &str) -> Vec<u8> {
            "rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
     );
     let manifest = format!(r#"[{{"Config":"c.json","RepoTags":["{tag}"],"Layers":["l.tar"]}}]"#);
-    tar_of(&[("l.tar", layer), ("c.json", config.as_bytes()), ("manifest.json", manifest.as_bytes())])
+    tar_of(&[
+        ("l.tar", layer),
+        ("c.json", config.as_bytes()),
+        ("manifest.json", manifest.as_bytes()),
+    ])
 }
 
 fn import(store: &ImageStore, bytes: &[u8]) -> Result<Vec<StoredImage>> {
@@ -91,11 +97,17 @@ fn no_path_leads_out_of_a_layer() {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
-    (header.set_mode(0o777), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_mode(0o777);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     builder.append_link(&mut header, "out", dir.path()).unwrap();
     let mut header = tar::Header::new_gnu();
     header.set_size(1);
-    (header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     builder.append_data(&mut header, "out/escaped", &b"1"[..]).unwrap();
     let layer = builder.into_inner().unwrap();
     // The link resolves inside the layer, where nothing of that name is: made there, or refused.

@@ -12,7 +12,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use tar::{Archive, Entry, EntryType};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -22,15 +24,16 @@ const PAX_XATTR: &str = "SCHILY.xattr.";
 
 /// Unpacks all of `stream` below `root`; returns the bytes of regular files.
 pub(super) fn unpack(stream: impl Read, root: &Path) -> io::Result<u64> {
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root =
+        rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut unpacker = Unpacker { root, parent: None, times: Vec::new(), bytes: 0 };
     let mut archive = Archive::new(stream);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = clean(&entry.path()?)?;
-        unpacker.entry(&mut entry, &path).map_err(|e| {
-            io::Error::new(e.kind(), format!("entry {:?}: {e}", path.display()))
-        })?;
+        unpacker
+            .entry(&mut entry, &path)
+            .map_err(|e| io::Error::new(e.kind(), format!("entry {:?}: {e}", path.display())))?;
     }
     unpacker.finish()
 }
@@ -87,7 +90,9 @@ impl Unpacker {
     }
 
     fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path) -> io::Result<()> {
-        let Some(name) = path.file_name().map(OsStr::to_owned) else { return self.root_entry(entry) };
+        let Some(name) = path.file_name().map(OsStr::to_owned) else {
+            return self.root_entry(entry);
+        };
         let parent = path.parent().unwrap_or(Path::new("")).to_owned();
         let dir = match self.parent.take() {
             Some((at, dir)) if at == parent => dir,
@@ -101,14 +106,26 @@ impl Unpacker {
         done
     }
 
-    fn entry_in<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    fn entry_in<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &Path,
+        dir: &OwnedFd,
+        name: &OsStr,
+    ) -> io::Result<()> {
         if name.as_bytes() == OPAQUE {
             return set_xattr(dir, c"trusted.overlay.opaque", b"y");
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             let hidden = OsStr::from_bytes(hidden);
             self.clear(dir, hidden, path)?;
-            return Ok(rustix::fs::mknodat(dir, hidden, FileType::CharacterDevice, Mode::empty(), 0)?);
+            return Ok(rustix::fs::mknodat(
+                dir,
+                hidden,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                0,
+            )?);
         }
         let kind = entry.header().entry_type();
         let mode = Mode::from_raw_mode(entry.header().mode()? & 0o7777);
@@ -127,13 +144,20 @@ impl Unpacker {
         self.clear(dir, name, path)?;
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?);
+                let flags = OFlags::WRONLY
+                    | OFlags::CREATE
+                    | OFlags::EXCL
+                    | OFlags::CLOEXEC
+                    | OFlags::NOFOLLOW;
+                let mut file =
+                    File::from(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?);
                 self.bytes += io::copy(entry, &mut file)?;
             }
             EntryType::Symlink => rustix::fs::symlinkat(&*link(entry)?, dir, name)?,
             EntryType::Link => return self.hard_link(&clean(&link(entry)?)?, dir, name),
-            EntryType::Char | EntryType::Block | EntryType::Fifo => node(entry, kind, dir, name, mode)?,
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                node(entry, kind, dir, name, mode)?
+            }
             other => {
                 let what = format!("entry type {other:?} is not supported");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -176,7 +200,14 @@ impl Unpacker {
     }
 
     /// Owner first: changing it clears the setuid bit and capabilities.
-    fn metadata<R: Read>(&mut self, entry: &mut Entry<'_, R>, dir: &OwnedFd, name: &OsStr, mode: Mode, kind: EntryType) -> io::Result<()> {
+    fn metadata<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        dir: &OwnedFd,
+        name: &OsStr,
+        mode: Mode,
+        kind: EntryType,
+    ) -> io::Result<()> {
         let (owner, group) = (uid(entry)?, gid(entry)?);
         rustix::fs::chownat(dir, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != EntryType::Symlink {
@@ -185,7 +216,9 @@ impl Unpacker {
         if let Some(extensions) = entry.pax_extensions()? {
             for extension in extensions {
                 let extension = extension?;
-                let Some(key) = extension.key().ok().and_then(|k| k.strip_prefix(PAX_XATTR)) else { continue };
+                let Some(key) = extension.key().ok().and_then(|k| k.strip_prefix(PAX_XATTR)) else {
+                    continue;
+                };
                 // An archive must not speak to overlayfs itself.
                 if key.starts_with("trusted.overlay.") || kind == EntryType::Symlink {
                     continue;
@@ -221,13 +254,20 @@ fn link<R: Read>(entry: &Entry<'_, R>) -> io::Result<PathBuf> {
     name.map(|n| n.into_owned()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-fn node<R: Read>(entry: &Entry<'_, R>, kind: EntryType, dir: &OwnedFd, name: &OsStr, mode: Mode) -> io::Result<()> {
+fn node<R: Read>(
+    entry: &Entry<'_, R>,
+    kind: EntryType,
+    dir: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+) -> io::Result<()> {
     let (file_type, device) = match kind {
         EntryType::Fifo => (FileType::Fifo, 0),
         _ => {
             let header = entry.header();
             let number = |n: io::Result<Option<u32>>| n.map(Option::unwrap_or_default);
-            let device = rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
+            let device =
+                rustix::fs::makedev(number(header.device_major())?, number(header.device_minor())?);
             let block = kind == EntryType::Block;
             (if block { FileType::BlockDevice } else { FileType::CharacterDevice }, device)
         }

@@ -33,16 +33,29 @@ const STRICTATIME: u64 = 0x20;
 
 /// Paths of /proc and /sys that tell or change the host, when the caller names none: the CRI's usual ones.
 const MASKED: [&str; 10] = [
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Every container's devices: name, major, minor.
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -98,7 +111,12 @@ fn kernel_filesystems(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKi
     list.extend([
         filesystem("proc", "/proc", quiet, &[]),
         filesystem("tmpfs", "/dev", NOSUID | STRICTATIME, &["mode=755", "size=65536k"]),
-        filesystem("devpts", "/dev/pts", NOSUID | NOEXEC, &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        filesystem(
+            "devpts",
+            "/dev/pts",
+            NOSUID | NOEXEC,
+            &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         filesystem("mqueue", "/dev/mqueue", quiet, &[]),
         filesystem("sysfs", "/sys", sys, &[]),
     ]);
@@ -189,7 +207,10 @@ fn callers(input: &Input<'_>) -> Result<Vec<StepKind>> {
 
 fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
     if !mount.container_path.starts_with('/') {
-        return Err(Error::Invalid(format!("mount path {:?} is not absolute", mount.container_path)));
+        return Err(Error::Invalid(format!(
+            "mount path {:?} is not absolute",
+            mount.container_path
+        )));
     }
     let target = mount.container_path.clone();
     if mount.image.as_ref().is_some_and(|i| !i.image.is_empty()) {
@@ -207,7 +228,12 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         let sub_path = mount.image_sub_path.clone();
         let source = lowers.remove(0);
         return Ok(StepKind::Bind(Bind {
-            source, target, sub_path, read_only: true, recursive_read_only: true, propagation: libc::MS_PRIVATE,
+            source,
+            target,
+            sub_path,
+            read_only: true,
+            recursive_read_only: true,
+            propagation: libc::MS_PRIVATE,
         }));
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {

@@ -214,7 +214,9 @@ fn add(rules: &mut Rules, number: i64, conditions: &[SeccompCondition]) -> Resul
         return Ok(());
     }
     match rules.entry(number) {
-        std::collections::btree_map::Entry::Vacant(e) => drop(e.insert(vec![rule(conditions.to_vec())?])),
+        std::collections::btree_map::Entry::Vacant(e) => {
+            e.insert(vec![rule(conditions.to_vec())?]);
+        }
         std::collections::btree_map::Entry::Occupied(mut e) if !e.get().is_empty() => {
             e.get_mut().push(rule(conditions.to_vec())?);
         }

@@ -78,10 +78,17 @@ pub(crate) fn resolve(
     };
     let (user, group) = wanted.split_once(':').unwrap_or((&wanted, ""));
     let account = match user.parse::<u32>() {
-        Ok(uid) => accounts(&files.passwd).find(|a| a.1 == uid).map(|a| (a.0, uid, a.2, a.3)).unwrap_or(("", uid, 0, "/")),
-        Err(_) if user.is_empty() => accounts(&files.passwd).find(|a| a.1 == 0).unwrap_or(("root", 0, 0, "/root")),
+        Ok(uid) => accounts(&files.passwd)
+            .find(|a| a.1 == uid)
+            .map(|a| (a.0, uid, a.2, a.3))
+            .unwrap_or(("", uid, 0, "/")),
+        Err(_) if user.is_empty() => {
+            accounts(&files.passwd).find(|a| a.1 == 0).unwrap_or(("root", 0, 0, "/root"))
+        }
         Err(_) => accounts(&files.passwd).find(|a| a.0 == user).ok_or_else(|| {
-            Error::Invalid(format!("unable to find user {user}: no matching entries in passwd file"))
+            Error::Invalid(format!(
+                "unable to find user {user}: no matching entries in passwd file"
+            ))
         })?,
     };
     let (name, uid, mut gid, home) = account;

@@ -45,7 +45,8 @@ struct MountAttr {
 pub(super) fn root(prepared: &mut Prepared) -> Result<(), Fail> {
     for (index, source) in prepared.sources.iter_mut().enumerate() {
         let sub = source.sub_path.as_deref();
-        source.fd = clone_tree(&source.path, sub).map_err(|e| Fail::at(Stage::Sources, index, e))?;
+        source.fd =
+            clone_tree(&source.path, sub).map_err(|e| Fail::at(Stage::Sources, index, e))?;
     }
     let slave = MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns: 0 };
     set_attr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE as libc::c_uint, &slave)
@@ -88,8 +89,10 @@ fn step(op: &Op, prepared: &Prepared, root: &mut RawFd) -> Sys<()> {
             // SAFETY: C string and plain numbers.
             let done = unsafe {
                 let made = check(libc::mknodat(dir, name.as_ptr(), *mode, *device).into());
-                made.and_then(|_| check(libc::fchmodat(dir, name.as_ptr(), *mode & 0o7777, 0).into()))
-                    .and_then(|_| check(libc::fchownat(dir, name.as_ptr(), *uid, *gid, 0).into()))
+                made.and_then(|_| {
+                    check(libc::fchmodat(dir, name.as_ptr(), *mode & 0o7777, 0).into())
+                })
+                .and_then(|_| check(libc::fchownat(dir, name.as_ptr(), *uid, *gid, 0).into()))
             };
             close(dir);
             done.map(drop)
@@ -147,7 +150,8 @@ fn overlay(
 
 fn layered(lowers: &[CString], upper: Option<&(CString, CString)>) -> Sys<RawFd> {
     // SAFETY: C string and plain numbers.
-    let fs = check(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let fs =
+        check(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) })?;
     let fs = fs as RawFd;
     for lower in lowers {
         configure(fs, c"lowerdir+", Some(lower))?;
@@ -174,7 +178,8 @@ fn configure(fs: RawFd, key: &CStr, value: Option<&CStr>) -> Sys<()> {
         None => (FSCONFIG_SET_FLAG, ptr::null()),
     };
     // SAFETY: C strings (or null for a flag) and plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, command, key.as_ptr(), value, 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, command, key.as_ptr(), value, 0) })
+        .map(drop)
 }
 
 fn create(fs: RawFd, attributes: u64) -> Sys<RawFd> {
@@ -227,7 +232,7 @@ fn open_in(root: RawFd, path: &CStr) -> Sys<RawFd> {
         mode: 0,
         resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
     };
-    let size = mem::size_of::<OpenHow>();
+    let size = size_of::<OpenHow>();
     // SAFETY: C string, and a structure of the size that is said.
     check(unsafe { libc::syscall(libc::SYS_openat2, root, path.as_ptr(), &how, size) })
         .map(|fd| fd as RawFd)
@@ -287,7 +292,7 @@ fn move_onto(mount: RawFd, at: RawFd) -> Sys<()> {
 }
 
 fn set_attr(fd: RawFd, path: &CStr, flags: libc::c_uint, attr: &MountAttr) -> Sys<()> {
-    let size = mem::size_of::<MountAttr>();
+    let size = size_of::<MountAttr>();
     // SAFETY: C string, and a structure of the size that is said.
     check(unsafe {
         libc::syscall(libc::SYS_mount_setattr, fd, path.as_ptr(), flags, attr as *const _, size)
@@ -314,7 +319,8 @@ fn mask(root: RawFd, target: &Target) -> Sys<()> {
         stat.st_mode & libc::S_IFMT == libc::S_IFDIR
     };
     let cover = if directory {
-        let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+        let attributes =
+            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
         filesystem(c"tmpfs", &[], attributes)?
     } else {
         clone_tree(c"/dev/null", None)?
@@ -330,7 +336,8 @@ fn read_only(root: RawFd, target: &Target) -> Sys<()> {
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
     let flags = flags | empty_path(true);
     // SAFETY: C string and plain numbers.
-    let copy = check(unsafe { libc::syscall(libc::SYS_open_tree, at, c"".as_ptr(), flags) })? as RawFd;
+    let copy =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, at, c"".as_ptr(), flags) })? as RawFd;
     let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
     set_attr(copy, c"", empty_path(true), &attr)?;
     let done = move_onto(copy, at);

@@ -107,7 +107,9 @@ pub(super) fn kill_group(run: &Run) {
         // Absent before 5.14; the v1 list below or the pid namespace's end then do.
         let _ = fs::write(Path::new(&run.cgroup_dir).join("cgroup.kill"), "1");
     }
-    let Some(dir) = run.cgroup_v1_dirs.first().filter(|_| run.cgroup_dir.is_empty()) else { return };
+    let Some(dir) = run.cgroup_v1_dirs.first().filter(|_| run.cgroup_dir.is_empty()) else {
+        return;
+    };
     let Ok(text) = fs::read_to_string(Path::new(dir).join("cgroup.procs")) else { return };
     for pid in text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|pid| *pid > 1) {
         // SAFETY: plain numbers; the list was read just now from the container's own group.

@@ -24,7 +24,9 @@ pub(super) enum Role {
     Stdout,
     Stderr,
     /// From an attached client; the container's stdin closes with it when it was the only allowed one.
-    Stdin { once: bool },
+    Stdin {
+        once: bool,
+    },
 }
 
 struct Sink {

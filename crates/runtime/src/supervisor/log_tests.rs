@@ -49,8 +49,10 @@ fn the_backstop_rotates_and_prunes() {
     log.write("stdout", &mut Partial::default(), b"first\n");
     log.write("stdout", &mut Partial::default(), b"second\n");
     assert_eq!(lines(&path), ["stdout F second"]);
-    let mut names: Vec<_> =
-        read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names.len(), 3, "{names:?}");
     assert_eq!(names[1], "0.log.20000102-000000");

@@ -22,12 +22,39 @@ pub(super) struct Target {
 }
 
 pub(super) enum Op {
-    Overlay { lowers: Vec<CString>, upper: Option<(CString, CString)>, joined: CString, target: Option<Target> },
+    Overlay {
+        lowers: Vec<CString>,
+        upper: Option<(CString, CString)>,
+        joined: CString,
+        target: Option<Target>,
+    },
     EmptyRoot,
-    Mount { fs_type: CString, options: Vec<(CString, Option<CString>)>, attributes: u64, target: Target },
-    Bind { slot: usize, read_only: bool, recursive: bool, propagation: u64, target: Target },
-    Node { target: Target, name: CString, mode: u32, device: u64, uid: u32, gid: u32 },
-    Symlink { target: Target, name: CString, to: CString },
+    Mount {
+        fs_type: CString,
+        options: Vec<(CString, Option<CString>)>,
+        attributes: u64,
+        target: Target,
+    },
+    Bind {
+        slot: usize,
+        read_only: bool,
+        recursive: bool,
+        propagation: u64,
+        target: Target,
+    },
+    Node {
+        target: Target,
+        name: CString,
+        mode: u32,
+        device: u64,
+        uid: u32,
+        gid: u32,
+    },
+    Symlink {
+        target: Target,
+        name: CString,
+        to: CString,
+    },
     Mask(Target),
     ReadOnly(Target),
     Directory(Target),
@@ -150,7 +177,7 @@ fn filter(bytes: &[u8]) -> Result<Filter, Problem> {
         })
         .collect();
     let len = u16::try_from(instructions.len()).map_err(|_| bad())?;
-    if len == 0 || bytes.len() % 8 != 0 {
+    if len == 0 || !bytes.len().is_multiple_of(8) {
         return Err(bad());
     }
     let program = libc::sock_fprog { len, filter: instructions.as_ptr().cast_mut() };
@@ -217,7 +244,9 @@ impl Prepared {
     fn add_step(&mut self, step: &Step) -> Result<(), Problem> {
         let Some(kind) = &step.kind else { return Err(("unknown step".to_owned(), invalid())) };
         let (op, name) = match kind {
-            StepKind::Root(overlay) => (overlay_op(overlay)?, "mount the image's layers".to_owned()),
+            StepKind::Root(overlay) => {
+                (overlay_op(overlay)?, "mount the image's layers".to_owned())
+            }
             StepKind::EmptyRoot(_) => (Op::EmptyRoot, "mount an empty root".to_owned()),
             StepKind::Mount(m) => (
                 Op::Mount {
@@ -231,7 +260,9 @@ impl Prepared {
             StepKind::Bind(b) => {
                 self.sources.push(Source {
                     path: c(b.source.as_str())?,
-                    sub_path: (!b.sub_path.is_empty()).then(|| c(b.sub_path.as_str())).transpose()?,
+                    sub_path: (!b.sub_path.is_empty())
+                        .then(|| c(b.sub_path.as_str()))
+                        .transpose()?,
                     fd: -1,
                 });
                 let source = Path::new(&b.source).join(&b.sub_path);
@@ -247,16 +278,30 @@ impl Prepared {
             }
             StepKind::Node(n) => {
                 let (target, name) = Target::parent(&n.path)?;
-                let op = Op::Node { target, name, mode: n.mode, device: n.device, uid: n.uid, gid: n.gid };
+                let op = Op::Node {
+                    target,
+                    name,
+                    mode: n.mode,
+                    device: n.device,
+                    uid: n.uid,
+                    gid: n.gid,
+                };
                 (op, format!("make device {}", n.path))
             }
             StepKind::Symlink(s) => {
                 let (target, name) = Target::parent(&s.path)?;
-                (Op::Symlink { target, name, to: c(s.to.as_str())? }, format!("make link {}", s.path))
+                (
+                    Op::Symlink { target, name, to: c(s.to.as_str())? },
+                    format!("make link {}", s.path),
+                )
             }
             StepKind::Mask(p) => (Op::Mask(Target::new(p, true)?), format!("mask {p}")),
-            StepKind::ReadOnly(p) => (Op::ReadOnly(Target::new(p, true)?), format!("make {p} read-only")),
-            StepKind::Directory(p) => (Op::Directory(Target::new(p, true)?), format!("make directory {p}")),
+            StepKind::ReadOnly(p) => {
+                (Op::ReadOnly(Target::new(p, true)?), format!("make {p} read-only"))
+            }
+            StepKind::Directory(p) => {
+                (Op::Directory(Target::new(p, true)?), format!("make directory {p}"))
+            }
             StepKind::ReadOnlyRoot(_) => (Op::ReadOnlyRoot, "make the root read-only".to_owned()),
         };
         self.ops.push(op);
@@ -279,7 +324,8 @@ fn option(text: &str) -> Result<(CString, Option<CString>), Problem> {
 
 fn overlay_op(o: &Overlay) -> Result<Op, Problem> {
     let lowers: Vec<CString> = o.lowers.iter().map(|l| c(l.as_str())).collect::<Result<_, _>>()?;
-    let upper = if o.upper.is_empty() { None } else { Some((c(o.upper.as_str())?, c(o.work.as_str())?)) };
+    let upper =
+        if o.upper.is_empty() { None } else { Some((c(o.upper.as_str())?, c(o.work.as_str())?)) };
     let mut joined = format!("lowerdir={}", o.lowers.join(":"));
     if upper.is_some() {
         joined.push_str(&format!(",upperdir={},workdir={}", o.upper, o.work));

@@ -12,9 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::flow::{BUFFER_BYTES, Flow, Role};
-use super::{
-    LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS,
-};
+use super::{LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS};
 use crate::cgroup::Hierarchies;
 use crate::packet;
 use crate::wire::{Ask, Attach, Failure, Reply, Request, Resize, RunList, Signal, Tell};
@@ -24,9 +22,16 @@ const BACKLOG: i32 = 8;
 
 /// Makes this process a supervisor; `None` when another one holds the state directory.
 pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
+    // SAFETY: nothing is open yet but the three standard streams; the agent's descriptors must not
+    // live on in us.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
     let runs = options.state_dir.join(RUNS);
     DirBuilder::new().recursive(true).mode(0o700).create(&runs)?;
-    let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(options.state_dir.join(LOCK))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(options.state_dir.join(LOCK))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(None);
     }
@@ -157,13 +162,13 @@ impl Supervisor {
         }
     }
 
-    fn handle(&mut self, client: u64, request: Request, mut fds: Vec<OwnedFd>) {
+    fn handle(&mut self, client: u64, request: Request, fds: Vec<OwnedFd>) {
         let serial = request.serial;
         let answer: Answer = match request.ask {
             Some(Ask::Start(_)) => return self.start(client, serial, fds),
             Some(Ask::List(_)) => return self.list(client, serial),
             Some(Ask::Signal(signal)) => self.signal(&signal),
-            Some(Ask::Attach(attach)) => self.attach(&attach, &mut fds),
+            Some(Ask::Attach(attach)) => self.attach(&attach, fds),
             Some(Ask::Resize(resize)) => self.resize(&resize),
             Some(Ask::ReopenLog(id)) => self.reopen_log(&id),
             Some(Ask::Forget(id)) => self.forget(&id),
@@ -203,12 +208,19 @@ impl Supervisor {
 
     fn signal(&mut self, signal: &Signal) -> Answer {
         let entry = self.running(&signal.id)?;
-        // SAFETY: plain numbers. A child is signalled before it is reaped, so the pid is its own.
         let done = match &entry.pidfd {
+            // SAFETY: plain numbers.
             Some(fd) => unsafe {
                 let nothing = std::ptr::null::<libc::siginfo_t>();
-                libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal.number, nothing, 0)
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    fd.as_raw_fd(),
+                    signal.number,
+                    nothing,
+                    0,
+                )
             },
+            // SAFETY: plain numbers. A child is signalled before it is reaped, so the pid is its own.
             None => unsafe { libc::kill(entry.run.pid, signal.number).into() },
         };
         if done < 0 {
@@ -228,7 +240,7 @@ impl Supervisor {
         }
     }
 
-    fn attach(&mut self, attach: &Attach, fds: &mut Vec<OwnedFd>) -> Answer {
+    fn attach(&mut self, attach: &Attach, mut fds: Vec<OwnedFd>) -> Answer {
         let at = |e: io::Error| ("attach".to_owned(), e);
         let entry = self.running(&attach.id)?;
         let wanted = [attach.stdin, attach.stdout, attach.stderr];

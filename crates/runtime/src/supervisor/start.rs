@@ -59,8 +59,7 @@ impl Supervisor {
         if self.ticker.is_none()
             && let Some([a, b]) = self.ticker_groups.take()
         {
-            self.ticker =
-                Ticker::start([&a, &b]).inspect_err(|e| eprintln!("ticker: {e}")).ok();
+            self.ticker = Ticker::start([&a, &b]).inspect_err(|e| eprintln!("ticker: {e}")).ok();
         }
         if let Some(ticker) = &self.ticker {
             ticker.warm();
@@ -69,12 +68,16 @@ impl Supervisor {
 
     fn try_start(&mut self, client: u64, serial: u64, fds: Vec<OwnedFd>) -> Result<(), Problem> {
         let mut fds = fds.into_iter();
-        let plan = fds.next().ok_or_else(|| ("plan is missing".to_owned(), super::prepare::invalid()))?;
+        let plan =
+            fds.next().ok_or_else(|| ("plan is missing".to_owned(), super::prepare::invalid()))?;
         let plan = packet::from_memory_file(plan)
             .and_then(|bytes| Plan::decode(&bytes[..]).map_err(io::Error::other))
             .map_err(|e| ("plan".to_owned(), e))?;
         if self.entries.get(&plan.id).is_some_and(|e| !e.run.ended) {
-            return Err((format!("{} runs already", plan.id), io::Error::from_raw_os_error(libc::EEXIST)));
+            return Err((
+                format!("{} runs already", plan.id),
+                io::Error::from_raw_os_error(libc::EEXIST),
+            ));
         }
         let mut prepared = prepare(&plan)?;
         let given: Vec<OwnedFd> = fds.collect();
@@ -93,19 +96,35 @@ impl Supervisor {
         let names = mem::take(&mut prepared.names);
         self.starting.insert(
             number,
-            Starting { client, serial, status, plan, names, pid, streams: ours, master: None, ended: None, failed: None },
+            Starting {
+                client,
+                serial,
+                status,
+                plan,
+                names,
+                pid,
+                streams: ours,
+                master: None,
+                ended: None,
+                failed: None,
+            },
         );
         Ok(())
     }
 
     /// Our ends and the child's. An exec's streams come from the agent, which keeps the other ends.
-    fn streams(&self, plan: &Plan, given: Vec<OwnedFd>) -> Result<(Streams, [Option<OwnedFd>; 3]), Problem> {
+    fn streams(
+        &self,
+        plan: &Plan,
+        given: Vec<OwnedFd>,
+    ) -> Result<(Streams, [Option<OwnedFd>; 3]), Problem> {
         let at = |e: io::Error| ("streams".to_owned(), e);
         if plan.tty || plan.pause {
             return Ok((Streams::default(), [None, None, None]));
         }
         if !plan.exec_in.is_empty() {
-            let theirs: [OwnedFd; 3] = given.try_into().map_err(|_| at(super::prepare::invalid()))?;
+            let theirs: [OwnedFd; 3] =
+                given.try_into().map_err(|_| at(super::prepare::invalid()))?;
             return Ok((Streams::default(), theirs.map(Some)));
         }
         let (stdout, child_out) = self.fifo(&plan.id, "stdout").map_err(at)?;
@@ -142,7 +161,9 @@ impl Supervisor {
         if id.is_empty() {
             return Ok(None);
         }
-        let gone = || (format!("container {id} is not running"), io::Error::from_raw_os_error(libc::ESRCH));
+        let gone = || {
+            (format!("container {id} is not running"), io::Error::from_raw_os_error(libc::ESRCH))
+        };
         let entry = self.entries.get(id).filter(|e| !e.run.ended).ok_or_else(gone)?;
         match &entry.pidfd {
             Some(fd) => fd.try_clone().map(Some).map_err(|e| ("pidfd".to_owned(), e)),
@@ -150,11 +171,17 @@ impl Supervisor {
         }
     }
 
-    fn clone_child(&self, plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result<i32, Problem> {
+    fn clone_child(
+        &self,
+        plan: &Plan,
+        prepared: &mut Prepared,
+        inherited: &Inherited,
+    ) -> Result<i32, Problem> {
         let joined = if plan.exec_in.is_empty() { &plan.pid_ns_of } else { &plan.exec_in };
         let target = if plan.new_pid_ns { None } else { self.pidfd_of(joined)? };
         if let Some(fd) = &target {
-            sys::setns(fd.as_raw_fd(), libc::CLONE_NEWPID).map_err(|e| problem("join the pid namespace", e))?;
+            sys::setns(fd.as_raw_fd(), libc::CLONE_NEWPID)
+                .map_err(|e| problem("join the pid namespace", e))?;
         }
         let pid = clone3(plan, prepared, inherited);
         if target.is_some() {
@@ -326,7 +353,7 @@ fn clone3(plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result
         args.flags = flags;
         args.exit_signal = libc::SIGCHLD as u64;
         args.cgroup = if cgroup >= 0 { cgroup as u64 } else { 0 };
-        let pid = libc::syscall(libc::SYS_clone3, &mut args, mem::size_of::<libc::clone_args>());
+        let pid = libc::syscall(libc::SYS_clone3, &mut args, size_of::<libc::clone_args>());
         match pid {
             0 => child::run(plan, prepared, inherited),
             pid if pid > 0 => Ok(pid as i32),

@@ -24,7 +24,9 @@ pub(super) struct Ticker {
 impl Ticker {
     /// `groups` are two existing v1 directories of one hierarchy.
     pub(super) fn start(groups: [&Path; 2]) -> io::Result<Ticker> {
-        let procs = |dir: &Path| CString::new(dir.join("cgroup.procs").into_os_string().into_encoded_bytes());
+        let procs = |dir: &Path| {
+            CString::new(dir.join("cgroup.procs").into_os_string().into_encoded_bytes())
+        };
         let files = [procs(groups[0])?, procs(groups[1])?];
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&write, true)?;

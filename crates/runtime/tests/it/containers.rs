@@ -33,10 +33,17 @@ async fn what_cannot_start_says_why() {
     let config = ContainerConfig { command: vec!["no-such-program".to_owned()], ..sh("") };
     let id = node.create(&sandbox, config).await.unwrap();
     let error = node.rt().start_container(&id).await.unwrap_err();
-    assert!(error.chain().contains(r#"exec: "no-such-program": executable file not found in $PATH"#), "{}", error.chain());
+    assert!(
+        error.chain().contains(r#"exec: "no-such-program": executable file not found in $PATH"#),
+        "{}",
+        error.chain()
+    );
     let status = node.status(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
-    let missing = ContainerConfig { image: Some(ImageSpec { image: "nothing:here".to_owned(), ..ImageSpec::default() }), ..sh("") };
+    let missing = ContainerConfig {
+        image: Some(ImageSpec { image: "nothing:here".to_owned(), ..ImageSpec::default() }),
+        ..sh("")
+    };
     assert_eq!(node.create(&sandbox, missing).await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -48,9 +55,16 @@ async fn mounts_are_where_they_belong() {
     std::fs::create_dir(&host).unwrap();
     std::fs::write(host.join("file"), "content\n").unwrap();
     let path = host.to_string_lossy().into_owned();
-    let mount = |to: &str, from: &str, readonly| Mount { container_path: to.to_owned(), host_path: from.to_owned(), readonly, ..Mount::default() };
-    let mut config = sh("cat /data/file; touch /ro/x; touch /data/y && echo wrote; cat /etc/hosts; touch /sys/fs/cgroup/x; \
-                         touch /sys/fs/cgroup/memory/x; echo 1 > /proc/sys/kernel/panic; cat /proc/kcore | wc -c; ls /dev; grep -c overlay /proc/mounts");
+    let mount = |to: &str, from: &str, readonly| Mount {
+        container_path: to.to_owned(),
+        host_path: from.to_owned(),
+        readonly,
+        ..Mount::default()
+    };
+    let mut config = sh(
+        "cat /data/file; touch /ro/x; touch /data/y && echo wrote; cat /etc/hosts; touch /sys/fs/cgroup/x; \
+                         touch /sys/fs/cgroup/memory/x; echo 1 > /proc/sys/kernel/panic; cat /proc/kcore | wc -c; ls /dev; grep -c overlay /proc/mounts",
+    );
     config.mounts = vec![
         mount("/etc/hosts", &format!("{path}/file"), false),
         mount("/ro", &path, true),
@@ -59,7 +73,12 @@ async fn mounts_are_where_they_belong() {
     let (_, text) = node.script(&sandbox, config).await;
     assert!(text.contains("content\n") && text.contains("wrote"), "{text}");
     assert!(text.contains("/ro/x: Read-only file system"), "{text}");
-    assert_eq!(text.matches("Read-only file system").count() + text.matches("can't create /proc/sys").count(), 4 + usize::from(text.contains("can't create /proc/sys")), "{text}");
+    assert_eq!(
+        text.matches("Read-only file system").count()
+            + text.matches("can't create /proc/sys").count(),
+        4 + usize::from(text.contains("can't create /proc/sys")),
+        "{text}"
+    );
     assert!(host.join("y").exists());
     assert!(text.contains("\n0\n"), "kcore is masked: {text}");
     for device in ["null", "pts", "shm", "mqueue", "stdin"] {
@@ -77,15 +96,22 @@ async fn users_capabilities_and_filters() {
         c.supplemental_groups = vec![77];
         c.no_new_privs = true;
         c.seccomp = Some(SecurityProfile::default());
-        c.capabilities = Some(Capability { drop_capabilities: vec!["ALL".to_owned()], ..Capability::default() });
+        c.capabilities =
+            Some(Capability { drop_capabilities: vec!["ALL".to_owned()], ..Capability::default() });
     });
     let (_, text) = node.script(&sandbox, config).await;
     assert!(text.contains("uid=33(web) gid=34(web) groups=4(log),34(web),77"), "{text}");
-    assert!(text.contains("CapBnd:\t0000000000000000") && text.contains("NoNewPrivs:\t1"), "{text}");
+    assert!(
+        text.contains("CapBnd:\t0000000000000000") && text.contains("NoNewPrivs:\t1"),
+        "{text}"
+    );
     assert!(text.contains("Seccomp:\t2") && text.contains("Operation not permitted"), "{text}");
     let config = with_context(status, |c| {
         c.seccomp = Some(SecurityProfile::default());
-        c.capabilities = Some(Capability { drop_capabilities: vec!["NET_RAW".to_owned()], ..Capability::default() });
+        c.capabilities = Some(Capability {
+            drop_capabilities: vec!["NET_RAW".to_owned()],
+            ..Capability::default()
+        });
     });
     let (_, text) = node.script(&sandbox, config).await;
     assert!(text.contains("CapEff:\t00000000a80405fb") && text.contains("Seccomp:\t2"), "{text}");
@@ -106,9 +132,12 @@ async fn limits_hold_and_memory_kills_are_named() {
         oom_score_adj: 100,
         ..LinuxContainerResources::default()
     };
-    let mut config = sh("cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /proc/self/oom_score_adj; \
-                         head -c 100m /dev/zero | tr '\\0' x | { read -r line; echo survived; }");
-    config.linux = Some(LinuxContainerConfig { resources: Some(limits.clone()), security_context: None });
+    let mut config = sh(
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /proc/self/oom_score_adj; \
+                         head -c 100m /dev/zero | tr '\\0' x | { read -r line; echo survived; }",
+    );
+    config.linux =
+        Some(LinuxContainerConfig { resources: Some(limits.clone()), security_context: None });
     config.command[2] = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /proc/self/oom_score_adj; \
                          exec dd if=/dev/zero of=/dev/null bs=100M".to_owned();
     let (code, text) = node.script(&sandbox, config).await;
@@ -119,10 +148,20 @@ async fn limits_hold_and_memory_kills_are_named() {
     let mut config = sh("exec sleep 1000");
     config.linux = Some(LinuxContainerConfig { resources: Some(limits), security_context: None });
     let id = node.start(&sandbox, config).await;
-    let wider = LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..LinuxContainerResources::default() };
-    let request = UpdateContainerResourcesRequest { container_id: id.clone(), linux: Some(wider), annotations: BTreeMap::new() };
+    let wider = LinuxContainerResources {
+        memory_limit_in_bytes: 64 << 20,
+        ..LinuxContainerResources::default()
+    };
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(wider),
+        annotations: BTreeMap::new(),
+    };
     node.rt().update_container_resources(request).await.map_err(|e| e.chain()).unwrap();
-    assert_eq!(node.exec(&id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").await.1, "67108864\n");
+    assert_eq!(
+        node.exec(&id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").await.1,
+        "67108864\n"
+    );
     let stats = node.rt().container_stats(&id).await.unwrap();
     assert!(stats.memory.unwrap().usage_bytes.unwrap().value > 0);
     assert!(stats.cpu.unwrap().usage_core_nano_seconds.unwrap().value > 0);
@@ -132,7 +171,9 @@ async fn limits_hold_and_memory_kills_are_named() {
 async fn stops_are_gentle_then_firm() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;
-    let gentle = node.start(&sandbox, sh("trap 'exit 3' TERM; touch /tmp/ready; while :; do sleep 0.01; done")).await;
+    let gentle = node
+        .start(&sandbox, sh("trap 'exit 3' TERM; touch /tmp/ready; while :; do sleep 0.01; done"))
+        .await;
     node.exec(&gentle, "while [ ! -e /tmp/ready ]; do sleep 0.01; done").await;
     node.rt().stop_container(&gentle, 10).await.unwrap();
     assert_eq!(node.status(&gentle).await.exit_code, 3);
@@ -147,16 +188,35 @@ async fn pid_namespaces_can_be_shared() {
     let node = Node::new().await;
     let mut config = node.sandbox_config("shared");
     let options = NamespaceOption { pid: NamespaceMode::Pod as i32, ..NamespaceOption::default() };
-    let context = LinuxSandboxSecurityContext { namespace_options: Some(options.clone()), ..LinuxSandboxSecurityContext::default() };
-    config.linux = Some(LinuxPodSandboxConfig { security_context: Some(context), ..LinuxPodSandboxConfig::default() });
+    let context = LinuxSandboxSecurityContext {
+        namespace_options: Some(options.clone()),
+        ..LinuxSandboxSecurityContext::default()
+    };
+    config.linux = Some(LinuxPodSandboxConfig {
+        security_context: Some(context),
+        ..LinuxPodSandboxConfig::default()
+    });
     let sandbox = node.sandbox_of(config).await;
-    let one = node.start(&sandbox, with_context("exec sleep 4321", |c| c.namespace_options = Some(options.clone()))).await;
-    let (_, text) = node.script(&sandbox, with_context("ps -o args; ls /proc/1/root/ 2>&1; echo done", |c| c.namespace_options = Some(options))).await;
+    let one = node
+        .start(
+            &sandbox,
+            with_context("exec sleep 4321", |c| c.namespace_options = Some(options.clone())),
+        )
+        .await;
+    let (_, text) = node
+        .script(
+            &sandbox,
+            with_context("ps -o args; ls /proc/1/root/ 2>&1; echo done", |c| {
+                c.namespace_options = Some(options)
+            }),
+        )
+        .await;
     assert!(text.contains("sleep 4321"), "{text}");
     assert!(!text.contains("boot"), "the init shows no host files: {text}");
     node.rt().stop_container(&one, 0).await.unwrap();
     let host = NamespaceOption { pid: NamespaceMode::Node as i32, ..NamespaceOption::default() };
-    let (_, text) = node.script(&sandbox, with_context("echo $$", |c| c.namespace_options = Some(host))).await;
+    let (_, text) =
+        node.script(&sandbox, with_context("echo $$", |c| c.namespace_options = Some(host))).await;
     assert!(text.trim().parse::<u32>().unwrap() > 10, "{text}");
     node.rt().remove_pod_sandbox(&sandbox).await.map_err(|e| e.chain()).unwrap();
 }
@@ -165,8 +225,14 @@ async fn pid_namespaces_can_be_shared() {
 async fn read_only_roots_and_missing_directories() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;
-    let mut config = with_context("touch /x; pwd; touch /dev/shm/x && echo shm", |c| c.readonly_rootfs = true);
+    let mut config =
+        with_context("touch /x; pwd; touch /dev/shm/x && echo shm", |c| c.readonly_rootfs = true);
     config.working_dir = "/made/for/it".to_owned();
     let (_, text) = node.script(&sandbox, config).await;
-    assert!(text.contains("Read-only file system") && text.contains("/made/for/it") && text.contains("shm"), "{text}");
+    assert!(
+        text.contains("Read-only file system")
+            && text.contains("/made/for/it")
+            && text.contains("shm"),
+        "{text}"
+    );
 }

@@ -28,7 +28,8 @@ impl Node {
     pub(crate) async fn new() -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-rt-").tempdir_in("/var/tmp").unwrap();
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
-        config.cgroup_parent = format!("/trireme-test-{}", dir.path().file_name().unwrap().to_str().unwrap());
+        config.cgroup_parent =
+            format!("/trireme-test-{}", dir.path().file_name().unwrap().to_str().unwrap());
         config.supervisor_command = vec![supervisor().into()];
         let runtime = Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap();
         let node = Node { runtime: Some(runtime), config, dir };
@@ -48,16 +49,23 @@ impl Node {
     }
 
     fn busybox(&self) {
-        let file = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
+        let file =
+            ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
         let file = file.expect("apt-get install busybox-static").to_owned();
-        let tools = ["sh", "cat", "echo", "sleep", "id", "ls", "mount", "hostname", "stty", "tty", "nc",
-            "grep", "head", "tr", "yes", "touch", "dd", "wc", "kill", "ps", "seq", "true", "env", "chroot", "unshare"];
+        let tools = [
+            "sh", "cat", "echo", "sleep", "id", "ls", "mount", "hostname", "stty", "tty", "nc",
+            "grep", "head", "tr", "yes", "touch", "dd", "wc", "kill", "ps", "seq", "true", "env",
+            "chroot", "unshare",
+        ];
         let image = StaticImage {
             file,
             path: "/bin/busybox".to_owned(),
             links: tools.iter().map(|t| (format!("/bin/{t}"), "busybox".to_owned())).collect(),
             files: vec![
-                ("/etc/passwd".to_owned(), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n".to_owned()),
+                (
+                    "/etc/passwd".to_owned(),
+                    "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n".to_owned(),
+                ),
                 ("/etc/group".to_owned(), "root:x:0:\nweb:x:34:\nlog:x:4:web\n".to_owned()),
             ],
             cmd: vec!["sh".to_owned()],
@@ -69,7 +77,12 @@ impl Node {
 
     pub(crate) fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
         PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata { name: name.to_owned(), uid: "u".to_owned(), namespace: "default".to_owned(), attempt: 0 }),
+            metadata: Some(PodSandboxMetadata {
+                name: name.to_owned(),
+                uid: "u".to_owned(),
+                namespace: "default".to_owned(),
+                attempt: 0,
+            }),
             hostname: name.to_owned(),
             log_directory: self.dir.path().join("logs").to_string_lossy().into_owned(),
             ..PodSandboxConfig::default()
@@ -86,7 +99,11 @@ impl Node {
     }
 
     pub(crate) async fn create(&self, sandbox: &str, config: ContainerConfig) -> Result<String> {
-        let request = CreateContainerRequest { pod_sandbox_id: sandbox.to_owned(), config: Some(config), sandbox_config: None };
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: None,
+        };
         self.rt().create_container(request).await
     }
 
@@ -113,11 +130,15 @@ impl Node {
         let cmd = ["sh", "-c", script].map(str::to_owned).to_vec();
         let request = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: 10 };
         let done = self.rt().exec_sync(request).await.map_err(|e| e.chain()).unwrap();
-        (done.exit_code, String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap())
+        (
+            done.exit_code,
+            String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap(),
+        )
     }
 
     pub(crate) fn supervisor_pid(&self) -> i32 {
-        let procs = std::path::Path::new("/sys/fs/cgroup/unified").join(self.config.cgroup_parent.trim_start_matches('/'));
+        let procs = Path::new("/sys/fs/cgroup/unified")
+            .join(self.config.cgroup_parent.trim_start_matches('/'));
         let text = std::fs::read_to_string(procs.join("supervisor/cgroup.procs")).unwrap();
         text.lines().map(|l| l.parse().unwrap()).find(|pid| is_supervisor(*pid)).unwrap()
     }
@@ -126,7 +147,8 @@ impl Node {
 /// The ticker is a copy of the supervisor; its parent is the one.
 fn is_supervisor(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent: i32 = status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    let parent: i32 =
+        status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
     let comm = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
     comm.trim() != "supervisor"
 }
@@ -136,7 +158,8 @@ impl Drop for Node {
         // First, so that nobody starts another supervisor.
         self.runtime = None;
         let root = Path::new("/sys/fs/cgroup");
-        let group = runtime::cgroup::Hierarchies::detect(root).and_then(|h| h.group(&self.config.cgroup_parent));
+        let group = runtime::cgroup::Hierarchies::detect(root)
+            .and_then(|h| h.group(&self.config.cgroup_parent));
         let group = group.unwrap();
         let deadline = std::time::Instant::now() + LIMIT;
         while group.kill().and_then(|()| group.remove()).is_err() {
@@ -145,7 +168,12 @@ impl Drop for Node {
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let points = mounts.lines().filter_map(|l| l.split(' ').nth(4));
-        for path in points.filter(|p| Path::new(p).starts_with(self.dir.path())).collect::<Vec<_>>().iter().rev() {
+        for path in points
+            .filter(|p| Path::new(p).starts_with(self.dir.path()))
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
             // One may have gone with the one above it.
             let _ = rustix::mount::unmount(*path, rustix::mount::UnmountFlags::DETACH);
         }
@@ -168,17 +196,28 @@ fn uuid() -> String {
     NEXT.fetch_add(1, Ordering::Relaxed).to_string()
 }
 
-pub(crate) fn with_context(script: &str, change: impl FnOnce(&mut LinuxContainerSecurityContext)) -> ContainerConfig {
+pub(crate) fn with_context(
+    script: &str,
+    change: impl FnOnce(&mut LinuxContainerSecurityContext),
+) -> ContainerConfig {
     let mut context = LinuxContainerSecurityContext::default();
     change(&mut context);
-    ContainerConfig { linux: Some(LinuxContainerConfig { security_context: Some(context), resources: None }), ..sh(script) }
+    ContainerConfig {
+        linux: Some(LinuxContainerConfig { security_context: Some(context), resources: None }),
+        ..sh(script)
+    }
 }
 
-pub(crate) async fn ended(events: &mut BoxStream<'static, Result<ContainerEventResponse>>, id: &str) {
+pub(crate) async fn ended(
+    events: &mut BoxStream<'static, Result<ContainerEventResponse>>,
+    id: &str,
+) {
     let wait = async {
         loop {
             let event = events.next().await.unwrap().unwrap();
-            if event.container_id == id && event.container_event_type == ContainerEventType::Stopped as i32 {
+            if event.container_id == id
+                && event.container_event_type == ContainerEventType::Stopped as i32
+            {
                 return;
             }
         }

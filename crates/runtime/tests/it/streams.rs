@@ -37,10 +37,21 @@ async fn exec_sync_ends_in_time() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;
     let id = node.start(&sandbox, sh("exec sleep 1000")).await;
-    assert_eq!(node.exec(&id, "echo out; echo err >&2; exit 2").await, (2, "out\nerr\n".to_owned()));
-    let request = ExecSyncRequest { container_id: id.clone(), cmd: vec!["sleep".to_owned(), "100".to_owned()], timeout: 1 };
+    assert_eq!(
+        node.exec(&id, "echo out; echo err >&2; exit 2").await,
+        (2, "out\nerr\n".to_owned())
+    );
+    let request = ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: vec!["sleep".to_owned(), "100".to_owned()],
+        timeout: 1,
+    };
     assert!(matches!(node.rt().exec_sync(request).await, Err(Error::ExecTimeout(1))));
-    let request = ExecSyncRequest { container_id: id, cmd: ["sh", "-c", "yes | head -c 20000000"].map(str::to_owned).to_vec(), timeout: 20 };
+    let request = ExecSyncRequest {
+        container_id: id,
+        cmd: ["sh", "-c", "yes | head -c 20000000"].map(str::to_owned).to_vec(),
+        timeout: 20,
+    };
     assert_eq!(node.rt().exec_sync(request).await.unwrap().stdout.len(), 16 << 20);
 }
 
@@ -61,7 +72,10 @@ async fn exec_with_a_terminal() {
     drop(session.resize);
     let text = to_end(session.stdout).await;
     assert_eq!(exit, 0);
-    assert!(text.contains("/dev/pts/0") && text.contains("37 101") && text.contains("got typed"), "{text:?}");
+    assert!(
+        text.contains("/dev/pts/0") && text.contains("37 101") && text.contains("got typed"),
+        "{text:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
