@@ -25,8 +25,7 @@
 //! # What it does not do
 //!
 //! User namespaces, id-mapped mounts, AppArmor and SELinux labels, checkpointing, CDI devices, user
-//! notification filters. Asking for what changes a container's protection is refused with an error
-//! where the kernel offers it; AppArmor and SELinux labels are ignored (the kernels at hand lack them).
+//! notification filters. Asking for one of them is refused; SELinux labels alone are ignored.
 
 pub mod cgroup;
 pub mod config;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::details::{device_rules, log_path, make_sources, merge, signal_number, start_failed};
+use super::details::{
+    device_rules, log_path, make_sources, merge, refuse, signal_number, start_failed,
+};
 use super::pins;
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::sandbox::{namespaces, on_node};
@@ -111,6 +113,7 @@ impl Inner {
         config: ContainerConfig,
         sandbox: &SandboxRecord,
     ) -> Result<ContainerRecord> {
+        refuse(&config)?;
         let id = new_id();
         let name = config.image.as_ref().map_or("", |i| i.image.as_str());
         let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;

@@ -113,6 +113,19 @@ pub(super) fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>> 
         .collect()
 }
 
+/// What would be ignored, and must not be.
+pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Unsupported("CDI devices".to_owned()));
+    }
+    let context = crate::plan::context(config);
+    let apparmor = context.apparmor.unwrap_or_default();
+    if apparmor.profile_type == ProfileType::Localhost as i32 {
+        return Err(Error::Unsupported("AppArmor profiles".to_owned()));
+    }
+    Ok(())
+}
+
 /// The log's place: the sandbox's directory and the container's name in it.
 pub(super) fn log_path(sandbox: &PodSandboxConfig, config: &ContainerConfig) -> Result<String> {
     if sandbox.log_directory.is_empty() || config.log_path.is_empty() {
