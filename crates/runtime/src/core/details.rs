@@ -1,0 +1,168 @@
+//! Small decisions about containers: signal names, device rules, paths, merged limits.
+
+use std::path::Path;
+
+use super::now_ns;
+use super::records::ContainerRecord;
+use crate::cgroup::DeviceRule;
+use crate::cri::*;
+use crate::error::{Error, IoContext, Result};
+use crate::wire::Run;
+
+/// The exit code of a container whose program could not be started: containerd's.
+const START_FAILED: i32 = 128;
+
+/// Zero and empty mean "as before".
+pub(super) fn merge(have: &mut LinuxContainerResources, wanted: &LinuxContainerResources) {
+    let pairs = [
+        (&mut have.cpu_period, wanted.cpu_period),
+        (&mut have.cpu_quota, wanted.cpu_quota),
+        (&mut have.cpu_shares, wanted.cpu_shares),
+        (&mut have.memory_limit_in_bytes, wanted.memory_limit_in_bytes),
+        (&mut have.memory_swap_limit_in_bytes, wanted.memory_swap_limit_in_bytes),
+        (&mut have.oom_score_adj, wanted.oom_score_adj),
+    ];
+    for (have, wanted) in pairs.into_iter().filter(|(_, wanted)| *wanted != 0) {
+        *have = wanted;
+    }
+    for (have, wanted) in
+        [(&mut have.cpuset_cpus, &wanted.cpuset_cpus), (&mut have.cpuset_mems, &wanted.cpuset_mems)]
+    {
+        if !wanted.is_empty() {
+            have.clone_from(wanted);
+        }
+    }
+    have.unified.extend(wanted.unified.clone());
+}
+
+pub(super) fn start_failed(record: &mut ContainerRecord, error: &Error) {
+    let now = now_ns();
+    record.run = Some(Run {
+        id: record.id.clone(),
+        ended: true,
+        exit_code: START_FAILED,
+        started_at: 0,
+        finished_at: now,
+        ..Run::default()
+    });
+    record.reason = "StartError".to_owned();
+    record.message = error.chain();
+}
+
+/// A signal by name (with or without SIG) or number; SIGTERM when it is none.
+pub(super) fn signal_number(name: &str) -> i32 {
+    const NAMES: [(&str, i32); 31] = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("ILL", 4),
+        ("TRAP", 5),
+        ("ABRT", 6),
+        ("BUS", 7),
+        ("FPE", 8),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("SEGV", 11),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("STKFLT", 16),
+        ("CHLD", 17),
+        ("CONT", 18),
+        ("STOP", 19),
+        ("TSTP", 20),
+        ("TTIN", 21),
+        ("TTOU", 22),
+        ("URG", 23),
+        ("XCPU", 24),
+        ("XFSZ", 25),
+        ("VTALRM", 26),
+        ("PROF", 27),
+        ("WINCH", 28),
+        ("IO", 29),
+        ("PWR", 30),
+        ("SYS", 31),
+    ];
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |text: &str| text.parse::<i32>().unwrap_or(0);
+    if let Ok(number) = short.parse::<i32>() {
+        return number;
+    }
+    match (short.strip_prefix("RTMIN"), short.strip_prefix("RTMAX")) {
+        (Some(rest), _) => 34 + offset(rest),
+        (_, Some(rest)) => 64 + offset(rest),
+        _ => NAMES.iter().find(|(n, _)| *n == short).map_or(libc::SIGTERM, |(_, number)| *number),
+    }
+}
+
+pub(super) fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    config
+        .devices
+        .iter()
+        .map(|device| {
+            let meta =
+                std::fs::metadata(&device.host_path).at("inspect device", &device.host_path)?;
+            let kind = if meta.file_type().is_block_device() { b'b' } else { b'c' };
+            let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+            let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+            Ok(DeviceRule::new(kind, Some(major), Some(minor), access))
+        })
+        .collect()
+}
+
+/// What would be ignored, and must not be.
+pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::Unsupported("CDI devices".to_owned()));
+    }
+    let context = crate::plan::context(config);
+    let apparmor = context.apparmor.unwrap_or_default();
+    if apparmor.profile_type == ProfileType::Localhost as i32 {
+        return Err(Error::Unsupported("AppArmor profiles".to_owned()));
+    }
+    Ok(())
+}
+
+/// The log's place: the sandbox's directory and the container's name in it.
+pub(super) fn log_path(sandbox: &PodSandboxConfig, config: &ContainerConfig) -> Result<String> {
+    if sandbox.log_directory.is_empty() || config.log_path.is_empty() {
+        return Ok(String::new());
+    }
+    let path = Path::new(&sandbox.log_directory).join(&config.log_path);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).at("make", dir)?;
+    }
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// A host path that is not there becomes a directory, as other runtimes do.
+pub(super) fn make_sources(config: &ContainerConfig) -> Result<()> {
+    for mount in config.mounts.iter().filter(|m| !m.host_path.is_empty()) {
+        if std::fs::symlink_metadata(&mount.host_path).is_err() {
+            std::fs::create_dir_all(&mount.host_path).at("make", &mount.host_path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_any_name() {
+        for (name, number) in [
+            ("SIGQUIT", 3),
+            ("usr1", 10),
+            ("9", 9),
+            ("SIGRTMIN+3", 37),
+            ("SIGRTMAX-1", 63),
+            ("", 15),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}

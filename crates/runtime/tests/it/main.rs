@@ -1,0 +1,9 @@
+//! Real containers: needs root, a kernel with overlayfs, and Debian's busybox-static.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod containers;
+mod harness;
+mod pull;
+mod restarts;
+mod streams;
