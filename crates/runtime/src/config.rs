@@ -1,0 +1,50 @@
+//! What the embedded runtime must be told at construction.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Images and containers' writable layers; survives a reboot. Must not lie on an overlay file system.
+    pub root: PathBuf,
+    /// Namespace pins, sockets, exit statuses: what a reboot voids. Becomes a private mount.
+    pub state_dir: PathBuf,
+    /// The network namespace that host-network sandboxes join; `None`: the one the process is in.
+    pub node_netns: Option<PathBuf>,
+    /// Where containers of sandboxes without a cgroup parent of their own go, e.g. `/trireme`.
+    pub cgroup_parent: String,
+    /// Mount point of the cgroup hierarchies; tests may point it elsewhere.
+    pub cgroup_root: PathBuf,
+    /// Program and first arguments that run [`crate::supervisor::main`], e.g. `[/proc/self/exe, supervisor]`.
+    pub supervisor_command: Vec<OsString>,
+    /// Registries (`host` or `host:port`) spoken to by plain HTTP; loopback addresses always are as a fallback.
+    pub insecure_registries: Vec<String>,
+    /// Bytes at which the supervisor rotates a log itself, because nobody reopened it in time: a
+    /// backstop above the kubelet's own limit (10 MiB), for the time that the kubelet is away.
+    pub log_max_bytes: u64,
+    /// Rotated files the backstop keeps beside the current one.
+    pub log_max_files: u32,
+    /// Where `Localhost` seccomp profiles with relative names lie.
+    pub seccomp_dir: PathBuf,
+    /// Apply the default seccomp profile when a container's asks for none.
+    pub seccomp_default: bool,
+}
+
+impl Config {
+    /// The usual layout below `/var/lib/<name>` and `/run/<name>`.
+    pub fn new(root: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
+        Config {
+            root: root.into(),
+            state_dir: state_dir.into(),
+            node_netns: None,
+            cgroup_parent: "/trireme".to_owned(),
+            cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            supervisor_command: vec!["/proc/self/exe".into(), "supervisor".into()],
+            insecure_registries: Vec::new(),
+            log_max_bytes: 50 << 20,
+            log_max_files: 4,
+            seccomp_dir: PathBuf::from("/var/lib/kubelet/seccomp"),
+            seccomp_default: false,
+        }
+    }
+}
