@@ -20,7 +20,7 @@ use super::{Event, Handle, terminate};
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::probe::{ProbeKind, Probers};
-use crate::spec::{described, namespace_of, spec_of, uid_of};
+use crate::spec::{described, spec_of, uid_of};
 use crate::status;
 use crate::volumes::Tokens;
 
@@ -321,10 +321,6 @@ impl Actor {
         let own = all.into_iter().find(|c| c.name == name)?;
         let target = own.target_container_name.as_deref().filter(|t| !t.is_empty())?;
         self.observed.latest(target).filter(|i| i.state == State::Running).map(|i| i.id.clone())
-    }
-
-    pub(super) fn namespace(&self) -> &str {
-        namespace_of(&self.pod)
     }
 }
 
