@@ -1,0 +1,280 @@
+//! The embedded runtime itself: sandboxes and containers, their records, and what is running.
+//!
+//! State is in memory, every change is written down before it is acted upon, and the supervisor's list
+//! of runs has the last word on what lives. Locks are held for a look-up only, never across an await.
+
+mod client;
+mod container;
+mod pins;
+mod records;
+mod sandbox;
+mod service;
+mod stats;
+mod streams;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cgroup::Hierarchies;
+use crate::config::Config;
+use crate::cri::{ContainerEventResponse, ContainerEventType};
+use crate::error::{IoContext, Result};
+use crate::image::ImageStore;
+use crate::plan::seccomp;
+use crate::service::SandboxNetwork;
+use crate::wire::{Ask, Run};
+use client::{Client, News};
+use records::{ContainerRecord, SandboxRecord};
+
+/// Events a slow reader may lag behind: some hundred pods' worth.
+const EVENT_BACKLOG: usize = 4096;
+
+struct Container {
+    record: ContainerRecord,
+    /// The run's latest state: stops and attachments wait on it.
+    run: watch::Sender<Option<Run>>,
+    /// One start, stop or removal at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Sandbox {
+    record: SandboxRecord,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    sandboxes: HashMap<String, Sandbox>,
+    containers: HashMap<String, Container>,
+    /// Execs, and the inits of shared pid namespaces.
+    others: HashMap<String, watch::Sender<Option<Run>>>,
+}
+
+struct Inner {
+    config: Config,
+    images: Arc<ImageStore>,
+    network: Arc<dyn SandboxNetwork>,
+    cgroups: Hierarchies,
+    seccomp: seccomp::Cache,
+    client: Arc<Client>,
+    state: Mutex<State>,
+    events: broadcast::Sender<ContainerEventResponse>,
+    pod_cidr: Mutex<String>,
+}
+
+/// The embedded runtime: [`crate::RuntimeService`] and [`crate::ImageService`]. Dropping the last clone
+/// stops its tasks and no container.
+#[derive(Clone)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+    _stop: Arc<tokio_util::sync::DropGuard>,
+}
+
+impl Embedded {
+    /// Opens the stores, connects to the supervisor (starting it if need be), and picks up what runs.
+    pub async fn open(config: Config, network: Arc<dyn SandboxNetwork>) -> Result<Embedded> {
+        for dir in [&config.root, &config.state_dir] {
+            std::fs::create_dir_all(dir).at("make", dir)?;
+        }
+        pins::private_mount(&config.state_dir)?;
+        let mount_point = config.state_dir.join("rootfs");
+        std::fs::create_dir_all(&mount_point).at("make", &mount_point)?;
+        let images = Arc::new(ImageStore::open(config.root.join("images"))?);
+        let cgroups = Hierarchies::detect(&config.cgroup_root)?;
+        let mut state = State::default();
+        for record in records::load::<SandboxRecord>(&config.root.join("sandboxes"))? {
+            state.sandboxes.insert(record.id.clone(), Sandbox { record, turn: Arc::default() });
+        }
+        for record in records::load::<ContainerRecord>(&config.root.join("containers"))? {
+            let run = watch::Sender::new(record.run.clone());
+            state.containers.insert(record.id.clone(), Container { record, run, turn: Arc::default() });
+        }
+        let client = Client::connect(&config).await?;
+        let inner = Arc::new(Inner {
+            images,
+            network,
+            cgroups,
+            seccomp: seccomp::Cache::default(),
+            client: client.clone(),
+            state: Mutex::new(state),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            pod_cidr: Mutex::default(),
+            config,
+        });
+        let stop = start_tasks(&inner, client).await;
+        Ok(Embedded { inner, _stop: Arc::new(stop.drop_guard()) })
+    }
+
+    /// The image store, for imports and images made on the spot.
+    pub fn images(&self) -> Arc<ImageStore> {
+        self.inner.images.clone()
+    }
+
+    /// The machine's cgroups, for the kubelet's own groups.
+    pub fn cgroups(&self) -> Hierarchies {
+        self.inner.cgroups.clone()
+    }
+
+    /// Removes layers that no image and no container uses.
+    pub fn collect_layers(&self) -> Result<()> {
+        self.inner.images.collect(&self.inner.layers_in_use())
+    }
+}
+
+/// The reader of the supervisor's socket, and the one that books its news; returns after the first list.
+async fn start_tasks(inner: &Arc<Inner>, client: Arc<Client>) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (sender, mut news) = mpsc::unbounded_channel();
+    let stopped = stop.clone();
+    let reading = async move {
+        // Biased: a supervisor that ends together with us must not be started again.
+        tokio::select! {
+            biased;
+            () = stopped.cancelled() => {}
+            () = client.run(sender) => {}
+        }
+    };
+    drop(tokio::spawn(reading));
+    if let Some(first) = news.recv().await {
+        inner.book(first);
+    }
+    let books = Arc::downgrade(inner);
+    let booking = async move {
+        while let Some(item) = news.recv().await {
+            let Some(inner) = books.upgrade() else { return };
+            inner.book(item);
+        }
+    };
+    drop(tokio::spawn(stop.clone().run_until_cancelled_owned(booking)));
+    stop
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    fn book(self: &Arc<Self>, news: News) {
+        match news {
+            News::Exited(run) => self.ended(run),
+            News::Listed(runs) => self.reconcile(runs),
+        }
+    }
+
+    /// A container, an exec or a pause has ended.
+    fn ended(self: &Arc<Self>, run: Run) {
+        let id = run.id.clone();
+        {
+            let mut state = self.state();
+            if let Some(other) = state.others.remove(&id) {
+                other.send_replace(Some(run));
+                return;
+            }
+            let Some(container) = state.containers.get_mut(&id) else { return };
+            container.record.run = Some(run.clone());
+            container.record.reason = reason(&run).to_owned();
+            self.save_container(&container.record);
+            container.run.send_replace(Some(run));
+        }
+        self.emit(&id, ContainerEventType::Stopped);
+    }
+
+    /// What we think runs, and the supervisor does not know, has ended unseen.
+    fn reconcile(self: &Arc<Self>, runs: Vec<Run>) {
+        let mut known: HashMap<String, Run> = runs.into_iter().map(|r| (r.id.clone(), r)).collect();
+        let mut ended = Vec::new();
+        {
+            let mut state = self.state();
+            for (id, container) in &mut state.containers {
+                let believed = container.record.running();
+                match known.remove(id) {
+                    Some(run) if run.ended && believed => ended.push(run),
+                    Some(run) if !run.ended => {
+                        container.record.run = Some(run.clone());
+                        container.run.send_replace(Some(run));
+                    }
+                    None if believed => {
+                        let mut run = container.record.run.clone().unwrap_or_default();
+                        (run.ended, run.exit_code, run.finished_at) = (true, 255, now_ns());
+                        ended.push(run);
+                    }
+                    _ => {}
+                }
+            }
+            for run in known.into_values().filter(|r| !r.ended && !r.exec) {
+                state.others.insert(run.id.clone(), watch::Sender::new(Some(run)));
+            }
+        }
+        for run in ended {
+            self.ended(run);
+        }
+    }
+
+    fn emit(self: &Arc<Self>, id: &str, kind: ContainerEventType) {
+        let event = {
+            let state = self.state();
+            let sandbox_id = state.containers.get(id).map_or(id, |c| &c.record.sandbox_id);
+            let statuses = state.containers.values().filter(|c| c.record.sandbox_id == sandbox_id);
+            ContainerEventResponse {
+                container_id: id.to_owned(),
+                container_event_type: kind as i32,
+                created_at: now_ns(),
+                pod_sandbox_status: state.sandboxes.get(sandbox_id).map(|s| sandbox::status(&s.record)),
+                containers_statuses: statuses.map(|c| container::status(&c.record)).collect(),
+            }
+        };
+        // No reader is no error.
+        let _ = self.events.send(event);
+    }
+
+    fn sandbox_dir(&self, id: &str) -> PathBuf {
+        self.config.root.join("sandboxes").join(id)
+    }
+
+    fn pin_dir(&self, id: &str) -> PathBuf {
+        self.config.state_dir.join("sandboxes").join(id)
+    }
+
+    fn container_dir(&self, id: &str) -> PathBuf {
+        self.config.root.join("containers").join(id)
+    }
+
+    /// A record that cannot be written now is written with its next change; the run's own status is
+    /// with the supervisor in any case.
+    fn save_container(&self, record: &ContainerRecord) {
+        if let Err(e) = records::save(&self.container_dir(&record.id), record) {
+            tracing::error!(container = record.id, "{}", e.chain());
+        }
+    }
+
+    fn layers_in_use(&self) -> HashSet<String> {
+        self.state().containers.values().flat_map(|c| c.record.layers.clone()).collect()
+    }
+
+    async fn forget(&self, id: &str) -> Result<()> {
+        self.client.ask(Ask::Forget(id.to_owned()), &[]).await.map(drop)
+    }
+}
+
+/// Why a container has ended, in the words that clients know.
+fn reason(run: &Run) -> &'static str {
+    match run.exit_code {
+        _ if run.oom_killed => "OOMKilled",
+        0 => "Completed",
+        _ => "Error",
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now_ns() -> i64 {
+    jiff::Timestamp::now().as_nanosecond() as i64
+}
+
+/// A fresh id: 64 hex digits, as clients expect.
+fn new_id() -> String {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}

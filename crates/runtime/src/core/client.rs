@@ -1,0 +1,243 @@
+//! The agent's end of the supervisor's socket.
+//!
+//! One task owns the reading; anyone may send. When the supervisor is not there it is started, when it
+//! goes away it is started again, and after every connection its list of runs is handed to the core,
+//! which thereby learns what it has missed.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use prost::Message;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::error::{Error, IoContext, Result};
+use crate::packet;
+use crate::supervisor::{LOCK, SOCKET, socket_address};
+use crate::wire::{Ask, Reply, Request, Run, RunList, Tell};
+
+/// How long a new supervisor may take to listen; it needs some milliseconds.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// Between two attempts to connect to one that was just started.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// What the supervisor tells on its own.
+#[derive(Debug)]
+pub(crate) enum News {
+    Exited(Run),
+    /// Everything it knows, after a (re)connection.
+    Listed(Vec<Run>),
+}
+
+type Answer = (Tell, Vec<OwnedFd>);
+
+pub(crate) struct Client {
+    config: Config,
+    serial: AtomicU64,
+    socket: Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    connected: Notify,
+}
+
+impl Client {
+    /// Connects; starts the supervisor when there is none.
+    pub(crate) async fn connect(config: &Config) -> Result<Arc<Client>> {
+        let client = Arc::new(Client {
+            config: config.clone(),
+            serial: AtomicU64::new(0),
+            socket: Mutex::new(None),
+            pending: Mutex::default(),
+            connected: Notify::new(),
+        });
+        client.establish().await?;
+        Ok(client)
+    }
+
+    async fn establish(&self) -> Result<()> {
+        let socket = match self.try_connect() {
+            Ok(socket) => socket,
+            Err(_) => self.spawn_and_connect().await?,
+        };
+        *self.socket.lock().expect("no holder panics") = Some(Arc::new(socket));
+        self.connected.notify_waiters();
+        Ok(())
+    }
+
+    fn try_connect(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let dir: OwnedFd = std::fs::File::open(&self.config.state_dir)?.into();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::connect(&socket, &socket_address(&dir)?)?;
+        AsyncFd::new(socket)
+    }
+
+    async fn spawn_and_connect(&self) -> Result<AsyncFd<OwnedFd>> {
+        let state = &self.config.state_dir;
+        let log_path = state.join("supervisor.log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).at("open", &log_path)?;
+        let mut words = self.config.supervisor_command.iter();
+        let program = words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
+        // Not killed on drop: it must outlive us. Tokio collects it should it end before.
+        let mut child = tokio::process::Command::new(program)
+            .args(words)
+            .arg("--state-dir")
+            .arg(state)
+            .arg("--cgroup-root")
+            .arg(&self.config.cgroup_root)
+            .arg("--cgroup")
+            .arg(format!("{}/supervisor", self.config.cgroup_parent))
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(log)
+            .spawn()
+            .at("start the supervisor", program)?;
+        let deadline = tokio::time::Instant::now() + START_LIMIT;
+        loop {
+            match self.try_connect() {
+                Ok(socket) => return Ok(socket),
+                Err(e) if tokio::time::Instant::now() > deadline => {
+                    return Err(e).at("connect to the supervisor at", state.join(SOCKET));
+                }
+                Err(_) => {}
+            }
+            // Exit 0: another one holds the lock and is about to listen.
+            if let Ok(Some(status)) = child.try_wait()
+                && !status.success()
+            {
+                let place = log_path.display();
+                return Err(Error::Supervisor(format!("it ended with {status}; see {place}")));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Reads for ever; reconnects whenever the supervisor has gone.
+    pub(crate) async fn run(self: Arc<Self>, news: mpsc::UnboundedSender<News>) {
+        loop {
+            let socket = self.socket.lock().expect("no holder panics").clone();
+            if let Some(socket) = socket {
+                if let Err(e) = self.list(&socket, &news).await {
+                    tracing::warn!("supervisor: {e}");
+                }
+            }
+            *self.socket.lock().expect("no holder panics") = None;
+            self.pending.lock().expect("no holder panics").clear();
+            tracing::warn!("supervisor is gone: starting another one");
+            while let Err(e) = self.establish().await {
+                tracing::error!("supervisor: {}", e.chain());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    /// Asks for the list, then reads for as long as the connection lasts.
+    async fn list(&self, socket: &AsyncFd<OwnedFd>, news: &mpsc::UnboundedSender<News>) -> io::Result<()> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        self.pending.lock().expect("no holder panics").insert(serial, sender);
+        send(socket, &Request { serial, ask: Some(Ask::List(true)) }.encode_to_vec(), &[]).await?;
+        let mut receiver = Some(receiver);
+        let mut buffer = vec![0u8; packet::MAX_PACKET];
+        loop {
+            let (count, fds) = receive(socket, &mut buffer).await?;
+            if count == 0 {
+                return Ok(());
+            }
+            let reply = Reply::decode(&buffer[..count]).map_err(io::Error::other)?;
+            self.heard(reply, fds, news);
+            if let Some(Ok((Tell::Listed(_), fds))) = receiver.as_mut().map(|r| r.try_recv()) {
+                receiver = None;
+                let bytes = match fds.into_iter().next() {
+                    Some(fd) => packet::from_memory_file(fd)?,
+                    None => Vec::new(),
+                };
+                let list = RunList::decode(&bytes[..]).map_err(io::Error::other)?;
+                let _ = news.send(News::Listed(list.runs));
+            }
+        }
+    }
+
+    fn heard(&self, reply: Reply, fds: Vec<OwnedFd>, news: &mpsc::UnboundedSender<News>) {
+        let Some(tell) = reply.tell else { return };
+        match (reply.serial, tell) {
+            (0, Tell::Exited(run)) => drop(news.send(News::Exited(run))),
+            (serial, tell) => {
+                let waiting = self.pending.lock().expect("no holder panics").remove(&serial);
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send((tell, fds));
+                }
+            }
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&self, ask: Ask, fds: &[BorrowedFd<'_>]) -> Result<Answer> {
+        let socket = self.socket().await?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        self.pending.lock().expect("no holder panics").insert(serial, sender);
+        let bytes = Request { serial, ask: Some(ask) }.encode_to_vec();
+        if let Err(e) = send(&socket, &bytes, fds).await {
+            self.pending.lock().expect("no holder panics").remove(&serial);
+            return Err(Error::Supervisor(format!("send: {e}")));
+        }
+        match receiver.await {
+            Ok((Tell::Failed(f), _)) => {
+                Err(Error::Start { step: f.step, source: io::Error::from_raw_os_error(f.errno) })
+            }
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(Error::Supervisor("it went away during the request".to_owned())),
+        }
+    }
+
+    /// Sends a plan in a memory file, with an exec's streams.
+    pub(crate) async fn start(&self, plan: &crate::wire::Plan, streams: &[OwnedFd]) -> Result<(Run, Option<OwnedFd>)> {
+        let file = packet::to_memory_file(&plan.encode_to_vec()).doing("write the plan")?;
+        let mut fds = vec![file.as_fd()];
+        fds.extend(streams.iter().map(|fd| fd.as_fd()));
+        match self.ask(Ask::Start(true), &fds).await? {
+            (Tell::Started(run), fds) => Ok((run, fds.into_iter().next())),
+            (other, _) => Err(Error::Supervisor(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    async fn socket(&self) -> Result<Arc<AsyncFd<OwnedFd>>> {
+        let waits = async {
+            loop {
+                let connected = self.connected.notified();
+                if let Some(socket) = self.socket.lock().expect("no holder panics").clone() {
+                    return socket;
+                }
+                connected.await;
+            }
+        };
+        let late = |_| Error::Supervisor(format!("not there (lock {LOCK})"));
+        tokio::time::timeout(START_LIMIT, waits).await.map_err(late)
+    }
+}
+
+async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    loop {
+        let mut ready = socket.writable().await?;
+        match ready.try_io(|s| packet::send(s.get_ref().as_fd(), bytes, fds)) {
+            Ok(done) => return done,
+            Err(_) => continue,
+        }
+    }
+}
+
+async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    loop {
+        let mut ready = socket.readable().await?;
+        match ready.try_io(|s| packet::receive(s.get_ref().as_fd(), buffer)) {
+            Ok(done) => return done,
+            Err(_) => continue,
+        }
+    }
+}

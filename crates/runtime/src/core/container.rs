@@ -1,0 +1,467 @@
+//! Containers: their life, and what is told of them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::pins;
+use super::records::{self, ContainerRecord, SandboxRecord};
+use super::sandbox::{namespaces, on_node};
+use super::{Container, Inner, new_id, now_ns};
+use crate::cgroup::DeviceRule;
+use crate::cri::{Container as Listed, *};
+use crate::error::{Error, IoContext, Result};
+use crate::plan::users::{self, Files};
+use crate::plan::{self, Input, Layout, Namespaces};
+use crate::wire::{Ask, Run, Signal as SignalAsk};
+
+/// The exit code of a container whose program could not be started: containerd's.
+const START_FAILED: i32 = 128;
+/// How long a killed process may take to be gone before that is an error: it is stuck in the kernel.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn state_of(record: &ContainerRecord) -> ContainerState {
+    match &record.run {
+        None => ContainerState::Created,
+        Some(run) if run.ended => ContainerState::Exited,
+        Some(_) => ContainerState::Running,
+    }
+}
+
+pub(super) fn status(record: &ContainerRecord) -> ContainerStatus {
+    let config = record.config();
+    let run = record.run.clone().unwrap_or_default();
+    let plan = record.plan.clone().unwrap_or_default();
+    let resources = config.linux.as_ref().and_then(|l| l.resources.clone());
+    ContainerStatus {
+        id: record.id.clone(),
+        metadata: config.metadata,
+        state: state_of(record) as i32,
+        created_at: record.created_at,
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+        exit_code: run.exit_code,
+        image: config.image,
+        image_ref: record.image_ref.clone(),
+        image_id: record.image_id.clone(),
+        reason: record.reason.clone(),
+        message: record.message.clone(),
+        labels: config.labels,
+        annotations: config.annotations,
+        mounts: config.mounts,
+        log_path: plan.log_path,
+        resources: Some(ContainerResources { linux: resources }),
+        user: Some(ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: plan.uid.into(),
+                gid: plan.gid.into(),
+                supplemental_groups: plan.groups.iter().map(|g| i64::from(*g)).collect(),
+            }),
+        }),
+        stop_signal: config.stop_signal,
+    }
+}
+
+pub(super) fn listed(record: &ContainerRecord) -> Listed {
+    let config = record.config();
+    Listed {
+        id: record.id.clone(),
+        pod_sandbox_id: record.sandbox_id.clone(),
+        metadata: config.metadata,
+        image: config.image,
+        image_ref: record.image_ref.clone(),
+        state: state_of(record) as i32,
+        created_at: record.created_at,
+        labels: config.labels,
+        annotations: config.annotations,
+        image_id: record.image_id.clone(),
+    }
+}
+
+impl Inner {
+    pub(super) async fn create_container(self: &Arc<Self>, request: CreateContainerRequest) -> Result<String> {
+        let config = request.config.ok_or_else(|| Error::Invalid("no container config".to_owned()))?;
+        let sandbox = self.sandbox_record(&request.pod_sandbox_id)?;
+        if !sandbox.ready {
+            return Err(Error::Precondition(format!("sandbox {} is not ready", sandbox.id)));
+        }
+        let inner = self.clone();
+        let work = move || inner.prepare_container(config, &sandbox);
+        let record = tokio::task::spawn_blocking(work).await.map_err(|e| Error::Supervisor(e.to_string()))??;
+        let id = record.id.clone();
+        let run = watch::Sender::new(None);
+        self.state().containers.insert(id.clone(), Container { record, run, turn: Arc::default() });
+        self.emit(&id, ContainerEventType::Created);
+        Ok(id)
+    }
+
+    pub(super) fn sandbox_record(&self, id: &str) -> Result<SandboxRecord> {
+        let found = self.state().sandboxes.get(id).map(|s| s.record.clone());
+        found.ok_or_else(|| Error::not_found("sandbox", id))
+    }
+
+    fn prepare_container(&self, config: ContainerConfig, sandbox: &SandboxRecord) -> Result<ContainerRecord> {
+        let id = new_id();
+        let name = config.image.as_ref().map_or("", |i| i.image.as_str());
+        let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;
+        let dir = self.container_dir(&id);
+        let group = format!("{}/{id}", self.parent_group(&sandbox.config()));
+        let done = self.plan_container(&id, &config, sandbox, &image, &group);
+        let plan = match done {
+            Ok(plan) => plan,
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = std::fs::remove_dir_all(&dir);
+                let _ = self.cgroups.group(&group).and_then(|g| g.remove());
+                return Err(e);
+            }
+        };
+        let stop_signal = Signal::try_from(config.stop_signal).map_or("", Signal::name);
+        let stop_signal = if stop_signal.is_empty() { image.process.stop_signal.as_str() } else { stop_signal };
+        let record = ContainerRecord {
+            id,
+            sandbox_id: sandbox.id.clone(),
+            created_at: now_ns(),
+            image_ref: image.digests.first().unwrap_or(&image.id).clone(),
+            image_id: image.id.clone(),
+            layers: image.layers.clone(),
+            plan: Some(plan),
+            stop_signal: stop_signal.to_owned(),
+            cgroup: group,
+            config: Some(config),
+            ..ContainerRecord::default()
+        };
+        records::save(&dir, &record)?;
+        Ok(record)
+    }
+
+    fn plan_container(
+        &self,
+        id: &str,
+        config: &ContainerConfig,
+        sandbox: &SandboxRecord,
+        image: &crate::image::StoredImage,
+        group_path: &str,
+    ) -> Result<crate::wire::Plan> {
+        let context = plan::context(config);
+        let sandbox_config = sandbox.config();
+        let options = namespaces(&sandbox_config);
+        let layers = self.images.layer_dirs(image);
+        let user = users::resolve(&context, &image.process.user, &Files::read(&layers))?;
+        let group = self.cgroups.create(group_path)?;
+        if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources.as_ref()) {
+            group.apply(resources)?;
+        }
+        if !context.privileged {
+            group.restrict_devices(&device_rules(config)?)?;
+        }
+        let pins = self.pin_dir(&sandbox.id);
+        let shm = if on_node(options.ipc) { "/dev/shm".into() } else { pins::shm(&pins) };
+        let layout = self.layout(id, config, layers, shm)?;
+        let log_path = log_path(&sandbox_config, config)?;
+        make_sources(config)?;
+        plan::container(&Input {
+            id,
+            config,
+            image: &image.process,
+            user: &user,
+            hostname: &sandbox.hostname,
+            namespaces: self.container_namespaces(&context, sandbox, &options)?,
+            layout,
+            v1_dirs: group.v1_dirs().map(Path::to_owned).collect(),
+            unified_dir: group.unified_dir().map(Path::to_owned),
+            is_v2: group.is_v2(),
+            seccomp: plan::filters(&self.seccomp, &context, &self.config)?,
+            log_path,
+            log_max_bytes: self.config.log_max_bytes,
+            log_max_files: self.config.log_max_files,
+        })
+    }
+
+    fn layout(&self, id: &str, config: &ContainerConfig, layers: Vec<std::path::PathBuf>, shm: std::path::PathBuf) -> Result<Layout> {
+        let dir = self.container_dir(id);
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        for dir in [&upper, &work] {
+            std::fs::create_dir_all(dir).at("make", dir)?;
+        }
+        // The upper directory becomes the root's own attributes: those of the topmost layer.
+        if let Some(top) = layers.first() {
+            let permissions = std::fs::metadata(top).at("inspect", top)?.permissions();
+            std::fs::set_permissions(&upper, permissions).at("open", &upper)?;
+        }
+        let mut image_mounts = Vec::new();
+        for (index, mount) in config.mounts.iter().enumerate() {
+            let Some(spec) = mount.image.as_ref().filter(|i| !i.image.is_empty()) else { continue };
+            let image = self.images.find(&spec.image).ok_or_else(|| Error::not_found("image", &spec.image))?;
+            image_mounts.extend(self.images.layer_dirs(&image).into_iter().map(|l| (index, l)));
+        }
+        let mount_point = self.config.state_dir.join("rootfs");
+        Ok(Layout { layers, upper, work, shm, mount_point, image_mounts })
+    }
+
+    fn container_namespaces(
+        &self,
+        context: &LinuxContainerSecurityContext,
+        sandbox: &SandboxRecord,
+        options: &NamespaceOption,
+    ) -> Result<Namespaces> {
+        let pins = self.pin_dir(&sandbox.id);
+        let text = |p: std::path::PathBuf| p.to_string_lossy().into_owned();
+        let node_net = || self.config.node_netns.clone().map(text).unwrap_or_default();
+        let mode = plan::pid_mode(context);
+        let shared = self.state().others.contains_key(&sandbox.id);
+        let target = context.namespace_options.as_ref().map_or("", |o| o.target_id.as_str());
+        let pid_of = match mode {
+            NamespaceMode::Target if !self.state().containers.contains_key(target) => {
+                return Err(Error::not_found("container", target));
+            }
+            NamespaceMode::Target => self.pid_owner(target),
+            NamespaceMode::Pod if shared => sandbox.id.clone(),
+            _ => String::new(),
+        };
+        Ok(Namespaces {
+            net: if on_node(options.network) { node_net() } else { text(pins::net(&pins)) },
+            ipc: if on_node(options.ipc) { String::new() } else { text(pins::ipc(&pins)) },
+            uts: text(pins::uts(&pins)),
+            new_pid: pid_of.is_empty() && mode != NamespaceMode::Node,
+            pid_of,
+        })
+    }
+
+    /// The run whose init made the target's pid namespace: a target may share someone else's.
+    fn pid_owner(&self, target: &str) -> String {
+        let state = self.state();
+        let plan = state.containers.get(target).and_then(|c| c.record.plan.as_ref());
+        plan.map(|p| p.pid_ns_of.clone()).filter(|p| !p.is_empty()).unwrap_or_else(|| target.to_owned())
+    }
+
+    pub(super) fn turn(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.state().containers.get(id).map(|c| c.turn.clone())
+    }
+
+    pub(super) fn container_record(&self, id: &str) -> Result<ContainerRecord> {
+        let found = self.state().containers.get(id).map(|c| c.record.clone());
+        found.ok_or_else(|| Error::not_found("container", id))
+    }
+
+    pub(super) async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        let turn = self.turn(id).ok_or_else(|| Error::not_found("container", id))?;
+        let _turn = turn.lock().await;
+        let record = self.container_record(id)?;
+        if record.run.is_some() {
+            return Err(Error::Precondition(format!("container {id} is not in created state")));
+        }
+        let plan = record.plan.clone().unwrap_or_default();
+        let started = self.client.start(&plan, &[]).await;
+        {
+            let mut state = self.state();
+            let Some(container) = state.containers.get_mut(id) else {
+                return Err(Error::not_found("container", id));
+            };
+            match &started {
+                // Its end may have been booked already: it is the later news.
+                Ok(_) if container.record.run.is_some() => {}
+                Ok((run, _)) => container.record.run = Some(run.clone()),
+                Err(e) => start_failed(&mut container.record, e),
+            }
+            self.save_container(&container.record);
+            container.run.send_replace(container.record.run.clone());
+        }
+        match started {
+            Ok(_) => {
+                self.emit(id, ContainerEventType::Started);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) async fn signal(&self, id: &str, number: i32) -> Result<()> {
+        let ask = Ask::Signal(SignalAsk { id: id.to_owned(), number });
+        match self.client.ask(ask, &[]).await {
+            // It has ended meanwhile: that is what signals are for.
+            Err(Error::Start { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Kills and waits for the end.
+    pub(super) async fn kill(&self, id: &str, mut watch: watch::Receiver<Option<Run>>) -> Result<()> {
+        self.signal(id, libc::SIGKILL).await?;
+        let ended = watch.wait_for(|run| run.as_ref().is_none_or(|r| r.ended));
+        match tokio::time::timeout(KILL_LIMIT, ended).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Precondition(format!("{id} does not end when killed"))),
+        }
+    }
+
+    pub(super) async fn stop_container(self: &Arc<Self>, id: &str, timeout: i64) -> Result<()> {
+        let Some(turn) = self.turn(id) else { return Ok(()) };
+        let _turn = turn.lock().await;
+        let (record, mut watch) = {
+            let state = self.state();
+            let Some(container) = state.containers.get(id) else { return Ok(()) };
+            (container.record.clone(), container.run.subscribe())
+        };
+        if !record.running() {
+            return Ok(());
+        }
+        if timeout > 0 {
+            self.signal(id, signal_number(&record.stop_signal)).await?;
+            let ended = watch.wait_for(|run| run.as_ref().is_none_or(|r| r.ended));
+            let limit = Duration::from_secs(timeout.unsigned_abs());
+            if tokio::time::timeout(limit, ended).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.kill(id, watch).await
+    }
+
+    pub(super) async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        self.stop_container(id, 0).await?;
+        let Some(turn) = self.turn(id) else { return Ok(()) };
+        let _turn = turn.lock().await;
+        let Ok(record) = self.container_record(id) else { return Ok(()) };
+        self.forget(id).await?;
+        let group = self.cgroups.group(&record.cgroup)?;
+        let dir = self.container_dir(id);
+        let work = move || {
+            group.remove()?;
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("remove", &dir),
+                _ => Ok(()),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Supervisor(e.to_string()))??;
+        self.emit(id, ContainerEventType::Deleted);
+        self.state().containers.remove(id);
+        Ok(())
+    }
+
+    pub(super) fn update_resources(&self, request: UpdateContainerResourcesRequest) -> Result<()> {
+        let Some(wanted) = request.linux else { return Ok(()) };
+        let record = self.container_record(&request.container_id)?;
+        self.cgroups.group(&record.cgroup)?.apply(&wanted)?;
+        let mut state = self.state();
+        if let Some(container) = state.containers.get_mut(&record.id) {
+            let config = container.record.config.get_or_insert_default();
+            let linux = config.linux.get_or_insert_default();
+            merge(linux.resources.get_or_insert_default(), &wanted);
+            self.save_container(&container.record);
+        }
+        Ok(())
+    }
+}
+
+/// Zero and empty mean "as before".
+fn merge(have: &mut LinuxContainerResources, wanted: &LinuxContainerResources) {
+    let pairs = [
+        (&mut have.cpu_period, wanted.cpu_period),
+        (&mut have.cpu_quota, wanted.cpu_quota),
+        (&mut have.cpu_shares, wanted.cpu_shares),
+        (&mut have.memory_limit_in_bytes, wanted.memory_limit_in_bytes),
+        (&mut have.memory_swap_limit_in_bytes, wanted.memory_swap_limit_in_bytes),
+        (&mut have.oom_score_adj, wanted.oom_score_adj),
+    ];
+    for (have, wanted) in pairs.into_iter().filter(|(_, wanted)| *wanted != 0) {
+        *have = wanted;
+    }
+    for (have, wanted) in [
+        (&mut have.cpuset_cpus, &wanted.cpuset_cpus),
+        (&mut have.cpuset_mems, &wanted.cpuset_mems),
+    ] {
+        if !wanted.is_empty() {
+            have.clone_from(wanted);
+        }
+    }
+    have.unified.extend(wanted.unified.clone());
+}
+
+fn start_failed(record: &mut ContainerRecord, error: &Error) {
+    let now = now_ns();
+    record.run = Some(Run {
+        id: record.id.clone(),
+        ended: true,
+        exit_code: START_FAILED,
+        started_at: 0,
+        finished_at: now,
+        ..Run::default()
+    });
+    record.reason = "StartError".to_owned();
+    record.message = error.chain();
+}
+
+/// A signal by name (with or without SIG) or number; SIGTERM when it is none.
+fn signal_number(name: &str) -> i32 {
+    const NAMES: [(&str, i32); 31] = [
+        ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7),
+        ("FPE", 8), ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13),
+        ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17), ("CONT", 18), ("STOP", 19),
+        ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25),
+        ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30), ("SYS", 31),
+    ];
+    let upper = name.to_ascii_uppercase();
+    let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |text: &str| text.parse::<i32>().unwrap_or(0);
+    if let Ok(number) = short.parse::<i32>() {
+        return number;
+    }
+    match (short.strip_prefix("RTMIN"), short.strip_prefix("RTMAX")) {
+        (Some(rest), _) => 34 + offset(rest),
+        (_, Some(rest)) => 64 + offset(rest),
+        _ => NAMES.iter().find(|(n, _)| *n == short).map_or(libc::SIGTERM, |(_, number)| *number),
+    }
+}
+
+fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    config
+        .devices
+        .iter()
+        .map(|device| {
+            let meta = std::fs::metadata(&device.host_path).at("inspect device", &device.host_path)?;
+            let kind = if meta.file_type().is_block_device() { b'b' } else { b'c' };
+            let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+            let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+            Ok(DeviceRule::new(kind, Some(major), Some(minor), access))
+        })
+        .collect()
+}
+
+/// The log's place: the sandbox's directory and the container's name in it.
+fn log_path(sandbox: &PodSandboxConfig, config: &ContainerConfig) -> Result<String> {
+    if sandbox.log_directory.is_empty() || config.log_path.is_empty() {
+        return Ok(String::new());
+    }
+    let path = Path::new(&sandbox.log_directory).join(&config.log_path);
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).at("make", dir)?;
+    }
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// A host path that is not there becomes a directory, as other runtimes do.
+fn make_sources(config: &ContainerConfig) -> Result<()> {
+    for mount in config.mounts.iter().filter(|m| !m.host_path.is_empty()) {
+        if std::fs::symlink_metadata(&mount.host_path).is_err() {
+            std::fs::create_dir_all(&mount.host_path).at("make", &mount.host_path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_any_name() {
+        for (name, number) in
+            [("SIGQUIT", 3), ("usr1", 10), ("9", 9), ("SIGRTMIN+3", 37), ("SIGRTMAX-1", 63), ("", 15)]
+        {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A sandbox's namespaces: made by a thread that then ends, kept alive by bind mounts.
+//!
+//! `unshare` and `setns` change the calling thread for good, so none of this may run on a thread that
+//! anyone uses again.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
+
+use crate::error::{Error, IoContext, Result};
+
+/// What a sandbox's namespaces shall be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) net: bool,
+    pub(crate) ipc: bool,
+    pub(crate) hostname: String,
+    pub(crate) sysctls: Vec<(String, String)>,
+    /// The namespace that a host-network sandbox joins, for its sysctls only.
+    pub(crate) node_net: Option<PathBuf>,
+    pub(crate) shm_bytes: u64,
+}
+
+pub(crate) fn net(dir: &Path) -> PathBuf {
+    dir.join("net")
+}
+
+pub(crate) fn ipc(dir: &Path) -> PathBuf {
+    dir.join("ipc")
+}
+
+pub(crate) fn uts(dir: &Path) -> PathBuf {
+    dir.join("uts")
+}
+
+pub(crate) fn shm(dir: &Path) -> PathBuf {
+    dir.join("shm")
+}
+
+/// Makes the state directory a mount of its own that shares nothing with others: pins must not
+/// propagate into containers or other namespaces.
+pub(crate) fn private_mount(dir: &Path) -> Result<()> {
+    let info = fs::read_to_string("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
+    let dir = fs::canonicalize(dir).at("resolve", dir)?;
+    let mounted = info.lines().any(|l| l.split(' ').nth(4).is_some_and(|p| Path::new(p) == dir));
+    if !mounted {
+        mount_bind(&dir, &dir).at("mount", &dir)?;
+    }
+    mount_change(&dir, MountPropagationFlags::PRIVATE).at("make private", &dir)
+}
+
+/// Runs `work` on a thread of its own, which ends after.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let body = move || drop(sender.send(work()));
+    std::thread::Builder::new().name("namespaces".to_owned()).spawn(body).doing("start a thread")?;
+    receiver.await.map_err(|_| Error::Supervisor("namespace thread ended early".to_owned()))?
+}
+
+/// Makes and pins. Call on a throw-away thread.
+pub(crate) fn make(dir: &Path, wanted: &Wanted) -> Result<()> {
+    fs::create_dir_all(dir).at("make", dir)?;
+    let mut kinds = libc::CLONE_NEWUTS;
+    kinds |= if wanted.net { libc::CLONE_NEWNET } else { 0 };
+    kinds |= if wanted.ipc { libc::CLONE_NEWIPC } else { 0 };
+    // SAFETY: changes this thread only, which ends after.
+    if unsafe { libc::unshare(kinds) } != 0 {
+        return Err(io::Error::last_os_error()).doing("make namespaces");
+    }
+    rustix::system::sethostname(wanted.hostname.as_bytes()).doing("set the host name")?;
+    if wanted.net {
+        loopback_up().doing("set loopback up")?;
+        pin(&net(dir), "net")?;
+    } else if let Some(path) = &wanted.node_net {
+        enter(path)?;
+    }
+    if wanted.ipc {
+        pin(&ipc(dir), "ipc")?;
+        let place = shm(dir);
+        fs::create_dir_all(&place).at("make", &place)?;
+        let options = std::ffi::CString::new(format!("mode=1777,size={}", wanted.shm_bytes)).expect("no NUL");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("shm", &place, "tmpfs", flags, options.as_c_str()).at("mount shared memory at", &place)?;
+    }
+    pin(&uts(dir), "uts")?;
+    for (name, value) in &wanted.sysctls {
+        sysctl(name, value)?;
+    }
+    Ok(())
+}
+
+fn pin(path: &Path, kind: &str) -> Result<()> {
+    File::create(path).at("make", path)?;
+    mount_bind(format!("/proc/thread-self/ns/{kind}"), path).at("pin a namespace at", path)
+}
+
+/// Moves this thread into a pinned network namespace.
+pub(crate) fn enter(path: &Path) -> Result<()> {
+    let fd: OwnedFd = File::open(path).at("open namespace", path)?.into();
+    // SAFETY: changes this thread only, which ends after.
+    match unsafe { libc::setns(fd.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).at("enter namespace", path),
+    }
+}
+
+/// A name in dots or slashes; only below /proc/sys.
+fn sysctl(name: &str, value: &str) -> Result<()> {
+    let relative = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    let namespaced = ["net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"];
+    if relative.contains("..") || !namespaced.iter().any(|p| relative.starts_with(p)) {
+        return Err(Error::Invalid(format!("sysctl {name:?} is not namespaced")));
+    }
+    let path = Path::new("/proc/sys").join(relative);
+    fs::write(&path, value).at("write", &path)
+}
+
+fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: a zeroed request is valid; the kernel reads the name and the flags.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        match libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCSIFFLAGS, &request) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Lets go of everything pinned in `dir`, and removes it; what is not there is no error.
+pub(crate) fn release(dir: &Path) -> Result<()> {
+    for path in [net(dir), ipc(dir), uts(dir), shm(dir)] {
+        match unmount(&path, UnmountFlags::DETACH) {
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
+            Err(e) => return Err(e).at("unmount", &path),
+        }
+    }
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("remove", dir),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,99 @@
+//! One layer on its way in: hashed, decompressed and unpacked in one pass, then put in place.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{ImageStore, digest_text, hex, unpack};
+use crate::error::{Error, IoContext, Result};
+
+/// Bytes a decompressor is fed with: large reads, few calls.
+const READ_BYTES: usize = 128 << 10;
+
+/// Passes bytes on and hashes them.
+pub(super) struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R> Hashing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Hashing { inner, hash: Sha256::new() }
+    }
+
+    pub(super) fn digest(self) -> String {
+        digest_text(&self.hash.finalize())
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Whatever a tar may be wrapped in, told by its first bytes.
+pub(super) fn decompressed<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut buffered = BufReader::with_capacity(READ_BYTES, stream);
+    let start = buffered.fill_buf()?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered)));
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?));
+    }
+    Ok(Box::new(buffered))
+}
+
+impl ImageStore {
+    /// Unpacks a layer, compressed or not, unless it is here. Its digest must be what was announced:
+    /// otherwise nothing of it stays.
+    pub(super) fn add_layer(&self, diff_id: &str, stream: impl Read) -> Result<()> {
+        if self.has_layer(diff_id) {
+            return Ok(());
+        }
+        let tmp = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
+        let done = self.unpack_to(&tmp, diff_id, stream);
+        if done.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir_all(&tmp);
+        }
+        done
+    }
+
+    fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<()> {
+        let files = tmp.join("fs");
+        fs::create_dir_all(&files).at("make", &files)?;
+        let mut tar = Hashing::new(decompressed(stream).doing("read the layer")?);
+        let bytes = unpack::unpack(&mut tar, &files).at("unpack the layer to", &files)?;
+        // The archive's padding belongs to the digest too.
+        io::copy(&mut tar, &mut io::sink()).doing("read the layer's end")?;
+        let found = tar.digest();
+        if found != diff_id {
+            let message = format!("the layer's digest is {found}, announced was {diff_id}");
+            return Err(Error::Image { image: diff_id.to_owned(), message });
+        }
+        self.place_layer(tmp, diff_id, bytes)
+    }
+
+    pub(super) fn place_layer(&self, tmp: &Path, diff_id: &str, bytes: u64) -> Result<()> {
+        fs::write(tmp.join("size"), bytes.to_string()).at("write", tmp)?;
+        let place = self.root.join("layers").join(hex(diff_id));
+        match fs::rename(tmp, &place) {
+            // Someone else brought the same layer meanwhile.
+            Err(_) if place.is_dir() => fs::remove_dir_all(tmp).at("remove", tmp),
+            done => done.at("place the layer at", &place),
+        }
+    }
+
+    pub(super) fn layer_size(&self, diff_id: &str) -> Result<u64> {
+        let path = self.root.join("layers").join(hex(diff_id)).join("size");
+        let text = fs::read_to_string(&path).at("read", &path)?;
+        let bad = |_| Error::Damaged { what: "layer", path, message: "its size is no number".to_owned() };
+        text.trim().parse().map_err(bad)
+    }
+}

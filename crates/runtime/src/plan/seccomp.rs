@@ -1,0 +1,276 @@
+//! System call filters: the default profile, and profiles from files.
+//!
+//! The default is Docker's and containerd's in effect: a list of allowed calls, EPERM for the rest, and
+//! ENOSYS for clone3 (its flags cannot be looked at; the C libraries then use clone). Deviations:
+//! 32-bit and x32 programs are refused as a whole (one architecture per filter), and `keyctl` with
+//! its family is refused. Programs are compiled once for each set of capabilities.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
+};
+use serde::Deserialize;
+
+use super::caps;
+use super::syscalls::{ALLOWED, NUMBERS};
+use crate::error::{Error, IoContext, Result};
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+const ARCH: TargetArch = TargetArch::aarch64;
+
+/// What a capability adds to the allowed calls.
+const BY_CAPABILITY: &[(&str, &str)] = &[
+    ("DAC_READ_SEARCH", "open_by_handle_at"),
+    (
+        "SYS_ADMIN",
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount \
+         mount_setattr move_mount open_tree perf_event_open pivot_root quotactl quotactl_fd \
+         setdomainname sethostname setns syslog umount2 unshare",
+    ),
+    ("SYS_BOOT", "reboot"),
+    ("SYS_CHROOT", "chroot"),
+    ("SYS_MODULE", "delete_module finit_module init_module"),
+    ("SYS_PACCT", "acct"),
+    ("SYS_PTRACE", "kcmp"),
+    ("SYS_RAWIO", "ioperm iopl"),
+    ("SYS_TIME", "clock_settime settimeofday"),
+    ("SYS_TTY_CONFIG", "vhangup"),
+    ("SYS_NICE", "get_mempolicy mbind set_mempolicy"),
+    ("SYSLOG", "syslog"),
+    ("BPF", "bpf"),
+    ("PERFMON", "perf_event_open"),
+];
+
+/// Namespace flags of clone (0x7e020000): without CAP_SYS_ADMIN none of them may be set.
+const CLONE_NEW: u64 = 0x7e02_0000;
+/// Execution domains a program may choose: Linux, and Linux with 32-bit addresses or names; and asking.
+const PERSONALITIES: [u64; 5] = [0, 8, 0x20000, 0x20008, 0xffff_ffff];
+/// `AF_VSOCK` reaches the hypervisor from within: refused, as in Docker's profile.
+const AF_VSOCK: u64 = 40;
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Compiled programs, as the bytes that the supervisor loads.
+pub(crate) type Programs = Vec<Vec<u8>>;
+
+/// Compiles on first use.
+#[derive(Default)]
+pub(crate) struct Cache {
+    defaults: Mutex<HashMap<u64, Programs>>,
+}
+
+impl Cache {
+    /// The default profile for a container with these capabilities.
+    pub(crate) fn default_for(&self, capabilities: u64) -> Result<Programs> {
+        let mut cache = self.defaults.lock().expect("no holder panics");
+        if let Some(found) = cache.get(&capabilities) {
+            return Ok(found.clone());
+        }
+        let programs = default_profile(capabilities)?;
+        cache.insert(capabilities, programs.clone());
+        Ok(programs)
+    }
+}
+
+fn number(name: &str) -> Option<i64> {
+    NUMBERS.iter().find(|(n, _)| *n == name).map(|(_, number)| *number)
+}
+
+fn invalid(e: impl std::fmt::Display) -> Error {
+    Error::Invalid(format!("seccomp profile: {e}"))
+}
+
+fn condition(arg: u8, op: Op, value: u64) -> Result<SeccompCondition> {
+    // Comparisons are of whole registers only where the kernel's parameter is one.
+    SeccompCondition::new(arg, Len::Dword, op, value).map_err(invalid)
+}
+
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
+    SeccompRule::new(conditions).map_err(invalid)
+}
+
+fn default_profile(capabilities: u64) -> Result<Programs> {
+    let mut rules = Rules::new();
+    let mut allow = |names: &str| {
+        for number in names.split_whitespace().filter_map(number) {
+            rules.insert(number, Vec::new());
+        }
+    };
+    allow(ALLOWED);
+    for (capability, names) in BY_CAPABILITY {
+        if capabilities & caps::bit(capability)? != 0 {
+            allow(names);
+        }
+    }
+    rules.insert(libc::SYS_socket, vec![rule(vec![condition(0, Op::Ne, AF_VSOCK)?])?]);
+    let domains = PERSONALITIES.iter().map(|p| rule(vec![condition(0, Op::Eq, *p)?]));
+    rules.insert(libc::SYS_personality, domains.collect::<Result<_>>()?);
+    let admin = capabilities & caps::bit("SYS_ADMIN")? != 0;
+    if admin {
+        return Ok(vec![compile(rules, SeccompAction::Allow, SeccompAction::Errno(1))?]);
+    }
+    let plain = condition(0, Op::MaskedEq(CLONE_NEW), 0)?;
+    rules.insert(libc::SYS_clone, vec![rule(vec![plain])?]);
+    rules.insert(libc::SYS_clone3, Vec::new());
+    let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
+    Ok(vec![
+        compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
+        compile(absent, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
+    ])
+}
+
+fn compile(rules: Rules, matched: SeccompAction, otherwise: SeccompAction) -> Result<Vec<u8>> {
+    let filter = SeccompFilter::new(rules, otherwise, matched, ARCH).map_err(invalid)?;
+    let program = BpfProgram::try_from(filter).map_err(invalid)?;
+    let bytes = |i: &seccompiler::sock_filter| {
+        let [c0, c1] = i.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = i.k.to_ne_bytes();
+        [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+    };
+    Ok(program.iter().flat_map(bytes).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    default_action: String,
+    default_errno_ret: Option<u32>,
+    #[serde(default)]
+    syscalls: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    names: Vec<String>,
+    action: String,
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Vec<Argument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Argument {
+    index: u8,
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: String,
+}
+
+/// A profile file in the OCI form, named absolutely or below `dir`.
+pub(crate) fn from_file(dir: &Path, reference: &str) -> Result<Programs> {
+    let path: PathBuf = dir.join(reference);
+    let bytes = std::fs::read(&path).at("read seccomp profile", &path)?;
+    let profile: Profile = serde_json::from_slice(&bytes).map_err(invalid)?;
+    from_profile(&profile)
+}
+
+/// One filter for the allowed calls, one more for each other action: the kernel takes the strictest
+/// answer of all, so the first lets pass what the others decide.
+fn from_profile(profile: &Profile) -> Result<Programs> {
+    let otherwise = action(&profile.default_action, profile.default_errno_ret)?;
+    let mut by_action: Vec<(SeccompAction, Rules)> = Vec::new();
+    let mut listed = Rules::new();
+    for entry in &profile.syscalls {
+        let action = action(&entry.action, entry.errno_ret)?;
+        let conditions =
+            entry.args.iter().map(argument).collect::<Result<Vec<SeccompCondition>>>()?;
+        let at = match by_action.iter().position(|(a, _)| *a == action) {
+            Some(at) => at,
+            None => {
+                by_action.push((action, Rules::new()));
+                by_action.len() - 1
+            }
+        };
+        for number in entry.names.iter().filter_map(|n| number(n)) {
+            add(&mut by_action[at].1, number, &conditions)?;
+            add(&mut listed, number, &conditions)?;
+        }
+    }
+    let mut programs = Vec::new();
+    if otherwise != SeccompAction::Allow {
+        programs.push(compile(listed, SeccompAction::Allow, otherwise)?);
+    }
+    for (action, rules) in by_action {
+        if action != SeccompAction::Allow {
+            programs.push(compile(rules, action, SeccompAction::Allow)?);
+        }
+    }
+    Ok(programs)
+}
+
+/// No conditions means any arguments, which wins over entries with conditions.
+fn add(rules: &mut Rules, number: i64, conditions: &[SeccompCondition]) -> Result<()> {
+    if conditions.is_empty() {
+        rules.insert(number, Vec::new());
+        return Ok(());
+    }
+    match rules.entry(number) {
+        std::collections::btree_map::Entry::Vacant(e) => drop(e.insert(vec![rule(conditions.to_vec())?])),
+        std::collections::btree_map::Entry::Occupied(mut e) if !e.get().is_empty() => {
+            e.get_mut().push(rule(conditions.to_vec())?);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn action(name: &str, errno: Option<u32>) -> Result<SeccompAction> {
+    Ok(match name {
+        "SCMP_ACT_ALLOW" => SeccompAction::Allow,
+        "SCMP_ACT_ERRNO" => SeccompAction::Errno(errno.unwrap_or(libc::EPERM as u32)),
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => SeccompAction::KillThread,
+        "SCMP_ACT_KILL_PROCESS" => SeccompAction::KillProcess,
+        "SCMP_ACT_LOG" => SeccompAction::Log,
+        "SCMP_ACT_TRAP" => SeccompAction::Trap,
+        "SCMP_ACT_TRACE" => SeccompAction::Trace(errno.unwrap_or(0)),
+        other => return Err(invalid(format!("action {other:?} is not supported"))),
+    })
+}
+
+fn argument(a: &Argument) -> Result<SeccompCondition> {
+    let (op, value) = match a.op.as_str() {
+        "SCMP_CMP_EQ" => (Op::Eq, a.value),
+        "SCMP_CMP_NE" => (Op::Ne, a.value),
+        "SCMP_CMP_LT" => (Op::Lt, a.value),
+        "SCMP_CMP_LE" => (Op::Le, a.value),
+        "SCMP_CMP_GT" => (Op::Gt, a.value),
+        "SCMP_CMP_GE" => (Op::Ge, a.value),
+        "SCMP_CMP_MASKED_EQ" => (Op::MaskedEq(a.value), a.value_two),
+        other => return Err(invalid(format!("comparison {other:?}"))),
+    };
+    SeccompCondition::new(a.index, Len::Qword, op, value).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_profile_fits_in_a_filter() {
+        for capabilities in [0, u64::MAX >> 23] {
+            for program in default_profile(capabilities).unwrap() {
+                assert!(program.len() / 8 < 4096, "{} instructions", program.len() / 8);
+            }
+        }
+    }
+
+    #[test]
+    fn profiles_of_several_actions_become_several_filters() {
+        let json = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":13},
+            {"names":["kill"],"action":"SCMP_ACT_LOG"},
+            {"names":["no_such_call"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let profile: Profile = serde_json::from_str(json).unwrap();
+        assert_eq!(from_profile(&profile).unwrap().len(), 2);
+        assert!(action("SCMP_ACT_NOTIFY", None).is_err());
+    }
+}
