@@ -121,7 +121,8 @@ impl Actor {
             self.act(action, now);
         }
         self.probe();
-        [planned.wake, self.memory.status_retry].into_iter().flatten().min()
+        let status = self.memory.status_retry.filter(|at| *at > now);
+        [planned.wake, status].into_iter().flatten().min()
     }
 
     pub(super) fn view(&self, now: Timestamp) -> View<'_> {
@@ -286,7 +287,10 @@ impl Actor {
                 }
             }
             Outcome::Status(Err(())) => self.memory.status_retry = retry,
-            Outcome::Deleted(ok) => self.memory.delete_retry = retry.filter(|_| !ok),
+            Outcome::Deleted(ok) => {
+                self.memory.delete_sent = ok;
+                self.memory.delete_retry = retry.filter(|_| !ok);
+            }
             Outcome::CleanedUp => self.finished = true,
         }
     }

@@ -125,6 +125,8 @@ pub(crate) struct Memory {
     pub(crate) status_written: bool,
     /// Not tried again before; the API refused or did not answer.
     pub(crate) status_retry: Option<Timestamp>,
+    /// The API has taken the final deletion; finalizers may still hold the object.
+    pub(crate) delete_sent: bool,
     pub(crate) delete_retry: Option<Timestamp>,
 }
 

@@ -62,7 +62,8 @@ pub(super) fn plan(view: &View<'_>, plan: &mut Plan) {
         return;
     }
     let deleted = view.pod.metadata.deletion_timestamp.is_some();
-    if deleted && view.memory.status_written && !view.memory.is_busy(&Slot::Delete) {
+    let open = !view.memory.delete_sent && !view.memory.is_busy(&Slot::Delete);
+    if deleted && view.memory.status_written && open {
         match view.memory.delete_retry.filter(|at| *at > view.now) {
             Some(at) => plan.wake_at(at),
             None => plan.push(Action::Delete),
