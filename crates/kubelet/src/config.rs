@@ -1,0 +1,142 @@
+//! What the node agent must be told: its settings, and the hooks its caller implements.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use client::{Client, Informer};
+use k8s_openapi::api::core::v1::{Service, Taint};
+use runtime::{ImageService, RuntimeService};
+use tokio::net::TcpStream;
+
+/// Settings of one node agent.
+#[derive(Debug, Clone)]
+pub struct KubeletConfig {
+    pub node_name: String,
+    /// The `kubernetes.io/hostname` label and the `Hostname` address.
+    pub hostname: String,
+    /// Pods' directories and volumes; the original's default is `/var/lib/kubelet`.
+    pub root_dir: PathBuf,
+    /// Containers' logs; the original's default is `/var/log/pods`.
+    pub log_dir: PathBuf,
+    /// Primary first; at most one of each family.
+    pub node_ips: Vec<IpAddr>,
+    pub cluster_dns: Vec<IpAddr>,
+    /// E.g. `cluster.local`.
+    pub cluster_domain: String,
+    /// The file whose name servers pods with `dnsPolicy: Default` get.
+    pub resolv_conf: PathBuf,
+    /// The file whose entries host-network pods get in `/etc/hosts`.
+    pub hosts_file: PathBuf,
+    pub max_pods: u32,
+    /// Added to the node's own labels when it registers.
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// `spec.providerID`.
+    pub provider_id: Option<String>,
+    /// Create the Node object; otherwise it must exist.
+    pub register_node: bool,
+    /// The node API's port, as announced in the Node's status.
+    pub port: u16,
+    /// Where pods' cgroups go, e.g. `/kubepods`.
+    pub cgroup_root: String,
+    /// Kept back from `allocatable`.
+    pub reserved_cpu_millis: u64,
+    pub reserved_memory_bytes: u64,
+    /// How often an unchanged node status is reported (the lease says that the node is alive).
+    pub status_report_interval: Duration,
+    /// How often the node's own state is looked at.
+    pub status_update_interval: Duration,
+    pub lease_duration: Duration,
+}
+
+impl KubeletConfig {
+    /// The original's defaults for a node of this name.
+    pub fn new(node_name: impl Into<String>) -> KubeletConfig {
+        let node_name = node_name.into();
+        KubeletConfig {
+            hostname: node_name.clone(),
+            node_name,
+            root_dir: "/var/lib/kubelet".into(),
+            log_dir: "/var/log/pods".into(),
+            node_ips: Vec::new(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts_file: "/etc/hosts".into(),
+            max_pods: 110,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            provider_id: None,
+            register_node: true,
+            port: 10250,
+            cgroup_root: "/kubepods".into(),
+            reserved_cpu_millis: 0,
+            reserved_memory_bytes: 100 << 20,
+            status_report_interval: Duration::from_secs(300),
+            status_update_interval: Duration::from_secs(10),
+            lease_duration: Duration::from_secs(40),
+        }
+    }
+}
+
+/// What the agent works with.
+#[derive(Clone)]
+pub struct Deps {
+    pub client: Client,
+    pub runtime: Arc<dyn RuntimeService>,
+    pub images: Arc<dyn ImageService>,
+    /// Opens probes' connections inside the node's network namespace.
+    pub dialer: Arc<dyn Dialer>,
+    pub authorizer: Arc<dyn Authorizer>,
+    /// The cluster's services, when the process has such a view already.
+    pub services: Option<Informer<Service>>,
+}
+
+/// Opens connections to pods and to the node itself.
+#[async_trait]
+pub trait Dialer: Send + Sync {
+    async fn tcp(&self, address: SocketAddr) -> io::Result<TcpStream>;
+}
+
+/// Connects from the process's own network namespace.
+#[derive(Debug, Default)]
+pub struct PlainDialer;
+
+#[async_trait]
+impl Dialer for PlainDialer {
+    async fn tcp(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+}
+
+/// Who calls the node API: the client certificate's common name and organisations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeUser {
+    pub name: String,
+    pub groups: Vec<String>,
+}
+
+/// Decides who may use the node API.
+#[async_trait]
+pub trait Authorizer: Send + Sync {
+    /// `verb` is the API's (`get`, `create`, …), `subresource` that of `nodes`, most specific first:
+    /// one that is allowed is enough.
+    async fn allow(&self, user: &NodeUser, verb: &str, subresources: &[&str]) -> bool;
+}
+
+/// Allows the group `system:masters` and the API server's own identity, nobody else.
+#[derive(Debug, Default)]
+pub struct SystemMasters;
+
+#[async_trait]
+impl Authorizer for SystemMasters {
+    async fn allow(&self, user: &NodeUser, _: &str, _: &[&str]) -> bool {
+        user.name == "kube-apiserver-kubelet-client"
+            || user.groups.iter().any(|g| g == "system:masters")
+    }
+}

@@ -1,0 +1,205 @@
+//! The agent as a whole: pods from the API to their actors, runtime events to theirs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::{Change, Client, Follow, Informer, Recorder, Tasks};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use runtime::cri::{ContainerEventResponse, ContainerFilter, PodSandboxFilter};
+use runtime::{ImageService, RuntimeService};
+use tokio::net::TcpListener;
+
+use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
+use crate::objects::Objects;
+use crate::pod::{self, Event, Handle};
+use crate::spec::resources::NodeResources;
+use crate::spec::{labels, uid_of};
+use crate::{node, server};
+
+/// Wait before the runtime is asked again for what it could not give.
+const RUNTIME_RETRY: Duration = Duration::from_secs(1);
+
+/// What all parts of the agent use.
+pub(crate) struct Shared {
+    pub(crate) config: KubeletConfig,
+    pub(crate) client: Client,
+    pub(crate) runtime: Arc<dyn RuntimeService>,
+    pub(crate) images: Arc<dyn ImageService>,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) recorder: Recorder,
+    pub(crate) services: Informer<Service>,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) objects: Objects,
+    actors: Mutex<HashMap<String, Handle>>,
+    /// Container or sandbox id → pod uid, for events that name only the container.
+    owners: Mutex<HashMap<String, String>>,
+    resources: NodeResources,
+}
+
+/// One node's agent. Clones are the same agent.
+#[derive(Clone)]
+pub struct Kubelet {
+    shared: Arc<Shared>,
+    tasks: Tasks,
+}
+
+impl std::fmt::Debug for Kubelet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kubelet({})", self.shared.config.node_name)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn node_resources(&self) -> NodeResources {
+        self.resources
+    }
+
+    /// An actor has ended.
+    pub(crate) fn forget(&self, uid: &str) {
+        lock(&self.actors).remove(uid);
+        lock(&self.owners).retain(|_, owner| owner != uid);
+    }
+
+    fn tell(&self, uid: &str, event: Event) -> bool {
+        lock(&self.actors).get(uid).is_some_and(|handle| handle.send(event))
+    }
+
+    fn tell_all(&self) {
+        for handle in lock(&self.actors).values() {
+            handle.send(Event::Runtime);
+        }
+    }
+}
+
+impl Kubelet {
+    /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`].
+    pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Kubelet {
+        let tasks = tasks.child();
+        let client = deps.client;
+        let mine = Follow {
+            field_selector: format!("spec.nodeName={}", config.node_name),
+            ..Follow::default()
+        };
+        let shared = Shared {
+            recorder: Recorder::new(client.clone(), &tasks, "kubelet", &config.node_name),
+            services: deps.services.unwrap_or_else(|| Informer::new(&client, &tasks)),
+            pods: Informer::selected(&client, &tasks, mine),
+            objects: Objects::new(client.clone(), tasks.child()),
+            actors: Mutex::default(),
+            owners: Mutex::default(),
+            resources: node::resources(&config),
+            runtime: deps.runtime,
+            images: deps.images,
+            dialer: deps.dialer,
+            authorizer: deps.authorizer,
+            client,
+            config,
+        };
+        Kubelet { shared: Arc::new(shared), tasks }
+    }
+
+    /// Runs the node until the tasks given to [`Kubelet::new`] are cancelled.
+    pub async fn run(&self) {
+        self.tasks.spawn("node status", node::run_status(self.shared.clone()));
+        self.tasks.spawn("node lease", node::run_lease(self.shared.clone()));
+        self.tasks.spawn("runtime events", runtime_events(self.shared.clone()));
+        // Pods' environments show services: the first pod must not miss them.
+        self.shared.services.synced().await;
+        let (shared, tasks) = (self.shared.clone(), self.tasks.clone());
+        self.shared.pods.on_change(move |change| dispatch(&shared, &tasks, change));
+        self.shared.pods.synced().await;
+        self.adopt_orphans().await;
+        self.tasks.cancelled().await;
+    }
+
+    /// Serves the node API on an open listener until cancelled.
+    pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        server::serve(self.shared.clone(), &self.tasks, listener, tls).await;
+    }
+
+    /// What runs for pods that the API no longer has ends like any pod.
+    async fn adopt_orphans(&self) {
+        let listed = self.shared.runtime.list_pod_sandboxes(PodSandboxFilter::default()).await;
+        let sandboxes = match listed {
+            Ok(sandboxes) => sandboxes,
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "sandboxes not listed, orphans are left");
+                return;
+            }
+        };
+        for sandbox in sandboxes {
+            let Some(meta) = sandbox.metadata else { continue };
+            let ours = sandbox.labels.get(labels::POD_UID) == Some(&meta.uid);
+            if !ours || lock(&self.shared.actors).contains_key(&meta.uid) {
+                continue;
+            }
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(meta.name);
+            pod.metadata.namespace = Some(meta.namespace);
+            pod.metadata.uid = Some(meta.uid.clone());
+            let handle = pod::spawn(&self.shared, &self.tasks, Arc::new(pod));
+            handle.send(Event::Gone);
+            lock(&self.shared.actors).insert(meta.uid, handle);
+        }
+    }
+}
+
+fn dispatch(shared: &Arc<Shared>, tasks: &Tasks, change: &Change<Pod>) {
+    let pod = change.object();
+    let uid = uid_of(pod);
+    if let Change::Deleted(last) = change {
+        shared.tell(uid, Event::Changed(last.clone()));
+        shared.tell(uid, Event::Gone);
+        return;
+    }
+    if shared.tell(uid, Event::Changed(pod.clone())) {
+        return;
+    }
+    let handle = pod::spawn(shared, tasks, pod.clone());
+    lock(&shared.actors).insert(uid.to_owned(), handle);
+}
+
+async fn runtime_events(shared: Arc<Shared>) {
+    loop {
+        match shared.runtime.events().await {
+            Ok(mut events) => {
+                // What happened before the subscription was missed.
+                shared.tell_all();
+                while let Some(Ok(event)) = events.next().await {
+                    route(&shared, &event).await;
+                }
+            }
+            Err(error) => tracing::warn!(error = error.chain(), "no runtime events"),
+        }
+        tokio::time::sleep(RUNTIME_RETRY).await;
+    }
+}
+
+async fn route(shared: &Shared, event: &ContainerEventResponse) {
+    let sandbox = event.pod_sandbox_status.as_ref().and_then(|s| s.labels.get(labels::POD_UID));
+    let mut statuses = event.containers_statuses.iter();
+    let named = statuses.find_map(|s| s.labels.get(labels::POD_UID)).or(sandbox).cloned();
+    let known = named.or_else(|| lock(&shared.owners).get(&event.container_id).cloned());
+    let uid = match known {
+        Some(uid) => uid,
+        None => match find_owner(shared, &event.container_id).await {
+            Some(uid) => uid,
+            None => return shared.tell_all(),
+        },
+    };
+    lock(&shared.owners).insert(event.container_id.clone(), uid.clone());
+    shared.tell(&uid, Event::Runtime);
+}
+
+async fn find_owner(shared: &Shared, id: &str) -> Option<String> {
+    let filter = ContainerFilter { id: id.to_owned(), ..ContainerFilter::default() };
+    let found = shared.runtime.list_containers(filter).await.ok()?;
+    found.first().and_then(|c| c.labels.get(labels::POD_UID)).cloned()
+}

@@ -1,0 +1,25 @@
+//! The node agent: pods' lifecycle, probes, volumes, node status, and the node API.
+//!
+//! One actor per pod turns the API's wish and the runtime's facts into actions (`pod`); what to do is
+//! planned by pure functions, what a container looks like to the runtime is computed by pure
+//! functions too (`spec`). The crate speaks the CRI's types through `runtime`'s traits and the API
+//! through `client`; it knows neither which runtime nor which network serves it.
+
+mod config;
+mod hooks;
+mod images;
+mod kubelet;
+mod logs;
+mod node;
+mod objects;
+mod pod;
+mod probe;
+mod server;
+mod spec;
+mod status;
+mod streaming;
+mod volumes;
+
+pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
+pub use kubelet::Kubelet;
+pub use server::{TlsError, tls_config};

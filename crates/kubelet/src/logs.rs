@@ -1,0 +1,77 @@
+//! Container logs on disk: the CRI's line format, and reading their end.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+/// One line of the CRI's format: `<time> <stream> <P|F> <content>`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    pub(crate) time: &'a str,
+    pub(crate) stderr: bool,
+    /// The line goes on in the next entry.
+    pub(crate) partial: bool,
+    pub(crate) content: &'a [u8],
+}
+
+/// `None` when the line is not of the format.
+pub(crate) fn parse(line: &[u8]) -> Option<Line<'_>> {
+    let mut parts = line.splitn(4, |b| *b == b' ');
+    let time = std::str::from_utf8(parts.next()?).ok()?;
+    let stderr = parts.next()? == b"stderr";
+    let partial = parts.next()?.starts_with(b"P");
+    Some(Line { time, stderr, partial, content: parts.next().unwrap_or_default() })
+}
+
+impl Line<'_> {
+    pub(crate) fn is_before(&self, since: Timestamp) -> bool {
+        self.time.parse::<Timestamp>().is_ok_and(|at| at < since)
+    }
+}
+
+/// Offset of the last `count` lines of a file.
+pub(crate) fn tail_offset(file: &mut std::fs::File, count: usize) -> io::Result<u64> {
+    const BLOCK: u64 = 64 << 10;
+    let length = file.metadata()?.len();
+    let (mut at, mut seen) = (length, 0);
+    if count == 0 {
+        return Ok(length);
+    }
+    while at > 0 {
+        let from = at.saturating_sub(BLOCK);
+        let mut block = vec![0; usize::try_from(at - from).unwrap_or(0)];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(&mut block)?;
+        for (i, _) in block.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
+            let place = from + i as u64 + 1;
+            if place == length {
+                continue;
+            }
+            seen += 1;
+            if seen == count {
+                return Ok(place);
+            }
+        }
+        at = from;
+    }
+    Ok(0)
+}
+
+/// The end of a log's text: at most so many lines, and so many bytes.
+pub(crate) fn last_lines(path: &Path, lines: usize, bytes: usize) -> io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let from = tail_offset(&mut file, lines)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut raw = Vec::new();
+    file.read_to_end(&mut raw)?;
+    let mut text = Vec::new();
+    for line in raw.split(|b| *b == b'\n').filter_map(parse) {
+        text.extend_from_slice(line.content);
+        if !line.partial {
+            text.push(b'\n');
+        }
+    }
+    let from = text.len().saturating_sub(bytes);
+    Ok(String::from_utf8_lossy(&text[from..]).into_owned())
+}

@@ -1,0 +1,189 @@
+//! The node as the API knows it: registration, status, lease.
+
+mod facts;
+mod lease;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{EventType, Follow, Informer, Patch};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use runtime::cri::{NetworkConfig, RuntimeConfig};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::config::KubeletConfig;
+use crate::kubelet::Shared;
+use crate::spec::resources::NodeResources;
+
+pub(crate) use lease::run as run_lease;
+
+/// Wait before a request that the API did not answer well is sent again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What containers' resource values depend on.
+pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
+    let machine = facts::machine(&config.root_dir);
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    NodeResources {
+        memory_bytes: signed(machine.memory_bytes),
+        allocatable_memory_bytes: signed(
+            machine.memory_bytes.saturating_sub(config.reserved_memory_bytes),
+        ),
+        allocatable_cpu_millis: signed(
+            (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis),
+        ),
+        allocatable_storage_bytes: signed(status::allocatable_storage(&machine)),
+    }
+}
+
+/// Registers the node, then reports its status: when it changes, and rarely when it does not.
+pub(crate) async fn run_status(shared: Arc<Shared>) {
+    let name = shared.config.node_name.clone();
+    while shared.config.register_node {
+        match register(&shared).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!(node = name, %error, "node not registered, will retry");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    let follow = Follow { field_selector: format!("metadata.name={name}"), ..Follow::default() };
+    let tasks = client::Tasks::new();
+    let _ends = tasks.clone();
+    let view: Informer<Node> = Informer::selected(&shared.client, &tasks, follow);
+    let (sender, mut changes) = tokio::sync::watch::channel(None);
+    view.on_change(move |change| {
+        sender.send_replace(Some(change.object().clone()));
+    });
+    shared.recorder.event(&about(&shared), EventType::Normal, "Starting", "Starting kubelet.");
+    let guard = CancelOnDrop(tasks);
+    report(&shared, &mut changes).await;
+    drop(guard);
+}
+
+struct CancelOnDrop(client::Tasks);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+type Changes = tokio::sync::watch::Receiver<Option<Arc<Node>>>;
+
+async fn report(shared: &Arc<Shared>, changes: &mut Changes) {
+    let mut ticks = tokio::time::interval(shared.config.status_update_interval);
+    let mut reported: Option<Instant> = None;
+    let mut cidr: Option<String> = None;
+    let mut ready: Option<bool> = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        let Some(node) = changes.borrow_and_update().clone() else { continue };
+        let given = node.spec.as_ref().and_then(|s| s.pod_cidr.clone());
+        if given != cidr {
+            tell_runtime(shared, given.as_deref()).await;
+            cidr = given;
+        }
+        let old = node.status.clone().unwrap_or_default();
+        let new = status::build(shared, &old).await;
+        let due = reported.is_none_or(|at| at.elapsed() >= shared.config.status_report_interval);
+        if !due && !status::differs(&old, &new) {
+            continue;
+        }
+        if write(shared, &new).await {
+            reported = Some(Instant::now());
+            announce(shared, &new, &mut ready);
+        }
+    }
+}
+
+async fn tell_runtime(shared: &Shared, cidr: Option<&str>) {
+    let network = NetworkConfig { pod_cidr: cidr.unwrap_or_default().to_owned() };
+    let config = RuntimeConfig { network_config: Some(network) };
+    if let Err(error) = shared.runtime.update_runtime_config(config).await {
+        tracing::warn!(error = error.chain(), "the runtime did not take the pod CIDR");
+    }
+}
+
+fn announce(shared: &Shared, new: &NodeStatus, ready: &mut Option<bool>) {
+    let is_ready = new.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    if *ready == Some(is_ready) {
+        return;
+    }
+    *ready = Some(is_ready);
+    let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
+    let text = format!("Node {} status is now: {reason}", shared.config.node_name);
+    shared.recorder.event(&about(shared), EventType::Normal, reason, text);
+}
+
+async fn write(shared: &Shared, new: &NodeStatus) -> bool {
+    // The list of addresses is one value, though strategic merge would join it by type.
+    let mut status = json!(new);
+    if let Some(list) = status["addresses"].as_array_mut() {
+        list.push(json!({"$patch": "replace"}));
+    }
+    let patch = Patch::Strategic(json!({"status": status}));
+    let name = &shared.config.node_name;
+    match shared.client.patch_status::<Node>("", name, &patch).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(node = name, %error, "node status not written");
+            false
+        }
+    }
+}
+
+fn about(shared: &Shared) -> ObjectReference {
+    let name = shared.config.node_name.clone();
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        // The original's events name the node's uid so.
+        uid: Some(name.clone()),
+        name: Some(name),
+        ..ObjectReference::default()
+    }
+}
+
+async fn register(shared: &Shared) -> Result<(), client::Error> {
+    let config = &shared.config;
+    let arch = facts::arch();
+    let mut labels = config.labels.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", config.hostname.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ] {
+        labels.insert(key.into(), value.into());
+    }
+    let node = Node {
+        metadata: ObjectMeta {
+            name: Some(config.node_name.clone()),
+            labels: Some(labels.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec {
+            provider_id: config.provider_id.clone(),
+            taints: Some(config.taints.clone()).filter(|t| !t.is_empty()),
+            ..NodeSpec::default()
+        }),
+        status: Some(status::build(shared, &NodeStatus::default()).await),
+    };
+    match shared.client.create("", &node).await {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_already_exists() => {
+            let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+            shared.client.patch::<Node>("", &config.node_name, &patch).await.map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}

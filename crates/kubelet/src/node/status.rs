@@ -1,0 +1,182 @@
+//! The node's status: capacity, conditions, addresses, versions, images.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use runtime::cri::ImageFilter;
+
+use super::facts::{self, Machine};
+use crate::kubelet::Shared;
+use crate::status::seconds;
+
+const KUBELET_VERSION: &str = "v1.36.2";
+/// Free below these is pressure (the original's default eviction thresholds).
+const MEMORY_FREE_MIN_BYTES: u64 = 100 << 20;
+const DISK_FREE_MIN_PERCENT: u64 = 10;
+const INODES_FREE_MIN_PERCENT: u64 = 5;
+/// Most images named, largest first.
+const IMAGES_MAX: usize = 50;
+
+/// Pods may use all but the eviction threshold.
+pub(super) fn allocatable_storage(machine: &Machine) -> u64 {
+    machine.disk_bytes - machine.disk_bytes / DISK_FREE_MIN_PERCENT
+}
+
+pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
+    let config = &shared.config;
+    let machine = facts::machine(&config.root_dir);
+    let mut addresses: Vec<NodeAddress> = config
+        .node_ips
+        .iter()
+        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
+        .collect();
+    addresses.push(NodeAddress { type_: "Hostname".into(), address: config.hostname.clone() });
+    let cpu = (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis);
+    let memory = machine.memory_bytes.saturating_sub(config.reserved_memory_bytes);
+    let storage = format!("{}Ki", machine.disk_bytes / 1024);
+    let capacity = (machine.cpus.to_string(), machine.memory_bytes, storage);
+    let usable = match cpu % 1000 {
+        0 => (cpu / 1000).to_string(),
+        _ => format!("{cpu}m"),
+    };
+    let allocatable = (usable, memory, allocatable_storage(&machine).to_string());
+    NodeStatus {
+        addresses: Some(addresses),
+        capacity: Some(list(capacity, config.max_pods)),
+        allocatable: Some(list(allocatable, config.max_pods)),
+        conditions: Some(conditions(shared, &machine, old).await),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
+        }),
+        node_info: Some(info(shared).await),
+        images: Some(images(shared).await),
+        ..NodeStatus::default()
+    }
+}
+
+fn list(of: (String, u64, String), pods: u32) -> BTreeMap<String, Quantity> {
+    let (cpu, memory, storage) = of;
+    let entries = [
+        ("cpu", cpu),
+        ("memory", format!("{}Ki", memory / 1024)),
+        ("ephemeral-storage", storage),
+        ("pods", pods.to_string()),
+        ("hugepages-1Gi", "0".into()),
+        ("hugepages-2Mi", "0".into()),
+    ];
+    entries.into_iter().map(|(k, v)| (k.to_owned(), Quantity(v))).collect()
+}
+
+async fn info(shared: &Shared) -> NodeSystemInfo {
+    let version = shared.runtime.version().await.ok();
+    let runtime = version.map(|v| format!("{}://{}", v.runtime_name, v.runtime_version));
+    let uuid = facts::read("/sys/class/dmi/id/product_uuid");
+    let machine_id = facts::read("/etc/machine-id");
+    NodeSystemInfo {
+        architecture: facts::arch().into(),
+        boot_id: facts::read("/proc/sys/kernel/random/boot_id"),
+        container_runtime_version: runtime.unwrap_or_default(),
+        kernel_version: facts::read("/proc/sys/kernel/osrelease"),
+        kube_proxy_version: String::new(),
+        kubelet_version: KUBELET_VERSION.into(),
+        operating_system: "linux".into(),
+        os_image: facts::os_image(),
+        system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
+        machine_id,
+        swap: None,
+    }
+}
+
+async fn images(shared: &Shared) -> Vec<ContainerImage> {
+    let mut all = shared.images.list_images(ImageFilter::default()).await.unwrap_or_default();
+    all.sort_by_key(|i| std::cmp::Reverse(i.size));
+    all.truncate(IMAGES_MAX);
+    all.into_iter()
+        .map(|i| ContainerImage {
+            names: Some(i.repo_digests.into_iter().chain(i.repo_tags).take(5).collect()),
+            size_bytes: i64::try_from(i.size).ok(),
+        })
+        .collect()
+}
+
+/// Whether the runtime and the network are ready; else why not.
+async fn readiness(shared: &Shared) -> Result<(), String> {
+    let answer = shared.runtime.status(false).await;
+    let status = answer.map_err(|e| format!("container runtime is down: {}", e.chain()))?;
+    let conditions = status.status.unwrap_or_default().conditions;
+    let failed: Vec<String> = conditions
+        .iter()
+        .filter(|c| !c.status)
+        .map(|c| {
+            let what = match c.r#type.as_str() {
+                "NetworkReady" => "container runtime network not ready",
+                _ => "container runtime not ready",
+            };
+            format!("{what}: {}=false reason:{} message:{}", c.r#type, c.reason, c.message)
+        })
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
+}
+
+async fn conditions(shared: &Shared, machine: &Machine, old: &NodeStatus) -> Vec<NodeCondition> {
+    let memory = machine.memory_available_bytes < MEMORY_FREE_MIN_BYTES;
+    let short = |free: u64, all: u64, percent: u64| all > 0 && free * 100 / all < percent;
+    let disk = short(machine.disk_available_bytes, machine.disk_bytes, DISK_FREE_MIN_PERCENT)
+        || short(machine.inodes_free, machine.inodes, INODES_FREE_MIN_PERCENT);
+    let pids = machine.pids_max > 0 && machine.pids >= machine.pids_max;
+    let pressure = |on: bool, yes, no, has, fine| match on {
+        true => (true, yes, has),
+        false => (false, no, fine),
+    };
+    let ready = readiness(shared).await;
+    let (is_ready, reason, message) = match &ready {
+        Ok(()) => (true, "KubeletReady", "kubelet is posting ready status"),
+        Err(why) => (false, "KubeletNotReady", why.as_str()),
+    };
+    let all = [
+        ("MemoryPressure", pressure(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available")),
+        ("DiskPressure", pressure(disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure")),
+        ("PIDPressure", pressure(pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "kubelet has insufficient PID available", "kubelet has sufficient PID available")),
+        ("Ready", (is_ready, reason, message)),
+    ];
+    let now = Timestamp::now();
+    let before = old.conditions.as_deref().unwrap_or_default();
+    let one = |(name, (on, reason, message)): (&str, (bool, &str, &str))| {
+        let status = if on { "True" } else { "False" };
+        let last = before.iter().find(|c| c.type_ == name && c.status == status);
+        let kept = last.and_then(|c| c.last_transition_time.clone());
+        NodeCondition {
+            type_: name.into(),
+            status: status.into(),
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            last_heartbeat_time: Some(seconds(now)),
+            last_transition_time: kept.or_else(|| Some(seconds(now))),
+        }
+    };
+    all.into_iter().map(one).collect()
+}
+
+/// Whether more than heartbeats differs.
+pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
+    let still = |status: &NodeStatus| {
+        let mut list = status.conditions.clone().unwrap_or_default();
+        list.retain(|c| {
+            matches!(c.type_.as_str(), "MemoryPressure" | "DiskPressure" | "PIDPressure" | "Ready")
+        });
+        list.sort_by(|a, b| a.type_.cmp(&b.type_));
+        list.iter_mut().for_each(|c| c.last_heartbeat_time = None);
+        list
+    };
+    still(old) != still(new)
+        || old.addresses != new.addresses
+        || old.capacity != new.capacity
+        || old.allocatable != new.allocatable
+        || old.node_info != new.node_info
+        || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
+}

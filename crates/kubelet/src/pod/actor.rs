@@ -1,0 +1,334 @@
+//! The actor: hears events, looks at the runtime, plans, starts operations, writes the status.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{EventType, Tasks};
+use futures::future::{AbortHandle, Abortable, BoxFuture};
+use futures::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::mpsc;
+
+use super::execute::{self, Outcome};
+use super::memory::{Busy, Ending, Memory, Slot, Volumes, Waiting};
+use super::observed::{self, Observed, State};
+use super::plan::{self, Action, View};
+use super::start::{Failure, pod_reference, reference};
+use super::{Event, Handle, terminate};
+use crate::kubelet::Shared;
+use crate::objects::User;
+use crate::probe::{ProbeKind, Probers};
+use crate::spec::{described, spec_of, uid_of};
+use crate::status;
+use crate::volumes::Tokens;
+
+/// Wait before a failed step (sandbox, volumes, configuration, API) is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// After `ErrImagePull` was shown, `ImagePullBackOff` is.
+const PULL_BACKOFF_SHOWN_AFTER: Duration = Duration::from_secs(1);
+
+type Op = BoxFuture<'static, (Slot, u64, Option<Outcome>)>;
+
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) user: User,
+    pub(super) observed: Observed,
+    pub(super) memory: Memory,
+    pub(super) tokens: Tokens,
+    probers: Probers,
+    ops: FuturesUnordered<Op>,
+    running: HashMap<Slot, (u64, AbortHandle)>,
+    sequence: u64,
+    /// The runtime must be looked at again.
+    dirty: bool,
+    /// A referred object changed while the volumes were being written.
+    stale: bool,
+    written: Option<PodStatus>,
+    finished: bool,
+}
+
+/// Starts the actor of a pod.
+pub(crate) fn spawn(shared: &Arc<Shared>, tasks: &Tasks, pod: Arc<Pod>) -> Handle {
+    let (sender, events) = mpsc::unbounded_channel();
+    let handle = Handle { sender };
+    let user = User { uid: uid_of(&pod).to_owned(), handle: handle.clone() };
+    let probers = Probers::new(shared.clone(), tasks.child(), handle.clone());
+    let actor = Actor {
+        shared: shared.clone(),
+        pod,
+        user,
+        observed: Observed::default(),
+        memory: Memory::default(),
+        tokens: Tokens::default(),
+        probers,
+        ops: FuturesUnordered::new(),
+        running: HashMap::new(),
+        sequence: 0,
+        dirty: true,
+        stale: false,
+        written: None,
+        finished: false,
+    };
+    tasks.spawn("pod", actor.run(events));
+    handle
+}
+
+impl Actor {
+    async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        while !self.finished {
+            let wake = self.step().await;
+            let pause = wake.map_or(Duration::from_secs(3600), |at| {
+                Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+            });
+            tokio::select! {
+                Some(event) = events.recv() => {
+                    self.hear(event);
+                    while let Ok(event) = events.try_recv() {
+                        self.hear(event);
+                    }
+                }
+                Some((slot, sequence, outcome)) = self.ops.next() => self.done(slot, sequence, outcome),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.shared.objects.release(&self.user.uid);
+        self.shared.forget(&self.user.uid);
+    }
+
+    async fn step(&mut self) -> Option<Timestamp> {
+        if self.dirty {
+            match observed::observe(&*self.shared.runtime, &self.user.uid, &self.observed).await {
+                Ok(seen) => {
+                    self.dirty = false;
+                    self.observed = seen;
+                    if let Some(s) = self.observed.sandbox().filter(|s| !s.ips.is_empty()) {
+                        self.memory.ips = s.ips.clone();
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(pod = described(&self.pod), %error, "runtime not readable");
+                    return Timestamp::now().checked_add(RETRY).ok();
+                }
+            }
+        }
+        self.report();
+        let now = Timestamp::now();
+        let mut planned = plan::plan(&self.view(now));
+        for action in std::mem::take(&mut planned.actions) {
+            self.act(action, now);
+        }
+        self.probe();
+        let status = self.memory.status_retry.filter(|at| *at > now);
+        [planned.wake, status].into_iter().flatten().min()
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> View<'_> {
+        View { pod: &self.pod, observed: &self.observed, memory: &self.memory, now }
+    }
+
+    /// Writes the status when it is not what the API has.
+    fn report(&mut self) {
+        let now = Timestamp::now();
+        let new = status::build(&self.view(now), &self.shared.config.node_ips);
+        let same = self.written.as_ref() == Some(&new);
+        let patch = status::patch(&self.pod, &new);
+        self.memory.status_written = patch.is_none() || same;
+        let wait = self.memory.status_retry.is_some_and(|at| at > now);
+        let Some(patch) = patch.filter(|_| !same && !wait && !self.memory.gone) else { return };
+        if self.memory.is_busy(&Slot::Status) {
+            return;
+        }
+        self.memory.status_retry = None;
+        let op = execute::write_status(self.shared.clone(), self.pod.clone(), patch, new);
+        self.launch(Slot::Status, Busy::Other, Box::pin(op));
+    }
+
+    fn probe(&mut self) {
+        let view = View { pod: &self.pod, observed: &self.observed, memory: &self.memory, now: Timestamp::now() };
+        let ending = terminate::is_ending(&view);
+        self.probers.align(&self.pod, &self.observed, &self.memory, ending);
+    }
+
+    pub(super) fn launch(&mut self, slot: Slot, busy: Busy, op: BoxFuture<'static, Outcome>) {
+        if let Some((_, abort)) = self.running.remove(&slot) {
+            abort.abort();
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let (abort, registration) = AbortHandle::new_pair();
+        self.memory.busy.insert(slot.clone(), busy);
+        self.running.insert(slot.clone(), (sequence, abort));
+        let op = Abortable::new(op, registration);
+        self.ops.push(Box::pin(async move { (slot, sequence, op.await.ok()) }));
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Changed(pod) => {
+                if revision(&pod) >= revision(&self.pod) {
+                    self.pod = pod;
+                }
+            }
+            Event::Gone => self.memory.gone = true,
+            Event::Runtime => self.dirty = true,
+            Event::Reference => {
+                self.stale = true;
+                self.refresh();
+            }
+            Event::Probe { container, instance, kind, healthy, output } => {
+                let verdicts = &mut self.memory.container(&container).verdicts;
+                if verdicts.instance != instance {
+                    *verdicts = super::memory::Verdicts { instance, ..Default::default() };
+                }
+                tracing::debug!(container, ?kind, healthy, output, "probe");
+                match kind {
+                    ProbeKind::Startup => verdicts.started = Some(healthy),
+                    ProbeKind::Readiness => verdicts.ready = Some(healthy),
+                    ProbeKind::Liveness => verdicts.alive = Some(healthy),
+                }
+            }
+        }
+    }
+
+    /// A referred object changed: volumes are written anew, failed configurations tried again.
+    fn refresh(&mut self) {
+        if !self.stale || self.memory.is_busy(&Slot::Volumes) {
+            return;
+        }
+        self.stale = false;
+        match &mut self.memory.volumes {
+            Volumes::Mounted { refresh_at } => *refresh_at = Some(Timestamp::now()),
+            Volumes::Failed { retry_at } => *retry_at = Timestamp::now(),
+            Volumes::Unmounted | Volumes::TornDown => {}
+        }
+        for memory in self.memory.containers.values_mut() {
+            if let Some(w) = &mut memory.waiting {
+                if w.reason == "CreateContainerConfigError" {
+                    w.retry_at = None;
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::BackOff { container, message, until } => self.back_off(&container, message, until),
+            Action::Cancel { container } => {
+                let slot = Slot::Container(container);
+                if let Some((_, abort)) = self.running.remove(&slot) {
+                    abort.abort();
+                }
+                self.memory.busy.remove(&slot);
+                self.dirty = true;
+            }
+            Action::End { reason, message } => {
+                let about = pod_reference(&self.pod);
+                self.shared.recorder.event(&about, EventType::Normal, reason, message);
+                self.memory.ending =
+                    Some(Ending { reason: reason.into(), message: message.into(), grace: None });
+                self.dirty = true;
+            }
+            Action::Start { ref container, .. } => {
+                let ended = self.observed.latest(container).and_then(plan::ended_at);
+                let memory = self.memory.container(container);
+                if let Some(ended) = ended {
+                    memory.crash.next(ended, now);
+                }
+                execute::launch(self, action);
+            }
+            other => execute::launch(self, other),
+        }
+    }
+
+    fn back_off(&mut self, container: &str, message: String, until: Timestamp) {
+        let about = reference(&self.pod, container);
+        let text = format!(
+            "Back-off restarting failed container {container} in pod {}",
+            described(&self.pod)
+        );
+        self.shared.recorder.event(&about, EventType::Warning, "BackOff", text);
+        let waiting =
+            Waiting { reason: "CrashLoopBackOff".into(), message, retry_at: Some(until) };
+        self.memory.container(container).waiting = Some(waiting);
+        self.report();
+    }
+
+    fn done(&mut self, slot: Slot, sequence: u64, outcome: Option<Outcome>) {
+        if self.running.get(&slot).is_none_or(|(current, _)| *current != sequence) {
+            return;
+        }
+        self.running.remove(&slot);
+        self.memory.busy.remove(&slot);
+        let Some(outcome) = outcome else { return };
+        if slot != Slot::Status {
+            self.dirty = true;
+        }
+        let retry = Timestamp::now().checked_add(RETRY).ok();
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Sandbox(ok) => self.memory.sandbox_retry = retry.filter(|_| !ok),
+            Outcome::Mounted(Ok(refresh_at)) => {
+                self.memory.volumes = Volumes::Mounted { refresh_at };
+                self.refresh();
+            }
+            Outcome::Mounted(Err(())) => {
+                self.memory.volumes = Volumes::Failed { retry_at: retry.unwrap_or(Timestamp::MAX) };
+                self.refresh();
+            }
+            Outcome::TornDown => self.memory.volumes = Volumes::TornDown,
+            Outcome::Started(container, result) => self.started(&container, result),
+            Outcome::Status(Ok((pod, status))) => {
+                self.written = Some(*status);
+                if revision(&pod) >= revision(&self.pod) {
+                    self.pod = pod;
+                }
+            }
+            Outcome::Status(Err(())) => self.memory.status_retry = retry,
+            Outcome::Deleted(ok) => {
+                self.memory.delete_sent = ok;
+                self.memory.delete_retry = retry.filter(|_| !ok);
+            }
+            Outcome::CleanedUp => self.finished = true,
+        }
+    }
+
+    fn started(&mut self, name: &str, result: Result<String, Failure>) {
+        let now = Timestamp::now();
+        let memory = self.memory.container(name);
+        let Err(failure) = result else {
+            memory.waiting = None;
+            return;
+        };
+        let after = |d: Duration| now.checked_add(d).ok();
+        let retry_at = match failure.reason {
+            "ErrImagePull" => {
+                memory.pull.next(now, now);
+                memory.pull_error = failure.message.clone();
+                after(PULL_BACKOFF_SHOWN_AFTER)
+            }
+            "ImagePullBackOff" => after(memory.pull.delay()),
+            "RunContainerError" | "PostStartHookError" => None,
+            _ => after(RETRY * 5),
+        };
+        let waiting =
+            Waiting { reason: failure.reason.into(), message: failure.message, retry_at };
+        memory.waiting = Some(waiting);
+    }
+
+    /// The running instance of an ephemeral container's target.
+    pub(super) fn target_of(&self, name: &str) -> Option<String> {
+        let spec = spec_of(&self.pod);
+        let all = spec.ephemeral_containers.iter().flatten();
+        let own = all.into_iter().find(|c| c.name == name)?;
+        let target = own.target_container_name.as_deref().filter(|t| !t.is_empty())?;
+        self.observed.latest(target).filter(|i| i.state == State::Running).map(|i| i.id.clone())
+    }
+}
+
+/// Resource versions are only compared to drop an older state of one object.
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}

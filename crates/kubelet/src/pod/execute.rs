@@ -1,0 +1,301 @@
+//! Carries out planned actions, each as an operation that ends with an outcome for the actor.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::{DeleteParams, EventType, Patch};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest};
+use serde_json::Value;
+
+use super::actor::Actor;
+use super::memory::{Busy, Slot};
+use super::plan::Action;
+use super::start::{Failure, Start, pod_reference, reference};
+use crate::kubelet::Shared;
+use crate::spec::downward::Addresses;
+use crate::spec::{
+    ConfigError, described, dns, find_container, hosts, is_host_network, name_of, namespace_of,
+    sandbox, uid_of,
+};
+use crate::volumes;
+
+/// The container's share of the grace period that its hook may not take.
+const STOP_MIN_SECONDS: i64 = 2;
+
+/// How an operation ended.
+pub(super) enum Outcome {
+    Done,
+    Sandbox(bool),
+    Mounted(Result<Option<Timestamp>, ()>),
+    TornDown,
+    Started(String, Result<String, Failure>),
+    Status(Result<(Arc<Pod>, Box<PodStatus>), ()>),
+    Deleted(bool),
+    CleanedUp,
+}
+
+pub(super) fn launch(actor: &mut Actor, action: Action) {
+    let (shared, pod) = (actor.shared.clone(), actor.pod.clone());
+    match action {
+        Action::MountVolumes => {
+            let (user, tokens) = (actor.user.clone(), actor.tokens.clone());
+            let op = async move { mount(&shared, &pod, &user, &tokens).await };
+            actor.launch(Slot::Volumes, Busy::Other, Box::pin(op));
+        }
+        Action::TearDownVolumes => {
+            let op = async move {
+                volumes::tear_down(&shared.config.root_dir, uid_of(&pod)).await;
+                shared.objects.release(uid_of(&pod));
+                Outcome::TornDown
+            };
+            actor.launch(Slot::Volumes, Busy::Other, Box::pin(op));
+        }
+        Action::CreateSandbox { attempt } => {
+            let op = async move { Outcome::Sandbox(create_sandbox(&shared, &pod, attempt).await) };
+            actor.launch(Slot::Sandbox, Busy::Other, Box::pin(op));
+        }
+        Action::StopSandbox { id } => {
+            let op = async move {
+                if let Err(error) = shared.runtime.stop_pod_sandbox(&id).await {
+                    let text = format!("error killing pod: {}", error.chain());
+                    shared.recorder.event(&pod_reference(&pod), EventType::Warning, "FailedKillPod", text);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Outcome::Done
+            };
+            actor.launch(Slot::Sandbox, Busy::Other, Box::pin(op));
+        }
+        Action::RemoveSandbox { id } if !actor.memory.is_busy(&Slot::Sandbox) => {
+            let op = async move {
+                log(shared.runtime.remove_pod_sandbox(&id).await, "old sandbox not removed");
+                Outcome::Done
+            };
+            actor.launch(Slot::Sandbox, Busy::Other, Box::pin(op));
+        }
+        Action::RemoveContainer { id } if !actor.memory.is_busy(&Slot::Cleanup) => {
+            let op = async move {
+                log(shared.runtime.remove_container(&id).await, "old container not removed");
+                Outcome::Done
+            };
+            actor.launch(Slot::Cleanup, Busy::Other, Box::pin(op));
+        }
+        Action::Start { container, attempt, sandbox } => start(actor, container, attempt, sandbox),
+        Action::Kill { container, id, grace, message } => {
+            let ip = actor.memory.ips.first().cloned().unwrap_or_default();
+            let slot = Slot::Container(container.clone());
+            let op = kill(shared, pod, container, id, ip, grace, message);
+            actor.launch(slot, Busy::Killing { grace }, Box::pin(op));
+        }
+        Action::Delete => {
+            let op = async move { Outcome::Deleted(delete(&shared, &pod).await) };
+            actor.launch(Slot::Delete, Busy::Other, Box::pin(op));
+        }
+        Action::CleanUp => {
+            let sandboxes: Vec<String> =
+                actor.observed.sandboxes.iter().map(|s| s.id.clone()).collect();
+            let op = async move { clean_up(&shared, &pod, sandboxes).await };
+            actor.launch(Slot::Cleanup, Busy::Other, Box::pin(op));
+        }
+        Action::RemoveSandbox { .. } | Action::RemoveContainer { .. } => {}
+        Action::BackOff { .. } | Action::Cancel { .. } | Action::End { .. } => {
+            unreachable!("the actor does these itself")
+        }
+    }
+}
+
+fn log(result: runtime::Result<()>, what: &str) {
+    if let Err(error) = result {
+        tracing::warn!(error = error.chain(), "{what}");
+    }
+}
+
+async fn mount(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    user: &crate::objects::User,
+    tokens: &volumes::Tokens,
+) -> Outcome {
+    Outcome::Mounted(match volumes::mount(shared, pod, user, tokens).await {
+        Ok(refresh_at) => Ok(refresh_at),
+        Err(error) => {
+            let text = error.to_string();
+            shared.recorder.event(&pod_reference(pod), EventType::Warning, "FailedMount", text);
+            Err(())
+        }
+    })
+}
+
+pub(super) fn sandbox_config(
+    shared: &Shared,
+    pod: &Pod,
+    attempt: u32,
+) -> Result<PodSandboxConfig, ConfigError> {
+    let config = &shared.config;
+    let text = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+    let cluster = dns::Cluster { servers: &config.cluster_dns, domain: &config.cluster_domain };
+    let name = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
+    sandbox::config(sandbox::Inputs {
+        pod,
+        attempt,
+        dns: dns::pod_dns(pod, &cluster, dns::parse(&text)),
+        cluster_domain: &config.cluster_domain,
+        log_directory: config.log_dir.join(name).to_string_lossy().into_owned(),
+        cgroup_root: &config.cgroup_root,
+    })
+}
+
+async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
+    let fail = |text: String| {
+        let text = format!("Failed to create pod sandbox: {text}");
+        let about = pod_reference(pod);
+        shared.recorder.event(&about, EventType::Warning, "FailedCreatePodSandBox", text);
+        false
+    };
+    let config = match sandbox_config(shared, pod, attempt) {
+        Ok(config) => config,
+        Err(error) => return fail(error.0),
+    };
+    if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
+        return fail(format!("create pod log directory {}: {error}", config.log_directory));
+    }
+    let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    let id = match shared.runtime.run_pod_sandbox(request).await {
+        Ok(id) => id,
+        Err(error) => return fail(error.chain()),
+    };
+    let status = shared.runtime.pod_sandbox_status(&id, false).await;
+    let network = status.ok().and_then(|s| s.status).and_then(|s| s.network).unwrap_or_default();
+    let more = network.additional_ips.into_iter().map(|ip| ip.ip);
+    let ips: Vec<String> =
+        std::iter::once(network.ip).chain(more).filter(|ip| !ip.is_empty()).collect();
+    let text = match is_host_network(pod) {
+        true => {
+            let own = std::fs::read_to_string(&shared.config.hosts_file).unwrap_or_default();
+            hosts::host_network(pod, &own)
+        }
+        false => hosts::managed(pod, &ips, &shared.config.cluster_domain),
+    };
+    let dir = volumes::pod_dir(&shared.config.root_dir, uid_of(pod));
+    let written = std::fs::create_dir_all(&dir)
+        .and_then(|()| std::fs::write(dir.join("etc-hosts"), text));
+    match written {
+        Ok(()) => true,
+        Err(error) => fail(format!("write {}/etc-hosts: {error}", dir.display())),
+    }
+}
+
+fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
+    let now = Timestamp::now();
+    let (shared, pod) = (actor.shared.clone(), actor.pod.clone());
+    let host: Vec<String> = shared.config.node_ips.iter().map(ToString::to_string).collect();
+    let own = match is_host_network(&pod) {
+        true => host.clone(),
+        false => actor.memory.ips.clone(),
+    };
+    let memory = actor.memory.container(&container).clone();
+    let backing_off = memory.pull.wait(now, now).zip(Some(memory.pull_error)).filter(|_| {
+        memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull")
+    });
+    let config = sandbox_config(&shared, &pod, 0).unwrap_or_default();
+    let target = actor.target_of(&container);
+    let start = Start {
+        shared,
+        pod,
+        user: actor.user.clone(),
+        container: container.clone(),
+        attempt,
+        sandbox,
+        sandbox_config: config,
+        addresses: Addresses { pod: own, host },
+        backing_off,
+        target,
+    };
+    let slot = Slot::Container(container.clone());
+    let op = async move { Outcome::Started(container, start.run().await) };
+    actor.launch(slot, Busy::Starting, Box::pin(op));
+}
+
+async fn kill(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    name: String,
+    id: String,
+    ip: String,
+    grace: i64,
+    message: String,
+) -> Outcome {
+    let about = reference(&pod, &name);
+    shared.recorder.event(&about, EventType::Normal, "Killing", message);
+    let begun = Instant::now();
+    let spec = find_container(&pod, &name);
+    let hook = spec.as_ref().and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (c, h)));
+    if let Some((container, handler)) = hook.filter(|_| grace > 0) {
+        let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler);
+        if let Ok(Err(error)) = tokio::time::timeout(limit, run).await {
+            tracing::debug!(error, pod = described(&pod), "preStop hook failed");
+            shared.recorder.event(&about, EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
+        }
+    }
+    let used = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
+    let left = (grace - used).max(STOP_MIN_SECONDS);
+    log(shared.runtime.stop_container(&id, left).await, "container not stopped");
+    Outcome::Done
+}
+
+pub(super) async fn write_status(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    patch: Value,
+    new: PodStatus,
+) -> Outcome {
+    let patch = Patch::Strategic(patch);
+    let answer = shared.client.patch_status::<Pod>(namespace_of(&pod), name_of(&pod), &patch).await;
+    Outcome::Status(match answer {
+        Ok(pod) => Ok((Arc::new(pod), Box::new(new))),
+        // It is gone, or another one has its name: the informer will say so.
+        Err(e) if e.is_not_found() || e.is_conflict() => Err(()),
+        Err(error) => {
+            tracing::warn!(pod = described(&pod), %error, "status not written");
+            Err(())
+        }
+    })
+}
+
+async fn delete(shared: &Shared, pod: &Pod) -> bool {
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        uid: Some(uid_of(pod).to_owned()),
+        ..DeleteParams::default()
+    };
+    match shared.client.delete::<Pod>(namespace_of(pod), name_of(pod), &params).await {
+        Ok(()) => true,
+        Err(e) if e.is_not_found() || e.is_conflict() => true,
+        Err(error) => {
+            tracing::warn!(pod = described(pod), %error, "pod object not deleted");
+            false
+        }
+    }
+}
+
+async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome {
+    for id in sandboxes {
+        if let Err(error) = shared.runtime.remove_pod_sandbox(&id).await {
+            tracing::warn!(error = error.chain(), "sandbox not removed");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Outcome::Done;
+        }
+    }
+    let name = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
+    volumes::tear_down(&shared.config.root_dir, uid_of(pod)).await;
+    for dir in [volumes::pod_dir(&shared.config.root_dir, uid_of(pod)), shared.config.log_dir.join(name)] {
+        if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                tracing::warn!(%error, dir = %dir.display(), "pod directory not removed");
+            }
+        }
+    }
+    Outcome::CleanedUp
+}

@@ -1,0 +1,145 @@
+//! What an actor remembers between events; lost when the agent restarts, so nothing here may be
+//! needed to leave running containers alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// First wait before a crashed container or a failed pull is tried again; doubles each time.
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(10);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// One operation at a time each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Slot {
+    Sandbox,
+    Volumes,
+    Container(String),
+    Status,
+    Delete,
+    Cleanup,
+}
+
+/// What runs in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Busy {
+    Starting,
+    /// With the grace period it was begun with, in seconds.
+    Killing { grace: i64 },
+    Other,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Volumes {
+    #[default]
+    Unmounted,
+    Mounted { refresh_at: Option<Timestamp> },
+    Failed { retry_at: Timestamp },
+    TornDown,
+}
+
+/// Doubling waits (client-go's flow control): an entry counts for twice the longest wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    entry: Option<(Duration, Timestamp)>,
+}
+
+impl Backoff {
+    fn fresh(&self, event: Timestamp) -> Option<(Duration, Timestamp)> {
+        let (delay, updated) = self.entry?;
+        let age = event.duration_since(updated);
+        (age <= jiff::SignedDuration::try_from(BACKOFF_MAX * 2).ok()?).then_some((delay, updated))
+    }
+
+    /// Until when an event that happened at `event` must wait, if it must at `now`.
+    pub(crate) fn wait(&self, event: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let (delay, _) = self.fresh(event)?;
+        let until = event.checked_add(delay).ok()?;
+        (now < until).then_some(until)
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        self.entry.map_or(BACKOFF_FIRST, |(delay, _)| delay)
+    }
+
+    /// Another try begins, after an event at `event`.
+    pub(crate) fn next(&mut self, event: Timestamp, now: Timestamp) {
+        let delay = match self.fresh(event) {
+            Some((delay, _)) => (delay * 2).min(BACKOFF_MAX),
+            None => BACKOFF_FIRST,
+        };
+        self.entry = Some((delay, now));
+    }
+}
+
+/// Why a container is not running, as `state.waiting` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    /// Not tried again before.
+    pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// Probe verdicts on one instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Verdicts {
+    pub(crate) instance: String,
+    pub(crate) started: Option<bool>,
+    pub(crate) ready: Option<bool>,
+    pub(crate) alive: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ContainerMemory {
+    pub(crate) crash: Backoff,
+    pub(crate) pull: Backoff,
+    pub(crate) waiting: Option<Waiting>,
+    pub(crate) verdicts: Verdicts,
+    /// The last pull's error: shown while backing off.
+    pub(crate) pull_error: String,
+}
+
+/// The pod must end though the API has not asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    /// Overrides the pod's own grace period.
+    pub(crate) grace: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    pub(crate) busy: BTreeMap<Slot, Busy>,
+    pub(crate) volumes: Volumes,
+    pub(crate) containers: HashMap<String, ContainerMemory>,
+    pub(crate) sandbox_retry: Option<Timestamp>,
+    pub(crate) ending: Option<Ending>,
+    /// The API's object is gone.
+    pub(crate) gone: bool,
+    /// The last addresses the sandbox had.
+    pub(crate) ips: Vec<String>,
+    /// The API has the status as it is now.
+    pub(crate) status_written: bool,
+    /// Not tried again before; the API refused or did not answer.
+    pub(crate) status_retry: Option<Timestamp>,
+    /// The API has taken the final deletion; finalizers may still hold the object.
+    pub(crate) delete_sent: bool,
+    pub(crate) delete_retry: Option<Timestamp>,
+}
+
+impl Memory {
+    pub(crate) fn is_busy(&self, slot: &Slot) -> bool {
+        self.busy.contains_key(slot)
+    }
+
+    pub(crate) fn container(&mut self, name: &str) -> &mut ContainerMemory {
+        self.containers.entry(name.to_owned()).or_default()
+    }
+
+    pub(crate) fn is_starting(&self, name: &str) -> bool {
+        self.busy.get(&Slot::Container(name.to_owned())) == Some(&Busy::Starting)
+    }
+}

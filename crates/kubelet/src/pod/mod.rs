@@ -1,0 +1,55 @@
+//! One actor per pod: what the API wants, what the runtime has, and what to do about it.
+//!
+//! `plan` decides (pure), `actor` listens and keeps the memory, `execute` does. A slot (sandbox,
+//! volumes, one container, …) has at most one operation at a time; while it runs, planning sees it
+//! as busy, so that an image pull of minutes delays nothing else.
+
+mod actor;
+mod execute;
+pub(crate) mod memory;
+pub(crate) mod observed;
+pub(crate) mod plan;
+mod start;
+mod terminate;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+
+use crate::probe::ProbeKind;
+
+pub(crate) use actor::spawn;
+pub(crate) use start::reference;
+pub(crate) use terminate::is_ending as terminating;
+
+/// What an actor hears.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The API's object changed.
+    Changed(Arc<Pod>),
+    /// The API's object is gone.
+    Gone,
+    /// Something happened to the pod in the runtime.
+    Runtime,
+    /// A config map, secret or other object that the pod refers to changed.
+    Reference,
+    /// A probe's verdict on a container instance changed.
+    Probe { container: String, instance: String, kind: ProbeKind, healthy: bool, output: String },
+}
+
+/// The way to an actor. It ends when the last sender is dropped, or the pod is gone and cleaned up.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    sender: mpsc::UnboundedSender<Event>,
+}
+
+impl Handle {
+    /// An ended actor hears nothing, which is as good.
+    pub(crate) fn send(&self, event: Event) -> bool {
+        self.sender.send(event).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Starts one container: image, configuration, creation, start, postStart hook.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use client::EventType;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use runtime::cri::{CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig};
+
+use crate::images;
+use crate::kubelet::Shared;
+use crate::objects::User;
+use crate::spec::downward::Addresses;
+use crate::spec::{ConfigError, container, env, find_container, mounts, namespace_of, spec_of, uid_of};
+use crate::volumes;
+
+/// A failed start, as `state.waiting` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// What a start is made of.
+pub(crate) struct Start {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) user: User,
+    pub(crate) container: String,
+    pub(crate) attempt: u32,
+    pub(crate) sandbox: String,
+    pub(crate) sandbox_config: PodSandboxConfig,
+    pub(crate) addresses: Addresses,
+    pub(crate) backing_off: Option<(Timestamp, String)>,
+    /// The instance an ephemeral container looks at.
+    pub(crate) target: Option<String>,
+}
+
+/// The pod's container as events name it.
+pub(crate) fn reference(pod: &Pod, container: &str) -> ObjectReference {
+    let spec = spec_of(pod);
+    let list = if spec.init_containers.iter().flatten().any(|c| c.name == container) {
+        "initContainers"
+    } else if spec.containers.iter().any(|c| c.name == container) {
+        "containers"
+    } else {
+        "ephemeralContainers"
+    };
+    ObjectReference {
+        field_path: Some(format!("spec.{list}{{{container}}}")),
+        ..pod_reference(pod)
+    }
+}
+
+pub(crate) fn pod_reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        resource_version: pod.metadata.resource_version.clone(),
+        field_path: None,
+    }
+}
+
+impl Start {
+    /// Returns the id of the started container.
+    pub(crate) async fn run(self) -> Result<String, Failure> {
+        let about = reference(&self.pod, &self.container);
+        self.steps(&about).await.inspect_err(|failure| {
+            // A back-off has told its own event.
+            if failure.reason == "PostStartHookError" {
+                return;
+            }
+            let message = match failure.reason {
+                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+                | "ImageInspectError" => format!("Error: {}", failure.reason),
+                _ => format!("Error: {}", failure.message),
+            };
+            self.shared.recorder.event(&about, EventType::Warning, "Failed", message);
+        })
+    }
+
+    async fn steps(&self, about: &ObjectReference) -> Result<String, Failure> {
+        let config_error =
+            |e: ConfigError| Failure { reason: "CreateContainerConfigError", message: e.0 };
+        let missing = || ConfigError(format!("container {} is not in the pod", self.container));
+        let spec = find_container(&self.pod, &self.container).ok_or_else(missing);
+        let spec = spec.map_err(config_error)?;
+        let wanted = images::Wanted {
+            pod: &self.pod,
+            container: &spec,
+            about,
+            user: &self.user,
+            backing_off: self.backing_off.clone(),
+            sandbox: self.sandbox_config.clone(),
+        };
+        let image = images::ensure(&self.shared, wanted).await;
+        let image =
+            image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
+        let config = self.config(&spec, &image).await.map_err(config_error)?;
+        let runtime_error = |reason: &'static str| {
+            move |e: runtime::Error| Failure { reason, message: e.chain() }
+        };
+        let request = CreateContainerRequest {
+            pod_sandbox_id: self.sandbox.clone(),
+            config: Some(config),
+            sandbox_config: Some(self.sandbox_config.clone()),
+        };
+        let recorder = &self.shared.recorder;
+        let id = self.shared.runtime.create_container(request).await;
+        let id = id.map_err(runtime_error("CreateContainerError"))?;
+        recorder.event(about, EventType::Normal, "Created", "Container created");
+        let started = self.shared.runtime.start_container(&id).await;
+        started.map_err(runtime_error("RunContainerError"))?;
+        recorder.event(about, EventType::Normal, "Started", "Container started");
+        self.post_start(&spec, &id, about).await?;
+        Ok(id)
+    }
+
+    async fn post_start(
+        &self,
+        spec: &Container,
+        id: &str,
+        about: &ObjectReference,
+    ) -> Result<(), Failure> {
+        let Some(handler) = spec.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let ip = self.addresses.pod.first().map_or("", String::as_str);
+        let hook = crate::hooks::run(&self.shared, &self.pod, spec, id, ip, handler);
+        let Err(message) = hook.await else { return Ok(()) };
+        let recorder = &self.shared.recorder;
+        recorder.event(about, EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+        recorder.event(about, EventType::Normal, "Killing", "FailedPostStartHook");
+        let grace = spec_of(&self.pod).termination_grace_period_seconds.unwrap_or(30);
+        if let Err(error) = self.shared.runtime.stop_container(id, grace).await {
+            tracing::warn!(%error, container = self.container, "container not stopped after its hook");
+        }
+        Err(Failure { reason: "PostStartHookError", message })
+    }
+
+    async fn config(
+        &self,
+        spec: &Container,
+        image: &images::Ready,
+    ) -> Result<runtime::cri::ContainerConfig, ConfigError> {
+        let references = self.references(spec).await?;
+        let services = self.shared.services.list_namespace(namespace_of(&self.pod));
+        let master = self.shared.services.get("default", "kubernetes");
+        let visible = services.iter().chain(&master).map(AsRef::as_ref);
+        let node = self.shared.node_resources();
+        let environment = env::environment(&env::Inputs {
+            pod: &self.pod,
+            container: spec,
+            services: &env::visible(&self.pod, visible),
+            references: &references,
+            addresses: &self.addresses,
+            node: &node,
+        })?;
+        let mounts = self.mounts(spec, &environment)?;
+        let log = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
+        std::fs::create_dir_all(&log).map_err(|e| {
+            ConfigError(format!("create container log directory {}: {e}", log.display()))
+        })?;
+        container::config(container::Inputs {
+            pod: &self.pod,
+            container: spec,
+            attempt: self.attempt,
+            image_ref: &image.reference,
+            image_user: &image.user,
+            environment: &environment,
+            mounts,
+            node: &node,
+            target: self.target.as_deref(),
+        })
+    }
+
+    async fn references(&self, spec: &Container) -> Result<env::References, ConfigError> {
+        let (maps, secrets) = env::needed(spec);
+        let namespace = namespace_of(&self.pod);
+        let objects = &self.shared.objects;
+        let mut found = env::References::default();
+        for name in maps {
+            let map = objects.config_map(&self.user, namespace, &name).await;
+            let map = map.map_err(|e| ConfigError(e.to_string()))?;
+            found.config_maps.insert(name, map.map(|m| (*m).clone()));
+        }
+        for name in secrets {
+            let secret = objects.secret(&self.user, namespace, &name).await;
+            let secret = secret.map_err(|e| ConfigError(e.to_string()))?;
+            found.secrets.insert(name, secret.map(|s| (*s).clone()));
+        }
+        Ok(found)
+    }
+
+    fn mounts(
+        &self,
+        spec: &Container,
+        environment: &[(String, Vec<u8>)],
+    ) -> Result<Vec<Mount>, ConfigError> {
+        let root = &self.shared.config.root_dir;
+        let uid = uid_of(&self.pod);
+        let pod_spec = spec_of(&self.pod);
+        let paths: HashMap<String, PathBuf> = pod_spec
+            .volumes
+            .iter()
+            .flatten()
+            .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
+            .collect();
+        let planned = mounts::mounts(&self.pod, spec, &paths, environment)?;
+        let mut out = Vec::with_capacity(planned.len() + 2);
+        for mount in planned {
+            let host = volumes::subpath::resolve(&mount.volume, &mount.sub_path)
+                .map_err(|e| ConfigError(format!("failed to create subPath directory for volumeMount of container \"{}\": {e}", spec.name)))?;
+            out.push(Mount {
+                container_path: mount.target,
+                host_path: host.to_string_lossy().into_owned(),
+                readonly: mount.readonly,
+                recursive_read_only: mount.recursive_read_only,
+                propagation: mount.propagation as i32,
+                ..Mount::default()
+            });
+        }
+        let pod_dir = volumes::pod_dir(root, uid);
+        self.own_files(spec, &pod_dir, &mut out)?;
+        Ok(out)
+    }
+
+    /// `/etc/hosts` and the termination message file.
+    fn own_files(
+        &self,
+        spec: &Container,
+        pod_dir: &Path,
+        out: &mut Vec<Mount>,
+    ) -> Result<(), ConfigError> {
+        let bind = |host: PathBuf, target: &str| Mount {
+            container_path: target.to_owned(),
+            host_path: host.to_string_lossy().into_owned(),
+            propagation: MountPropagation::Private as i32,
+            ..Mount::default()
+        };
+        if !out.iter().any(|m| m.container_path == "/etc/hosts") {
+            out.push(bind(pod_dir.join("etc-hosts"), "/etc/hosts"));
+        }
+        let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty());
+        if let Some(target) = path {
+            let file = volumes::message_file(pod_dir, &spec.name, self.attempt)
+                .map_err(|e| ConfigError(format!("create termination message file: {e}")))?;
+            out.push(bind(file, target));
+        }
+        Ok(())
+    }
+}

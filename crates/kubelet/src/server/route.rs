@@ -1,0 +1,239 @@
+//! Paths of the node API: who may, and what answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use client::Tasks;
+use http::Method;
+use k8s_openapi::api::core::v1::Pod;
+use runtime::StreamOptions;
+use runtime::cri::{ContainerState, ContainerStateValue, ExecSyncRequest, PodSandboxState};
+use runtime::cri::{ContainerFilter, PodSandboxFilter};
+use serde_json::json;
+
+use super::{Request, Response, answer, full, logs};
+use crate::config::NodeUser;
+use crate::kubelet::Shared;
+use crate::spec::{labels, uid_of};
+use crate::streaming::{forward, remote};
+
+/// Query parameters; a name may come several times.
+pub(super) type Query = Vec<(String, String)>;
+
+pub(super) fn query(request: &Request) -> Query {
+    let text = request.uri().query().unwrap_or("");
+    let pairs = text.split('&').filter(|p| !p.is_empty());
+    pairs
+        .map(|p| {
+            let (name, value) = p.split_once('=').unwrap_or((p, ""));
+            (unescape(name), unescape(value))
+        })
+        .collect()
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        match b {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let pair: Vec<u8> = bytes.by_ref().take(2).collect();
+                let hex = std::str::from_utf8(&pair).ok().and_then(|h| u8::from_str_radix(h, 16).ok());
+                out.extend(hex);
+            }
+            b => out.push(b),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+pub(super) fn get<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
+    query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+}
+
+fn flag(query: &Query, names: [&str; 2]) -> bool {
+    names.iter().any(|n| get(query, n).is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE")))
+}
+
+/// Subresources of `nodes` that allow a path, most specific first.
+fn subresources(first: &str) -> &'static [&'static str] {
+    match first {
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "healthz" => &["healthz", "proxy"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "configz" => &["configz", "proxy"],
+        _ => &["proxy"],
+    }
+}
+
+pub(super) async fn handle(
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    user: Option<NodeUser>,
+    request: Request,
+) -> Response {
+    let Some(user) = user else { return answer(401, "Unauthorized") };
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let verb = match *request.method() {
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "get",
+    };
+    let allowed = subresources(parts[0]);
+    if !shared.authorizer.allow(&user, verb, allowed).await {
+        let text = format!(
+            "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{}])",
+            user.name,
+            allowed.join(" ")
+        );
+        return answer(403, text);
+    }
+    match parts.as_slice() {
+        ["healthz", ..] => answer(200, "ok"),
+        ["pods"] => pods(&shared),
+        ["containerLogs", ns, pod, container] => {
+            logs::serve(shared, &tasks, &request, ns, pod, container).await
+        }
+        ["exec" | "attach" | "run" | "portForward", rest @ ..] => {
+            streaming(shared, tasks, request, parts[0], rest).await
+        }
+        _ => answer(404, "404 page not found"),
+    }
+}
+
+fn pods(shared: &Shared) -> Response {
+    let items: Vec<_> = shared.pods.list().iter().map(|p| json!(**p)).collect();
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
+    let mut response = Response::new(full(list.to_string()));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+    response
+}
+
+/// The pod of that name, and of that uid if one is given.
+pub(super) fn pod(shared: &Shared, ns: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
+    shared.pods.get(ns, name).filter(|p| uid.is_none_or(|uid| uid_of(p) == uid))
+}
+
+fn selector(pod: &Pod) -> std::collections::BTreeMap<String, String> {
+    [(labels::POD_UID.to_owned(), uid_of(pod).to_owned())].into()
+}
+
+/// The running instance of a container.
+async fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, Response> {
+    let mut label_selector = selector(pod);
+    label_selector.insert(labels::CONTAINER_NAME.into(), container.into());
+    let state = Some(ContainerStateValue { state: ContainerState::Running as i32 });
+    let filter = ContainerFilter { label_selector, state, ..ContainerFilter::default() };
+    let found = shared.runtime.list_containers(filter).await;
+    let found = found.map_err(|e| answer(500, e.chain()))?;
+    let latest = found.into_iter().max_by_key(|c| c.created_at);
+    latest.map(|c| c.id).ok_or_else(|| answer(404, format!("container not found (\"{container}\")")))
+}
+
+async fn streaming(
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    request: Request,
+    verb: &str,
+    rest: &[&str],
+) -> Response {
+    let query = query(&request);
+    // `…/ns/pod/uid/container` and `…/ns/pod/container`.
+    let (ns, name, uid, container) = match (verb, rest) {
+        ("portForward", [ns, name]) => (*ns, *name, None, ""),
+        ("portForward", [ns, name, uid]) => (*ns, *name, Some(*uid), ""),
+        (_, [ns, name, container]) => (*ns, *name, None, *container),
+        (_, [ns, name, uid, container]) => (*ns, *name, Some(*uid), *container),
+        _ => return answer(404, "404 page not found"),
+    };
+    let Some(pod) = pod(&shared, ns, name, uid) else {
+        return answer(404, "pod does not exist");
+    };
+    if verb == "portForward" {
+        return port_forward(shared, &tasks, request, &pod, &query).await;
+    }
+    let id = match running(&shared, &pod, container).await {
+        Ok(id) => id,
+        Err(refused) => return refused,
+    };
+    let words = query.iter().filter(|(n, _)| n == "command" || n == "cmd").map(|(_, v)| v.clone());
+    let mut command: Vec<String> = words.collect();
+    if verb == "run" {
+        if let [line] = command.as_slice() {
+            command = line.split_whitespace().map(str::to_owned).collect();
+        }
+        return run(&shared, id, command).await;
+    }
+    let spec = crate::spec::find_container(&pod, container);
+    let mut options = StreamOptions {
+        stdin: flag(&query, ["input", "stdin"]),
+        stdout: flag(&query, ["output", "stdout"]),
+        stderr: flag(&query, ["error", "stderr"]),
+        tty: flag(&query, ["tty", "tty"]),
+    };
+    if !(options.stdin || options.stdout || options.stderr) {
+        return answer(400, "you must specify at least 1 of stdin, stdout, stderr");
+    }
+    let attach = verb == "attach";
+    if attach {
+        options.tty = spec.and_then(|c| c.tty).unwrap_or(false);
+    }
+    let start: remote::Starter = Box::new(move || {
+        Box::pin(async move {
+            match attach {
+                true => shared.runtime.attach(&id, options).await,
+                false => shared.runtime.exec(&id, command, options).await,
+            }
+        })
+    });
+    remote::serve(&tasks, request, options, start)
+}
+
+async fn run(shared: &Shared, id: String, cmd: Vec<String>) -> Response {
+    let request = ExecSyncRequest { container_id: id, cmd, timeout: 0 };
+    match shared.runtime.exec_sync(request).await {
+        Ok(mut done) => {
+            done.stdout.append(&mut done.stderr);
+            Response::new(full(done.stdout))
+        }
+        Err(error) => answer(500, error.chain()),
+    }
+}
+
+async fn port_forward(
+    shared: Arc<Shared>,
+    tasks: &Tasks,
+    request: Request,
+    pod: &Pod,
+    query: &Query,
+) -> Response {
+    let filter = PodSandboxFilter { label_selector: selector(pod), ..PodSandboxFilter::default() };
+    let found = match shared.runtime.list_pod_sandboxes(filter).await {
+        Ok(found) => found,
+        Err(error) => return answer(500, error.chain()),
+    };
+    let ready = found.into_iter().filter(|s| s.state == PodSandboxState::Ready as i32);
+    let Some(sandbox) = ready.max_by_key(|s| s.created_at) else {
+        return answer(404, "pod is not running");
+    };
+    let ports = query.iter().filter(|(n, _)| n == "port" || n == "ports");
+    let ports = ports.flat_map(|(_, v)| v.split(',')).filter_map(|p| p.parse().ok()).collect();
+    let connect: forward::Connect = Arc::new(move |port| {
+        let (shared, id) = (shared.clone(), sandbox.id.clone());
+        Box::pin(async move { shared.runtime.port_forward(&id, port).await })
+    });
+    forward::serve(tasks, request, ports, connect)
+}
+
+/// The first value of each name, for handlers with many options.
+pub(super) fn options(query: &Query) -> HashMap<&str, &str> {
+    query.iter().rev().map(|(n, v)| (n.as_str(), v.as_str())).collect()
+}

@@ -1,0 +1,75 @@
+//! A container as the runtime is asked to make it.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use runtime::cri::{
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
+};
+
+use super::resources::NodeResources;
+use super::security::ImageUser;
+use super::{ConfigError, expand, labels, resources, security};
+
+/// Everything a container's configuration is made of.
+#[derive(Debug)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) container: &'a Container,
+    pub(crate) attempt: u32,
+    pub(crate) image_ref: &'a str,
+    pub(crate) image_user: &'a ImageUser,
+    pub(crate) environment: &'a [(String, Vec<u8>)],
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) node: &'a NodeResources,
+    /// The container whose processes an ephemeral container joins.
+    pub(crate) target: Option<&'a str>,
+}
+
+pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
+    let (pod, c) = (inputs.pod, inputs.container);
+    let lookup = |name: &str| {
+        let found = inputs.environment.iter().find(|(n, _)| n == name);
+        found.map(|(_, v)| String::from_utf8_lossy(v).into_owned())
+    };
+    let expanded = |list: &Option<Vec<String>>| {
+        list.iter().flatten().map(|text| expand::expand(text, lookup)).collect()
+    };
+    let envs = inputs.environment.iter();
+    Ok(ContainerConfig {
+        metadata: Some(ContainerMetadata { name: c.name.clone(), attempt: inputs.attempt }),
+        image: Some(ImageSpec {
+            image: inputs.image_ref.into(),
+            user_specified_image: c.image.clone().unwrap_or_default(),
+            ..ImageSpec::default()
+        }),
+        command: expanded(&c.command),
+        args: expanded(&c.args),
+        working_dir: c.working_dir.clone().unwrap_or_default(),
+        envs: envs.map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() }).collect(),
+        mounts: inputs.mounts,
+        labels: labels::container_labels(pod, c),
+        annotations: labels::container_annotations(pod, c, inputs.attempt),
+        log_path: format!("{}/{}.log", c.name, inputs.attempt),
+        stdin: c.stdin.unwrap_or(false),
+        stdin_once: c.stdin_once.unwrap_or(false),
+        tty: c.tty.unwrap_or(false),
+        linux: Some(LinuxContainerConfig {
+            resources: Some(resources::container_resources(pod, c, inputs.node)),
+            security_context: Some(security::security_context(
+                pod,
+                c,
+                inputs.image_user,
+                inputs.target,
+            )?),
+        }),
+        stop_signal: stop_signal(c),
+        ..ContainerConfig::default()
+    })
+}
+
+fn stop_signal(container: &Container) -> i32 {
+    let wanted = container.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
+    let Some(wanted) = wanted else { return Signal::RuntimeDefault as i32 };
+    // The enumeration's values are dense.
+    let mut all = (0..).map_while(|n| Signal::try_from(n).ok());
+    all.find(|s| s.name() == wanted).unwrap_or(Signal::RuntimeDefault) as i32
+}

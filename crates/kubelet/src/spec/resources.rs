@@ -1,0 +1,203 @@
+//! Requests and limits as cgroup values: shares, quotas, limits, OOM scores, QoS classes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use runtime::cri::LinuxContainerResources;
+
+use super::quantity::{millis, units};
+use super::{is_sidecar, spec_of, uid_of};
+
+/// CFS period, microseconds: the kernel's and the original's default.
+const CPU_PERIOD: i64 = 100_000;
+/// The kernel refuses quotas below 1 ms.
+const CPU_QUOTA_MIN: i64 = 1000;
+/// The kernel's least and greatest weight.
+const SHARES_MIN: i64 = 2;
+const SHARES_MAX: i64 = 262_144;
+const OOM_GUARANTEED: i64 = -997;
+const OOM_BEST_EFFORT: i64 = 1000;
+/// Pods of this priority and above are critical to the node.
+const SYSTEM_CRITICAL_PRIORITY: i32 = 2_000_000_000;
+
+type List = BTreeMap<String, Quantity>;
+
+/// What the node has, as far as containers' values depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NodeResources {
+    pub(crate) memory_bytes: i64,
+    pub(crate) allocatable_memory_bytes: i64,
+    pub(crate) allocatable_cpu_millis: i64,
+    pub(crate) allocatable_storage_bytes: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Qos {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl Qos {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Qos::Guaranteed => "Guaranteed",
+            Qos::Burstable => "Burstable",
+            Qos::BestEffort => "BestEffort",
+        }
+    }
+}
+
+fn list_value(list: Option<&List>, name: &str, of: fn(&Quantity) -> Option<i128>) -> i64 {
+    let value = list.and_then(|l| l.get(name)).and_then(of).unwrap_or(0);
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn cpu(list: Option<&List>) -> i64 {
+    list_value(list, "cpu", millis)
+}
+
+fn memory(list: Option<&List>) -> i64 {
+    list_value(list, "memory", units)
+}
+
+pub(crate) fn requests(container: &Container) -> Option<&List> {
+    container.resources.as_ref().and_then(|r| r.requests.as_ref())
+}
+
+pub(crate) fn limits(container: &Container) -> Option<&List> {
+    container.resources.as_ref().and_then(|r| r.limits.as_ref())
+}
+
+/// The pod's quality of service, by its own resources or those of its containers.
+pub(crate) fn qos(pod: &Pod) -> Qos {
+    if let Some(class) = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        match class {
+            "Guaranteed" => return Qos::Guaranteed,
+            "Burstable" => return Qos::Burstable,
+            "BestEffort" => return Qos::BestEffort,
+            _ => {}
+        }
+    }
+    let spec = spec_of(pod);
+    let lists: Vec<(Option<&List>, Option<&List>)> = match &spec.resources {
+        Some(own) => vec![(own.requests.as_ref(), own.limits.as_ref())],
+        None => {
+            let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            all.map(|c| (requests(c), limits(c))).collect()
+        }
+    };
+    let any = lists.iter().any(|(r, l)| cpu(*r) + memory(*r) + cpu(*l) + memory(*l) > 0);
+    let guaranteed = lists.iter().all(|(r, l)| {
+        let same = |asked: i64, limit: i64| limit > 0 && (asked == limit || asked == 0);
+        same(cpu(*r), cpu(*l)) && same(memory(*r), memory(*l))
+    });
+    match (any, guaranteed) {
+        (false, _) => Qos::BestEffort,
+        (true, true) => Qos::Guaranteed,
+        (true, false) => Qos::Burstable,
+    }
+}
+
+fn shares(milli_cpu: i64) -> i64 {
+    if milli_cpu == 0 { SHARES_MIN } else { (milli_cpu * 1024 / 1000).clamp(SHARES_MIN, SHARES_MAX) }
+}
+
+fn quota(milli_cpu: i64) -> i64 {
+    if milli_cpu == 0 { 0 } else { (milli_cpu * CPU_PERIOD / 1000).max(CPU_QUOTA_MIN) }
+}
+
+fn oom_score(pod: &Pod, container: &Container, node: &NodeResources) -> i64 {
+    let spec = spec_of(pod);
+    if spec.priority.is_some_and(|p| p >= SYSTEM_CRITICAL_PRIORITY) {
+        return OOM_GUARANTEED;
+    }
+    match qos(pod) {
+        Qos::Guaranteed => return OOM_GUARANTEED,
+        Qos::BestEffort => return OOM_BEST_EFFORT,
+        Qos::Burstable => {}
+    }
+    let capacity = node.memory_bytes.max(1);
+    let score = |request: i64| 1000 - 1000 * (request / 1024) / (capacity / 1024).max(1);
+    let mut adjust = score(memory(requests(container)));
+    if is_sidecar(container) {
+        let least = spec.containers.iter().map(|c| memory(requests(c))).min().unwrap_or(0);
+        adjust = adjust.min(score(least));
+    }
+    adjust.clamp(1000 + OOM_GUARANTEED, OOM_BEST_EFFORT - 1)
+}
+
+/// The container's own cgroup values.
+pub(crate) fn container_resources(
+    pod: &Pod,
+    container: &Container,
+    node: &NodeResources,
+) -> LinuxContainerResources {
+    let (asked, limit) = (requests(container), limits(container));
+    // A limit without a request is the request too.
+    let cpu_request = match asked.is_some_and(|r| r.contains_key("cpu")) {
+        true => cpu(asked),
+        false => cpu(limit),
+    };
+    let memory_limit = memory(limit);
+    LinuxContainerResources {
+        cpu_period: CPU_PERIOD,
+        cpu_quota: quota(cpu(limit)),
+        cpu_shares: shares(cpu_request),
+        memory_limit_in_bytes: memory_limit,
+        // No swap beyond the limit.
+        memory_swap_limit_in_bytes: memory_limit,
+        oom_score_adj: oom_score(pod, container, node),
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// The pod's cgroup values: the larger of its regular containers' sum and any init container.
+pub(crate) fn pod_resources(pod: &Pod) -> LinuxContainerResources {
+    let cpu_request = pod_total(pod, |c| {
+        let asked = cpu(requests(c));
+        Some(if asked == 0 { cpu(limits(c)) } else { asked })
+    });
+    let limit = |of: fn(Option<&List>) -> i64| {
+        pod_total(pod, |c| Some(of(limits(c))).filter(|v| *v > 0)).unwrap_or(0)
+    };
+    let memory_limit = limit(memory);
+    LinuxContainerResources {
+        cpu_period: CPU_PERIOD,
+        cpu_quota: quota(limit(cpu)),
+        cpu_shares: shares(cpu_request.unwrap_or(0)),
+        memory_limit_in_bytes: memory_limit,
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// `None` when one container has no value: then the pod as a whole has none.
+fn pod_total(pod: &Pod, of: impl Fn(&Container) -> Option<i64>) -> Option<i64> {
+    let spec = spec_of(pod);
+    let mut sidecars = 0;
+    let mut init = 0;
+    for c in spec.init_containers.iter().flatten() {
+        if is_sidecar(c) {
+            sidecars += of(c)?;
+            init = init.max(sidecars);
+        } else {
+            init = init.max(sidecars + of(c)?);
+        }
+    }
+    let mut regular = sidecars;
+    for c in &spec.containers {
+        regular += of(c)?;
+    }
+    Some(regular.max(init))
+}
+
+/// The pod's cgroup below `root`, laid out as the original's cgroupfs driver does.
+pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
+    let class = match qos(pod) {
+        Qos::Guaranteed => "",
+        Qos::Burstable => "/burstable",
+        Qos::BestEffort => "/besteffort",
+    };
+    format!("{root}{class}/pod{}", uid_of(pod))
+}

@@ -1,0 +1,72 @@
+//! A pod's status as the API shows it, from what is observed and remembered. Pure.
+
+mod conditions;
+mod containers;
+mod patch;
+mod phase;
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::pod::plan::View;
+use crate::spec::{as_container, is_host_network, resources, spec_of};
+
+pub(crate) use patch::patch;
+
+/// Whole seconds, as `Time` fields are.
+pub(crate) fn seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
+    let pod = view.pod;
+    let spec = spec_of(pod);
+    let old = pod.status.clone().unwrap_or_default();
+    let init: Vec<_> = spec.init_containers.iter().flatten().cloned().collect();
+    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+    let initializing = !init.is_empty();
+    let list = |of: &[_], old: &Option<Vec<_>>, is_init| {
+        let old = old.as_deref().unwrap_or_default();
+        Some(containers::statuses(view, of, old, initializing, is_init)).filter(|l| !l.is_empty())
+    };
+    let mut new = PodStatus {
+        container_statuses: list(&spec.containers, &old.container_statuses, false),
+        init_container_statuses: list(&init, &old.init_container_statuses, true),
+        ephemeral_container_statuses: list(&ephemeral, &old.ephemeral_container_statuses, false),
+        qos_class: Some(resources::qos(pod).as_str().into()),
+        observed_generation: pod.metadata.generation,
+        start_time: old.start_time.clone().or_else(|| Some(seconds(view.now))),
+        ..PodStatus::default()
+    };
+    new.phase = Some(phase::phase(view, &spec, &new, &old).to_owned());
+    if new.phase == old.phase {
+        new.reason = old.reason.clone();
+        new.message = old.message.clone();
+    }
+    if let Some(ending) = &view.memory.ending {
+        new.phase = Some("Failed".into());
+        new.reason = Some(ending.reason.clone());
+        new.message = Some(ending.message.clone());
+    }
+    addresses(view, &old, node_ips, &mut new);
+    new.conditions = Some(conditions::conditions(view, &spec, &new, &old));
+    new
+}
+
+fn addresses(view: &View<'_>, old: &PodStatus, node_ips: &[IpAddr], new: &mut PodStatus) {
+    let host: Vec<String> = node_ips.iter().map(ToString::to_string).collect();
+    let own = match is_host_network(view.pod) {
+        true => host.clone(),
+        false => view.memory.ips.clone(),
+    };
+    new.host_ip = host.first().cloned();
+    new.host_ips = Some(host.into_iter().map(|ip| HostIP { ip }).collect());
+    new.pod_ip = own.first().cloned().or_else(|| old.pod_ip.clone());
+    new.pod_ips = match own.is_empty() {
+        true => old.pod_ips.clone(),
+        false => Some(own.into_iter().map(|ip| PodIP { ip }).collect()),
+    };
+}

@@ -1,0 +1,127 @@
+//! The pod conditions that the node owns.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
+
+use super::seconds;
+use crate::pod::plan::View;
+use crate::spec::is_sidecar;
+
+/// Conditions that others own are kept as they are.
+const OWNED: &[&str] =
+    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// Status, reason, message.
+type Verdict = (bool, &'static str, String);
+
+pub(super) fn conditions(
+    view: &View<'_>,
+    spec: &PodSpec,
+    new: &PodStatus,
+    old: &PodStatus,
+) -> Vec<PodCondition> {
+    let before = old.conditions.as_deref().unwrap_or_default();
+    let mut all: Vec<PodCondition> =
+        before.iter().filter(|c| !OWNED.contains(&c.type_.as_str())).cloned().collect();
+    let sandbox = view.observed.sandbox().is_some_and(|s| s.ready);
+    let containers = containers_ready(spec, new);
+    let ready = match containers.0 {
+        true => gates(spec, &all),
+        false => containers.clone(),
+    };
+    let verdicts: [(&str, Verdict); 5] = [
+        ("PodReadyToStartContainers", (sandbox, "", String::new())),
+        ("Initialized", initialized(view, spec, new)),
+        ("Ready", ready),
+        ("ContainersReady", containers),
+        ("PodScheduled", (true, "", String::new())),
+    ];
+    for (name, (holds, reason, message)) in verdicts {
+        let last = before.iter().find(|c| c.type_ == name);
+        let status = if holds { "True" } else { "False" };
+        let text = |t: &str| Some(t.to_owned()).filter(|t| !t.is_empty());
+        let kept = last.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        all.push(PodCondition {
+            type_: name.into(),
+            status: status.into(),
+            reason: text(reason),
+            message: text(&message),
+            last_probe_time: None,
+            last_transition_time: kept.or_else(|| Some(seconds(view.now))),
+            observed_generation: view.pod.metadata.generation,
+        });
+    }
+    all
+}
+
+fn listed(label: &str, names: &[&str]) -> Option<String> {
+    (!names.is_empty()).then(|| format!("containers with {label} status: [{}]", names.join(" ")))
+}
+
+fn find<'a>(list: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'a ContainerStatus> {
+    list.iter().flatten().find(|s| s.name == name)
+}
+
+fn containers_ready(spec: &PodSpec, new: &PodStatus) -> Verdict {
+    match new.phase.as_deref() {
+        Some("Succeeded") => return (false, "PodCompleted", String::new()),
+        Some("Failed") => return (false, "PodFailed", String::new()),
+        _ => {}
+    }
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let statuses = sidecars
+        .map(|c| (c, find(&new.init_container_statuses, &c.name)))
+        .chain(spec.containers.iter().map(|c| (c, find(&new.container_statuses, &c.name))));
+    let unready: Vec<&str> = statuses
+        .filter(|(_, s)| s.is_none_or(|s| !s.ready))
+        .map(|(c, _)| c.name.as_str())
+        .collect();
+    match listed("unready", &unready) {
+        Some(message) => (false, "ContainersNotReady", message),
+        None => (true, "", String::new()),
+    }
+}
+
+fn gates(spec: &PodSpec, conditions: &[PodCondition]) -> Verdict {
+    let unmet: Vec<String> = spec
+        .readiness_gates
+        .iter()
+        .flatten()
+        .filter_map(|gate| {
+            let name = &gate.condition_type;
+            match conditions.iter().find(|c| c.type_ == *name) {
+                None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+                Some(c) if c.status != "True" => Some(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", c.status)),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    match unmet.is_empty() {
+        true => (true, "", String::new()),
+        false => (false, "ReadinessGatesNotReady", unmet.join(", ")),
+    }
+}
+
+fn initialized(view: &View<'_>, spec: &PodSpec, new: &PodStatus) -> Verdict {
+    if new.phase.as_deref() == Some("Succeeded") {
+        return (true, "PodCompleted", String::new());
+    }
+    if spec.containers.iter().any(|c| view.observed.latest(&c.name).is_some_and(|i| i.started_at > 0)) {
+        return (true, "", String::new());
+    }
+    let open: Vec<&str> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|c| {
+            find(&new.init_container_statuses, &c.name).is_none_or(|s| match is_sidecar(c) {
+                true => s.started != Some(true),
+                false => !s.ready,
+            })
+        })
+        .map(|c| c.name.as_str())
+        .collect();
+    match listed("incomplete", &open) {
+        Some(message) => (false, "ContainersNotInitialized", message),
+        None => (true, "", String::new()),
+    }
+}

@@ -1,0 +1,281 @@
+//! A runtime for tests: sandboxes and containers as entries of a table, ended on command.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use runtime::cri::*;
+use runtime::{Duplex, Error, ExecSession, ImageService, Result, RuntimeService, StreamOptions};
+use tokio::sync::broadcast;
+
+#[derive(Default)]
+pub(crate) struct Table {
+    pub(crate) sandboxes: BTreeMap<String, (PodSandboxConfig, bool)>,
+    pub(crate) containers: BTreeMap<String, (String, ContainerConfig, ContainerStatus)>,
+    next: u64,
+}
+
+pub(crate) struct FakeRuntime {
+    pub(crate) table: Mutex<Table>,
+    events: broadcast::Sender<ContainerEventResponse>,
+}
+
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap()
+}
+
+fn selected(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(k, v)| labels.get(k) == Some(v))
+}
+
+fn gone<T>(kind: &'static str, id: &str) -> Result<T> {
+    Err(Error::NotFound { kind, id: id.into() })
+}
+
+impl FakeRuntime {
+    pub(crate) fn new() -> Arc<FakeRuntime> {
+        Arc::new(FakeRuntime { table: Mutex::default(), events: broadcast::channel(100).0 })
+    }
+
+    fn tell(&self, id: &str, kind: ContainerEventType) {
+        let table = self.table.lock().unwrap();
+        let statuses = table.containers.get(id).map(|c| c.2.clone());
+        let event = ContainerEventResponse {
+            container_id: id.into(),
+            container_event_type: kind as i32,
+            containers_statuses: statuses.into_iter().collect(),
+            ..Default::default()
+        };
+        let _nobody = self.events.send(event);
+    }
+
+    /// Ends the newest running container of that name.
+    pub(crate) fn exit(&self, name: &str, code: i32) {
+        let id = {
+            let mut table = self.table.lock().unwrap();
+            let mut all = table.containers.iter_mut();
+            let running = |s: &ContainerStatus| s.state == ContainerState::Running as i32;
+            let found = all.find(|(_, c)| {
+                c.1.metadata.as_ref().unwrap().name == name && running(&c.2)
+            });
+            let (id, container) = found.unwrap();
+            container.2.state = ContainerState::Exited as i32;
+            container.2.exit_code = code;
+            container.2.finished_at = now();
+            id.clone()
+        };
+        self.tell(&id, ContainerEventType::Stopped);
+    }
+}
+
+#[async_trait]
+impl RuntimeService for FakeRuntime {
+    async fn version(&self) -> Result<VersionResponse> {
+        Ok(VersionResponse {
+            runtime_name: "trireme".into(),
+            runtime_version: "test".into(),
+            ..Default::default()
+        })
+    }
+    async fn status(&self, _: bool) -> Result<StatusResponse> {
+        Ok(StatusResponse::default())
+    }
+    async fn runtime_config(&self) -> Result<RuntimeConfigResponse> {
+        Ok(RuntimeConfigResponse::default())
+    }
+    async fn update_runtime_config(&self, _: RuntimeConfig) -> Result<()> {
+        Ok(())
+    }
+    async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> Result<String> {
+        let mut table = self.table.lock().unwrap();
+        table.next += 1;
+        let id = format!("sandbox{}", table.next);
+        table.sandboxes.insert(id.clone(), (request.config.unwrap(), true));
+        Ok(id)
+    }
+    async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
+        if let Some(sandbox) = self.table.lock().unwrap().sandboxes.get_mut(id) {
+            sandbox.1 = false;
+        }
+        Ok(())
+    }
+    async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
+        let mut table = self.table.lock().unwrap();
+        table.sandboxes.remove(id);
+        table.containers.retain(|_, c| c.0 != id);
+        Ok(())
+    }
+    async fn pod_sandbox_status(&self, id: &str, _: bool) -> Result<PodSandboxStatusResponse> {
+        let table = self.table.lock().unwrap();
+        let Some((config, ready)) = table.sandboxes.get(id) else { return gone("sandbox", id) };
+        let state = if *ready { PodSandboxState::Ready } else { PodSandboxState::Notready };
+        let status = PodSandboxStatus {
+            id: id.into(),
+            metadata: config.metadata.clone(),
+            state: state as i32,
+            network: Some(PodSandboxNetworkStatus { ip: "127.0.0.1".into(), additional_ips: vec![] }),
+            labels: config.labels.clone(),
+            ..Default::default()
+        };
+        Ok(PodSandboxStatusResponse { status: Some(status), ..Default::default() })
+    }
+    async fn list_pod_sandboxes(&self, filter: PodSandboxFilter) -> Result<Vec<PodSandbox>> {
+        let table = self.table.lock().unwrap();
+        let all = table.sandboxes.iter().filter(|(_, s)| selected(&s.0.labels, &filter.label_selector));
+        Ok(all
+            .map(|(id, s)| PodSandbox {
+                id: id.clone(),
+                metadata: s.0.metadata.clone(),
+                labels: s.0.labels.clone(),
+                state: i32::from(!s.1),
+                ..Default::default()
+            })
+            .collect())
+    }
+    async fn update_pod_sandbox_resources(&self, _: UpdatePodSandboxResourcesRequest) -> Result<()> {
+        Ok(())
+    }
+    async fn create_container(&self, request: CreateContainerRequest) -> Result<String> {
+        let mut table = self.table.lock().unwrap();
+        table.next += 1;
+        let id = format!("container{}", table.next);
+        let config = request.config.unwrap();
+        let status = ContainerStatus {
+            id: id.clone(),
+            metadata: config.metadata.clone(),
+            image: config.image.clone(),
+            image_ref: "sha256:feed".into(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+            mounts: config.mounts.clone(),
+            created_at: now(),
+            ..Default::default()
+        };
+        table.containers.insert(id.clone(), (request.pod_sandbox_id, config, status));
+        Ok(id)
+    }
+    async fn start_container(&self, id: &str) -> Result<()> {
+        {
+            let mut table = self.table.lock().unwrap();
+            let Some(container) = table.containers.get_mut(id) else { return gone("container", id) };
+            container.2.state = ContainerState::Running as i32;
+            container.2.started_at = now();
+        }
+        self.tell(id, ContainerEventType::Started);
+        Ok(())
+    }
+    async fn stop_container(&self, id: &str, _: i64) -> Result<()> {
+        {
+            let mut table = self.table.lock().unwrap();
+            let Some(container) = table.containers.get_mut(id) else { return Ok(()) };
+            if container.2.state == ContainerState::Running as i32 {
+                container.2.state = ContainerState::Exited as i32;
+                container.2.exit_code = 143;
+                container.2.finished_at = now();
+            }
+        }
+        self.tell(id, ContainerEventType::Stopped);
+        Ok(())
+    }
+    async fn remove_container(&self, id: &str) -> Result<()> {
+        self.table.lock().unwrap().containers.remove(id);
+        Ok(())
+    }
+    async fn list_containers(&self, filter: ContainerFilter) -> Result<Vec<Container>> {
+        let table = self.table.lock().unwrap();
+        let all = table.containers.values();
+        Ok(all
+            .filter(|c| selected(&c.1.labels, &filter.label_selector))
+            .filter(|c| filter.state.as_ref().is_none_or(|s| s.state == c.2.state))
+            .map(|(sandbox, config, status)| Container {
+                id: status.id.clone(),
+                pod_sandbox_id: sandbox.clone(),
+                labels: config.labels.clone(),
+                state: status.state,
+                created_at: status.created_at,
+                ..Default::default()
+            })
+            .collect())
+    }
+    async fn container_status(&self, id: &str, _: bool) -> Result<ContainerStatusResponse> {
+        let table = self.table.lock().unwrap();
+        let Some(container) = table.containers.get(id) else { return gone("container", id) };
+        Ok(ContainerStatusResponse { status: Some(container.2.clone()), ..Default::default() })
+    }
+    async fn update_container_resources(&self, _: UpdateContainerResourcesRequest) -> Result<()> {
+        Ok(())
+    }
+    async fn reopen_container_log(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+    async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
+        let exit_code = i32::from(request.cmd.first().is_some_and(|c| c == "false"));
+        Ok(ExecSyncResponse { exit_code, ..Default::default() })
+    }
+    async fn exec(&self, _: &str, cmd: Vec<String>, _: StreamOptions) -> Result<ExecSession> {
+        let text = cmd.join(" ").into_bytes();
+        let (resize, _) = tokio::sync::mpsc::channel(1);
+        Ok(ExecSession {
+            stdin: None,
+            stdout: Some(Box::new(std::io::Cursor::new(text))),
+            stderr: None,
+            resize,
+            exit: Box::pin(async { Ok(3) }),
+        })
+    }
+    async fn attach(&self, id: &str, streams: StreamOptions) -> Result<ExecSession> {
+        self.exec(id, vec!["attached".into()], streams).await
+    }
+    async fn port_forward(&self, _: &str, _: u16) -> Result<Box<dyn Duplex>> {
+        let (near, far) = tokio::io::duplex(1024);
+        // An echo: what is written comes back.
+        drop(far);
+        Ok(Box::new(near))
+    }
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
+        gone("container", id)
+    }
+    async fn list_container_stats(&self, _: ContainerStatsFilter) -> Result<Vec<ContainerStats>> {
+        Ok(Vec::new())
+    }
+    async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats> {
+        gone("sandbox", id)
+    }
+    async fn list_pod_sandbox_stats(&self, _: PodSandboxStatsFilter) -> Result<Vec<PodSandboxStats>> {
+        Ok(Vec::new())
+    }
+    async fn events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {
+        let events = self.events.subscribe();
+        let stream = futures::stream::unfold(events, |mut events| async {
+            events.recv().await.ok().map(|e| (Ok(e), events))
+        });
+        Ok(stream.boxed())
+    }
+}
+
+/// Every image is here, but for those called `missing…`.
+pub(crate) struct FakeImages;
+
+#[async_trait]
+impl ImageService for FakeImages {
+    async fn list_images(&self, _: ImageFilter) -> Result<Vec<Image>> {
+        Ok(Vec::new())
+    }
+    async fn image_status(&self, image: ImageSpec, _: bool) -> Result<ImageStatusResponse> {
+        let found = Image { id: "sha256:feed".into(), ..Default::default() };
+        let image = (!image.image.starts_with("missing")).then_some(found);
+        Ok(ImageStatusResponse { image, ..Default::default() })
+    }
+    async fn pull_image(&self, request: PullImageRequest) -> Result<String> {
+        let image = request.image.unwrap().image;
+        Err(Error::Image { image, message: "no such image".into() })
+    }
+    async fn remove_image(&self, _: ImageSpec) -> Result<()> {
+        Ok(())
+    }
+    async fn image_fs_info(&self) -> Result<ImageFsInfoResponse> {
+        Ok(ImageFsInfoResponse::default())
+    }
+}
