@@ -1,8 +1,12 @@
 //! Trireme: Kubernetes in one static binary. This crate wires the parts together: roles, flags,
 //! files, and the one-command cluster. How any part works is not known here.
 
+mod cluster;
 mod control_plane;
+mod demo;
+mod doctor;
 mod logging;
+mod loops;
 mod pki_files;
 mod roles;
 
@@ -20,14 +24,50 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a cluster on this machine and keep it running until Ctrl-C.
+    Up(cluster::UpArgs),
+    /// End a cluster; its data is kept.
+    Down(cluster::NameArg),
+    /// Show a running cluster.
+    Status {
+        #[command(flatten)]
+        cluster: cluster::NameArg,
+        /// `json` for a machine.
+        #[arg(short, long, value_parser = ["json"])]
+        output: Option<String>,
+    },
+    /// End a cluster and delete everything about it.
+    Reset {
+        #[command(flatten)]
+        cluster: cluster::NameArg,
+        /// Really do it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Say what this machine lacks, and how to mend it.
+    Doctor,
+    /// The echo server of the demo image.
+    Demo(demo::DemoArgs),
     /// The API server alone, with the original's flags.
     KubeApiserver(roles::apiserver::Args),
 }
 
 fn main() -> ExitCode {
+    // The supervisor is started by the runtime, once a node, and must stay small: no async
+    // runtime, no logging set up.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|a| a == "supervisor") {
+        runtime::supervisor::main(args);
+    }
     let cli = Cli::parse();
     logging::start();
     let outcome = match cli.command {
+        Command::Up(args) => cluster::up(args),
+        Command::Down(cluster) => cluster::down(&cluster.name),
+        Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
+        Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),
+        Command::Doctor => doctor::doctor(),
+        Command::Demo(args) => demo::run(&args),
         Command::KubeApiserver(args) => roles::apiserver::run(args),
     };
     match outcome {

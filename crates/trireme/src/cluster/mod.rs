@@ -1,0 +1,41 @@
+//! The one-command cluster: `up`, `down`, `status`, `reset`.
+//!
+//! Every node is a network namespace of its own on a bridge in yet another one, so that nothing is
+//! added to the host's network. The API server listens on the host's loopback and, for the pods,
+//! inside the first node's namespace.
+
+mod lifecycle;
+mod node;
+mod paths;
+mod progress;
+mod services;
+mod up;
+
+pub(crate) use lifecycle::{down, reset, status};
+pub(crate) use paths::ClusterPaths;
+pub(crate) use up::{UpArgs, up};
+
+use std::net::IpAddr;
+
+/// Addresses of Services; the API's own is the first, DNS the tenth.
+pub(crate) const SERVICE_CIDR: &str = "10.43.0.0/16";
+/// Addresses of pods: a /24 of it for each node.
+pub(crate) const POD_CIDR: &str = "10.42.0.0/16";
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
+
+pub(crate) fn dns_address() -> IpAddr {
+    IpAddr::from([10, 43, 0, 10])
+}
+
+/// The pods' range of a node.
+pub(crate) fn pod_cidr(node: u32) -> String {
+    format!("10.42.{node}.0/24")
+}
+
+/// Which cluster a command is about.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct NameArg {
+    /// Name of the cluster.
+    #[arg(long, default_value = "trireme")]
+    pub(crate) name: String,
+}

@@ -1,0 +1,232 @@
+//! One node: its network, runtime, kubelet, proxy and DNS, all working in its own namespace.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use client::{Informers, Patch, Tasks};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kubelet::{Deps, Kubelet, KubeletConfig};
+use network::{NetNs, PodNetwork, PodNetworkConfig, Uplink};
+use pki::CertSpec;
+use proxy::{HostPort, Protocol, ProxyConfig};
+use runtime::{Config as RuntimeConfig, Embedded, NetworkError, SandboxNet, SandboxNetwork};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::services::{self, Message};
+use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
+use crate::control_plane::ControlPlane;
+use crate::pki_files::PkiFiles;
+
+const KUBELET_PORT: u16 = 10250;
+
+/// What all nodes of a cluster share.
+pub(crate) struct Shared<'a> {
+    pub(crate) paths: &'a ClusterPaths,
+    pub(crate) plane: &'a ControlPlane,
+    pub(crate) pki: &'a PkiFiles,
+    pub(crate) informers: &'a Informers,
+    pub(crate) index: Arc<RwLock<dns::Index>>,
+    pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) tasks: &'a Tasks,
+}
+
+/// A running node. Dropping it stops answering DNS; the rest ends with the tasks.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) uplink: Uplink,
+    pub(crate) runtime: Arc<Embedded>,
+    _dns: dns::Server,
+}
+
+/// The runtime's configuration for a node, also used to clean up after it.
+pub(crate) fn runtime_config(paths: &ClusterPaths, index: u32, node_netns: Option<PathBuf>) -> RuntimeConfig {
+    let folder = paths.node(index);
+    let mut config = RuntimeConfig::new(folder.join("runtime"), folder.join("run"));
+    config.node_netns = node_netns;
+    config.cgroup_parent = format!("/trireme/{}/{index}", paths.name);
+    config
+}
+
+/// Brings a node up on its place in the fabric.
+pub(crate) async fn start(shared: &Shared<'_>, index: u32, uplink: Uplink) -> Result<Node> {
+    let name = shared.paths.node_name(index);
+    let folder = shared.paths.node(index);
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let network = pod_network(index, &uplink, folder.join("ipam.json")).await?;
+    let proxy = services::start_proxy(proxy_config(&name, &uplink)?, shared.informers, shared.tasks).await?;
+    let adapter = Arc::new(Sandboxes { network: Arc::new(network), proxy });
+    let config = runtime_config(shared.paths, index, Some(uplink.ns.path().to_owned()));
+    let runtime = Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
+    let dns = start_dns(shared, &uplink)?;
+    start_kubelet(shared, index, &uplink, runtime.clone()).await?;
+    assign_cidr(shared, &name, index).await?;
+    Ok(Node { name, uplink, runtime, _dns: dns })
+}
+
+fn cidrs(text: &str) -> Result<Vec<network::ipnet::IpNet>> {
+    Ok(vec![text.parse().with_context(|| format!("range {text}"))?])
+}
+
+async fn pod_network(index: u32, uplink: &Uplink, ipam_path: PathBuf) -> Result<PodNetwork> {
+    let config = PodNetworkConfig {
+        node_ns: Some(uplink.ns.clone()),
+        pod_cidrs: cidrs(&pod_cidr(index))?,
+        service_cidrs: cidrs(SERVICE_CIDR)?,
+        local_addresses: vec![dns_address()],
+        ipam_path,
+        bridge: network::pod::DEFAULT_BRIDGE.to_owned(),
+        mtu: None,
+    };
+    tokio::task::spawn_blocking(move || PodNetwork::new(config)).await?.context("set up the pod network")
+}
+
+fn proxy_config(name: &str, uplink: &Uplink) -> Result<ProxyConfig> {
+    Ok(ProxyConfig {
+        node_name: name.to_owned(),
+        node_ips: uplink.addresses.clone(),
+        zone: None,
+        netns: Some(uplink.ns.clone()),
+        service_cidrs: cidrs(SERVICE_CIDR)?,
+        pod_cidrs: cidrs(POD_CIDR)?,
+        local_addresses: vec![dns_address()],
+    })
+}
+
+fn start_dns(shared: &Shared<'_>, uplink: &Uplink) -> Result<dns::Server> {
+    let forward = dns::ForwardConfig { upstreams: shared.upstreams.clone() };
+    let config = dns::ServerConfig { zone: CLUSTER_DOMAIN.to_owned(), forward };
+    let server = dns::Server::new(config, shared.index.clone()).context("start DNS")?;
+    let at = SocketAddr::new(dns_address(), 53);
+    let ns = Some(&uplink.ns);
+    server.serve_udp(network::netns::udp_bind(ns, at).with_context(|| format!("listen on {at}/udp"))?);
+    server.serve_tcp(network::netns::tcp_listen(ns, at).with_context(|| format!("listen on {at}/tcp"))?);
+    Ok(server)
+}
+
+async fn start_kubelet(shared: &Shared<'_>, index: u32, uplink: &Uplink, runtime: Arc<Embedded>) -> Result<()> {
+    let name = shared.paths.node_name(index);
+    let folder = shared.paths.node(index);
+    let mut config = KubeletConfig::new(&name);
+    config.root_dir = folder.join("kubelet");
+    config.log_dir = folder.join("pods");
+    config.node_ips = uplink.addresses.clone();
+    config.cluster_dns = vec![dns_address()];
+    config.cluster_domain = CLUSTER_DOMAIN.to_owned();
+    config.port = KUBELET_PORT;
+    config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.name);
+    if index == 0 {
+        config.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+    }
+    let user = format!("system:node:{name}");
+    let deps = Deps {
+        client: shared.plane.client(&user, &["system:nodes"], "kubelet"),
+        images: runtime.clone(),
+        runtime,
+        dialer: Arc::new(Inside(uplink.ns.clone())),
+        authorizer: Arc::new(kubelet::SystemMasters),
+        services: Some(shared.informers.of()),
+    };
+    let agent = Arc::new(Kubelet::new(config, deps, shared.tasks));
+    let address = uplink.addresses.first().copied().context("the node has no address")?;
+    let listener = network::netns::tcp_listen(Some(&uplink.ns), SocketAddr::new(address, KUBELET_PORT))?;
+    let tls = kubelet_tls(shared.pki, &name, &uplink.addresses)?;
+    let server = agent.clone();
+    shared.tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
+    shared.tasks.spawn("kubelet", async move { agent.run().await });
+    Ok(())
+}
+
+fn kubelet_tls(pki: &PkiFiles, name: &str, addresses: &[IpAddr]) -> Result<Arc<rustls::ServerConfig>> {
+    let pair = pki.ca.issue(&CertSpec::server(&format!("system:node:{name}"), &[name], addresses))?;
+    let ca = CertificateDer::from_pem_slice(pki.ca_pem().as_bytes())?;
+    let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
+    Ok(kubelet::tls_config(&[ca], chain, key)?)
+}
+
+/// Waits for the node to register, and writes its pod range into it.
+async fn assign_cidr(shared: &Shared<'_>, name: &str, index: u32) -> Result<()> {
+    let nodes = shared.informers.of::<NodeObject>();
+    let (sender, mut registered) = mpsc::unbounded_channel();
+    let wanted = name.to_owned();
+    nodes.on_change(move |change| {
+        if change.object().metadata.name.as_deref() == Some(&wanted) {
+            sender.send(()).unwrap_or_default();
+        }
+    });
+    registered.recv().await.context("the node's registration")?;
+    let node = nodes.get("", name);
+    if node.is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some())) {
+        return Ok(());
+    }
+    let cidr = pod_cidr(index);
+    let patch = serde_json::json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
+    shared.informers.client().patch::<NodeObject>("", name, &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// Opens connections inside a node's namespace.
+pub(crate) struct Inside(pub(crate) NetNs);
+
+#[async_trait]
+impl kubelet::Dialer for Inside {
+    async fn tcp(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        network::netns::tcp_connect(Some(&self.0), address).await
+    }
+}
+
+/// Connects sandboxes to the pod network, and their host ports to the proxy.
+struct Sandboxes {
+    network: Arc<PodNetwork>,
+    proxy: mpsc::UnboundedSender<Message>,
+}
+
+#[async_trait]
+impl SandboxNetwork for Sandboxes {
+    async fn attach(&self, sandbox: &SandboxNet) -> Result<Vec<IpAddr>, NetworkError> {
+        let (network, id, netns) = (self.network.clone(), sandbox.id.clone(), sandbox.netns.clone());
+        let attached = tokio::task::spawn_blocking(move || network.attach(&id, &netns)).await??;
+        let ports = host_ports(sandbox, &attached.addresses);
+        if !ports.is_empty() {
+            self.proxy.send(Message::HostPorts(ports))?;
+        }
+        Ok(attached.addresses)
+    }
+
+    async fn detach(&self, sandbox: &SandboxNet) -> Result<(), NetworkError> {
+        let ids: Vec<String> = host_ports(sandbox, &[]).into_iter().map(|p| p.id).collect();
+        if !ids.is_empty() {
+            self.proxy.send(Message::HostPortsGone(ids))?;
+        }
+        let (network, id) = (self.network.clone(), sandbox.id.clone());
+        Ok(tokio::task::spawn_blocking(move || network.detach(&id)).await??)
+    }
+}
+
+fn host_ports(sandbox: &SandboxNet, addresses: &[IpAddr]) -> Vec<HostPort> {
+    let wanted = sandbox.port_mappings.iter().filter(|m| m.host_port != 0);
+    let number = |n: i32| u16::try_from(n).ok();
+    wanted
+        .filter_map(|mapping| {
+            let port = number(mapping.container_port)?;
+            let protocol = match mapping.protocol {
+                1 => Protocol::Udp,
+                2 => Protocol::Sctp,
+                _ => Protocol::Tcp,
+            };
+            Some(HostPort {
+                id: format!("{}-{}-{}", sandbox.uid, mapping.host_port, mapping.protocol),
+                host_ip: mapping.host_ip.parse().ok(),
+                host_port: number(mapping.host_port)?,
+                protocol,
+                targets: addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            })
+        })
+        .collect()
+}

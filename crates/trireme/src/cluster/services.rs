@@ -1,0 +1,160 @@
+//! Services on a node: informers feed the proxy's rules and the DNS index.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use client::{Change, Informer, Informers, Tasks};
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use proxy::{HealthServer, HostPort, Proxy, ProxyConfig};
+use tokio::sync::mpsc;
+
+/// Changes gathered into one transaction: long enough for a burst, too short to be noticed.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// What the proxy's task is told.
+pub(crate) enum Message {
+    Change(proxy::Change),
+    HostPorts(Vec<HostPort>),
+    HostPortsGone(Vec<String>),
+}
+
+fn name_of<K: Metadata<Ty = ObjectMeta>>(object: &K) -> (String, String) {
+    let meta = object.metadata();
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// Starts the node's proxy; resolves when its first rules are in the kernel.
+pub(crate) async fn start_proxy(
+    config: ProxyConfig,
+    informers: &Informers,
+    tasks: &Tasks,
+) -> Result<mpsc::UnboundedSender<Message>> {
+    let netns = config.netns.clone();
+    let mut proxy = tokio::task::spawn_blocking(move || Proxy::new(config)).await?.context("open the service proxy")?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (services, slices) = (informers.of::<Service>(), informers.of::<EndpointSlice>());
+    services.synced().await;
+    slices.synced().await;
+    follow(&services, sender.clone(), |change| match change {
+        Change::Deleted(service) => {
+            let (namespace, name) = name_of(service.as_ref());
+            proxy::Change::ServiceDeleted { namespace, name }
+        }
+        other => proxy::Change::Service(Box::new(other.object().as_ref().clone())),
+    });
+    follow(&slices, sender.clone(), |change| match change {
+        Change::Deleted(slice) => {
+            let (namespace, name) = name_of(slice.as_ref());
+            proxy::Change::EndpointSliceDeleted { namespace, name }
+        }
+        other => proxy::Change::EndpointSlice(Box::new(other.object().as_ref().clone())),
+    });
+    let mut receiver = receiver;
+    while let Ok(message) = receiver.try_recv() {
+        take(&mut proxy, message);
+    }
+    let proxy = tokio::task::spawn_blocking(move || proxy.sync().map(|_| proxy)).await??;
+    tasks.spawn("service proxy", run_proxy(proxy, receiver, HealthServer::new(netns)));
+    Ok(sender)
+}
+
+fn follow<K: client::Resource>(
+    informer: &Informer<K>,
+    sender: mpsc::UnboundedSender<Message>,
+    change_of: impl Fn(&Change<K>) -> proxy::Change + Send + Sync + 'static,
+) {
+    informer.on_change(move |change| {
+        // The receiver ends with the node; changes after that concern nobody.
+        sender.send(Message::Change(change_of(change))).unwrap_or_default();
+    });
+}
+
+fn take(proxy: &mut Proxy, message: Message) {
+    match message {
+        Message::Change(change) => drop(proxy.apply(change)),
+        Message::HostPorts(ports) => ports.into_iter().for_each(|p| proxy.hostport_add(p)),
+        Message::HostPortsGone(ids) => ids.iter().for_each(|id| proxy.hostport_remove(id)),
+    }
+}
+
+async fn run_proxy(mut proxy: Proxy, mut receiver: mpsc::UnboundedReceiver<Message>, mut health: HealthServer) {
+    let mut watch = match proxy.watch() {
+        Ok(watch) => watch,
+        Err(error) => return tracing::error!(%error, "service rules are not watched, and not kept"),
+    };
+    loop {
+        tokio::select! {
+            message = receiver.recv() => {
+                let Some(message) = message else { return };
+                take(&mut proxy, message);
+                tokio::time::sleep(GATHER).await;
+                while let Ok(more) = receiver.try_recv() {
+                    take(&mut proxy, more);
+                }
+            }
+            seen = watch.next() => match seen {
+                Ok(seen) => match proxy.healed_by_sync(seen) {
+                    Ok(false) => continue,
+                    Ok(true) => tracing::warn!("service rules were changed by another program, writing them again"),
+                    Err(error) => tracing::warn!(%error, "service rules could not be checked"),
+                },
+                Err(error) => tracing::warn!(%error, "watching the service rules"),
+            },
+        }
+        let synced = tokio::task::block_in_place(|| proxy.sync());
+        if let Err(error) = synced {
+            tracing::warn!(%error, "service rules not updated, will be with the next change");
+        }
+        for (check, error) in health.update(&proxy.health_checks()) {
+            tracing::warn!(?check, %error, "health check port not served");
+        }
+    }
+}
+
+/// Keeps a DNS index; it answers once the first state is there.
+pub(crate) async fn start_index(informers: &Informers) -> Arc<RwLock<dns::Index>> {
+    let index = Arc::new(RwLock::new(dns::Index::new()));
+    let (services, slices, pods) =
+        (informers.of::<Service>(), informers.of::<EndpointSlice>(), informers.of::<Pod>());
+    feed(&services, &index, |change| match change {
+        Change::Deleted(service) => {
+            let (namespace, name) = name_of(service.as_ref());
+            dns::Change::ServiceDeleted { namespace, name }
+        }
+        other => dns::Change::Service(Box::new(other.object().as_ref().clone())),
+    });
+    feed(&slices, &index, |change| match change {
+        Change::Deleted(slice) => {
+            let (namespace, name) = name_of(slice.as_ref());
+            dns::Change::EndpointSliceDeleted { namespace, name }
+        }
+        other => dns::Change::EndpointSlice(Box::new(other.object().as_ref().clone())),
+    });
+    feed(&pods, &index, |change| match change {
+        Change::Deleted(pod) => {
+            let (namespace, name) = name_of(pod.as_ref());
+            dns::Change::PodDeleted { namespace, name }
+        }
+        other => dns::Change::Pod(Box::new(other.object().as_ref().clone())),
+    });
+    services.synced().await;
+    slices.synced().await;
+    pods.synced().await;
+    index.write().unwrap_or_else(|p| p.into_inner()).set_synced();
+    index
+}
+
+fn feed<K: client::Resource>(
+    informer: &Informer<K>,
+    index: &Arc<RwLock<dns::Index>>,
+    change_of: impl Fn(&Change<K>) -> dns::Change + Send + Sync + 'static,
+) {
+    let index = index.clone();
+    informer.on_change(move |change| {
+        index.write().unwrap_or_else(|p| p.into_inner()).apply(change_of(change));
+    });
+}
