@@ -3,3 +3,5 @@
 mod api;
 mod fake_runtime;
 mod lifecycle;
+mod real;
+mod wire;
