@@ -52,7 +52,8 @@ impl Node {
         let own = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         config.cgroup_parent = format!("/trireme-test-{own}");
         config.supervisor_command = vec![supervisor().into()];
-        let runtime = Arc::new(Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap());
+        let runtime =
+            Arc::new(Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap());
         runtime.images().build_static(&busybox()).unwrap();
         let (api, tasks, pki) = (FakeApi::new(), Tasks::new(), Pki::new());
         let mut settings = KubeletConfig::new("n1");
@@ -102,7 +103,9 @@ impl Node {
     async fn exec(&self, pod: &str, command: &[&str], stdin: &[u8]) -> Vec<(u8, Vec<u8>)> {
         let words: String = command.iter().map(|w| format!("&command={w}")).collect();
         let mut stream = self.pki.connect(self.address, true).await;
-        let request = format!("GET /exec/default/{pod}/c?input=1&output=1&error=1{words} HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n");
+        let request = format!(
+            "GET /exec/default/{pod}/c?input=1&output=1&error=1{words} HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let head = wire::head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
@@ -125,7 +128,8 @@ impl Drop for Node {
         self.tasks.cancel();
         self.runtime = None;
         let root = Path::new("/sys/fs/cgroup");
-        let group = runtime::cgroup::Hierarchies::detect(root).and_then(|h| h.group(&self.config.cgroup_parent));
+        let group = runtime::cgroup::Hierarchies::detect(root)
+            .and_then(|h| h.group(&self.config.cgroup_parent));
         let group = group.unwrap();
         let deadline = Instant::now() + LIMIT;
         while group.kill().and_then(|()| group.remove()).is_err() {
@@ -134,7 +138,12 @@ impl Drop for Node {
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let points = mounts.lines().filter_map(|l| l.split(' ').nth(4));
-        for path in points.filter(|p| Path::new(p).starts_with(self.dir.path())).collect::<Vec<_>>().iter().rev() {
+        for path in points
+            .filter(|p| Path::new(p).starts_with(self.dir.path()))
+            .collect::<Vec<_>>()
+            .iter()
+            .rev()
+        {
             // One may have gone with the one above it.
             let _gone = rustix::mount::unmount(*path, rustix::mount::UnmountFlags::DETACH);
         }
@@ -166,9 +175,11 @@ async fn a_real_pod_runs_is_read_entered_restarted_and_deleted() {
     let text = tokio::time::timeout(LIMIT, followed).await.unwrap();
     assert!(text.contains("hello web") && !text.contains("hello web\n"), "{text}");
 
-    let messages = node.exec("web", &["sh", "-c", "cat;echo%20err%20>%262;exit%204"], b"in\n").await;
+    let messages =
+        node.exec("web", &["sh", "-c", "cat;echo%20err%20%3E%262;exit%204"], b"in\n").await;
     let of = |channel: u8| {
-        let all: Vec<u8> = messages.iter().filter(|m| m.0 == channel).flat_map(|m| m.1.clone()).collect();
+        let all: Vec<u8> =
+            messages.iter().filter(|m| m.0 == channel).flat_map(|m| m.1.clone()).collect();
         String::from_utf8(all).unwrap()
     };
     assert_eq!((of(1).as_str(), of(2).as_str()), ("in\n", "err\n"));
@@ -192,7 +203,7 @@ async fn pods_start_within_the_budget() {
     for i in 0..20 {
         let name = format!("p{i}");
         let begun = Instant::now();
-        node.pod(&name, json!({"command": ["sleep", "1000"]}));
+        node.pod(&name, json!({"command": ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]}));
         node.status(&name, |s| s["phase"] == "Running").await;
         times.push(begun.elapsed());
         node.delete(&name).await;

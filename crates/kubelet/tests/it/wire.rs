@@ -52,7 +52,11 @@ impl Pki {
         })
     }
 
-    pub(crate) async fn connect(&self, to: std::net::SocketAddr, known: bool) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(
+        &self,
+        to: std::net::SocketAddr,
+        known: bool,
+    ) -> TlsStream<TcpStream> {
         let config = if known { self.client.clone() } else { Pki::client(&self.ca, None) };
         let stream = TcpStream::connect(to).await.unwrap();
         let name = ServerName::try_from("node.test").unwrap();
