@@ -120,8 +120,13 @@ impl Kubelet {
         self.ask_runtime_name().await;
         // Pods' environments show services: the first pod must not miss them.
         self.shared.services.synced().await;
-        let (shared, tasks) = (self.shared.clone(), self.tasks.clone());
-        self.shared.pods.on_change(move |change| dispatch(&shared, &tasks, change));
+        // Weak, because the informer belongs to what the handler uses.
+        let (shared, tasks) = (Arc::downgrade(&self.shared), self.tasks.clone());
+        self.shared.pods.on_change(move |change| {
+            if let Some(shared) = shared.upgrade() {
+                dispatch(&shared, &tasks, change);
+            }
+        });
         self.shared.pods.synced().await;
         self.adopt_orphans().await;
         self.tasks.cancelled().await;

@@ -194,6 +194,8 @@ async fn a_real_pod_runs_is_read_entered_restarted_and_deleted() {
     assert!(previous.contains("hello web"), "{previous}");
     node.delete("web").await;
     node.tasks.shutdown().await;
+    let runtime = node.runtime.as_ref().unwrap();
+    assert_eq!(Arc::strong_count(runtime), 1, "the agent has let go of its runtime");
 }
 
 #[tokio::test(flavor = "multi_thread")]

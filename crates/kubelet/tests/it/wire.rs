@@ -33,7 +33,7 @@ impl Pki {
         let ca = params.self_signed(&key).unwrap().der().clone();
         let issuer = Issuer::new(params, &key);
         let (chain, server_key) = signed(&issuer, "system:node:n1", "system:nodes");
-        let server = kubelet::tls_config(&[ca.clone()], chain, server_key).unwrap();
+        let server = kubelet::tls_config(std::slice::from_ref(&ca), chain, server_key).unwrap();
         let (chain, client_key) = signed(&issuer, "admin", "system:masters");
         let client = Pki::client(&ca, Some((chain, client_key)));
         Pki { ca, server, client }
