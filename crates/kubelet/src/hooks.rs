@@ -19,18 +19,21 @@ pub(crate) async fn run(
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let cmd = exec.command.clone().unwrap_or_default();
-        let request =
-            ExecSyncRequest { container_id: id.into(), cmd: cmd.clone(), timeout: 0 };
+        let request = ExecSyncRequest { container_id: id.into(), cmd: cmd.clone(), timeout: 0 };
         let fail = |why: String, output: &str| {
             let name = crate::spec::described(pod);
-            format!("Exec lifecycle hook ({cmd:?}) for Container \"{}\" in Pod \"{name}\" failed - error: {why}, message: {output:?}", container.name)
+            format!(
+                "Exec lifecycle hook ({cmd:?}) for Container \"{}\" in Pod \"{name}\" failed - error: {why}, message: {output:?}",
+                container.name
+            )
         };
         let answer = shared.runtime.exec_sync(request).await;
         let answer = answer.map_err(|e| fail(e.chain(), ""))?;
         if answer.exit_code != 0 {
             let output = String::from_utf8_lossy(&answer.stdout).into_owned()
                 + &String::from_utf8_lossy(&answer.stderr);
-            let why = format!("command '{}' exited with {}: {output}", cmd.join(" "), answer.exit_code);
+            let why =
+                format!("command '{}' exited with {}: {output}", cmd.join(" "), answer.exit_code);
             return Err(fail(why, &output));
         }
         return Ok(());

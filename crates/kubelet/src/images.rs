@@ -67,7 +67,9 @@ pub(crate) async fn ensure(shared: &Shared, wanted: Wanted<'_>) -> Result<Ready,
         shared.recorder.event(wanted.about, EventType::Warning, reason, message);
     };
     let Some(image) = with_tag(requested) else {
-        let message = format!("Failed to apply default image tag \"{requested}\": couldn't parse image name \"{requested}\": invalid reference format");
+        let message = format!(
+            "Failed to apply default image tag \"{requested}\": couldn't parse image name \"{requested}\": invalid reference format"
+        );
         warn("InspectFailed", &message);
         return Err(Failed { reason: "InvalidImageName", message });
     };
@@ -77,12 +79,16 @@ pub(crate) async fn ensure(shared: &Shared, wanted: Wanted<'_>) -> Result<Ready,
     if policy != "Always" {
         match present(shared, &spec).await {
             Ok(Some(found)) => {
-                let message = format!("Container image \"{requested}\" already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image \"{requested}\" already present on machine and can be accessed by the pod"
+                );
                 shared.recorder.event(wanted.about, EventType::Normal, "Pulled", message);
                 return Ok(ready(found));
             }
             Ok(None) if policy == "Never" => {
-                let message = format!("Container image \"{requested}\" is not present with pull policy of Never");
+                let message = format!(
+                    "Container image \"{requested}\" is not present with pull policy of Never"
+                );
                 warn("ErrImageNeverPull", &message);
                 return Err(Failed { reason: "ErrImageNeverPull", message });
             }
@@ -109,7 +115,8 @@ async fn pull(
     if let Some((_, last)) = &wanted.backing_off {
         let message = format!("Back-off pulling image \"{requested}\"");
         normal("BackOff", message.clone());
-        let message = if last.is_empty() { message } else { format!("{message}: ErrImagePull: {last}") };
+        let message =
+            if last.is_empty() { message } else { format!("{message}: ErrImagePull: {last}") };
         return Err(Failed { reason: "ImagePullBackOff", message });
     }
     normal("Pulling", format!("Pulling image \"{requested}\""));
@@ -135,7 +142,13 @@ async fn pull(
         ms @ 0..1000 => format!("{ms}ms"),
         ms => format!("{}.{:03}s", ms / 1000, ms % 1000),
     };
-    normal("Pulled", format!("Successfully pulled image \"{requested}\" in {shown} ({shown} including waiting). Image size: {} bytes.", image.size));
+    normal(
+        "Pulled",
+        format!(
+            "Successfully pulled image \"{requested}\" in {shown} ({shown} including waiting). Image size: {} bytes.",
+            image.size
+        ),
+    );
     Ok(ready(image))
 }
 
@@ -167,8 +180,16 @@ async fn credentials(shared: &Shared, wanted: &Wanted<'_>, image: &str) -> Optio
         }
     }
     if !missing.is_empty() {
-        let message = format!("Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.", missing.join(", "));
-        shared.recorder.event(wanted.about, EventType::Warning, "FailedToRetrieveImagePullSecret", message);
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        shared.recorder.event(
+            wanted.about,
+            EventType::Warning,
+            "FailedToRetrieveImagePullSecret",
+            message,
+        );
     }
     chosen
 }

@@ -1,7 +1,7 @@
 //! The agent as a whole: pods from the API to their actors, runtime events to theirs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use client::{Change, Client, Follow, Informer, Recorder, Tasks};
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     /// Container or sandbox id → pod uid, for events that name only the container.
     owners: Mutex<HashMap<String, String>>,
     resources: NodeResources,
+    runtime_name: OnceLock<String>,
 }
 
 /// One node's agent. Clones are the same agent.
@@ -59,6 +60,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn node_resources(&self) -> NodeResources {
         self.resources
+    }
+
+    /// The runtime's own name, known before the first actor starts.
+    pub(crate) fn runtime_name(&self) -> String {
+        self.runtime_name.get().cloned().unwrap_or_default()
     }
 
     /// An actor has ended.
@@ -95,6 +101,7 @@ impl Kubelet {
             actors: Mutex::default(),
             owners: Mutex::default(),
             resources: node::resources(&config),
+            runtime_name: OnceLock::new(),
             runtime: deps.runtime,
             images: deps.images,
             dialer: deps.dialer,
@@ -110,13 +117,33 @@ impl Kubelet {
         self.tasks.spawn("node status", node::run_status(self.shared.clone()));
         self.tasks.spawn("node lease", node::run_lease(self.shared.clone()));
         self.tasks.spawn("runtime events", runtime_events(self.shared.clone()));
+        self.ask_runtime_name().await;
         // Pods' environments show services: the first pod must not miss them.
         self.shared.services.synced().await;
-        let (shared, tasks) = (self.shared.clone(), self.tasks.clone());
-        self.shared.pods.on_change(move |change| dispatch(&shared, &tasks, change));
+        // Weak, because the informer belongs to what the handler uses.
+        let (shared, tasks) = (Arc::downgrade(&self.shared), self.tasks.clone());
+        self.shared.pods.on_change(move |change| {
+            if let Some(shared) = shared.upgrade() {
+                dispatch(&shared, &tasks, change);
+            }
+        });
         self.shared.pods.synced().await;
         self.adopt_orphans().await;
         self.tasks.cancelled().await;
+    }
+
+    async fn ask_runtime_name(&self) {
+        loop {
+            match self.shared.runtime.version().await {
+                Ok(version) => {
+                    // Set once: `run` is called once.
+                    let _again = self.shared.runtime_name.set(version.runtime_name);
+                    return;
+                }
+                Err(error) => tracing::warn!(error = error.chain(), "the runtime does not answer"),
+            }
+            tokio::time::sleep(RUNTIME_RETRY).await;
+        }
     }
 
     /// Serves the node API on an open listener until cancelled.

@@ -30,7 +30,8 @@ pub(crate) fn machine(dir: &Path) -> Machine {
     // The directory may not exist yet.
     let existing = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
     let disk = rustix::fs::statvfs(existing).ok();
-    let blocks = |of: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map_or(0, |d| of(d) * d.f_frsize);
+    let blocks =
+        |of: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map_or(0, |d| of(d) * d.f_frsize);
     Machine {
         cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         memory_bytes: field("MemTotal"),

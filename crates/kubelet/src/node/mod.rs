@@ -42,18 +42,14 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
 /// Registers the node, then reports its status: when it changes, and rarely when it does not.
 pub(crate) async fn run_status(shared: Arc<Shared>) {
     let name = shared.config.node_name.clone();
-    while shared.config.register_node {
-        match register(&shared).await {
-            Ok(()) => break,
-            Err(error) => {
-                tracing::warn!(node = name, %error, "node not registered, will retry");
-                tokio::time::sleep(RETRY).await;
-            }
+    if shared.config.register_node {
+        while let Err(error) = register(&shared).await {
+            tracing::warn!(node = name, %error, "node not registered, will retry");
+            tokio::time::sleep(RETRY).await;
         }
     }
     let follow = Follow { field_selector: format!("metadata.name={name}"), ..Follow::default() };
     let tasks = client::Tasks::new();
-    let _ends = tasks.clone();
     let view: Informer<Node> = Informer::selected(&shared.client, &tasks, follow);
     let (sender, mut changes) = tokio::sync::watch::channel(None);
     view.on_change(move |change| {
@@ -113,7 +109,8 @@ async fn tell_runtime(shared: &Shared, cidr: Option<&str>) {
 }
 
 fn announce(shared: &Shared, new: &NodeStatus, ready: &mut Option<bool>) {
-    let is_ready = new.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let is_ready =
+        new.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     if *ready == Some(is_ready) {
         return;
     }

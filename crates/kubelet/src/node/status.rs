@@ -139,9 +139,36 @@ async fn conditions(shared: &Shared, machine: &Machine, old: &NodeStatus) -> Vec
         Err(why) => (false, "KubeletNotReady", why.as_str()),
     };
     let all = [
-        ("MemoryPressure", pressure(memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available")),
-        ("DiskPressure", pressure(disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure")),
-        ("PIDPressure", pressure(pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "kubelet has insufficient PID available", "kubelet has sufficient PID available")),
+        (
+            "MemoryPressure",
+            pressure(
+                memory,
+                "KubeletHasInsufficientMemory",
+                "KubeletHasSufficientMemory",
+                "kubelet has insufficient memory available",
+                "kubelet has sufficient memory available",
+            ),
+        ),
+        (
+            "DiskPressure",
+            pressure(
+                disk,
+                "KubeletHasDiskPressure",
+                "KubeletHasNoDiskPressure",
+                "kubelet has disk pressure",
+                "kubelet has no disk pressure",
+            ),
+        ),
+        (
+            "PIDPressure",
+            pressure(
+                pids,
+                "KubeletHasInsufficientPID",
+                "KubeletHasSufficientPID",
+                "kubelet has insufficient PID available",
+                "kubelet has sufficient PID available",
+            ),
+        ),
         ("Ready", (is_ready, reason, message)),
     ];
     let now = Timestamp::now();

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::mpsc;
 
 use super::execute::{self, Outcome};
-use super::memory::{Busy, Ending, Memory, Slot, Volumes, Waiting};
+use super::memory::{Busy, Ending, Memory, Slot, Verdicts, Volumes, Waiting};
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
@@ -61,7 +61,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, tasks: &Tasks, pod: Arc<Pod>) -> Handl
         pod,
         user,
         observed: Observed::default(),
-        memory: Memory::default(),
+        memory: Memory { runtime_name: shared.runtime_name(), ..Memory::default() },
         tokens: Tokens::default(),
         probers,
         ops: FuturesUnordered::new(),
@@ -107,6 +107,7 @@ impl Actor {
                     if let Some(s) = self.observed.sandbox().filter(|s| !s.ips.is_empty()) {
                         self.memory.ips = s.ips.clone();
                     }
+                    self.remember_verdicts();
                 }
                 Err(error) => {
                     tracing::warn!(pod = described(&self.pod), %error, "runtime not readable");
@@ -123,6 +124,30 @@ impl Actor {
         self.probe();
         let status = self.memory.status_retry.filter(|at| *at > now);
         [planned.wake, status].into_iter().flatten().min()
+    }
+
+    /// After a restart of the agent the API's status is the memory of what probes had found, so that
+    /// adopted containers do not lose their readiness until probed again.
+    fn remember_verdicts(&mut self) {
+        let Some(status) = &self.pod.status else { return };
+        let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+        for old in all.flatten() {
+            let Some(i) = self.observed.latest(&old.name).filter(|i| i.state == State::Running)
+            else {
+                continue;
+            };
+            let same = old.container_id.as_deref().is_some_and(|id| id.ends_with(&i.id));
+            let verdicts =
+                &mut self.memory.containers.entry(old.name.clone()).or_default().verdicts;
+            if same && verdicts.instance != i.id {
+                *verdicts = Verdicts {
+                    instance: i.id.clone(),
+                    started: old.started.filter(|on| *on),
+                    ready: Some(old.ready).filter(|on| *on),
+                    alive: None,
+                };
+            }
+        }
     }
 
     pub(super) fn view(&self, now: Timestamp) -> View<'_> {
@@ -147,7 +172,12 @@ impl Actor {
     }
 
     fn probe(&mut self) {
-        let view = View { pod: &self.pod, observed: &self.observed, memory: &self.memory, now: Timestamp::now() };
+        let view = View {
+            pod: &self.pod,
+            observed: &self.observed,
+            memory: &self.memory,
+            now: Timestamp::now(),
+        };
         let ending = terminate::is_ending(&view);
         self.probers.align(&self.pod, &self.observed, &self.memory, ending);
     }
@@ -181,7 +211,7 @@ impl Actor {
             Event::Probe { container, instance, kind, healthy, output } => {
                 let verdicts = &mut self.memory.container(&container).verdicts;
                 if verdicts.instance != instance {
-                    *verdicts = super::memory::Verdicts { instance, ..Default::default() };
+                    *verdicts = Verdicts { instance, ..Verdicts::default() };
                 }
                 tracing::debug!(container, ?kind, healthy, output, "probe");
                 match kind {
@@ -205,17 +235,19 @@ impl Actor {
             Volumes::Unmounted | Volumes::TornDown => {}
         }
         for memory in self.memory.containers.values_mut() {
-            if let Some(w) = &mut memory.waiting {
-                if w.reason == "CreateContainerConfigError" {
-                    w.retry_at = None;
-                }
+            if let Some(w) = &mut memory.waiting
+                && w.reason == "CreateContainerConfigError"
+            {
+                w.retry_at = None;
             }
         }
     }
 
     fn act(&mut self, action: Action, now: Timestamp) {
         match action {
-            Action::BackOff { container, message, until } => self.back_off(&container, message, until),
+            Action::BackOff { container, message, until } => {
+                self.back_off(&container, message, until)
+            }
             Action::Cancel { container } => {
                 let slot = Slot::Container(container);
                 if let Some((_, abort)) = self.running.remove(&slot) {
@@ -250,8 +282,7 @@ impl Actor {
             described(&self.pod)
         );
         self.shared.recorder.event(&about, EventType::Warning, "BackOff", text);
-        let waiting =
-            Waiting { reason: "CrashLoopBackOff".into(), message, retry_at: Some(until) };
+        let waiting = Waiting { reason: "CrashLoopBackOff".into(), message, retry_at: Some(until) };
         self.memory.container(container).waiting = Some(waiting);
         self.report();
     }
@@ -313,8 +344,7 @@ impl Actor {
             "RunContainerError" | "PostStartHookError" => None,
             _ => after(RETRY * 5),
         };
-        let waiting =
-            Waiting { reason: failure.reason.into(), message: failure.message, retry_at };
+        let waiting = Waiting { reason: failure.reason.into(), message: failure.message, retry_at };
         memory.waiting = Some(waiting);
     }
 

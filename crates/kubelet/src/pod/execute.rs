@@ -60,7 +60,12 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
             let op = async move {
                 if let Err(error) = shared.runtime.stop_pod_sandbox(&id).await {
                     let text = format!("error killing pod: {}", error.chain());
-                    shared.recorder.event(&pod_reference(&pod), EventType::Warning, "FailedKillPod", text);
+                    shared.recorder.event(
+                        &pod_reference(&pod),
+                        EventType::Warning,
+                        "FailedKillPod",
+                        text,
+                    );
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Outcome::Done
@@ -178,8 +183,8 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         false => hosts::managed(pod, &ips, &shared.config.cluster_domain),
     };
     let dir = volumes::pod_dir(&shared.config.root_dir, uid_of(pod));
-    let written = std::fs::create_dir_all(&dir)
-        .and_then(|()| std::fs::write(dir.join("etc-hosts"), text));
+    let written =
+        std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join("etc-hosts"), text));
     match written {
         Ok(()) => true,
         Err(error) => fail(format!("write {}/etc-hosts: {error}", dir.display())),
@@ -195,9 +200,11 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
         false => actor.memory.ips.clone(),
     };
     let memory = actor.memory.container(&container).clone();
-    let backing_off = memory.pull.wait(now, now).zip(Some(memory.pull_error)).filter(|_| {
-        memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull")
-    });
+    let backing_off = memory
+        .pull
+        .wait(now, now)
+        .zip(Some(memory.pull_error))
+        .filter(|_| memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull"));
     let config = sandbox_config(&shared, &pod, 0).unwrap_or_default();
     let target = actor.target_of(&container);
     let start = Start {
@@ -236,7 +243,12 @@ async fn kill(
         let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler);
         if let Ok(Err(error)) = tokio::time::timeout(limit, run).await {
             tracing::debug!(error, pod = described(&pod), "preStop hook failed");
-            shared.recorder.event(&about, EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
+            shared.recorder.event(
+                &about,
+                EventType::Warning,
+                "FailedPreStopHook",
+                "PreStopHook failed",
+            );
         }
     }
     let used = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
@@ -290,11 +302,13 @@ async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome
     }
     let name = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
     volumes::tear_down(&shared.config.root_dir, uid_of(pod)).await;
-    for dir in [volumes::pod_dir(&shared.config.root_dir, uid_of(pod)), shared.config.log_dir.join(name)] {
-        if let Err(error) = tokio::fs::remove_dir_all(&dir).await {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(%error, dir = %dir.display(), "pod directory not removed");
-            }
+    for dir in
+        [volumes::pod_dir(&shared.config.root_dir, uid_of(pod)), shared.config.log_dir.join(name)]
+    {
+        if let Err(error) = tokio::fs::remove_dir_all(&dir).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, dir = %dir.display(), "pod directory not removed");
         }
     }
     Outcome::CleanedUp

@@ -26,7 +26,9 @@ pub(crate) enum Slot {
 pub(crate) enum Busy {
     Starting,
     /// With the grace period it was begun with, in seconds.
-    Killing { grace: i64 },
+    Killing {
+        grace: i64,
+    },
     Other,
 }
 
@@ -34,8 +36,12 @@ pub(crate) enum Busy {
 pub(crate) enum Volumes {
     #[default]
     Unmounted,
-    Mounted { refresh_at: Option<Timestamp> },
-    Failed { retry_at: Timestamp },
+    Mounted {
+        refresh_at: Option<Timestamp>,
+    },
+    Failed {
+        retry_at: Timestamp,
+    },
     TornDown,
 }
 
@@ -112,6 +118,8 @@ pub(crate) struct Ending {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
+    /// What container ids are prefixed with: `<name>://`.
+    pub(crate) runtime_name: String,
     pub(crate) busy: BTreeMap<Slot, Busy>,
     pub(crate) volumes: Volumes,
     pub(crate) containers: HashMap<String, ContainerMemory>,

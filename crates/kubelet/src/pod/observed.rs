@@ -168,7 +168,15 @@ fn instance(status: ContainerStatus, sandbox: &str) -> Instance {
         exit_code: status.exit_code,
         reason: status.reason.clone(),
         message,
-        image: status.image.clone().map(|i| if i.user_specified_image.is_empty() { i.image } else { i.user_specified_image }).unwrap_or_default(),
+        image: status
+            .image
+            .clone()
+            .map(
+                |i| {
+                    if i.user_specified_image.is_empty() { i.image } else { i.user_specified_image }
+                },
+            )
+            .unwrap_or_default(),
         image_ref: status.image_ref.clone(),
         hash: note(labels::HASH),
         log_path: status.log_path.clone(),

@@ -22,19 +22,45 @@ pub(crate) struct View<'a> {
 pub(crate) enum Action {
     MountVolumes,
     TearDownVolumes,
-    CreateSandbox { attempt: u32 },
-    StopSandbox { id: String },
+    CreateSandbox {
+        attempt: u32,
+    },
+    StopSandbox {
+        id: String,
+    },
     /// Forget what a newer one replaced.
-    RemoveSandbox { id: String },
-    RemoveContainer { id: String },
-    Start { container: String, attempt: u32, sandbox: String },
+    RemoveSandbox {
+        id: String,
+    },
+    RemoveContainer {
+        id: String,
+    },
+    Start {
+        container: String,
+        attempt: u32,
+        sandbox: String,
+    },
     /// Give up a start that is under way.
-    Cancel { container: String },
-    Kill { container: String, id: String, grace: i64, message: String },
+    Cancel {
+        container: String,
+    },
+    Kill {
+        container: String,
+        id: String,
+        grace: i64,
+        message: String,
+    },
     /// Show that the container waits for its back-off.
-    BackOff { container: String, message: String, until: Timestamp },
+    BackOff {
+        container: String,
+        message: String,
+        until: Timestamp,
+    },
     /// End the pod as failed.
-    End { reason: &'static str, message: &'static str },
+    End {
+        reason: &'static str,
+        message: &'static str,
+    },
     /// Remove the API's object for good.
     Delete,
     /// The API's object is gone and nothing runs: leave no trace.
@@ -89,10 +115,10 @@ pub(crate) fn plan(view: &View<'_>) -> Plan {
         return plan;
     }
     volumes(view, &mut plan);
-    if let Some(sandbox) = sandbox(view, &mut plan) {
-        if matches!(view.memory.volumes, Volumes::Mounted { .. }) {
-            containers(view, &sandbox, &mut plan);
-        }
+    if let Some(sandbox) = sandbox(view, &mut plan)
+        && matches!(view.memory.volumes, Volumes::Mounted { .. })
+    {
+        containers(view, &sandbox, &mut plan);
     }
     plan
 }
@@ -187,9 +213,8 @@ pub(super) fn kill(
     grace: Option<i64>,
     message: String,
 ) {
-    let grace = grace.unwrap_or_else(|| {
-        spec_of(view.pod).termination_grace_period_seconds.unwrap_or(30)
-    });
+    let grace =
+        grace.unwrap_or_else(|| spec_of(view.pod).termination_grace_period_seconds.unwrap_or(30));
     let slot = Slot::Container(instance.name.clone());
     match view.memory.busy.get(&slot) {
         Some(Busy::Killing { grace: begun }) if *begun <= grace => return,

@@ -13,7 +13,9 @@ use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::downward::Addresses;
-use crate::spec::{ConfigError, container, env, find_container, mounts, namespace_of, spec_of, uid_of};
+use crate::spec::{
+    ConfigError, container, env, find_container, mounts, namespace_of, spec_of, uid_of,
+};
 use crate::volumes;
 
 /// A failed start, as `state.waiting` shows it.
@@ -99,12 +101,10 @@ impl Start {
             sandbox: self.sandbox_config.clone(),
         };
         let image = images::ensure(&self.shared, wanted).await;
-        let image =
-            image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
+        let image = image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
         let config = self.config(&spec, &image).await.map_err(config_error)?;
-        let runtime_error = |reason: &'static str| {
-            move |e: runtime::Error| Failure { reason, message: e.chain() }
-        };
+        let runtime_error =
+            |reason: &'static str| move |e: runtime::Error| Failure { reason, message: e.chain() };
         let request = CreateContainerRequest {
             pod_sandbox_id: self.sandbox.clone(),
             config: Some(config),
@@ -214,8 +214,12 @@ impl Start {
         let planned = mounts::mounts(&self.pod, spec, &paths, environment)?;
         let mut out = Vec::with_capacity(planned.len() + 2);
         for mount in planned {
-            let host = volumes::subpath::resolve(&mount.volume, &mount.sub_path)
-                .map_err(|e| ConfigError(format!("failed to create subPath directory for volumeMount of container \"{}\": {e}", spec.name)))?;
+            let host = volumes::subpath::resolve(&mount.volume, &mount.sub_path).map_err(|e| {
+                ConfigError(format!(
+                    "failed to create subPath directory for volumeMount of container \"{}\": {e}",
+                    spec.name
+                ))
+            })?;
             out.push(Mount {
                 container_path: mount.target,
                 host_path: host.to_string_lossy().into_owned(),

@@ -225,7 +225,8 @@ impl Job {
         }
         if let Some(get) = &probe.http_get {
             let target = http::Target::of(get, &self.container, &self.ip)?;
-            let answer = http::get(&self.shared, &target, &[("user-agent", "kube-probe/1.36")]).await?;
+            let answer =
+                http::get(&self.shared, &target, &[("user-agent", "kube-probe/1.36")]).await?;
             return match answer.status {
                 200..400 => Ok(()),
                 code => Err(format!("HTTP probe failed with statuscode: {code}")),

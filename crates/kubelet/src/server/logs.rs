@@ -51,9 +51,7 @@ impl Options {
         };
         let since = match (number("sinceSeconds")?, all.get("sinceTime")) {
             (Some(s), _) => Timestamp::now().checked_sub(SignedDuration::from_secs(s)).ok(),
-            (None, Some(text)) => {
-                Some(text.parse().map_err(|e| format!("sinceTime: {e}"))?)
-            }
+            (None, Some(text)) => Some(text.parse().map_err(|e| format!("sinceTime: {e}"))?),
             (None, None) => None,
         };
         // Negative: everything.
@@ -128,7 +126,9 @@ fn chosen<'a>(
 ) -> Result<&'a Instance, String> {
     let name = crate::spec::name_of(pod);
     if previous {
-        let newest_ended = seen.latest(container).filter(|i| i.state == State::Exited && is_waiting(pod, container));
+        let newest_ended = seen
+            .latest(container)
+            .filter(|i| i.state == State::Exited && is_waiting(pod, container));
         let found = newest_ended.or_else(|| seen.previous(container));
         return found.ok_or_else(|| {
             format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
@@ -147,8 +147,7 @@ fn chosen<'a>(
 
 fn waiting_reason(pod: &Pod, container: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let mut all =
-        status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     all.find(|s| s.name == container)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 
@@ -218,10 +217,10 @@ impl Reader {
     /// A rotated log goes on in a new file of the same name.
     fn reopen(&self, file: &mut File) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
-        if let Ok(now) = std::fs::metadata(&self.path) {
-            if now.ino() != file.metadata()?.ino() {
-                *file = File::open(&self.path)?;
-            }
+        if let Ok(now) = std::fs::metadata(&self.path)
+            && now.ino() != file.metadata()?.ino()
+        {
+            *file = File::open(&self.path)?;
         }
         Ok(())
     }
@@ -275,9 +274,8 @@ impl Reader {
 fn watch(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let flags = inotify::WatchFlags::MODIFY
-        | inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::MOVED_TO;
+    let flags =
+        inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, dir, flags)?;
     // SAFETY: the descriptor is owned by what is registered, and so open for as long as it is.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)

@@ -80,8 +80,7 @@ async fn connection(shared: Arc<Shared>, tasks: Tasks, acceptor: TlsAcceptor, st
         }
     };
     let certificates = stream.get_ref().1.peer_certificates();
-    let user: Option<NodeUser> =
-        certificates.and_then(|c| c.first()).and_then(|c| auth::user(c));
+    let user: Option<NodeUser> = certificates.and_then(|c| c.first()).and_then(|c| auth::user(c));
     let service = service_fn(move |request| {
         let (shared, tasks, user) = (shared.clone(), tasks.clone(), user.clone());
         async move { Ok::<_, Infallible>(route::handle(shared, tasks, user, request).await) }

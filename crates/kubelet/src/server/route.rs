@@ -7,8 +7,8 @@ use client::Tasks;
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::StreamOptions;
-use runtime::cri::{ContainerState, ContainerStateValue, ExecSyncRequest, PodSandboxState};
 use runtime::cri::{ContainerFilter, PodSandboxFilter};
+use runtime::cri::{ContainerState, ContainerStateValue, ExecSyncRequest, PodSandboxState};
 use serde_json::json;
 
 use super::{Request, Response, answer, full, logs};
@@ -39,7 +39,8 @@ fn unescape(text: &str) -> String {
             b'+' => out.push(b' '),
             b'%' => {
                 let pair: Vec<u8> = bytes.by_ref().take(2).collect();
-                let hex = std::str::from_utf8(&pair).ok().and_then(|h| u8::from_str_radix(h, 16).ok());
+                let hex =
+                    std::str::from_utf8(&pair).ok().and_then(|h| u8::from_str_radix(h, 16).ok());
                 out.extend(hex);
             }
             b => out.push(b),
@@ -135,7 +136,9 @@ async fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, 
     let found = shared.runtime.list_containers(filter).await;
     let found = found.map_err(|e| answer(500, e.chain()))?;
     let latest = found.into_iter().max_by_key(|c| c.created_at);
-    latest.map(|c| c.id).ok_or_else(|| answer(404, format!("container not found (\"{container}\")")))
+    latest
+        .map(|c| c.id)
+        .ok_or_else(|| answer(404, format!("container not found (\"{container}\")")))
 }
 
 async fn streaming(

@@ -27,7 +27,8 @@ pub(crate) fn parse(text: &str) -> DNSConfig {
         match words.next() {
             Some("nameserver") => config.servers.extend(words.next().map(str::to_owned)),
             Some("search") => {
-                let trimmed = |w: &str| if w == "." { w.into() } else { w.trim_end_matches('.').into() };
+                let trimmed =
+                    |w: &str| if w == "." { w.into() } else { w.trim_end_matches('.').into() };
                 config.searches = words.map(trimmed).collect();
             }
             Some("options") => config.options.extend(words.map(str::to_owned)),
@@ -71,7 +72,8 @@ fn cluster_first(pod: &Pod, cluster: &Cluster<'_>, host: DNSConfig) -> DNSConfig
     let mut searches = Vec::new();
     if !domain.is_empty() {
         let namespace = namespace_of(pod);
-        searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.into()];
+        searches =
+            vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.into()];
     }
     searches.extend(host.searches);
     DNSConfig {

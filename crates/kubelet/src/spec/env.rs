@@ -114,20 +114,18 @@ pub(crate) fn environment(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>,
     inputs.services.iter().for_each(|link| link_variables(link, &mut linked));
     let mut result: Vec<(String, Vec<u8>)> = Vec::new();
     let mut place: HashMap<String, usize> = HashMap::new();
-    let mut put = |name: &str, value: Vec<u8>, result: &mut Vec<(String, Vec<u8>)>| {
-        match place.get(name) {
+    let mut put =
+        |name: &str, value: Vec<u8>, result: &mut Vec<(String, Vec<u8>)>| match place.get(name) {
             Some(&at) => result[at].1 = value,
             None => {
                 place.insert(name.to_owned(), result.len());
                 result.push((name.to_owned(), value));
             }
-        }
-    };
+        };
     for (name, value) in env_from(inputs)? {
         put(&name, value, &mut result);
     }
-    let links: HashMap<&str, &str> =
-        linked.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let links: HashMap<&str, &str> = linked.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     for entry in inputs.container.env.iter().flatten() {
         let value = match &entry.value_from {
             Some(source) => match sourced(inputs, source)? {
@@ -160,11 +158,9 @@ fn env_from(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, ConfigError> 
         let mut add = |key: &str, value: Vec<u8>| out.push((format!("{prefix}{key}"), value));
         if let Some(r) = &from.config_map_ref {
             match inputs.references.config_maps.get(&r.name).and_then(Option::as_ref) {
-                Some(map) => map
-                    .data
-                    .iter()
-                    .flatten()
-                    .for_each(|(k, v)| add(k, v.clone().into_bytes())),
+                Some(map) => {
+                    map.data.iter().flatten().for_each(|(k, v)| add(k, v.clone().into_bytes()))
+                }
                 None if r.optional.unwrap_or(false) => {}
                 None => return Err(not_found("configmap", &r.name)),
             }
@@ -197,21 +193,19 @@ fn sourced(inputs: &Inputs<'_>, source: &EnvVarSource) -> Result<Option<Vec<u8>>
         return Ok(Some(value.into_bytes()));
     }
     let namespace = namespace_of(inputs.pod);
-    let (kind, lower, name, key, optional, found) =
-        if let Some(r) = &source.config_map_key_ref {
-            let map = inputs.references.config_maps.get(&r.name).and_then(Option::as_ref);
-            let value = map.map(|m| {
-                m.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.clone().into_bytes())
-            });
-            ("ConfigMap", "configmap", &r.name, &r.key, r.optional, value)
-        } else if let Some(r) = &source.secret_key_ref {
-            let secret = inputs.references.secrets.get(&r.name).and_then(Option::as_ref);
-            let value = secret
-                .map(|s| s.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.0.clone()));
-            ("Secret", "secret", &r.name, &r.key, r.optional, value)
-        } else {
-            return Err(ConfigError("environment source is not supported".into()));
-        };
+    let (kind, lower, name, key, optional, found) = if let Some(r) = &source.config_map_key_ref {
+        let map = inputs.references.config_maps.get(&r.name).and_then(Option::as_ref);
+        let value = map
+            .map(|m| m.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.clone().into_bytes()));
+        ("ConfigMap", "configmap", &r.name, &r.key, r.optional, value)
+    } else if let Some(r) = &source.secret_key_ref {
+        let secret = inputs.references.secrets.get(&r.name).and_then(Option::as_ref);
+        let value =
+            secret.map(|s| s.data.as_ref().and_then(|d| d.get(&r.key)).map(|v| v.0.clone()));
+        ("Secret", "secret", &r.name, &r.key, r.optional, value)
+    } else {
+        return Err(ConfigError("environment source is not supported".into()));
+    };
     match found {
         Some(Some(value)) => Ok(Some(value)),
         _ if optional.unwrap_or(false) => Ok(None),

@@ -33,7 +33,10 @@ pub(crate) fn mounts(
     for mount in container.volume_mounts.iter().flatten() {
         let declared = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
         if declared.is_none_or(|v| v.image.is_some()) && !volumes.contains_key(&mount.name) {
-            return Err(ConfigError(format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)));
+            return Err(ConfigError(format!(
+                "cannot find volume \"{}\" to mount into container \"{}\"",
+                mount.name, container.name
+            )));
         }
         let volume = volumes.get(&mount.name).ok_or_else(|| {
             ConfigError(format!("volume \"{}\" is not mounted on the node yet", mount.name))
@@ -79,5 +82,7 @@ fn checked(sub: &str, volume: &str, container: &Container) -> Result<PathBuf, Co
         return Ok(path.components().filter(|c| matches!(c, Component::Normal(_))).collect());
     }
     let name = &container.name;
-    Err(ConfigError(format!("failed to prepare subPath for volumeMount \"{volume}\" of container \"{name}\"")))
+    Err(ConfigError(format!(
+        "failed to prepare subPath for volumeMount \"{volume}\" of container \"{name}\""
+    )))
 }

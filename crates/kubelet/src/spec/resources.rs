@@ -101,7 +101,11 @@ pub(crate) fn qos(pod: &Pod) -> Qos {
 }
 
 fn shares(milli_cpu: i64) -> i64 {
-    if milli_cpu == 0 { SHARES_MIN } else { (milli_cpu * 1024 / 1000).clamp(SHARES_MIN, SHARES_MAX) }
+    if milli_cpu == 0 {
+        SHARES_MIN
+    } else {
+        (milli_cpu * 1024 / 1000).clamp(SHARES_MIN, SHARES_MAX)
+    }
 }
 
 fn quota(milli_cpu: i64) -> i64 {

@@ -49,9 +49,11 @@ fn linux(pod: &Pod, cgroup_root: &str) -> LinuxPodSandboxConfig {
     let spec = spec_of(pod);
     let sc = spec.security_context.clone().unwrap_or_default();
     let (supplemental_groups, supplemental_groups_policy) = security::groups(pod);
-    let privileged = spec.containers.iter().chain(spec.init_containers.iter().flatten()).any(|c| {
-        c.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false)
-    });
+    let privileged = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .any(|c| c.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false));
     let context = LinuxSandboxSecurityContext {
         namespace_options: Some(security::namespaces(pod, None)),
         run_as_user: sc.run_as_user.map(|value| Int64Value { value }),

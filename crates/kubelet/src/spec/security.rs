@@ -132,9 +132,7 @@ fn check_non_root(
     let who = format!("(pod: \"{}\", container: {})", described(pod), container.name);
     let fail = |text: String| Err(ConfigError(text));
     match (sc.run_as_user, user.uid, user.name.as_str()) {
-        (Some(0), ..) => {
-            fail(format!("container's runAsUser breaks non-root policy {who}"))
-        }
+        (Some(0), ..) => fail(format!("container's runAsUser breaks non-root policy {who}")),
         (Some(_), ..) => Ok(()),
         (None, Some(0), _) => {
             fail(format!("container has runAsNonRoot and image will run as root {who}"))

@@ -89,8 +89,13 @@ fn gates(spec: &PodSpec, conditions: &[PodCondition]) -> Verdict {
         .filter_map(|gate| {
             let name = &gate.condition_type;
             match conditions.iter().find(|c| c.type_ == *name) {
-                None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
-                Some(c) if c.status != "True" => Some(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", c.status)),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                )),
+                Some(c) if c.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                    c.status
+                )),
                 Some(_) => None,
             }
         })
@@ -105,7 +110,11 @@ fn initialized(view: &View<'_>, spec: &PodSpec, new: &PodStatus) -> Verdict {
     if new.phase.as_deref() == Some("Succeeded") {
         return (true, "PodCompleted", String::new());
     }
-    if spec.containers.iter().any(|c| view.observed.latest(&c.name).is_some_and(|i| i.started_at > 0)) {
+    if spec
+        .containers
+        .iter()
+        .any(|c| view.observed.latest(&c.name).is_some_and(|i| i.started_at > 0))
+    {
         return (true, "", String::new());
     }
     let open: Vec<&str> = spec

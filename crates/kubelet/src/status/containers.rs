@@ -25,11 +25,11 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
 }
 
 /// The CRI's container id with its runtime.
-fn full_id(id: &str) -> String {
-    format!("trireme://{id}")
+fn full_id(view: &View<'_>, id: &str) -> String {
+    format!("{}://{id}", view.memory.runtime_name)
 }
 
-fn state(i: &Instance) -> ContainerState {
+fn state(view: &View<'_>, i: &Instance) -> ContainerState {
     match i.state {
         State::Running => ContainerState {
             running: Some(ContainerStateRunning { started_at: time(i.started_at) }),
@@ -37,7 +37,7 @@ fn state(i: &Instance) -> ContainerState {
         },
         State::Exited => ContainerState {
             terminated: Some(ContainerStateTerminated {
-                container_id: Some(full_id(&i.id)),
+                container_id: Some(full_id(view, &i.id)),
                 exit_code: i.exit_code,
                 reason: Some(reason(i)),
                 message: Some(i.message.clone()).filter(|m| !m.is_empty()),
@@ -133,8 +133,8 @@ fn observed(view: &View<'_>, c: &Container, i: &Instance, s: &mut ContainerStatu
         s.image = i.image.clone();
     }
     s.image_id = i.image_ref.clone();
-    s.container_id = Some(full_id(&i.id));
-    s.state = Some(state(i));
+    s.container_id = Some(full_id(view, &i.id));
+    s.state = Some(state(view, i));
     s.resources = c.resources.clone();
     s.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone());
     s.stop_signal = i.stop_signal.map(str::to_owned);
@@ -146,7 +146,7 @@ fn observed(view: &View<'_>, c: &Container, i: &Instance, s: &mut ContainerStatu
         }),
     });
     if let Some(previous) = view.observed.previous(&c.name) {
-        s.last_state = Some(state(previous));
+        s.last_state = Some(state(view, previous));
     }
 }
 

@@ -24,9 +24,8 @@ const CHANNEL_PROTOCOLS: &[&str] =
     &[TUNNEL_PROTOCOL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 
 /// Connects to a port of the pod.
-pub(crate) type Connect = Arc<
-    dyn Fn(u16) -> BoxFuture<'static, runtime::Result<Box<dyn Duplex>>> + Send + Sync,
->;
+pub(crate) type Connect =
+    Arc<dyn Fn(u16) -> BoxFuture<'static, runtime::Result<Box<dyn Duplex>>> + Send + Sync>;
 
 /// Answers an upgrade request and forwards in a task. `ports` are the query's, for WebSocket channels.
 pub(crate) fn serve(
@@ -45,12 +44,12 @@ pub(crate) fn serve(
         }
         match websocket::accept(request.headers(), protocol) {
             Ok(response) => (response, protocol),
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         }
     } else {
         match spdy_handshake(&request, &[SPDY_PROTOCOL]) {
             Ok(accepted) => accepted,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         }
     };
     tasks.spawn("port-forward", async move {
@@ -78,7 +77,8 @@ where
     let (streams, mut opened) = mpsc::channel::<spdy::Stream>(QUEUE);
     let (out, outgoing) = spdy::outgoing();
     let work = async {
-        let mut pairs: HashMap<String, (Option<spdy::Stream>, Option<spdy::Stream>)> = HashMap::new();
+        let mut pairs: HashMap<String, (Option<spdy::Stream>, Option<spdy::Stream>)> =
+            HashMap::new();
         let mut active = FuturesUnordered::new();
         loop {
             let stream = tokio::select! {
@@ -111,7 +111,7 @@ where
     }
 }
 
-async fn over_tunnel<C>(io: C, connect: Connect)
+pub(super) async fn over_tunnel<C>(io: C, connect: Connect)
 where
     C: AsyncRead + AsyncWrite + Send,
 {

@@ -76,7 +76,7 @@ pub(crate) fn serve(
         };
         let response = match websocket::accept(request.headers(), protocol) {
             Ok(response) => response,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         tasks.spawn("websocket session", async move {
             match upgrade.await {
@@ -88,7 +88,7 @@ pub(crate) fn serve(
     }
     let (response, protocol) = match spdy_handshake(&request, SPDY_PROTOCOLS) {
         Ok(accepted) => accepted,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     tasks.spawn("SPDY session", async move {
         match upgrade.await {
@@ -103,11 +103,12 @@ pub(crate) fn serve(
 pub(super) fn spdy_handshake(
     request: &Request,
     supported: &[&'static str],
-) -> Result<(Response, &'static str), Response> {
+) -> Result<(Response, &'static str), Box<Response>> {
     let headers = request.headers();
     let asked = headers.get("upgrade").and_then(|v| v.to_str().ok()).unwrap_or("");
     if !asked.eq_ignore_ascii_case("SPDY/3.1") {
-        return Err(answer(400, "unable to upgrade: missing upgrade headers in request"));
+        let text = "unable to upgrade: missing upgrade headers in request";
+        return Err(Box::new(answer(400, text)));
     }
     let versions = headers.get_all("x-stream-protocol-version").iter();
     let versions = versions.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -117,7 +118,7 @@ pub(super) fn spdy_handshake(
         Some(_) => versions.find_map(|v| supported.iter().find(|s| **s == v).copied()),
     };
     let Some(chosen) = chosen else {
-        return Err(answer(403, "unable to upgrade: unable to negotiate protocol"));
+        return Err(Box::new(answer(403, "unable to upgrade: unable to negotiate protocol")));
     };
     let response = http::Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
@@ -125,7 +126,7 @@ pub(super) fn spdy_handshake(
         .header("upgrade", "SPDY/3.1")
         .header("x-stream-protocol-version", chosen)
         .body(full(""));
-    response.map(|r| (r, chosen)).map_err(|e| answer(500, e.to_string()))
+    response.map(|r| (r, chosen)).map_err(|e| Box::new(answer(500, e.to_string())))
 }
 
 pub(super) async fn over_spdy<C>(io: C, protocol: &str, options: StreamOptions, start: Starter)

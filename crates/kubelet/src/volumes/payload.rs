@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret,
-    Volume, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret, Volume,
+    VolumeProjection,
 };
 
 use super::atomic::{File, Files};
@@ -46,11 +46,23 @@ pub(super) async fn of(
     let mut maker = Maker { shared, pod, user, tokens, made: Payload::default() };
     if let Some(v) = &volume.config_map {
         let data = maker.config_map(&v.name, v.optional).await?;
-        maker.keys("configmap references non-existent config key", data, v.items.as_deref(), v.optional, v.default_mode)?;
+        maker.keys(
+            "configmap references non-existent config key",
+            data,
+            v.items.as_deref(),
+            v.optional,
+            v.default_mode,
+        )?;
     } else if let Some(v) = &volume.secret {
         let name = v.secret_name.as_deref().unwrap_or("");
         let data = maker.secret(name, v.optional).await?;
-        maker.keys("references non-existent secret key", data, v.items.as_deref(), v.optional, v.default_mode)?;
+        maker.keys(
+            "references non-existent secret key",
+            data,
+            v.items.as_deref(),
+            v.optional,
+            v.default_mode,
+        )?;
     } else if let Some(v) = &volume.downward_api {
         maker.downward(v.items.as_deref(), v.default_mode)?;
     } else if let Some(v) = &volume.projected {
@@ -137,7 +149,7 @@ impl Maker<'_> {
                 downward::field(self.pod, &field.field_path, &Addresses::default())
             } else if let Some(resource) = &item.resource_field_ref {
                 let name = resource.container_name.as_deref().unwrap_or("");
-                let own = find_container(self.pod, name).unwrap_or_else(Container::default);
+                let own = find_container(self.pod, name).unwrap_or_default();
                 downward::resource(self.pod, &own, resource, &self.shared.node_resources())
             } else {
                 continue;

@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use client::Client;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::{
-    BoundObjectReference, TokenRequest, TokenRequestSpec,
-};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection};
 
 use crate::spec::{namespace_of, spec_of};
@@ -64,7 +62,8 @@ pub(super) async fn get(
     let none = "failed to fetch token: the answer has none";
     let (token, expires) = status.token.zip(status.expiration_timestamp).ok_or(none)?;
     let life = expires.0.duration_since(now);
-    let wait = (life * 4 / 5).min(SignedDuration::from_hours(24)).max(SignedDuration::from_secs(10));
+    let wait =
+        (life * 4 / 5).min(SignedDuration::from_hours(24)).max(SignedDuration::from_secs(10));
     let refresh_at = now.checked_add(wait).map_err(|e| e.to_string())?;
     let token = Token { token, refresh_at };
     tokens.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, token.clone());

@@ -96,7 +96,12 @@ impl FakeApi {
 
     pub(crate) fn list(&self, prefix: &str) -> Vec<Value> {
         let state = self.state.lock().unwrap();
-        state.objects.iter().filter(|(p, _)| p.starts_with(prefix)).map(|(_, v)| v.clone()).collect()
+        state
+            .objects
+            .iter()
+            .filter(|(p, _)| p.starts_with(prefix))
+            .map(|(_, v)| v.clone())
+            .collect()
     }
 
     pub(crate) fn put(&self, path: &str, mut value: Value) -> Value {
@@ -138,7 +143,9 @@ impl FakeApi {
         };
         let limit = std::time::Duration::from_secs(20);
         let waited = tokio::time::timeout(limit, wait).await;
-        waited.unwrap_or_else(|_| panic!("not reached; {:#?}", self.list("/api/v1/namespaces/default/")))
+        waited.unwrap_or_else(|_| {
+            panic!("not reached; {:#?}", self.list("/api/v1/namespaces/default/"))
+        })
     }
 
     fn answer(&self, request: Request) -> Result<Value, Error> {
@@ -147,7 +154,9 @@ impl FakeApi {
         let missing = || Error::from(Status::not_found("", "object", &path));
         match request.method.as_str() {
             "GET" => self.get(&path).ok_or_else(missing),
-            "POST" if path.ends_with("/token") => Ok(json!({"kind": "TokenRequest", "metadata": {}, "spec": {}, "status": {"token": "secret-token", "expirationTimestamp": "2126-01-01T00:00:00Z"}})),
+            "POST" if path.ends_with("/token") => Ok(
+                json!({"kind": "TokenRequest", "metadata": {}, "spec": {}, "status": {"token": "secret-token", "expirationTimestamp": "2126-01-01T00:00:00Z"}}),
+            ),
             "POST" => {
                 let name = body["metadata"]["name"].as_str().unwrap();
                 Ok(self.put(&format!("{path}/{name}"), body.clone()))

@@ -57,9 +57,8 @@ impl FakeRuntime {
             let mut table = self.table.lock().unwrap();
             let mut all = table.containers.iter_mut();
             let running = |s: &ContainerStatus| s.state == ContainerState::Running as i32;
-            let found = all.find(|(_, c)| {
-                c.1.metadata.as_ref().unwrap().name == name && running(&c.2)
-            });
+            let found =
+                all.find(|(_, c)| c.1.metadata.as_ref().unwrap().name == name && running(&c.2));
             let (id, container) = found.unwrap();
             container.2.state = ContainerState::Exited as i32;
             container.2.exit_code = code;
@@ -115,7 +114,10 @@ impl RuntimeService for FakeRuntime {
             id: id.into(),
             metadata: config.metadata.clone(),
             state: state as i32,
-            network: Some(PodSandboxNetworkStatus { ip: "127.0.0.1".into(), additional_ips: vec![] }),
+            network: Some(PodSandboxNetworkStatus {
+                ip: "127.0.0.1".into(),
+                additional_ips: vec![],
+            }),
             labels: config.labels.clone(),
             ..Default::default()
         };
@@ -123,7 +125,8 @@ impl RuntimeService for FakeRuntime {
     }
     async fn list_pod_sandboxes(&self, filter: PodSandboxFilter) -> Result<Vec<PodSandbox>> {
         let table = self.table.lock().unwrap();
-        let all = table.sandboxes.iter().filter(|(_, s)| selected(&s.0.labels, &filter.label_selector));
+        let all =
+            table.sandboxes.iter().filter(|(_, s)| selected(&s.0.labels, &filter.label_selector));
         Ok(all
             .map(|(id, s)| PodSandbox {
                 id: id.clone(),
@@ -134,7 +137,10 @@ impl RuntimeService for FakeRuntime {
             })
             .collect())
     }
-    async fn update_pod_sandbox_resources(&self, _: UpdatePodSandboxResourcesRequest) -> Result<()> {
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: UpdatePodSandboxResourcesRequest,
+    ) -> Result<()> {
         Ok(())
     }
     async fn create_container(&self, request: CreateContainerRequest) -> Result<String> {
@@ -159,7 +165,9 @@ impl RuntimeService for FakeRuntime {
     async fn start_container(&self, id: &str) -> Result<()> {
         {
             let mut table = self.table.lock().unwrap();
-            let Some(container) = table.containers.get_mut(id) else { return gone("container", id) };
+            let Some(container) = table.containers.get_mut(id) else {
+                return gone("container", id);
+            };
             container.2.state = ContainerState::Running as i32;
             container.2.started_at = now();
         }
@@ -243,7 +251,10 @@ impl RuntimeService for FakeRuntime {
     async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats> {
         gone("sandbox", id)
     }
-    async fn list_pod_sandbox_stats(&self, _: PodSandboxStatsFilter) -> Result<Vec<PodSandboxStats>> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: PodSandboxStatsFilter,
+    ) -> Result<Vec<PodSandboxStats>> {
         Ok(Vec::new())
     }
     async fn events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {

@@ -74,8 +74,11 @@ fn one(container: Value) -> Value {
 async fn a_pod_runs_restarts_and_is_deleted() {
     let node = Node::start();
     node.api.put("/api/v1/namespaces/default/configmaps/cm", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm", "namespace": "default"}, "data": {"k": "v1"}}));
-    let mut spec = one(json!({"env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}, {"name": "L", "value": "$(K)-$$(K)"}], "volumeMounts": [{"name": "cm", "mountPath": "/cm"}]}));
-    spec["volumes"] = json!([{"name": "cm", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {}}]);
+    let mut spec = one(
+        json!({"env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}, {"name": "L", "value": "$(K)-$$(K)"}], "volumeMounts": [{"name": "cm", "mountPath": "/cm"}]}),
+    );
+    spec["volumes"] =
+        json!([{"name": "cm", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {}}]);
     node.create(spec);
     let status = node.status(|s| s["phase"] == "Running").await;
     assert_eq!(status["podIP"], "127.0.0.1");
@@ -96,12 +99,22 @@ async fn a_pod_runs_restarts_and_is_deleted() {
 
     // The first restart is at once; the second waits.
     node.runtime.exit("c", 1);
-    let status = node.status(|s| s["containerStatuses"][0]["restartCount"] == 1 && s["containerStatuses"][0]["state"]["running"].is_object()).await;
+    let status = node
+        .status(|s| {
+            s["containerStatuses"][0]["restartCount"] == 1
+                && s["containerStatuses"][0]["state"]["running"].is_object()
+        })
+        .await;
     assert_eq!(status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
     node.runtime.exit("c", 2);
-    let status = node.status(|s| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
+    let status = node
+        .status(|s| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        .await;
     assert_eq!(status["phase"], "Running");
-    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], "back-off 10s restarting failed container=c pod=web_default(u1)");
+    assert_eq!(
+        status["containerStatuses"][0]["state"]["waiting"]["message"],
+        "back-off 10s restarting failed container=c pod=web_default(u1)"
+    );
     node.event("BackOff").await;
 
     let mut pod = node.api.get(POD).unwrap();
@@ -119,7 +132,8 @@ async fn init_containers_run_in_order_and_a_job_completes() {
     spec["restartPolicy"] = json!("Never");
     spec["initContainers"] = json!([{"name": "i1", "image": "demo:v1"}, {"name": "side", "image": "demo:v1", "restartPolicy": "Always"}]);
     node.create(spec);
-    let status = node.status(|s| s["initContainerStatuses"][0]["state"]["running"].is_object()).await;
+    let status =
+        node.status(|s| s["initContainerStatuses"][0]["state"]["running"].is_object()).await;
     assert_eq!(status["phase"], "Pending");
     assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
     node.runtime.exit("i1", 0);
@@ -139,7 +153,12 @@ async fn a_missing_image_is_told_and_retried_with_back_off() {
     node.status(|s| waiting(s) == "ErrImagePull").await;
     let status = node.status(|s| waiting(s) == "ImagePullBackOff").await;
     let message = &status["containerStatuses"][0]["state"]["waiting"]["message"];
-    assert!(message.as_str().unwrap().starts_with("Back-off pulling image \"missing/it\": ErrImagePull: "));
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .starts_with("Back-off pulling image \"missing/it\": ErrImagePull: ")
+    );
     node.event("Pulling").await;
     node.tasks.shutdown().await;
 }
@@ -148,8 +167,15 @@ async fn a_missing_image_is_told_and_retried_with_back_off() {
 async fn an_absent_config_map_holds_the_container_until_it_comes() {
     let node = Node::start();
     node.create(one(json!({"envFrom": [{"configMapRef": {"name": "late"}}]})));
-    let status = node.status(|s| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError").await;
-    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], "configmap \"late\" not found");
+    let status = node
+        .status(|s| {
+            s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+        })
+        .await;
+    assert_eq!(
+        status["containerStatuses"][0]["state"]["waiting"]["message"],
+        "configmap \"late\" not found"
+    );
     node.api.put("/api/v1/namespaces/default/configmaps/late", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": "default"}, "data": {"k": "v"}}));
     node.status(|s| s["phase"] == "Running").await;
     node.tasks.shutdown().await;
@@ -161,12 +187,18 @@ async fn a_new_agent_adopts_what_runs() {
     node.create(one(json!({})));
     node.status(|s| s["phase"] == "Running").await;
     node.tasks.shutdown().await;
-    let before: Vec<String> = node.runtime.table.lock().unwrap().containers.keys().cloned().collect();
+    let before: Vec<String> =
+        node.runtime.table.lock().unwrap().containers.keys().cloned().collect();
     let again = Tasks::new();
     node.run(&again);
     node.runtime.exit("c", 1);
     let status = node.status(|s| s["containerStatuses"][0]["restartCount"] == 1).await;
-    assert!(status["containerStatuses"][0]["lastState"]["terminated"]["containerID"].as_str().unwrap().ends_with(&before[0]));
+    assert!(
+        status["containerStatuses"][0]["lastState"]["terminated"]["containerID"]
+            .as_str()
+            .unwrap()
+            .ends_with(&before[0])
+    );
     again.shutdown().await;
 }
 

@@ -1,5 +1,10 @@
 //! The agent as a whole, against an API and a runtime that exist only here.
 
+// A panic is how a test fails, and helpers are tests too.
+#![allow(clippy::unwrap_used)]
+
 mod api;
 mod fake_runtime;
 mod lifecycle;
+mod real;
+mod wire;

@@ -34,10 +34,22 @@ pub(super) struct Head {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Open { stream: u32, headers: Vec<(String, String)>, fin: bool },
-    Data { stream: u32, data: Bytes, fin: bool },
-    Reset { stream: u32 },
-    Ping { id: u32 },
+    Open {
+        stream: u32,
+        headers: Vec<(String, String)>,
+        fin: bool,
+    },
+    Data {
+        stream: u32,
+        data: Bytes,
+        fin: bool,
+    },
+    Reset {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Settings, window updates and such: nothing to do.
     Other,
@@ -54,7 +66,8 @@ fn word(bytes: &[u8]) -> Option<u32> {
 impl Head {
     pub(super) fn parse(h: [u8; HEAD]) -> io::Result<Head> {
         let first = u32::from_be_bytes([h[0], h[1], h[2], h[3]]);
-        let length = usize::try_from(u32::from_be_bytes([0, h[5], h[6], h[7]])).unwrap_or(usize::MAX);
+        let length =
+            usize::try_from(u32::from_be_bytes([0, h[5], h[6], h[7]])).unwrap_or(usize::MAX);
         if length > FRAME_MAX {
             return Err(bad("frame is too large"));
         }
@@ -137,7 +150,11 @@ pub(in crate::streaming) mod tests_support {
             Opener(Deflater::new().unwrap())
         }
 
-        pub(in crate::streaming) fn open(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
+        pub(in crate::streaming) fn open(
+            &mut self,
+            stream: u32,
+            headers: &[(&str, &str)],
+        ) -> Vec<u8> {
             let block = self.0.block(headers).unwrap();
             control(SYN_STREAM, &[&stream.to_be_bytes(), &[0; 6], &block])
         }

@@ -99,7 +99,8 @@ pub(in crate::streaming) fn masked(payload: &[u8]) -> Vec<u8> {
     let head = out.len() - payload.len();
     out[1] |= 0x80;
     let mask = [1, 2, 3, 4];
-    let body: Vec<u8> = out.split_off(head).iter().enumerate().map(|(i, b)| b ^ mask[i % 4]).collect();
+    let body: Vec<u8> =
+        out.split_off(head).iter().enumerate().map(|(i, b)| b ^ mask[i % 4]).collect();
     out.extend(mask);
     out.extend(body);
     out

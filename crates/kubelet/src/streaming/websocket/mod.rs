@@ -51,9 +51,9 @@ pub(super) fn choose<'a>(headers: &HeaderMap, supported: &[&'a str]) -> Option<&
 }
 
 /// The answer to a handshake.
-pub(super) fn accept(headers: &HeaderMap, protocol: &str) -> Result<Response, Response> {
+pub(super) fn accept(headers: &HeaderMap, protocol: &str) -> Result<Response, Box<Response>> {
     let key = headers.get("sec-websocket-key").and_then(|v| v.to_str().ok());
-    let key = key.ok_or_else(|| answer(400, "missing Sec-WebSocket-Key"))?;
+    let key = key.ok_or_else(|| Box::new(answer(400, "missing Sec-WebSocket-Key")))?;
     let hashed = ring::digest::digest(
         &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
         format!("{key}{GUID}").as_bytes(),
@@ -66,7 +66,7 @@ pub(super) fn accept(headers: &HeaderMap, protocol: &str) -> Result<Response, Re
     if !protocol.is_empty() {
         builder = builder.header("sec-websocket-protocol", protocol);
     }
-    builder.body(crate::server::full("")).map_err(|e| answer(500, e.to_string()))
+    builder.body(crate::server::full("")).map_err(|e| Box::new(answer(500, e.to_string())))
 }
 
 /// Runs a connection: the peer's messages, decoded, go to `messages` as channel and payload.
