@@ -42,7 +42,7 @@ pub(crate) fn build_images(images: &ImageStore) -> Result<()> {
             ..StaticImage::default()
         };
         let image = images.build_static(&wanted).with_context(|| format!("make image {name}"))?;
-        images.pin(&image.id)?;
+        images.pin(&image.id, true)?;
     }
     Ok(())
 }

@@ -199,9 +199,9 @@ async fn join_nodes(args: &UpArgs, paths: &ClusterPaths) -> Result<(Fabric, Vec<
 fn egress(paths: &ClusterPaths, fabric: &mut Fabric, nodes: u32) {
     let number = paths.name.bytes().fold(0u16, |n, b| n.wrapping_mul(31).wrapping_add(b.into()));
     let config = network::EgressConfig::new(paths.name.clone(), number);
-    let enabled = network::EgressNat::enable(fabric, None, &config).map(drop);
-    let routed = enabled.and_then(|()| {
-        (0..nodes).try_for_each(|index| fabric.set_default_route(index).map_err(Into::into))
+    let enabled = network::EgressNat::enable(fabric, None, &config).map_err(anyhow::Error::from);
+    let routed = enabled.and_then(|_| {
+        (0..nodes).try_for_each(|index| Ok(fabric.set_default_route(index)?))
     });
     if let Err(error) = routed {
         println!("          pods will not reach the outside: {error}");
