@@ -1,7 +1,8 @@
-//! Project automation in our own language: `cargo xtask test|bench|schema`.
+//! Project automation in our own language: `cargo xtask test|schema`.
 
 mod gotypes;
 mod schema;
+mod test;
 
 use std::path::Path;
 
@@ -11,9 +12,10 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["test", extra @ ..] => test::run(extra),
         ["schema", reference, go_source] => {
             schema::run(Path::new(reference), Path::new(go_source), Path::new("crates/api/schema"))
         }
-        _ => bail!("usage: cargo xtask schema <reference folder> <Kubernetes source tree>"),
+        _ => bail!("usage: cargo xtask test [cargo test arguments] | schema <reference folder> <Kubernetes source tree>"),
     }
 }

@@ -6,12 +6,15 @@ use client::{Informers, Tasks};
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
 
-/// Starts what this build has; all of them work on `informers`.
+/// Starts what this build has; all of them share informers.
 pub(crate) async fn start(
-    _plane: &ControlPlane,
+    plane: &ControlPlane,
     _informers: &Informers,
     _pki: &PkiFiles,
-    _tasks: &Tasks,
+    tasks: &Tasks,
 ) -> Result<()> {
+    let client = plane.client("system:kube-scheduler", &[], "kube-scheduler");
+    let own = Informers::new(client, tasks.clone());
+    scheduler::run(&own, tasks, scheduler::Config::default());
     Ok(())
 }
