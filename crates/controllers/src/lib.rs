@@ -1,0 +1,125 @@
+//! The controllers of kube-controller-manager: one folder each, one table that starts them.
+//!
+//! Every controller reads informers, computes a plan without side effects and applies it; keys are
+//! queued by changes only. None knows another, nor HTTP or storage.
+
+mod deployment;
+mod meta;
+mod pods;
+mod replicaset;
+
+use std::sync::Arc;
+
+use client::{Client, Informers, Recorder, Tasks};
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which controllers run, as the original's `--controllers`: `*`, `name`, `-name`.
+    pub controllers: Vec<String>,
+    /// The CA bundle that pods verify the API server with.
+    pub cluster_ca_pem: String,
+    /// Where pod networks of nodes are cut from, at most one per address family; empty leaves
+    /// nodes without.
+    pub cluster_cidrs: Vec<ipnet::IpNet>,
+    /// Prefix length of a node's IPv4 network.
+    pub node_cidr_mask: u8,
+    /// Prefix length of a node's IPv6 network.
+    pub node_cidr_mask_v6: u8,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            controllers: vec!["*".into()],
+            cluster_ca_pem: String::new(),
+            cluster_cidrs: Vec::new(),
+            node_cidr_mask: 24,
+            node_cidr_mask_v6: 64,
+        }
+    }
+}
+
+/// What a controller is started with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) informers: Informers,
+    pub(crate) client: Client,
+    pub(crate) tasks: Tasks,
+    pub(crate) config: Arc<Config>,
+}
+
+impl Context {
+    /// A recorder whose events come from `component`.
+    pub(crate) fn recorder(&self, component: &str) -> Recorder {
+        Recorder::new(self.client.clone(), &self.tasks, component, "")
+    }
+}
+
+type Start = fn(&Context);
+
+/// The original's name, its short alias of old, and how it starts.
+const CONTROLLERS: &[(&str, &str, Start)] = &[
+    ("replicaset-controller", "replicaset", replicaset::start),
+    ("deployment-controller", "deployment", deployment::start),
+];
+
+/// A name given in `Config::controllers` that no controller has.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not in the list of known controllers")]
+pub struct UnknownController(pub String);
+
+/// The names that `Config::controllers` knows.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CONTROLLERS.iter().map(|(name, ..)| *name)
+}
+
+/// Starts the selected controllers; they end with `tasks`.
+pub fn run(informers: &Informers, tasks: &Tasks, config: Config) -> Result<(), UnknownController> {
+    let selected = select(&config.controllers)?;
+    let client = informers.client().clone();
+    let context = Context {
+        informers: informers.clone(),
+        client,
+        tasks: tasks.clone(),
+        config: Arc::new(config),
+    };
+    for (name, start) in selected {
+        tracing::debug!(controller = name, "starting");
+        start(&context);
+    }
+    Ok(())
+}
+
+fn select(wanted: &[String]) -> Result<Vec<(&'static str, Start)>, UnknownController> {
+    let is = |text: &str, (name, alias, _): &(&str, &str, Start)| text == *name || text == *alias;
+    for text in wanted.iter().filter(|text| *text != "*") {
+        let plain = text.strip_prefix('-').unwrap_or(text);
+        if !CONTROLLERS.iter().any(|row| is(plain, row)) {
+            return Err(UnknownController(plain.to_owned()));
+        }
+    }
+    let all = wanted.iter().any(|text| text == "*");
+    let runs = |row: &&(&str, &str, Start)| {
+        let named = wanted.iter().find(|text| is(text.trim_start_matches('-'), row));
+        named.map_or(all, |text| !text.starts_with('-'))
+    };
+    Ok(CONTROLLERS.iter().filter(runs).map(|(name, _, start)| (*name, *start)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::select;
+
+    #[test]
+    fn controllers_are_selected_by_name() {
+        let count = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
+            select(&list).map(|s| s.len())
+        };
+        let all = count(&["*"]).unwrap();
+        assert_eq!(count(&["*", "-deployment-controller"]), Ok(all - 1));
+        assert_eq!(count(&["deployment"]), Ok(1));
+        assert!(count(&["nope"]).is_err());
+    }
+}
