@@ -9,10 +9,15 @@ use crate::pki_files::PkiFiles;
 /// Starts what this build has; all of them share informers.
 pub(crate) async fn start(
     plane: &ControlPlane,
-    _informers: &Informers,
-    _pki: &PkiFiles,
+    informers: &Informers,
+    pki: &PkiFiles,
     tasks: &Tasks,
 ) -> Result<()> {
+    let config = controllers::Config {
+        cluster_ca_pem: pki.ca_pem().to_owned(),
+        ..controllers::Config::default()
+    };
+    controllers::run(informers, tasks, config)?;
     let client = plane.client("system:kube-scheduler", &[], "kube-scheduler");
     let own = Informers::new(client, tasks.clone());
     scheduler::run(&own, tasks, scheduler::Config::default());

@@ -2,9 +2,11 @@
 //! files, and the one-command cluster. How any part works is not known here.
 
 mod cluster;
+mod control;
 mod control_plane;
 mod demo;
 mod doctor;
+mod image;
 mod logging;
 mod loops;
 mod pki_files;
@@ -44,6 +46,8 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Import, list, pull and remove images of a running cluster.
+    Image(image::ImageArgs),
     /// Say what this machine lacks, and how to mend it.
     Doctor,
     /// The echo server of the demo image.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Down(cluster) => cluster::down(&cluster.name),
         Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
         Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),
+        Command::Image(args) => image::run(args),
         Command::Doctor => doctor::doctor(),
         Command::Demo(args) => demo::run(&args),
         Command::KubeApiserver(args) => roles::apiserver::run(args),

@@ -61,6 +61,7 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
     if paths.namespaces().exists() {
         let pins = PinDir::open(paths.namespaces())?;
         Fabric::create(pins, FabricConfig::new(paths.name.clone()))?.remove()?;
+        PinDir::open(paths.namespaces())?.close()?;
     }
     remove_file(&paths.record())
 }

@@ -13,7 +13,7 @@ mod up;
 
 pub(crate) use lifecycle::{down, reset, status};
 pub(crate) use paths::ClusterPaths;
-pub(crate) use up::{UpArgs, up};
+pub(crate) use up::{UpArgs, remove_file, up};
 
 use std::net::IpAddr;
 

@@ -45,6 +45,10 @@ impl ClusterPaths {
         self.root.join("kubeconfig")
     }
 
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.root.join("control.sock")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.root.join("trireme.log")
     }
@@ -52,10 +56,6 @@ impl ClusterPaths {
     /// Pins of network namespaces.
     pub(crate) fn namespaces(&self) -> PathBuf {
         self.root.join("netns")
-    }
-
-    pub(crate) fn images(&self) -> PathBuf {
-        self.root.join("images")
     }
 
     pub(crate) fn node(&self, index: u32) -> PathBuf {

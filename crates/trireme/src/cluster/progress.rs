@@ -2,6 +2,13 @@
 
 use std::time::Instant;
 
+/// Prints a line. A reader that has left, as `up -d` does once the cluster is ready, is no fault.
+pub(crate) fn say(line: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).unwrap_or_default();
+}
+
 /// Prints steps as they end.
 pub(crate) struct Progress {
     start: Instant,
@@ -17,7 +24,7 @@ impl Progress {
     /// A step that is done.
     pub(crate) fn step(&mut self, what: &str) {
         let now = Instant::now();
-        println!("  {:>6.0} ms  {what}", (now - self.last).as_secs_f64() * 1000.0);
+        say(&format!("  {:>6.0} ms  {what}", (now - self.last).as_secs_f64() * 1000.0));
         self.last = now;
     }
 

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::node::{self, Node, Shared};
 use super::paths::Record;
-use super::progress::Progress;
+use super::progress::{Progress, say};
 use super::{ClusterPaths, NameArg, SERVICE_CIDR, dns_address, pod_cidr, services};
 use crate::control_plane::{ControlPlane, Options};
 use crate::doctor;
@@ -104,7 +104,7 @@ async fn run(args: UpArgs, paths: ClusterPaths) -> Result<()> {
     let tasks = Tasks::new();
     let cluster = start(&args, &paths, &tasks).await?;
     interrupted().await?;
-    println!("\nStopping; `trireme up --name {}` continues where this ends.", paths.name);
+    say(&format!("\nStopping; `trireme up --name {}` continues where this ends.", paths.name));
     cluster.stop(&tasks, &paths).await
 }
 
@@ -130,7 +130,7 @@ async fn listen(args: &UpArgs) -> Result<TcpListener> {
 
 async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Cluster> {
     let mut progress = Progress::new();
-    println!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes);
+    say(&format!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes));
     std::fs::create_dir_all(&paths.root).with_context(|| format!("create {}", paths.root.display()))?;
     let pki = PkiFiles::open(&paths.root.join("pki"))?;
     progress.step("keys and certificates");
@@ -165,6 +165,8 @@ async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Clu
     offer_demo(&nodes).await?;
     progress.step("demo image trireme.local/demo:v1, :v2");
 
+    let runtimes = nodes.iter().map(|n| n.runtime.clone()).collect();
+    crate::control::serve(&paths.control_socket(), runtimes, tasks)?;
     let names: Vec<String> = nodes.iter().map(|n| n.name.clone()).collect();
     ready(informers.client(), &names).await?;
     dns_answers(&nodes).await?;
@@ -177,8 +179,8 @@ async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Clu
         nodes: names,
     };
     write_private(&paths.record(), &serde_json::to_vec_pretty(&record)?)?;
-    println!("{READY_LINE} after {:.2} s. Ctrl-C stops it.", progress.total());
-    println!("{}", next_steps(paths));
+    say(&format!("{READY_LINE} after {:.2} s. Ctrl-C stops it.", progress.total()));
+    say(&next_steps(paths));
     Ok(Cluster { plane, fabric, nodes })
 }
 
@@ -204,7 +206,7 @@ fn egress(paths: &ClusterPaths, fabric: &mut Fabric, nodes: u32) {
         (0..nodes).try_for_each(|index| Ok(fabric.set_default_route(index)?))
     });
     if let Err(error) = routed {
-        println!("          pods will not reach the outside: {error}");
+        say(&format!("          pods will not reach the outside: {error}"));
     }
 }
 
@@ -344,13 +346,17 @@ impl Cluster {
                 Err(_) => tracing::warn!("the runtime is still in use; `trireme down` cleans up"),
             }
         }
-        let fabric = self.fabric;
-        tokio::task::spawn_blocking(move || fabric.remove()).await??;
+        let (fabric, folder) = (self.fabric, paths.namespaces());
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            fabric.remove()?;
+            Ok(PinDir::open(folder)?.close()?)
+        })
+        .await??;
         remove_file(&paths.record())
     }
 }
 
-pub(super) fn remove_file(path: &Path) -> Result<()> {
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).with_context(|| format!("remove {}", path.display()))

@@ -1,0 +1,118 @@
+//! The cluster's control socket: how `trireme image` reaches the image stores of a running cluster.
+//!
+//! One JSON request a line, one JSON answer a line, on a unix socket that only root can open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use client::Tasks;
+use runtime::cri::{ImageSpec, PullImageRequest};
+use runtime::{Embedded, ImageService};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// What can be asked for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase")]
+pub(crate) enum Request {
+    Import { path: PathBuf, names: Vec<String> },
+    List,
+    Pull { name: String },
+    Remove { name: String },
+}
+
+/// One image of one node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ImageRow {
+    pub(crate) id: String,
+    pub(crate) names: Vec<String>,
+    /// Bytes, unpacked.
+    pub(crate) size: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Reply {
+    Images(Vec<ImageRow>),
+    Failed(String),
+}
+
+/// Listens in the cluster's folder for as long as the tasks run.
+pub(crate) fn serve(socket: &Path, nodes: Vec<Arc<Embedded>>, tasks: &Tasks) -> Result<()> {
+    // A socket that a killed process left behind answers nobody.
+    crate::cluster::remove_file(socket)?;
+    let listener = UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?;
+    tasks.spawn("control socket", async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Err(error) = converse(stream, &nodes).await {
+                tracing::debug!(%error, "control connection ended");
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn converse(stream: UnixStream, nodes: &[Arc<Embedded>]) -> Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read).lines();
+    while let Some(line) = lines.next_line().await? {
+        let done = match serde_json::from_str(&line) {
+            Ok(request) => perform(&request, nodes).await,
+            Err(error) => Err(error.into()),
+        };
+        let reply = done.map_or_else(|e| Reply::Failed(format!("{e:#}")), Reply::Images);
+        write.write_all(format!("{}\n", serde_json::to_string(&reply)?).as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// Changes are made on every node, so that a pod may land anywhere.
+async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Vec<ImageRow>> {
+    for node in nodes {
+        match request {
+            Request::List => {}
+            Request::Import { path, names } => {
+                let (images, path, names) = (node.images(), path.clone(), names.clone());
+                tokio::task::spawn_blocking(move || -> Result<()> {
+                    for image in images.import(&path, &names)? {
+                        images.pin(&image.id, true)?;
+                    }
+                    Ok(())
+                })
+                .await??;
+            }
+            Request::Pull { name } => {
+                let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
+                let request = PullImageRequest { image: Some(spec), ..PullImageRequest::default() };
+                node.pull_image(request).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            }
+            Request::Remove { name } => {
+                let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
+                node.remove_image(spec).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            }
+        }
+    }
+    let first = nodes.first().context("a cluster has a node")?;
+    let row = |image: runtime::image::StoredImage| ImageRow {
+        id: image.id.clone(),
+        names: image.tags.iter().cloned().collect(),
+        size: image.size,
+    };
+    Ok(first.images().list().into_iter().map(row).collect())
+}
+
+/// Asks a running cluster.
+pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Vec<ImageRow>> {
+    use std::io::{BufRead as _, Write as _};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)
+        .with_context(|| format!("reach the cluster at {}: is it running?", socket.display()))?;
+    writeln!(stream, "{}", serde_json::to_string(request)?)?;
+    let mut line = String::new();
+    std::io::BufReader::new(stream).read_line(&mut line)?;
+    match serde_json::from_str(&line).context("the cluster's answer")? {
+        Reply::Images(rows) => Ok(rows),
+        Reply::Failed(why) => bail!(why),
+    }
+}

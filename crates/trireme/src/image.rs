@@ -1,0 +1,62 @@
+//! `trireme image`: the images of a running cluster.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+use crate::cluster::{ClusterPaths, NameArg};
+use crate::control::{ImageRow, Request, ask};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageArgs {
+    #[command(flatten)]
+    cluster: NameArg,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Load a docker or OCI archive into every node.
+    Import {
+        /// A tar file, plain or compressed.
+        archive: PathBuf,
+        /// Further names for the image.
+        #[arg(long = "as")]
+        names: Vec<String>,
+    },
+    /// Show the images there are.
+    List,
+    /// Fetch an image from its registry.
+    Pull { name: String },
+    /// Delete an image that no container uses.
+    Remove { name: String },
+}
+
+pub(crate) fn run(args: ImageArgs) -> Result<()> {
+    let paths = ClusterPaths::new(&args.cluster.name)?;
+    let request = match args.action {
+        Action::Import { archive, names } => {
+            let path = archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;
+            Request::Import { path, names }
+        }
+        Action::List => Request::List,
+        Action::Pull { name } => Request::Pull { name },
+        Action::Remove { name } => Request::Remove { name },
+    };
+    let rows = ask(&paths.control_socket(), &request)?;
+    print(&rows);
+    Ok(())
+}
+
+fn print(rows: &[ImageRow]) {
+    println!("{:<50} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
+    for row in rows {
+        let id: String = row.id.trim_start_matches("sha256:").chars().take(12).collect();
+        let size = format!("{:.1} MiB", row.size as f64 / f64::from(1 << 20));
+        for name in &row.names {
+            println!("{name:<50} {id:<14} {size:>10}");
+        }
+    }
+}
