@@ -4,9 +4,12 @@
 //! queued by changes only. None knows another, nor HTTP or storage.
 
 mod deployment;
+mod endpoints;
+mod endpointslice;
 mod meta;
 mod pods;
 mod replicaset;
+mod services;
 
 use std::sync::Arc;
 
@@ -62,6 +65,8 @@ type Start = fn(&Context);
 const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicaset::start),
     ("deployment-controller", "deployment", deployment::start),
+    ("endpointslice-controller", "endpointslice", endpointslice::start),
+    ("endpoints-controller", "endpoint", endpoints::start),
 ];
 
 /// A name given in `Config::controllers` that no controller has.
