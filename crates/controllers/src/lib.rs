@@ -4,9 +4,18 @@
 //! queued by changes only. None knows another, nor HTTP or storage.
 
 mod deployment;
+mod discovery;
+mod endpoints;
+mod endpointslice;
 mod meta;
+mod namespace;
+mod nodeipam;
+mod podgc;
 mod pods;
 mod replicaset;
+mod rootca;
+mod serviceaccount;
+mod services;
 
 use std::sync::Arc;
 
@@ -62,6 +71,13 @@ type Start = fn(&Context);
 const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicaset::start),
     ("deployment-controller", "deployment", deployment::start),
+    ("endpointslice-controller", "endpointslice", endpointslice::start),
+    ("endpoints-controller", "endpoint", endpoints::start),
+    ("serviceaccount-controller", "serviceaccount", serviceaccount::start),
+    ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", rootca::start),
+    ("namespace-controller", "namespace", namespace::start),
+    ("node-ipam-controller", "nodeipam", nodeipam::start),
+    ("pod-garbage-collector-controller", "podgc", podgc::start),
 ];
 
 /// A name given in `Config::controllers` that no controller has.

@@ -1,0 +1,113 @@
+//! What resources the server has, for the controllers that work on all of them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use client::{Client, Error};
+use http::Method;
+use serde::Deserialize;
+
+/// A resource in one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ApiResource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    /// Plural.
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) namespaced: bool,
+    pub(crate) verbs: Vec<String>,
+}
+
+impl ApiResource {
+    pub(crate) fn can(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+
+    /// The path of a collection (`name` empty) or an object.
+    pub(crate) fn path(&self, namespace: &str, name: &str) -> String {
+        let mut path = match self.group.as_str() {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        };
+        if self.namespaced && !namespace.is_empty() {
+            path += &format!("/namespaces/{namespace}");
+        }
+        path += &format!("/{}", self.name);
+        if !name.is_empty() {
+            path += &format!("/{name}");
+        }
+        path
+    }
+}
+
+#[derive(Deserialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    name: String,
+    versions: Vec<Version>,
+    preferred_version: Option<Version>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    resources: Vec<Resource>,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    name: String,
+    kind: String,
+    namespaced: bool,
+    #[serde(default)]
+    verbs: Vec<String>,
+}
+
+/// Every resource once, in its group's preferred version if it is there.
+pub(crate) async fn discover(client: &Client) -> Result<Vec<ApiResource>, Error> {
+    let mut places = vec![(String::new(), "v1".to_owned())];
+    let groups: Groups = get(client, "/apis").await?;
+    for group in groups.groups {
+        let preferred = group.preferred_version.map(|v| v.version);
+        let rest = group.versions.into_iter().map(|v| v.version);
+        let rest = rest.filter(|v| Some(v) != preferred.as_ref()).collect::<Vec<_>>();
+        for version in preferred.iter().chain(&rest) {
+            places.push((group.name.clone(), version.clone()));
+        }
+    }
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    for (group, version) in places {
+        let path = match group.as_str() {
+            "" => format!("/api/{version}"),
+            group => format!("/apis/{group}/{version}"),
+        };
+        let list: Resources = get(client, &path).await?;
+        for resource in list.resources.into_iter().filter(|r| !r.name.contains('/')) {
+            if seen.insert((group.clone(), resource.name.clone())) {
+                found.push(ApiResource {
+                    group: group.clone(),
+                    version: version.clone(),
+                    name: resource.name,
+                    kind: resource.kind,
+                    namespaced: resource.namespaced,
+                    verbs: resource.verbs,
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn get<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, Error> {
+    client.send(Method::GET, path.to_owned(), None, Bytes::new()).await
+}

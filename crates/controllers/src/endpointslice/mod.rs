@@ -1,0 +1,172 @@
+//! EndpointSlice: the addresses behind each Service with a selector.
+//!
+//! Watches Services, Pods, EndpointSlices and Nodes (for zones). Topology hints are not computed.
+
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::run_workers;
+use client::{Action, Change, Client, DeleteParams, Error, EventType, Informer, Queue, Recorder};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use tokio::time::Instant;
+
+use crate::Context;
+use crate::meta::{Key, key, name, namespace, reference};
+use crate::services::{pods_of, selector, watch_pods};
+
+/// Services reconciled at once (the original's --concurrent-service-endpoint-syncs).
+const WORKERS: usize = 5;
+/// After this long a slice that was made and never seen is no longer waited for.
+const UNSEEN_MAX: Duration = Duration::from_secs(60);
+const ZONE: &str = "topology.kubernetes.io/zone";
+const BY_SERVICE: &str = "service";
+
+pub(crate) fn start(context: &Context) {
+    let this = Slices {
+        client: context.client.clone(),
+        recorder: context.recorder("endpoint-slice-controller"),
+        services: context.informers.of(),
+        pods: context.informers.of(),
+        nodes: context.informers.of(),
+        slices: context.informers.of(),
+        queue: Queue::new(),
+        unseen: Arc::default(),
+    };
+    this.watch();
+    context.tasks.spawn("endpoint slice controller", this.run());
+}
+
+#[derive(Clone)]
+struct Slices {
+    client: Client,
+    recorder: Recorder,
+    services: Informer<Service>,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    slices: Informer<EndpointSlice>,
+    queue: Queue<Key>,
+    /// Slices made and not in view yet, by service: making more before would double them.
+    unseen: Arc<Mutex<HashMap<Key, HashMap<String, Instant>>>>,
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<Key> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let ours = labels.get(plan::MANAGED_BY).is_some_and(|m| m == plan::MANAGER);
+    let service = labels.get(plan::SERVICE_NAME).filter(|_| ours)?;
+    Some((namespace(&slice.metadata).to_owned(), service.clone()))
+}
+
+fn zone_of(node: &Node) -> Option<&String> {
+    node.metadata.labels.as_ref()?.get(ZONE)
+}
+
+impl Slices {
+    fn watch(&self) {
+        self.slices.add_index(BY_SERVICE, |slice| {
+            service_of(slice).map(|(ns, name)| format!("{ns}/{name}")).into_iter().collect()
+        });
+        let queue = self.queue.clone();
+        self.services.on_change(move |change| queue.add(key(&**change.object())));
+        watch_pods(&self.services, &self.pods, &self.queue);
+        let this = self.clone();
+        self.slices.on_change(move |change| {
+            for slice in [Some(change.object()), change.old()].into_iter().flatten() {
+                let Some(key) = service_of(slice) else { continue };
+                if let Some(unseen) = this.unseen().get_mut(&key) {
+                    unseen.remove(name(&slice.metadata));
+                }
+                this.queue.add(key);
+            }
+        });
+        let this = self.clone();
+        self.nodes.on_change(move |change| {
+            let zone = zone_of(change.object()).filter(|_| !matches!(change, Change::Deleted(_)));
+            if change.old().and_then(|n| zone_of(n)) != zone {
+                this.services.list().iter().for_each(|s| this.queue.add(key(&**s)));
+            }
+        });
+    }
+
+    async fn run(self) {
+        self.services.synced().await;
+        self.pods.synced().await;
+        self.nodes.synced().await;
+        self.slices.synced().await;
+        let queue = self.queue.clone();
+        let work = move |key: Key| {
+            let this = self.clone();
+            async move { this.sync(key).await }
+        };
+        run_workers("endpointslice", queue, WORKERS, work).await;
+    }
+
+    fn unseen(&self) -> MutexGuard<'_, HashMap<Key, HashMap<String, Instant>>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a slice just made is not in view; its coming queues the service again.
+    fn waits(&self, key: &Key) -> bool {
+        let mut all = self.unseen();
+        let Some(unseen) = all.get_mut(key) else { return false };
+        unseen.retain(|_, at| at.elapsed() < UNSEEN_MAX);
+        let waits = !unseen.is_empty();
+        if !waits {
+            all.remove(key);
+        }
+        waits
+    }
+
+    async fn sync(&self, key: Key) -> Result<Action, Error> {
+        // What a deleted service leaves is garbage: its slices name it as their owner.
+        let Some(service) = self.services.get(&key.0, &key.1) else { return Ok(Action::Done) };
+        if selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
+            return Ok(Action::Done);
+        }
+        if self.waits(&key) {
+            return Ok(Action::After(UNSEEN_MAX));
+        }
+        let pods = pods_of(&service, &self.pods);
+        let zone = |node: &str| self.nodes.get("", node).as_deref().and_then(zone_of).cloned();
+        let present = self.slices.by_index(BY_SERVICE, &format!("{}/{}", key.0, key.1));
+        let plan = plan::plan(&service, &pods, &zone, &present);
+        let outcome = self.apply(&key, plan).await;
+        if let Err(error) = &outcome
+            && !error.is_conflict()
+        {
+            let message =
+                format!("Error updating Endpoint Slices for Service {}/{}: {error}", key.0, key.1);
+            let about = reference(&*service);
+            let reason = "FailedToUpdateEndpointSlices";
+            self.recorder.event(&about, EventType::Warning, reason, message);
+        }
+        outcome.map(|()| Action::Done)
+    }
+
+    async fn apply(&self, key: &Key, plan: plan::Plan) -> Result<(), Error> {
+        for slice in &plan.create {
+            let made = self.client.create(&key.0, slice).await?;
+            let name = name(&made.metadata).to_owned();
+            let mut all = self.unseen();
+            if self.slices.get(&key.0, &name).is_none() {
+                all.entry(key.clone()).or_default().insert(name, Instant::now());
+            }
+        }
+        for slice in &plan.update {
+            self.client.update(slice).await?;
+        }
+        for name in &plan.delete {
+            let params = DeleteParams::default();
+            match self.client.delete::<EndpointSlice>(&key.0, name, &params).await {
+                Err(error) if error.is_not_found() => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Namespace: empties an ending namespace of everything, then lets it go.
+//!
+//! Watches Namespaces, and Pods' ends (nothing else goes before the last pod has). Other objects
+//! are found by listing each namespaced resource that the server has, only while one is ending.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Action, Change, Client, Error, Informer, Queue, Request, run_workers};
+use http::Method;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use serde_json::{Value, json};
+
+use self::plan::Left;
+use crate::Context;
+use crate::discovery::{ApiResource, discover};
+use crate::meta::{name, namespace, now};
+
+/// Namespaces emptied at once (the original's --concurrent-namespace-syncs).
+const WORKERS: usize = 10;
+/// How often to look whether finalizers have let go of what is left; nothing tells us.
+const RECHECK: Duration = Duration::from_secs(2);
+
+/// Whether the namespace lives.
+pub(crate) fn active(namespace: &Namespace) -> bool {
+    let phase = namespace.status.as_ref().and_then(|s| s.phase.as_deref());
+    namespace.metadata.deletion_timestamp.is_none() && phase != Some("Terminating")
+}
+
+pub(crate) fn start(context: &Context) {
+    let this = Namespaces {
+        client: context.client.clone(),
+        namespaces: context.informers.of(),
+        pods: context.informers.of(),
+        queue: Queue::new(),
+    };
+    let queue = this.queue.clone();
+    this.namespaces.on_change(move |change| {
+        let meta = &change.object().metadata;
+        if meta.deletion_timestamp.is_some() {
+            queue.add(name(meta).to_owned());
+        }
+    });
+    let ending = this.clone();
+    this.pods.on_change(move |change| {
+        let space = namespace(&change.object().metadata);
+        let ends = || ending.namespaces.get("", space).is_some_and(|n| !active(&n));
+        if matches!(change, Change::Deleted(_)) && ends() {
+            ending.queue.add(space.to_owned());
+        }
+    });
+    context.tasks.spawn("namespace controller", this.run());
+}
+
+#[derive(Clone)]
+struct Namespaces {
+    client: Client,
+    namespaces: Informer<Namespace>,
+    pods: Informer<Pod>,
+    queue: Queue<String>,
+}
+
+impl Namespaces {
+    async fn run(self) {
+        self.namespaces.synced().await;
+        let queue = self.queue.clone();
+        let work = move |name: String| {
+            let this = self.clone();
+            async move { this.sync(&name).await }
+        };
+        run_workers("namespace", queue, WORKERS, work).await;
+    }
+
+    async fn sync(&self, name: &str) -> Result<Action, Error> {
+        let Some(namespace) = self.namespaces.get("", name) else { return Ok(Action::Done) };
+        let ending = namespace.metadata.deletion_timestamp.is_some();
+        let Some(done) = plan::finalized(&namespace).filter(|_| ending) else {
+            return Ok(Action::Done);
+        };
+        let left = self.empty(name).await?;
+        if left.is_empty() {
+            let body = Bytes::from(serde_json::to_vec(&done).expect("a namespace always encodes"));
+            let target = format!("/api/v1/namespaces/{name}/finalize");
+            let request = Request { method: Method::PUT, target, content_type: None, body };
+            return match self.client.call(request).await {
+                Err(error) if error.is_not_found() => Ok(Action::Done),
+                other => other.map(|_| Action::Done),
+            };
+        }
+        if let Some(new) = plan::with_conditions(&namespace, &left, &now()) {
+            match self.client.update_status(&new).await {
+                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                other => drop(other?),
+            }
+        }
+        Ok(Action::After(RECHECK))
+    }
+
+    /// Deletes all content: pods first, the rest when they are gone, since pods may need it.
+    async fn empty(&self, namespace: &str) -> Result<Left, Error> {
+        let all = discover(&self.client).await?;
+        let listed = |r: &&ApiResource| r.namespaced && r.can("list") && r.can("delete");
+        let (pods, rest): (Vec<_>, Vec<_>) =
+            all.iter().filter(listed).partition(|r| r.group.is_empty() && r.name == "pods");
+        let mut left = Left::default();
+        for resource in pods {
+            self.empty_resource(resource, namespace, &mut left).await;
+        }
+        if left.is_empty() {
+            for resource in rest {
+                self.empty_resource(resource, namespace, &mut left).await;
+            }
+        }
+        Ok(left)
+    }
+
+    async fn empty_resource(&self, resource: &ApiResource, namespace: &str, left: &mut Left) {
+        if let Err(error) = self.try_empty(resource, namespace, left).await {
+            left.errors.push(error.to_string());
+        }
+    }
+
+    async fn try_empty(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        left: &mut Left,
+    ) -> Result<(), Error> {
+        let mut items = self.list(resource, namespace).await?;
+        let fresh = items.iter().any(|i| i["metadata"]["deletionTimestamp"].is_null());
+        if fresh {
+            self.delete_all(resource, namespace, &items).await?;
+            items = self.list(resource, namespace).await?;
+        }
+        if !items.is_empty() {
+            let what = format!("{}.{}", resource.name, resource.group);
+            left.objects.insert(what, items.len());
+        }
+        for finalizer in items.iter().flat_map(|i| i["metadata"]["finalizers"].as_array()) {
+            for text in finalizer.iter().filter_map(Value::as_str) {
+                *left.finalizers.entry(text.to_owned()).or_insert(0) += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&self, resource: &ApiResource, namespace: &str) -> Result<Vec<Value>, Error> {
+        let target = resource.path(namespace, "");
+        let sent = self.client.send(Method::GET, target, None, Bytes::new()).await;
+        let mut list: Value = match sent {
+            // The resource went away meanwhile, and its objects with it.
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            other => other?,
+        };
+        match list["items"].take() {
+            Value::Array(items) => Ok(items),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    async fn delete_all(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        items: &[Value],
+    ) -> Result<(), Error> {
+        let options = json!({"kind": "DeleteOptions", "apiVersion": "v1",
+            "propagationPolicy": "Background"});
+        let body = Bytes::from(options.to_string());
+        let names: Vec<&str> = match resource.can("deletecollection") {
+            true => vec![""],
+            false => items.iter().filter_map(|i| i["metadata"]["name"].as_str()).collect(),
+        };
+        for name in names {
+            let target = resource.path(namespace, name);
+            let body = body.clone();
+            let request = Request { method: Method::DELETE, target, content_type: None, body };
+            match self.client.call(request).await {
+                Err(error) if error.is_not_found() => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+}
