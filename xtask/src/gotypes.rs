@@ -79,7 +79,12 @@ impl GoTypes {
     }
 
     /// A field's facts and its path of protobuf field numbers (embedded structs are messages).
-    pub(crate) fn field(&self, package: &str, name: &str, field: &str) -> Option<(&GoField, Vec<u32>)> {
+    pub(crate) fn field(
+        &self,
+        package: &str,
+        name: &str,
+        field: &str,
+    ) -> Option<(&GoField, Vec<u32>)> {
         let found = self.structs.get(&(package.to_owned(), name.to_owned()))?;
         if let Some(facts) = found.fields.get(field) {
             return Some((facts, vec![facts.tag]));

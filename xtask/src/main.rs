@@ -16,6 +16,8 @@ fn main() -> Result<()> {
         ["schema", reference, go_source] => {
             schema::run(Path::new(reference), Path::new(go_source), Path::new("crates/api/schema"))
         }
-        _ => bail!("usage: cargo xtask test [cargo test arguments] | schema <reference folder> <Kubernetes source tree>"),
+        _ => bail!(
+            "usage: cargo xtask test [cargo test arguments] | schema <reference folder> <Kubernetes source tree>"
+        ),
     }
 }

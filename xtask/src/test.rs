@@ -38,8 +38,11 @@ fn found(program: &str) -> bool {
 }
 
 fn install_missing() -> Result<()> {
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !found(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -50,7 +53,9 @@ fn install_missing() -> Result<()> {
         match command.status() {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => bail!("apt-get {} failed: {status}", args.join(" ")),
-            Err(error) => bail!("install {} by hand: apt-get cannot be run ({error})", missing.join(" ")),
+            Err(error) => {
+                bail!("install {} by hand: apt-get cannot be run ({error})", missing.join(" "))
+            }
         }
     };
     apt(&["update"])?;

@@ -84,7 +84,13 @@ impl Registry {
         &self.rows
     }
 
-    pub fn find(&self, group: &str, version: &str, name: &str, subresource: &str) -> Option<&Resource> {
+    pub fn find(
+        &self,
+        group: &str,
+        version: &str,
+        name: &str,
+        subresource: &str,
+    ) -> Option<&Resource> {
         self.by_path.get(&(group, version, name, subresource)).map(|at| &self.rows[*at])
     }
 
@@ -120,7 +126,8 @@ impl Storage {
                 storage.generation.extend(resources.split(' '));
                 continue;
             }
-            let (what, value) = line.split_once(" = ").expect("storage.txt: `word resource = value`");
+            let (what, value) =
+                line.split_once(" = ").expect("storage.txt: `word resource = value`");
             match what.split_once(' ') {
                 Some(("prefix", resource)) => drop(storage.prefixes.insert(resource, value)),
                 Some(("fields", resource)) => {
@@ -166,7 +173,11 @@ fn parse_row(line: &'static str, storage: &Storage) -> Resource {
         categories: words(cell(7)),
         verbs: words(cell(8)),
         ty: Schema::built_in().find(&type_name(kind_group, kind_of, kind)),
-        prefix: if stored && name != "componentstatuses" { format!("/registry/{below}/") } else { String::new() },
+        prefix: if stored && name != "componentstatuses" {
+            format!("/registry/{below}/")
+        } else {
+            String::new()
+        },
         selectable: storage.fields.get(qualified.as_str()).copied().unwrap_or(&[]),
         generation: storage.generation.contains(qualified.as_str()),
     }
@@ -189,7 +200,14 @@ mod tests {
     #[test]
     fn every_stored_resource_has_a_type() {
         for row in Registry::built_in().rows() {
-            let bodiless = ["nodes/proxy", "pods/proxy", "services/proxy", "pods/exec", "pods/attach", "pods/portforward"];
+            let bodiless = [
+                "nodes/proxy",
+                "pods/proxy",
+                "services/proxy",
+                "pods/exec",
+                "pods/attach",
+                "pods/portforward",
+            ];
             let path = format!("{}/{}", row.name, row.subresource);
             assert!(row.ty.is_some() || bodiless.contains(&path.as_str()), "{path} {}", row.kind);
         }
@@ -197,10 +215,14 @@ mod tests {
 
     #[test]
     fn storage_keys_are_the_originals() {
-        let find = |g, v, r| Registry::built_in().find(g, v, r, "").expect("a resource").prefix.as_str();
+        let find =
+            |g, v, r| Registry::built_in().find(g, v, r, "").expect("a resource").prefix.as_str();
         assert_eq!(find("", "v1", "services"), "/registry/services/specs/");
         assert_eq!(find("", "v1", "nodes"), "/registry/minions/");
         assert_eq!(find("apps", "v1", "deployments"), "/registry/deployments/");
-        assert_eq!(find("apiregistration.k8s.io", "v1", "apiservices"), "/registry/apiregistration.k8s.io/apiservices/");
+        assert_eq!(
+            find("apiregistration.k8s.io", "v1", "apiservices"),
+            "/registry/apiregistration.k8s.io/apiservices/"
+        );
     }
 }

@@ -41,8 +41,14 @@ fn namespace_lifecycle(call: &Call<'_>) -> Result<(), Status> {
     // A deleted namespace still takes what its finalisation and its observers write.
     let exempt = row.name == "localsubjectaccessreviews";
     if namespace.meta().deletion_timestamp.is_some() && !exempt {
-        let why = format!("unable to create new content in namespace {name} because it is being terminated");
-        let cause = meta::cause("NamespaceTerminating", "metadata.namespace", format!("namespace {name} is being terminated"));
+        let why = format!(
+            "unable to create new content in namespace {name} because it is being terminated"
+        );
+        let cause = meta::cause(
+            "NamespaceTerminating",
+            "metadata.namespace",
+            format!("namespace {name} is being terminated"),
+        );
         let mut status = Status::forbidden(row.group, row.name, &call.info.name, &why);
         status = status.with_causes(vec![cause]);
         return Err(status);
@@ -53,9 +59,8 @@ fn namespace_lifecycle(call: &Call<'_>) -> Result<(), Status> {
 /// A kubelet may change its own node and the pods bound to it, nothing else (NodeRestriction).
 fn node_restriction(call: &Call<'_>, old: Option<&Value>, object: &Value) -> Result<(), Status> {
     let Some(node) = call.user.node() else { return Ok(()) };
-    let refuse = |why: String| {
-        Err(Status::forbidden(call.row.group, call.row.name, &call.info.name, &why))
-    };
+    let refuse =
+        |why: String| Err(Status::forbidden(call.row.group, call.row.name, &call.info.name, &why));
     match (call.row.group, call.row.name) {
         ("", "nodes") if meta::text(object, "name") != node => {
             let other = meta::text(object, "name");
@@ -64,11 +69,16 @@ fn node_restriction(call: &Call<'_>, old: Option<&Value>, object: &Value) -> Res
         ("", "pods") => {
             let bound = old.unwrap_or(object)["spec"]["nodeName"].as_str().unwrap_or("");
             if bound != node {
-                return refuse(format!("node {node:?} can only create or change pods with spec.nodeName set to itself"));
+                return refuse(format!(
+                    "node {node:?} can only create or change pods with spec.nodeName set to itself"
+                ));
             }
-            let mirror = object["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
+            let mirror =
+                object["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
             if old.is_none() && !mirror {
-                return refuse(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"));
+                return refuse(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                ));
             }
             Ok(())
         }
@@ -86,10 +96,13 @@ fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     pod["spec"]["serviceAccount"] = name.as_str().into();
     let key = format!("{}/{name}", call.info.namespace);
     let Some(account) = call.read(("", "v1", "serviceaccounts"), &key) else {
-        let why = format!("error looking up service account {key}: serviceaccount {name:?} not found");
+        let why =
+            format!("error looking up service account {key}: serviceaccount {name:?} not found");
         return Err(Status::forbidden("", "pods", meta::text(pod, "name"), &why));
     };
-    if items(&pod["spec"], "imagePullSecrets").next().is_none() && account["imagePullSecrets"].is_array() {
+    if items(&pod["spec"], "imagePullSecrets").next().is_none()
+        && account["imagePullSecrets"].is_array()
+    {
         pod["spec"]["imagePullSecrets"] = account["imagePullSecrets"].clone();
     }
     let wanted = pod["spec"]["automountServiceAccountToken"]
@@ -140,7 +153,8 @@ fn token_volume(name: &str) -> Value {
 /// The class's number and preemption policy are written into the pod (Priority).
 fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     let classes = call.server.collection_of("scheduling.k8s.io", "v1", "priorityclasses");
-    let named = pod["spec"]["priorityClassName"].as_str().filter(|n| !n.is_empty()).map(str::to_owned);
+    let named =
+        pod["spec"]["priorityClassName"].as_str().filter(|n| !n.is_empty()).map(str::to_owned);
     let class = match &named {
         Some(name) => {
             let found = classes.get(name).map(|c| c.to_value());
@@ -164,7 +178,8 @@ fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
         None => (0, Value::Null),
     };
     spec["priority"] = value.into();
-    spec["preemptionPolicy"] = if policy.is_null() { "PreemptLowerPriority".into() } else { policy };
+    spec["preemptionPolicy"] =
+        if policy.is_null() { "PreemptLowerPriority".into() } else { policy };
     Ok(())
 }
 

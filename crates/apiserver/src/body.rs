@@ -145,7 +145,8 @@ fn check_type(row: &Resource, value: &mut Value) -> Result<(), Status> {
     let found = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
     let (version, kind) = (found("apiVersion"), found("kind"));
     if (!version.is_empty() && version != expected) || (!kind.is_empty() && kind != row.kind) {
-        let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+        let or =
+            |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
         let (version, kind) = (or(version, &expected), or(kind, row.kind));
         let (group, short) = version.split_once('/').unwrap_or(("", &version));
         return Err(Status::bad_request(format!(

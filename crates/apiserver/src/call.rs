@@ -88,7 +88,11 @@ impl<'a> Call<'a> {
     }
 
     /// The stored object's present state as a tree, of any built-in resource.
-    pub(crate) fn read(&self, (group, version, resource): (&str, &str, &str), key: &str) -> Option<Value> {
+    pub(crate) fn read(
+        &self,
+        (group, version, resource): (&str, &str, &str),
+        key: &str,
+    ) -> Option<Value> {
         self.server.collection_of(group, version, resource).get(key).map(|o| o.to_value())
     }
 }

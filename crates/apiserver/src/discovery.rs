@@ -41,7 +41,8 @@ pub(crate) fn group_list(registry: &Registry) -> Value {
 
 /// `GET /apis/<group>`.
 pub(crate) fn group(registry: &Registry, name: &str) -> Option<Value> {
-    let (group, versions) = groups(registry).into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
+    let (group, versions) =
+        groups(registry).into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
     let mut value = group_value(group, &versions);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();

@@ -27,7 +27,11 @@ impl Server {
         }
     }
 
-    fn authenticate<B>(&self, request: &Request<B>, certificate: Option<&[u8]>) -> Result<User, Status> {
+    fn authenticate<B>(
+        &self,
+        request: &Request<B>,
+        certificate: Option<&[u8]>,
+    ) -> Result<User, Status> {
         let headers = request.headers();
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let text = value.to_str().map_err(|_| Status::unauthorized())?;
@@ -63,17 +67,30 @@ fn impersonate(server: &Inner, user: User, headers: &http::HeaderMap) -> Result<
         .iter()
         .filter_map(|v| v.to_str().ok().map(str::to_owned))
         .collect();
-    let asks = std::iter::once(("users", name.as_str())).chain(groups.iter().map(|g| ("groups", g.as_str())));
+    let asks = std::iter::once(("users", name.as_str()))
+        .chain(groups.iter().map(|g| ("groups", g.as_str())));
     for (resource, name) in asks {
         let attributes = Attributes {
-            verb: "impersonate", group: "", resource, subresource: "", namespace: "", name, path: None,
+            verb: "impersonate",
+            group: "",
+            resource,
+            subresource: "",
+            namespace: "",
+            name,
+            path: None,
         };
-        server.authorizer.check(&user, &attributes)
+        server
+            .authorizer
+            .check(&user, &attributes)
             .map_err(|why| Status::forbidden("", resource, name, &why))?;
     }
     let mut other = User { name, groups, ..User::default() };
     other.uid = text("impersonate-uid").unwrap_or_default();
-    let group = if other.name == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" };
+    let group = if other.name == "system:anonymous" {
+        "system:unauthenticated"
+    } else {
+        "system:authenticated"
+    };
     if !other.in_group(group) {
         other.groups.push(group.into());
     }
@@ -90,9 +107,10 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    server.authorizer.check(user, &Attributes::of(info)).map_err(|why| {
-        Status::forbidden(&info.group, &info.resource, &info.name, &why)
-    })?;
+    server
+        .authorizer
+        .check(user, &Attributes::of(info))
+        .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
     if !info.is_resource {
         return plain_path(server, info, request.headers());
     }
@@ -123,7 +141,8 @@ where
     let row = call.row;
     let verb = call.info.verb;
     // A collection path given with a name, or the reverse, allows other verbs.
-    let served = row.allows(verb) || (verb == "create" && !row.subresource.is_empty() && row.allows("create"));
+    let served = row.allows(verb)
+        || (verb == "create" && !row.subresource.is_empty() && row.allows("create"));
     if !served || (verb == "create" && row.subresource.is_empty() && !call.info.name.is_empty()) {
         return Err(Status::method_not_allowed());
     }
@@ -141,7 +160,12 @@ where
     Ok(response)
 }
 
-async fn answer(call: &Call<'_>, verb: &str, bytes: Bytes, content_type: &str) -> Result<Answer, Status> {
+async fn answer(
+    call: &Call<'_>,
+    verb: &str,
+    bytes: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     if let Some(scaled) = virtuals::scale(call, verb, &bytes, content_type).await {
         return scaled;
     }
@@ -170,7 +194,11 @@ fn component_statuses() -> Answer {
 }
 
 /// Everything that is no resource: health, version, discovery, OpenAPI.
-fn plain_path(server: &Inner, info: &RequestInfo, headers: &http::HeaderMap) -> Result<Response<Body>, Status> {
+fn plain_path(
+    server: &Inner,
+    info: &RequestInfo,
+    headers: &http::HeaderMap,
+) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
     let registry = server.registry;
@@ -191,11 +219,15 @@ fn plain_path(server: &Inner, info: &RequestInfo, headers: &http::HeaderMap) -> 
             }
             None => json(&discovery::group_list(registry)),
         },
-        ["api", version] => json(&discovery::resource_list(registry, "", version).ok_or_else(Status::no_such_path)?),
-        ["apis", group] => json(&discovery::group(registry, group).ok_or_else(Status::no_such_path)?),
-        ["apis", group, version] => {
-            json(&discovery::resource_list(registry, group, version).ok_or_else(Status::no_such_path)?)
+        ["api", version] => json(
+            &discovery::resource_list(registry, "", version).ok_or_else(Status::no_such_path)?,
+        ),
+        ["apis", group] => {
+            json(&discovery::group(registry, group).ok_or_else(Status::no_such_path)?)
         }
+        ["apis", group, version] => json(
+            &discovery::resource_list(registry, group, version).ok_or_else(Status::no_such_path)?,
+        ),
         ["openapi", "v2"] => openapi::v2(server, accept)?,
         ["openapi", "v3"] => json(&openapi::v3_index(server)),
         ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"))?,
@@ -206,8 +238,17 @@ fn plain_path(server: &Inner, info: &RequestInfo, headers: &http::HeaderMap) -> 
     })
 }
 
-const ROOT_PATHS: [&str; 9] =
-    ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+const ROOT_PATHS: [&str; 9] = [
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
 
 fn readiness(server: &Inner) -> Response<Body> {
     if server.ready.load(std::sync::atomic::Ordering::Acquire) {
@@ -232,7 +273,9 @@ fn openid(server: &Inner) -> serde_json::Value {
 /// The aggregated form's version, when the client prefers it.
 fn aggregation(accept: &str) -> Option<&'static str> {
     accept.split(',').map(str::trim).find_map(|alternative| {
-        if !alternative.starts_with("application/json") || !alternative.contains("as=APIGroupDiscoveryList") {
+        if !alternative.starts_with("application/json")
+            || !alternative.contains("as=APIGroupDiscoveryList")
+        {
             return None;
         }
         if alternative.contains("v=v2beta1") { Some("v2beta1") } else { Some("v2") }

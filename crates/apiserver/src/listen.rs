@@ -42,10 +42,12 @@ impl TlsSetup {
             roots.add(cert?)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()?;
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -70,7 +72,11 @@ impl std::fmt::Debug for Listening {
 }
 
 /// Puts the server behind TLS on a bound socket.
-pub fn listen(server: Server, listener: TcpListener, tls: &TlsSetup) -> Result<Listening, TlsError> {
+pub fn listen(
+    server: Server,
+    listener: TcpListener,
+    tls: &TlsSetup,
+) -> Result<Listening, TlsError> {
     Ok(Listening { server, listener, acceptor: tls.acceptor()? })
 }
 
@@ -107,7 +113,9 @@ async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
         stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.as_ref().into());
     let service = service_fn(move |request| {
         let (server, certificate) = (server.clone(), certificate.clone());
-        async move { Ok::<_, std::convert::Infallible>(server.serve(request, certificate.as_deref()).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(server.serve(request, certificate.as_deref()).await)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(STREAMS_MAX);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use api::Status;
 use bytes::Bytes;
-use client::{BoxFuture, Error, Follow, FollowEvent, Follower, Request, Response, Tasks, Transport};
+use client::{
+    BoxFuture, Error, Follow, FollowEvent, Follower, Request, Response, Tasks, Transport,
+};
 use http_body_util::{BodyExt, Full};
 use store::{Collection, Event};
 use tokio::sync::mpsc::Sender;
@@ -32,7 +34,10 @@ impl Local {
 
     async fn request(&self, request: Request) -> Result<Response, Error> {
         let target = request.target.clone();
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport { target: target.clone(), source };
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport {
+            target: target.clone(),
+            source,
+        };
         let built = http::Request::builder()
             .method(request.method)
             .uri(request.target)
@@ -69,9 +74,15 @@ impl Local {
             name: filter.name().unwrap_or(""),
             path: None,
         };
-        inner.authorizer.check(&self.user, &attributes)
+        inner
+            .authorizer
+            .check(&self.user, &attributes)
             .map_err(|why| Status::forbidden(row.group, row.name, "", &why))?;
-        let prefix = if follow.namespace.is_empty() { String::new() } else { format!("{}/", follow.namespace) };
+        let prefix = if follow.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", follow.namespace)
+        };
         Ok(Source { collection: inner.collection(row), filter, prefix })
     }
 }
@@ -111,7 +122,8 @@ struct Source {
 impl Source {
     /// Follows until nobody listens or the log has gone past: then the caller starts over.
     async fn run(&self, sender: &Sender<FollowEvent>) {
-        let page = self.collection.list(&self.prefix, None, 0, usize::MAX, &|o| self.filter.matches(o));
+        let page =
+            self.collection.list(&self.prefix, None, 0, usize::MAX, &|o| self.filter.matches(o));
         let Ok(page) = page else { return };
         let Ok(mut watcher) = self.collection.watch(page.revision) else { return };
         let mut batch = vec![FollowEvent::Reset];

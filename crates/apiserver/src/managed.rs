@@ -11,7 +11,11 @@ use crate::call::Call;
 pub(crate) fn track(_call: &Call<'_>, _old: Option<&Value>, _new: &mut Value) {}
 
 /// The object after applying `applied` to `old`.
-pub(crate) fn apply(call: &Call<'_>, _old: Option<&Value>, _applied: &Value) -> Result<Value, Status> {
+pub(crate) fn apply(
+    call: &Call<'_>,
+    _old: Option<&Value>,
+    _applied: &Value,
+) -> Result<Value, Status> {
     let m = format!("server-side apply of {} is not implemented", call.row.name);
     Err(Status::failure(501, "NotImplemented", m))
 }

@@ -1,9 +1,9 @@
 //! `metadata` on its way in: what the server sets, what may not change, what is not valid.
 
+use api::Status;
 use api::names;
 use api::registry::Resource;
 use api::status::Cause;
-use api::Status;
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
@@ -43,10 +43,20 @@ pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), 
     check_namespace(call, row, object)?;
     let meta = of(object);
     if meta.get("resourceVersion").is_some_and(|v| v != "") {
-        return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+        return Err(Status::failure(
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     generate_name(meta);
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+        "resourceVersion",
+    ] {
         meta.remove(key);
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
@@ -112,7 +122,14 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
         return Err(Status::conflict(row.group, row.name, &name, &why));
     }
     let meta = of(new);
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+    ] {
         match old["metadata"].get(key) {
             Some(kept) => drop(meta.insert(key.into(), kept.clone())),
             None if key != "generateName" => drop(meta.remove(key)),
@@ -128,8 +145,11 @@ pub(crate) fn bump_generation(row: &Resource, old: &Value, new: &mut Value) {
     if !row.generation {
         return;
     }
-    let differs = |key: &String| !matches!(key.as_str(), "metadata" | "status") && old[key] != new[key];
-    let keys = |v: &Value| v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let differs =
+        |key: &String| !matches!(key.as_str(), "metadata" | "status") && old[key] != new[key];
+    let keys = |v: &Value| {
+        v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+    };
     if keys(old).iter().chain(&keys(new)).any(differs) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         of(new).insert("generation".into(), generation.into());
@@ -145,7 +165,11 @@ pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> 
 }
 
 pub(crate) fn required(field: impl Into<String>, detail: &str) -> Cause {
-    let message = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
+    let message = if detail.is_empty() {
+        "Required value".into()
+    } else {
+        format!("Required value: {detail}")
+    };
     cause("FieldValueRequired", field, message)
 }
 
@@ -186,7 +210,9 @@ fn name_faults(row: &Resource, name: &str) -> Vec<String> {
         ("rbac.authorization.k8s.io", _) => names::path_segment(name),
         ("", "namespaces") => names::dns_label(name),
         ("", "services") => names::dns_label(name),
-        ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => names::path_segment(name),
+        ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => {
+            names::path_segment(name)
+        }
         ("certificates.k8s.io", _) | ("coordination.k8s.io", _) => names::dns_subdomain(name),
         _ => names::dns_subdomain(name),
     }
@@ -223,12 +249,23 @@ fn validate_owners(owners: &Value, causes: &mut Vec<Cause>) {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if owner[key].as_str().unwrap_or("").is_empty() {
                 let field = format!("metadata.ownerReferences[{at}].{key}");
-                causes.push(invalid(field, &"".into(), &match key { "apiVersion" => "version must not be empty".to_owned(), _ => "must not be empty".to_owned() }));
+                causes.push(invalid(
+                    field,
+                    &"".into(),
+                    &match key {
+                        "apiVersion" => "version must not be empty".to_owned(),
+                        _ => "must not be empty".to_owned(),
+                    },
+                ));
             }
         }
         controllers += usize::from(owner["controller"] == true);
     }
     if controllers > 1 {
-        causes.push(invalid("metadata.ownerReferences", owners, "Only one reference can have Controller set to true."));
+        causes.push(invalid(
+            "metadata.ownerReferences",
+            owners,
+            "Only one reference can have Controller set to true.",
+        ));
     }
 }

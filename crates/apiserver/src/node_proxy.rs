@@ -21,7 +21,10 @@ use crate::respond::{self, Body};
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {
-    fn dial(&self, to: SocketAddr) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>>;
+    fn dial(
+        &self,
+        to: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>>;
 
     /// TLS towards kubelets: the client certificate and the CA that signed theirs.
     fn kubelet_tls(&self) -> Arc<rustls::ClientConfig>;
@@ -39,12 +42,16 @@ struct Target {
 pub(crate) fn is_proxied(resource: &str, subresource: &str) -> bool {
     matches!(
         (resource, subresource),
-        ("pods", "log" | "exec" | "attach" | "portforward" | "proxy") | ("nodes" | "services", "proxy")
+        ("pods", "log" | "exec" | "attach" | "portforward" | "proxy")
+            | ("nodes" | "services", "proxy")
     )
 }
 
 /// Sends the request on; the answer streams.
-pub(crate) async fn handle<B>(call: &Call<'_>, mut request: Request<B>) -> Result<Response<Body>, Status>
+pub(crate) async fn handle<B>(
+    call: &Call<'_>,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Status>
 where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -153,7 +160,10 @@ fn kubelet_target(call: &Call<'_>, verb: &str, query: &str) -> Result<Target, St
     let pod = call.read(("", "v1", "pods"), &call.key()).ok_or_else(|| call.not_found())?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
     if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", call.info.name)));
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            call.info.name
+        )));
     }
     let (namespace, name) = (&call.info.namespace, &call.info.name);
     let path = if verb == "portforward" {
@@ -200,7 +210,9 @@ fn container_of(call: &Call<'_>, pod: &Value, verb: &str) -> Result<String, Stat
         if all.contains(&asked) {
             return Ok(asked.to_owned());
         }
-        return Err(Status::bad_request(format!("container {asked} is not valid for pod {pod_name}")));
+        return Err(Status::bad_request(format!(
+            "container {asked} is not valid for pod {pod_name}"
+        )));
     }
     let regular: Vec<&str> = items(spec, "containers").filter_map(|c| c["name"].as_str()).collect();
     match regular.as_slice() {
@@ -214,8 +226,10 @@ fn container_of(call: &Call<'_>, pod: &Value, verb: &str) -> Result<String, Stat
 }
 
 fn kubelet_address(call: &Call<'_>, node: &str) -> Result<SocketAddr, Status> {
-    let object = call.read(("", "v1", "nodes"), node).ok_or_else(|| Status::not_found("", "nodes", node))?;
-    let port = object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
+    let object =
+        call.read(("", "v1", "nodes"), node).ok_or_else(|| Status::not_found("", "nodes", node))?;
+    let port =
+        object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
     let addresses = || items(&object["status"], "addresses");
     let internal = addresses().find(|a| a["type"] == "InternalIP").or_else(|| addresses().next());
     let ip = internal.and_then(|a| a["address"].as_str()?.parse().ok());
@@ -246,7 +260,8 @@ fn node_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
 fn pod_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
     let (tls, name, port) = split_name(&call.info.name);
     let key = call.row.key(&call.info.namespace, name);
-    let pod = call.read(("", "v1", "pods"), &key).ok_or_else(|| Status::not_found("", "pods", name))?;
+    let pod =
+        call.read(("", "v1", "pods"), &key).ok_or_else(|| Status::not_found("", "pods", name))?;
     let first = items(&pod["spec"], "containers").flat_map(|c| items(c, "ports")).next();
     let port = match port {
         "" => first.and_then(|p| p["containerPort"].as_u64()).unwrap_or(80) as u16,
@@ -261,12 +276,17 @@ fn pod_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
 fn service_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
     let (tls, name, port) = split_name(&call.info.name);
     let key = call.row.key(&call.info.namespace, name);
-    let service = call.read(("", "v1", "services"), &key).ok_or_else(|| Status::not_found("", "services", name))?;
+    let service = call
+        .read(("", "v1", "services"), &key)
+        .ok_or_else(|| Status::not_found("", "services", name))?;
     let matches = |p: &&Value| {
-        port.is_empty() || p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port)
+        port.is_empty()
+            || p["name"] == port
+            || p["port"].as_u64().is_some_and(|n| n.to_string() == port)
     };
     let chosen = items(&service["spec"], "ports").find(matches);
-    let none = || Status::unavailable(format!("no endpoints available for service {:?}", call.info.name));
+    let none =
+        || Status::unavailable(format!("no endpoints available for service {:?}", call.info.name));
     let port_name = chosen.ok_or_else(none)?["name"].as_str().unwrap_or("").to_owned();
     let slices = call.server.collection_of("discovery.k8s.io", "v1", "endpointslices");
     let prefix = format!("{}/", call.info.namespace);
@@ -279,7 +299,8 @@ fn service_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
         let port = items(&tree, "ports").find(|p| p["name"].as_str().unwrap_or("") == port_name);
         let Some(port) = port.and_then(|p| p["port"].as_u64()) else { continue };
         let ready = items(&tree, "endpoints").filter(|e| e["conditions"]["ready"] != false);
-        let ips = ready.flat_map(|e| items(e, "addresses")).filter_map(|a| a.as_str()?.parse().ok());
+        let ips =
+            ready.flat_map(|e| items(e, "addresses")).filter_map(|a| a.as_str()?.parse().ok());
         found.extend(ips.map(|ip| SocketAddr::new(ip, port as u16)));
     }
     let pick = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);

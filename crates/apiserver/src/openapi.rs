@@ -24,7 +24,8 @@ const PACKAGES: [(&str, &str); 4] = [
 ];
 
 fn full_name(short: &str) -> String {
-    let found = PACKAGES.iter().find_map(|(s, full)| Some(format!("{full}{}", short.strip_prefix(s)?)));
+    let found =
+        PACKAGES.iter().find_map(|(s, full)| Some(format!("{full}{}", short.strip_prefix(s)?)));
     found.unwrap_or_else(|| format!("io.k8s.api.{short}"))
 }
 
@@ -60,8 +61,10 @@ pub(crate) fn v3(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         _ => return Err(Status::no_such_path()),
     };
-    let rows = || server.registry.rows().iter().filter(|r| r.group == group && r.version == version);
-    let mut document = Document { schema: server.schema, v3: true, done: BTreeSet::new(), schemas: Map::new() };
+    let rows =
+        || server.registry.rows().iter().filter(|r| r.group == group && r.version == version);
+    let mut document =
+        Document { schema: server.schema, v3: true, done: BTreeSet::new(), schemas: Map::new() };
     rows().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
     for row in rows() {
         document.add_list(row);
@@ -85,7 +88,8 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
     if !json_asked {
         return Err(Status::not_acceptable("application/json"));
     }
-    let mut document = Document { schema: server.schema, v3: false, done: BTreeSet::new(), schemas: Map::new() };
+    let mut document =
+        Document { schema: server.schema, v3: false, done: BTreeSet::new(), schemas: Map::new() };
     server.registry.rows().iter().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
     server.registry.rows().iter().for_each(|row| document.add_list(row));
     let definitions = std::mem::take(&mut document.schemas);
@@ -124,7 +128,8 @@ impl Document<'_> {
         if !properties.is_empty() {
             value["properties"] = properties.into();
         }
-        let required: Vec<&str> = ty.fields.iter().filter(|f| f.required).map(|f| f.name.as_ref()).collect();
+        let required: Vec<&str> =
+            ty.fields.iter().filter(|f| f.required).map(|f| f.name.as_ref()).collect();
         if !required.is_empty() {
             value["required"] = json!(required);
         }
@@ -138,7 +143,10 @@ impl Document<'_> {
     }
 
     fn add_list(&mut self, row: &Resource) {
-        let list = row.ty.filter(|_| row.subresource.is_empty()).map(|id| format!("{}List", self.schema.get(id).name));
+        let list = row
+            .ty
+            .filter(|_| row.subresource.is_empty())
+            .map(|id| format!("{}List", self.schema.get(id).name));
         list.and_then(|name| self.schema.find(&name)).into_iter().for_each(|id| self.add(id));
     }
 
@@ -153,7 +161,8 @@ impl Document<'_> {
                 shape => self.schema.zero(shape),
             };
         }
-        let names = |keys: &[Box<str>]| keys.iter().map(|k| Value::from(k.as_ref())).collect::<Vec<_>>();
+        let names =
+            |keys: &[Box<str>]| keys.iter().map(|k| Value::from(k.as_ref())).collect::<Vec<_>>();
         if !field.values.is_empty() {
             value["enum"] = names(&field.values).into();
         }
@@ -177,7 +186,8 @@ impl Document<'_> {
 
     fn patch_facts(&self, field: &Field, value: &mut Value) {
         let words = [(field.patch.retain_keys, "retainKeys"), (field.patch.merge, "merge")];
-        let strategy: Vec<&str> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+        let strategy: Vec<&str> =
+            words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
         if !strategy.is_empty() {
             value["x-kubernetes-patch-strategy"] = strategy.join(",").into();
         }
@@ -195,12 +205,16 @@ impl Document<'_> {
             Shape::Double => json!({"type": "number", "format": "double"}),
             Shape::Bytes => json!({"type": "string", "format": "byte"}),
             Shape::Quantity => json!({"type": "string"}),
-            Shape::IntOrString if self.v3 => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+            Shape::IntOrString if self.v3 => {
+                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+            }
             Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
             Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
             Shape::Any => json!({"type": "object"}),
             Shape::List(inner) => json!({"type": "array", "items": self.shape(inner, field)}),
-            Shape::Map(inner) => json!({"type": "object", "additionalProperties": self.shape(inner, field)}),
+            Shape::Map(inner) => {
+                json!({"type": "object", "additionalProperties": self.shape(inner, field)})
+            }
             Shape::Struct(id) => {
                 self.add(*id);
                 self.reference(*id)
@@ -283,4 +297,3 @@ fn operation(row: &Resource, action: &str, v3: bool) -> Value {
         "tags": [],
     })
 }
-

@@ -52,7 +52,9 @@ impl Query {
     pub(crate) fn dry_run(&self) -> Result<bool, Status> {
         for value in self.all("dryRun") {
             if value != "All" {
-                let m = format!("PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\"");
+                let m = format!(
+                    "PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\""
+                );
                 return Err(Status::failure(422, "Invalid", m));
             }
         }
@@ -67,7 +69,9 @@ impl Query {
             Some(other) => Err(Status::failure(
                 422,
                 "Invalid",
-                format!("fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
             )),
         }
     }

@@ -23,7 +23,11 @@ pub(crate) struct RequestInfo {
 impl RequestInfo {
     /// `watch` is whether the query asks for one.
     pub(crate) fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
-        let mut info = RequestInfo { path: path.to_owned(), verb: method_verb(method), ..RequestInfo::default() };
+        let mut info = RequestInfo {
+            path: path.to_owned(),
+            verb: method_verb(method),
+            ..RequestInfo::default()
+        };
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let rest = match parts.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -109,7 +113,14 @@ mod tests {
 
     fn check(method: Method, path: &str, expected: (&str, &str, &str, &str, &str, &str)) {
         let i = RequestInfo::parse(&method, path, false);
-        let found = (i.verb, i.group.as_str(), i.namespace.as_str(), i.resource.as_str(), i.name.as_str(), i.subresource.as_str());
+        let found = (
+            i.verb,
+            i.group.as_str(),
+            i.namespace.as_str(),
+            i.resource.as_str(),
+            i.name.as_str(),
+            i.subresource.as_str(),
+        );
         assert_eq!(found, expected, "{path}");
     }
 
@@ -118,11 +129,23 @@ mod tests {
         check(Method::GET, "/api/v1/pods", ("list", "", "", "pods", "", ""));
         check(Method::GET, "/api/v1/namespaces/a/pods/b/log", ("get", "", "a", "pods", "b", "log"));
         check(Method::GET, "/api/v1/namespaces/a", ("get", "", "a", "namespaces", "a", ""));
-        check(Method::PUT, "/api/v1/namespaces/a/finalize", ("update", "", "a", "namespaces", "a", "finalize"));
-        check(Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", ("deletecollection", "apps", "a", "deployments", "", ""));
+        check(
+            Method::PUT,
+            "/api/v1/namespaces/a/finalize",
+            ("update", "", "a", "namespaces", "a", "finalize"),
+        );
+        check(
+            Method::DELETE,
+            "/apis/apps/v1/namespaces/a/deployments",
+            ("deletecollection", "apps", "a", "deployments", "", ""),
+        );
         check(Method::GET, "/api/v1/watch/nodes", ("watch", "", "", "nodes", "", ""));
         assert!(!RequestInfo::parse(&Method::GET, "/apis/apps/v1", false).is_resource);
-        let proxied = RequestInfo::parse(&Method::GET, "/api/v1/nodes/n/proxy/metrics/cadvisor", false);
-        assert_eq!((proxied.subresource.as_str(), proxied.rest.as_str()), ("proxy", "metrics/cadvisor"));
+        let proxied =
+            RequestInfo::parse(&Method::GET, "/api/v1/nodes/n/proxy/metrics/cadvisor", false);
+        assert_eq!(
+            (proxied.subresource.as_str(), proxied.rest.as_str()),
+            ("proxy", "metrics/cadvisor")
+        );
     }
 }

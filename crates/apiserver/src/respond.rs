@@ -83,11 +83,18 @@ pub(crate) fn json_bytes(code: u16, bytes: impl Into<Bytes>) -> Response<Body> {
     with_type(code, "application/json", bytes)
 }
 
-pub(crate) fn with_type(code: u16, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn with_type(
+    code: u16,
+    content_type: &'static str,
+    bytes: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(full(bytes));
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 
@@ -104,7 +111,8 @@ pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Response<Bo
 
 /// A tree in protobuf; what has no message (an unknown type) stays JSON.
 fn protobuf(code: u16, value: &Value) -> Response<Body> {
-    let (version, kind) = (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
+    let (version, kind) =
+        (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
     let (group, short) = version.split_once('/').unwrap_or(("", version));
     let name = match kind {
         "Status" => "meta.v1.Status".to_owned(),
@@ -143,7 +151,12 @@ pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
-pub(crate) fn answer(answer: Answer, accept: Accept, row: &'static Resource, include: &str) -> Response<Body> {
+pub(crate) fn answer(
+    answer: Answer,
+    accept: Accept,
+    row: &'static Resource,
+    include: &str,
+) -> Response<Body> {
     match answer {
         Answer::Object { code, object } => one(code, accept, row, &object, include),
         Answer::Tree { code, value: tree } => tree_answer(code, accept, row, tree, include),
@@ -152,7 +165,13 @@ pub(crate) fn answer(answer: Answer, accept: Accept, row: &'static Resource, inc
     }
 }
 
-fn one(code: u16, accept: Accept, row: &Resource, object: &Arc<Object>, include: &str) -> Response<Body> {
+fn one(
+    code: u16,
+    accept: Accept,
+    row: &Resource,
+    object: &Arc<Object>,
+    include: &str,
+) -> Response<Body> {
     match (accept.view, accept.encoding) {
         (View::Whole, Encoding::Json) => json_bytes(code, object.json().clone()),
         (View::Whole, encoding) => value(code, encoding, &object.to_value()),
@@ -164,7 +183,13 @@ fn one(code: u16, accept: Accept, row: &Resource, object: &Arc<Object>, include:
     }
 }
 
-fn tree_answer(code: u16, accept: Accept, row: &Resource, tree: Value, include: &str) -> Response<Body> {
+fn tree_answer(
+    code: u16,
+    accept: Accept,
+    row: &Resource,
+    tree: Value,
+    include: &str,
+) -> Response<Body> {
     if tree["kind"] == "Status" || accept.view == View::Whole {
         return value(code, accept.encoding, &tree);
     }
@@ -209,14 +234,18 @@ fn list(accept: Accept, listing: &Listing, include: &str) -> Response<Body> {
             value(200, encoding, &table)
         }
         (View::Metadata, encoding) => {
-            let items: Vec<Value> = listing.objects.iter().map(|o| {
-                let mut item = partial(&o.to_value());
-                if let Some(map) = item.as_object_mut() {
-                    map.remove("kind");
-                    map.remove("apiVersion");
-                }
-                item
-            }).collect();
+            let items: Vec<Value> = listing
+                .objects
+                .iter()
+                .map(|o| {
+                    let mut item = partial(&o.to_value());
+                    if let Some(map) = item.as_object_mut() {
+                        map.remove("kind");
+                        map.remove("apiVersion");
+                    }
+                    item
+                })
+                .collect();
             let tree = json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
                 "metadata": list_meta(listing), "items": items,
@@ -232,11 +261,14 @@ fn list_bytes(listing: &Listing) -> Bytes {
     let version = row.api_version();
     let size: usize = listing.objects.iter().map(|o| o.json().len() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
-    out.put_slice(format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{version}\",\"metadata\":{},\"items\":[",
-        row.kind,
-        list_meta(listing)
-    ).as_bytes());
+    out.put_slice(
+        format!(
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{version}\",\"metadata\":{},\"items\":[",
+            row.kind,
+            list_meta(listing)
+        )
+        .as_bytes(),
+    );
     for (at, object) in listing.objects.iter().enumerate() {
         if at > 0 {
             out.put_u8(b',');
@@ -333,9 +365,15 @@ impl Encoder {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.accept.view {
-            View::Whole => json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": meta}),
-            View::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}),
-            View::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": [], "rows": []}),
+            View::Whole => {
+                json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": meta})
+            }
+            View::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
+            }
+            View::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": [], "rows": []})
+            }
         };
         out.put_slice(json!({"type": "BOOKMARK", "object": object}).to_string().as_bytes());
         out.put_u8(b'\n');

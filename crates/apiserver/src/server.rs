@@ -92,7 +92,12 @@ impl Inner {
     }
 
     /// The collection of a core or named resource.
-    pub(crate) fn collection_of(&self, group: &str, version: &str, resource: &str) -> Arc<Collection> {
+    pub(crate) fn collection_of(
+        &self,
+        group: &str,
+        version: &str,
+        resource: &str,
+    ) -> Arc<Collection> {
         let row = self.registry.find(group, version, resource, "").expect("a built-in resource");
         self.collection(row)
     }

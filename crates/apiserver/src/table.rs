@@ -24,10 +24,7 @@ const NAME: Column = ("Name", "string", "name", false);
 const AGE: Column = ("Age", "string", "", false);
 const CREATED: Column = ("Created At", "date", "", false);
 
-static PLAIN: Printer = Printer {
-    columns: &[NAME, AGE],
-    cells: |o| vec![name(o), age(o)],
-};
+static PLAIN: Printer = Printer { columns: &[NAME, AGE], cells: |o| vec![name(o), age(o)] };
 
 fn printer(row: &Resource) -> Printer {
     let found = core::printer(row).or_else(|| workloads::printer(row));
@@ -38,16 +35,19 @@ fn printer(row: &Resource) -> Printer {
 pub(crate) fn of(row: &Resource, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {
     let printer = printer(row);
     let columns: Vec<Value> = printer.columns.iter().map(column).collect();
-    let rows: Vec<Value> = objects.iter().map(|object| {
-        let tree = object.to_value();
-        let cells = (printer.cells)(&tree);
-        let shown = match include {
-            "Object" => tree,
-            "None" => Value::Null,
-            _ => crate::respond::partial(&tree),
-        };
-        json!({"cells": cells, "object": shown})
-    }).collect();
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|object| {
+            let tree = object.to_value();
+            let cells = (printer.cells)(&tree);
+            let shown = match include {
+                "Object" => tree,
+                "None" => Value::Null,
+                _ => crate::respond::partial(&tree),
+            };
+            json!({"cells": cells, "object": shown})
+        })
+        .collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": revision},
@@ -136,9 +136,16 @@ mod tests {
 
     #[test]
     fn durations_read_as_kubectls() {
-        for (seconds, expected) in
-            [(0, "0s"), (119, "119s"), (120, "2m"), (599, "9m59s"), (3600, "60m"), (10_800, "3h"), (90_000, "25h"), (691_200, "8d")]
-        {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (599, "9m59s"),
+            (3600, "60m"),
+            (10_800, "3h"),
+            (90_000, "25h"),
+            (691_200, "8d"),
+        ] {
             assert_eq!(human(seconds), expected);
         }
     }

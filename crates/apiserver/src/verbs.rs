@@ -18,18 +18,30 @@ use store::WriteError;
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// One stored object.
-    Object { code: u16, object: Arc<Object> },
+    Object {
+        code: u16,
+        object: Arc<Object>,
+    },
     /// One object that is not stored as such: dry runs, reviews, scales, statuses.
-    Tree { code: u16, value: Value },
+    Tree {
+        code: u16,
+        value: Value,
+    },
     List(list::Listing),
     Watch(watch::Watching),
 }
 
 /// A failed write as clients see it.
-pub(crate) fn write_failure(error: WriteError, row: &api::registry::Resource, name: &str) -> Status {
+pub(crate) fn write_failure(
+    error: WriteError,
+    row: &api::registry::Resource,
+    name: &str,
+) -> Status {
     match error {
         WriteError::Conflict(_) => Status::modified(row.group, row.name, name),
-        WriteError::Engine(detail) => Status::failure(500, "InternalError", format!("the store could not write: {detail}")),
+        WriteError::Engine(detail) => {
+            Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
+        }
         WriteError::Closed => Status::unavailable("the server is shutting down"),
     }
 }

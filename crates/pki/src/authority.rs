@@ -98,8 +98,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::CrlSign,
+        ];
         set_validity(&mut params, AUTHORITY_LIFE);
         let cert = params.self_signed(&key).map_err(failed("sign a CA certificate"))?;
         let pem = KeyPairPem { cert_pem: cert.pem(), key_pem: key.serialize_pem() };
@@ -109,7 +112,8 @@ impl Authority {
     /// One that was stored.
     pub fn load(pem: KeyPairPem) -> Result<Authority, PkiError> {
         let key = KeyPair::from_pem(&pem.key_pem).map_err(failed("read a CA key"))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem.cert_pem, key).map_err(failed("read a CA certificate"))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem.cert_pem, key)
+            .map_err(failed("read a CA certificate"))?;
         Ok(Authority { issuer, pem })
     }
 
@@ -139,7 +143,9 @@ fn params_of(spec: &CertSpec) -> Result<CertificateParams, PkiError> {
     params.extended_key_usages = match spec.usage {
         Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
-        Usage::Both => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Both => {
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
+        }
     };
     set_validity(&mut params, spec.life);
     Ok(params)
@@ -155,7 +161,8 @@ fn set_validity(params: &mut CertificateParams, life: Duration) {
 pub fn subject_of(der: &[u8]) -> Result<(String, Vec<String>), PkiError> {
     let (_, cert) = X509Certificate::from_der(der).map_err(|e| PkiError::Parse(e.to_string()))?;
     let subject = cert.subject();
-    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or("").to_owned();
+    let text =
+        |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or("").to_owned();
     let name = subject.iter_common_name().next().map(text).unwrap_or_default();
     Ok((name, subject.iter_organization().map(text).collect()))
 }

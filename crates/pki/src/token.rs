@@ -171,7 +171,12 @@ impl TokenIssuer {
     }
 
     /// Checks signature, issuer, times, and that one of `audiences` (none: the API's) is meant.
-    pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, TokenError> {
+    pub fn verify(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+    ) -> Result<Claims, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
         let (_, payload) = signed.split_once('.').ok_or(TokenError::Foreign)?;
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Foreign);
@@ -180,7 +185,8 @@ impl TokenIssuer {
         if claims.iss != self.issuer {
             return Err(TokenError::Foreign);
         }
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
+        let public =
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         public.verify(signed.as_bytes(), &decode(signature)?).map_err(|_| TokenError::Signature)?;
         check_times(&claims, now)?;
         let api = [self.audience.clone()];
@@ -220,7 +226,8 @@ mod tests {
     #[test]
     fn tokens_verify_until_they_expire_and_only_for_their_audience() {
         let key = TokenIssuer::generate_key().expect("a key");
-        let issuer = TokenIssuer::new("https://kubernetes.default.svc.cluster.local", &key).expect("an issuer");
+        let issuer = TokenIssuer::new("https://kubernetes.default.svc.cluster.local", &key)
+            .expect("an issuer");
         let request = TokenRequest {
             namespace: "default".into(),
             service_account: "a".into(),
@@ -229,9 +236,15 @@ mod tests {
             ..TokenRequest::default()
         };
         let token = issuer.issue(&request, 1000).expect("issued");
-        assert_eq!(issuer.verify(&token, &[], 1001).map(|c| c.sub).as_deref(), Ok("system:serviceaccount:default:a"));
+        assert_eq!(
+            issuer.verify(&token, &[], 1001).map(|c| c.sub).as_deref(),
+            Ok("system:serviceaccount:default:a")
+        );
         assert_eq!(issuer.verify(&token, &[], 1600), Err(TokenError::Expired));
-        assert!(matches!(issuer.verify(&token, &["vault".into()], 1001), Err(TokenError::Audience { .. })));
+        assert!(matches!(
+            issuer.verify(&token, &["vault".into()], 1001),
+            Err(TokenError::Audience { .. })
+        ));
         let forged = format!("{}A", &token[..token.len() - 1]);
         assert!(issuer.verify(&forged, &[], 1001).is_err() || forged == token);
         let other = TokenIssuer::new("https://x", &key).expect("an issuer");

@@ -53,7 +53,7 @@ struct Job {
 }
 
 enum Message {
-    Write(Job),
+    Write(Box<Job>),
     /// Answered when everything before it is committed and the engine is closed.
     Close(oneshot::Sender<()>),
 }
@@ -139,7 +139,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.shared
             .jobs
-            .send(Message::Write(Job { write, reply }))
+            .send(Message::Write(Box::new(Job { write, reply })))
             .map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
     }
@@ -191,7 +191,7 @@ impl Writer {
             let mut closing = None;
             while let Some(message) = next {
                 match message {
-                    Message::Write(job) => group.push(job),
+                    Message::Write(job) => group.push(*job),
                     Message::Close(done) => closing = Some(done),
                 }
                 let more = group.len() < GROUP_MAX && closing.is_none();

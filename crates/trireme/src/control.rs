@@ -43,7 +43,8 @@ enum Reply {
 pub(crate) fn serve(socket: &Path, nodes: Vec<Arc<Embedded>>, tasks: &Tasks) -> Result<()> {
     // A socket that a killed process left behind answers nobody.
     crate::cluster::remove_file(socket)?;
-    let listener = UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?;
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?;
     tasks.spawn("control socket", async move {
         while let Ok((stream, _)) = listener.accept().await {
             if let Err(error) = converse(stream, &nodes).await {

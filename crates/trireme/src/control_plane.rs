@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::{AuthorizationModes, Authenticator, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User};
+use apiserver::{
+    Authenticator, AuthorizationModes, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
+};
 use client::{Client, Tasks};
 use store::{FjallEngine, Store};
 use tokio::net::TcpListener;
@@ -38,7 +40,11 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     /// Opens the store and makes the bootstrap objects; nothing listens yet.
-    pub(crate) async fn start(options: Options, pki: &PkiFiles, tasks: &Tasks) -> Result<ControlPlane> {
+    pub(crate) async fn start(
+        options: Options,
+        pki: &PkiFiles,
+        tasks: &Tasks,
+    ) -> Result<ControlPlane> {
         let folder = options.data_dir.join("db");
         std::fs::create_dir_all(&options.data_dir)
             .with_context(|| format!("create {}", options.data_dir.display()))?;

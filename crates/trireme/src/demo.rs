@@ -61,7 +61,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
 }
 
 async fn serve(port: u16) -> Result<()> {
-    let listener = tokio::net::TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("listen on {port}"))?;
+    let listener = tokio::net::TcpListener::bind(("0.0.0.0", port))
+        .await
+        .with_context(|| format!("listen on {port}"))?;
     let version = std::env::var("DEMO_VERSION").unwrap_or_else(|_| "dev".into());
     println!("demo {version} on {} port {port}", host_name());
     let state = Arc::new(State { healthy: true.into(), ready: true.into() });
@@ -126,7 +128,8 @@ fn echo(request: &Request<Incoming>, peer: SocketAddr) -> String {
         request.uri()
     );
     for (name, value) in request.headers() {
-        writeln!(out, "header {name}: {}", String::from_utf8_lossy(value.as_bytes())).expect("writing to a String");
+        writeln!(out, "header {name}: {}", String::from_utf8_lossy(value.as_bytes()))
+            .expect("writing to a String");
     }
     for (name, value) in std::env::vars() {
         writeln!(out, "env {name}={value}").expect("writing to a String");

@@ -33,7 +33,9 @@ const CHECKS: [Check; 6] = [
     },
     Check {
         what: "/proc/sys writable",
-        holds: || std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward").is_ok(),
+        holds: || {
+            std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward").is_ok()
+        },
         remedy: "inside a container, start it privileged: forwarding has to be switched on in the node's namespace",
     },
     Check {

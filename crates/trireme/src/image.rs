@@ -38,7 +38,8 @@ pub(crate) fn run(args: ImageArgs) -> Result<()> {
     let paths = ClusterPaths::new(&args.cluster.name)?;
     let request = match args.action {
         Action::Import { archive, names } => {
-            let path = archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;
+            let path =
+                archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;
             Request::Import { path, names }
         }
         Action::List => Request::List,

@@ -71,7 +71,8 @@ fn load_pair(folder: &Path, name: &str) -> Result<Option<KeyPairPem>> {
     if !cert.exists() && !key.exists() {
         return Ok(None);
     }
-    let read = |p: &Path| std::fs::read_to_string(p).with_context(|| format!("read {}", p.display()));
+    let read =
+        |p: &Path| std::fs::read_to_string(p).with_context(|| format!("read {}", p.display()));
     Ok(Some(KeyPairPem { cert_pem: read(&cert)?, key_pem: read(&key)? }))
 }
 
@@ -85,7 +86,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = path.with_extension("new");
     let shown = || format!("write {}", path.display());
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside).with_context(shown)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .with_context(shown)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(shown)?;
     std::fs::rename(&beside, path).with_context(shown)
 }

@@ -24,7 +24,8 @@ fn apply_one(target: &mut Value, operation: &Value) -> Result<(), String> {
     let op = text("op").unwrap_or_default();
     let path = text("path").ok_or_else(|| format!("Unexpected kind: {op}"))?;
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
-    let from = || text("from").ok_or_else(|| format!("error in {op} for path: '{path}': missing from"));
+    let from =
+        || text("from").ok_or_else(|| format!("error in {op} for path: '{path}': missing from"));
     match op.as_str() {
         "add" => add(target, &path, value()),
         "remove" => remove(target, &path).map(drop),
@@ -64,7 +65,11 @@ fn get<'a>(target: &'a Value, path: &str) -> Option<&'a Value> {
 
 fn test(target: &Value, path: &str, expected: &Value) -> Result<(), String> {
     let found = get(target, path).unwrap_or(&Value::Null);
-    if found == expected { Ok(()) } else { Err(format!("testing value {path} failed: test failed")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("testing value {path} failed: test failed"))
+    }
 }
 
 fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
@@ -98,9 +103,8 @@ fn set(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
 }
 
 fn remove(target: &mut Value, path: &str) -> Result<Value, String> {
-    let absent = || {
-        format!("remove operation does not apply: doc is missing path: {path}: missing value")
-    };
+    let absent =
+        || format!("remove operation does not apply: doc is missing path: {path}: missing value");
     let (parent, last) = split(path).ok_or_else(absent)?;
     match target.pointer_mut(parent) {
         Some(Value::Object(map)) => map.remove(&last).ok_or_else(absent),

@@ -21,7 +21,10 @@ pub fn apply_strategic_patch(
     patch: &Value,
 ) -> Result<(), String> {
     let Value::Object(patch) = patch else {
-        return Err("Invalid value: \"The order in patch list\": a strategic merge patch must be an object".into());
+        return Err(
+            "Invalid value: \"The order in patch list\": a strategic merge patch must be an object"
+                .into(),
+        );
     };
     if !target.is_object() {
         *target = Value::Object(Map::new());
@@ -124,7 +127,8 @@ fn retain_keys(target: &mut Map<String, Value>, patch: &Map<String, Value>) -> R
 }
 
 fn delete_primitives(target: &mut Map<String, Value>, field: &str, deleted: &Value) {
-    if let (Some(Value::Array(items)), Some(deleted)) = (target.get_mut(field), deleted.as_array()) {
+    if let (Some(Value::Array(items)), Some(deleted)) = (target.get_mut(field), deleted.as_array())
+    {
         items.retain(|item| !deleted.contains(item));
     }
 }
@@ -150,7 +154,10 @@ fn merge_list(
         let new: Vec<&Value> = changes.iter().filter(|c| !items.contains(c)).collect();
         items.extend(new.into_iter().cloned().collect::<Vec<_>>());
     } else {
-        if changes.iter().any(|c| c[DIRECTIVE] == "replace" && c.as_object().is_some_and(|o| o.len() == 1)) {
+        if changes
+            .iter()
+            .any(|c| c[DIRECTIVE] == "replace" && c.as_object().is_some_and(|o| o.len() == 1))
+        {
             items.clear();
         }
         for change in changes {

@@ -80,7 +80,13 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn field(&self, field: &Field, wire: Wire<'_>, map: &mut Map<String, Value>, depth: usize) -> Result<(), Malformed> {
+    fn field(
+        &self,
+        field: &Field,
+        wire: Wire<'_>,
+        map: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), Malformed> {
         let name = field.name.to_string();
         match &field.shape {
             Shape::List(inner) => {
@@ -110,7 +116,12 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn entry(&self, inner: &Shape, bytes: &[u8], depth: usize) -> Result<(String, Value), Malformed> {
+    fn entry(
+        &self,
+        inner: &Shape,
+        bytes: &[u8],
+        depth: usize,
+    ) -> Result<(String, Value), Malformed> {
         let (mut key, mut value) = (String::new(), self.schema.zero(inner));
         let mut reader = Reader::new(bytes);
         while let Some((tag, wire)) = reader.next()? {

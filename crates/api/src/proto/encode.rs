@@ -36,7 +36,13 @@ impl Encoder<'_> {
     }
 
     /// Fields whose paths agree up to `depth`: leaves are written, the rest grouped into messages.
-    fn level(&self, fields: &[(&[u32], &Field)], depth: usize, map: &Map<String, Value>, writer: &mut Writer) {
+    fn level(
+        &self,
+        fields: &[(&[u32], &Field)],
+        depth: usize,
+        map: &Map<String, Value>,
+        writer: &mut Writer,
+    ) {
         let mut at = 0;
         while at < fields.len() {
             let (path, field) = fields[at];
@@ -71,7 +77,9 @@ impl Encoder<'_> {
             (shape, Some(value)) => self.value(tag, shape, value, writer),
             (_, None) if field.presence.pointer => {}
             (Shape::Bytes | Shape::Any, None) => {}
-            (shape @ (Shape::Time | Shape::MicroTime), None) => self.value(tag, shape, &Value::Null, writer),
+            (shape @ (Shape::Time | Shape::MicroTime), None) => {
+                self.value(tag, shape, &Value::Null, writer)
+            }
             (shape, None) => self.value(tag, shape, &self.schema.zero(shape), writer),
         }
     }
@@ -104,7 +112,11 @@ impl Encoder<'_> {
                 writer.bytes(tag, &bytes);
             }
             Shape::List(inner) => nested(tag, writer, |w| {
-                value.as_array().into_iter().flatten().for_each(|item| self.value(1, inner, item, w));
+                value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|item| self.value(1, inner, item, w));
             }),
             Shape::Map(_) => {}
         }

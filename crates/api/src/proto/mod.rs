@@ -26,12 +26,15 @@ pub struct Envelope {
 
 /// Takes a body apart. The error is a sentence for a 400.
 pub fn open(body: &[u8]) -> Result<Envelope, String> {
-    let rest = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
+    let rest = body.strip_prefix(MAGIC).ok_or(
+        "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+    )?;
     open_unknown(rest).map_err(|e| e.to_string())
 }
 
 fn open_unknown(bytes: &[u8]) -> Result<Envelope, Malformed> {
-    let mut envelope = Envelope { api_version: String::new(), kind: String::new(), message: Vec::new() };
+    let mut envelope =
+        Envelope { api_version: String::new(), kind: String::new(), message: Vec::new() };
     let mut unknown = Reader::new(bytes);
     while let Some((tag, field)) = unknown.next()? {
         match tag {

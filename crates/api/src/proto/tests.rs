@@ -14,13 +14,17 @@ fn round_trip(ty: &str, value: Value) {
     let message = encode(schema, &shape, &value);
     let tree = decode(schema, &shape, &message).expect("decodes");
     let back = Decoder { schema, shape: &shape }.decode_value(tree).expect("fits the schema").value;
-    let direct = Decoder { schema, shape: &shape }.decode_value(value).expect("fits the schema").value;
+    let direct =
+        Decoder { schema, shape: &shape }.decode_value(value).expect("fits the schema").value;
     assert_eq!(back, direct);
 }
 
 #[test]
 fn objects_round_trip() {
-    round_trip("core.v1.ConfigMap", json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"k": "v"}, "binaryData": {"b": "AAE="}}));
+    round_trip(
+        "core.v1.ConfigMap",
+        json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"k": "v"}, "binaryData": {"b": "AAE="}}),
+    );
     round_trip(
         "core.v1.Pod",
         json!({
@@ -33,7 +37,10 @@ fn objects_round_trip() {
             },
         }),
     );
-    round_trip("coordination.v1.Lease", json!({"metadata": {}, "spec": {"renewTime": "2026-01-02T03:04:05.000006Z"}}));
+    round_trip(
+        "coordination.v1.Lease",
+        json!({"metadata": {}, "spec": {"renewTime": "2026-01-02T03:04:05.000006Z"}}),
+    );
     round_trip(
         "admissionregistration.v1.ValidatingAdmissionPolicy",
         json!({"metadata": {}, "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "operations": ["CREATE"], "resources": ["x"]}]}}}),
@@ -42,7 +49,8 @@ fn objects_round_trip() {
 
 #[test]
 fn bytes_of_a_small_message() {
-    let message = encode(Schema::built_in(), &shape("core.v1.LocalObjectReference"), &json!({"name": "ab"}));
+    let message =
+        encode(Schema::built_in(), &shape("core.v1.LocalObjectReference"), &json!({"name": "ab"}));
     assert_eq!(message, [0x0a, 2, b'a', b'b']);
     let sealed = seal("v1", "Pod", &message);
     let envelope = open(&sealed).expect("our own envelope");

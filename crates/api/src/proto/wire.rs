@@ -88,7 +88,9 @@ impl<'a> Reader<'a> {
         let tag = u32::try_from(key >> 3).map_err(|_| Malformed::Overflow)?;
         let wire = match (key & 7) as u8 {
             0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| Malformed::Truncated)?)),
+            1 => Wire::Fixed64(u64::from_le_bytes(
+                self.take(8)?.try_into().map_err(|_| Malformed::Truncated)?,
+            )),
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Overflow)?;
                 Wire::Bytes(self.take(length)?)

@@ -23,11 +23,19 @@ pub(super) fn check(store: &Store, node: &str, a: &Attributes<'_>) -> Result<(),
             }
         }
         ("", "serviceaccounts") if a.subresource == "token" && a.verb == "create" => {
-            if uses_account(store, node, a.namespace, a.name) { Ok(()) } else { denied("this object") }
+            if uses_account(store, node, a.namespace, a.name) {
+                Ok(())
+            } else {
+                denied("this object")
+            }
         }
         ("coordination.k8s.io", "leases") if a.namespace == "kube-node-lease" => {
             let own = a.name == node || (a.name.is_empty() && a.verb == "create");
-            if own { Ok(()) } else { Err("can only access node lease with the same name as the requesting node".into()) }
+            if own {
+                Ok(())
+            } else {
+                Err("can only access node lease with the same name as the requesting node".into())
+            }
         }
         ("storage.k8s.io", "csinodes") if a.name == node || a.verb == "create" => Ok(()),
         _ if role_allows(a) => Ok(()),
@@ -51,7 +59,9 @@ fn role_allows(a: &Attributes<'_>) -> bool {
         ("", "persistentvolumeclaims", "status") => one(&["get", "update", "patch"]),
         ("", "endpoints", "") => one(&["get"]),
         ("authentication.k8s.io", "tokenreviews", "") => one(&["create"]),
-        ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => one(&["create"]),
+        ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
+            one(&["create"])
+        }
         ("certificates.k8s.io", "certificatesigningrequests", "") => read || one(&["create"]),
         ("node.k8s.io", "runtimeclasses", "") => read,
         ("storage.k8s.io", "volumeattachments", "") => one(&["get"]),
@@ -87,8 +97,14 @@ fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 fn pod_refers(spec: &Value, resource: &str, name: &str) -> bool {
     let named = |reference: &Value| reference["name"] == name;
     let in_volumes = items(spec, "volumes").any(|v| match resource {
-        "configmaps" => named(&v["configMap"]) || items(&v["projected"], "sources").any(|s| named(&s["configMap"])),
-        "secrets" => v["secret"]["secretName"] == name || items(&v["projected"], "sources").any(|s| named(&s["secret"])),
+        "configmaps" => {
+            named(&v["configMap"])
+                || items(&v["projected"], "sources").any(|s| named(&s["configMap"]))
+        }
+        "secrets" => {
+            v["secret"]["secretName"] == name
+                || items(&v["projected"], "sources").any(|s| named(&s["secret"]))
+        }
         _ => v["persistentVolumeClaim"]["claimName"] == name,
     });
     let (env, from) = match resource {
@@ -97,11 +113,12 @@ fn pod_refers(spec: &Value, resource: &str, name: &str) -> bool {
         _ => return in_volumes,
     };
     let pulls = resource == "secrets" && items(spec, "imagePullSecrets").any(named);
-    let in_containers = ["containers", "initContainers", "ephemeralContainers"].iter().any(|kind| {
-        items(spec, kind).any(|c| {
-            items(c, "env").any(|e| named(&e["valueFrom"][env]))
-                || items(c, "envFrom").any(|e| named(&e[from]))
-        })
-    });
+    let in_containers =
+        ["containers", "initContainers", "ephemeralContainers"].iter().any(|kind| {
+            items(spec, kind).any(|c| {
+                items(c, "env").any(|e| named(&e["valueFrom"][env]))
+                    || items(c, "envFrom").any(|e| named(&e[from]))
+            })
+        });
     in_volumes || in_containers || pulls
 }

@@ -37,7 +37,9 @@ impl Rule {
 }
 
 fn url_matches(url: &str, path: &str) -> bool {
-    url == "*" || url == path || url.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+    url == "*"
+        || url == path
+        || url.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
 }
 
 fn resource_matches(rule: &str, a: &Attributes<'_>) -> bool {
@@ -82,7 +84,8 @@ impl Subject {
             "User" => self.name == user.name,
             "Group" => user.in_group(&self.name),
             "ServiceAccount" => {
-                let ns = if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
+                let ns =
+                    if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
                 user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
                     == Some((ns, &self.name))
             }
@@ -157,7 +160,8 @@ impl Rbac {
         for (collection, kind) in [(roles, "Role"), (cluster_roles, "ClusterRole")] {
             for object in all(collection) {
                 if let Ok(role) = object.decode::<Role>() {
-                    let key = (kind, object.meta().namespace.to_string(), object.meta().name.to_string());
+                    let key =
+                        (kind, object.meta().namespace.to_string(), object.meta().name.to_string());
                     rules.insert(key, Arc::new(role.rules.unwrap_or_default()));
                 }
             }
@@ -189,10 +193,21 @@ mod tests {
 
     fn rule(verbs: &[&str], resources: &[&str], names: &[&str]) -> Rule {
         let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        Rule { verbs: own(verbs), api_groups: own(&[""]), resources: own(resources), resource_names: own(names), non_resource_urls: vec![] }
+        Rule {
+            verbs: own(verbs),
+            api_groups: own(&[""]),
+            resources: own(resources),
+            resource_names: own(names),
+            non_resource_urls: vec![],
+        }
     }
 
-    fn ask<'a>(verb: &'a str, resource: &'a str, subresource: &'a str, name: &'a str) -> Attributes<'a> {
+    fn ask<'a>(
+        verb: &'a str,
+        resource: &'a str,
+        subresource: &'a str,
+        name: &'a str,
+    ) -> Attributes<'a> {
         Attributes { verb, group: "", resource, subresource, namespace: "a", name, path: None }
     }
 
@@ -207,6 +222,8 @@ mod tests {
 
     #[test]
     fn paths_match_exactly_or_by_prefix() {
-        assert!(url_matches("/healthz/*", "/healthz/etcd") && !url_matches("/healthz", "/healthz/etcd"));
+        assert!(
+            url_matches("/healthz/*", "/healthz/etcd") && !url_matches("/healthz", "/healthz/etcd")
+        );
     }
 }

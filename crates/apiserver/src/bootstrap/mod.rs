@@ -23,7 +23,12 @@ fn collection(api_version: &str, plural: &str, namespace: &str) -> String {
     }
 }
 
-async fn call(client: &Client, method: Method, target: String, body: &Value) -> Result<Response, Error> {
+async fn call(
+    client: &Client,
+    method: Method,
+    target: String,
+    body: &Value,
+) -> Result<Response, Error> {
     let body = Local::body(body);
     client.call(Request { method, target, content_type: None, body }).await
 }
@@ -31,8 +36,15 @@ async fn call(client: &Client, method: Method, target: String, body: &Value) -> 
 /// Creates the object unless it exists.
 async fn ensure(client: &Client, plural: &str, object: &Value) -> Result<(), Error> {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
-    let target = collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
-    let present = call(client, Method::GET, format!("{target}/{}", text(&object["metadata"]["name"])), &json!({})).await;
+    let target =
+        collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
+    let present = call(
+        client,
+        Method::GET,
+        format!("{target}/{}", text(&object["metadata"]["name"])),
+        &json!({}),
+    )
+    .await;
     match present {
         Ok(_) => Ok(()),
         Err(e) if e.is_not_found() => match call(client, Method::POST, target, object).await {
@@ -50,7 +62,8 @@ impl Server {
         let local = Local::new(self.clone(), user, "kube-apiserver", tasks.clone());
         let client = Client::new(std::sync::Arc::new(local));
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             ensure(&client, "namespaces", &namespace).await?;
         }
         roles::reconcile(&client).await?;
@@ -104,7 +117,8 @@ impl Server {
 /// Brings an object that exists, or may be created by PUT, to this state.
 async fn put(client: &Client, plural: &str, object: &Value) -> Result<(), Error> {
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
-    let target = collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
+    let target =
+        collection(&text(&object["apiVersion"]), plural, &text(&object["metadata"]["namespace"]));
     let target = format!("{target}/{}", text(&object["metadata"]["name"]));
     call(client, Method::PUT, target, object).await.map(drop)
 }

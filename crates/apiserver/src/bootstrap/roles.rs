@@ -24,7 +24,9 @@ pub(super) async fn reconcile(client: &Client) -> Result<(), Error> {
         match call(client, Method::GET, path.clone(), &json!({})).await {
             Ok(found) => {
                 let found: Value = serde_json::from_slice(&found.body).unwrap_or_default();
-                if found["metadata"]["annotations"][AUTOUPDATE] != "false" && differs(&found, object) {
+                if found["metadata"]["annotations"][AUTOUPDATE] != "false"
+                    && differs(&found, object)
+                {
                     call(client, Method::PUT, path, object).await?;
                 }
             }
@@ -160,7 +162,8 @@ fn aggregate(objects: &mut [Value]) {
             for selector in selectors.iter().flatten() {
                 let selector = api::selector::LabelSelector::from_json(selector);
                 let chosen = snapshot.iter().filter(|r| {
-                    r["kind"] == "ClusterRole" && selector.matches_with(|k| r["metadata"]["labels"][k].as_str())
+                    r["kind"] == "ClusterRole"
+                        && selector.matches_with(|k| r["metadata"]["labels"][k].as_str())
                 });
                 for rule in chosen.flat_map(|r| r["rules"].as_array().into_iter().flatten()) {
                     if !rules.contains(rule) {
@@ -183,9 +186,14 @@ mod tests {
     fn aggregated_roles_hold_their_parts_rules() {
         let mut objects = parse(TEXT);
         aggregate(&mut objects);
-        let find = |name: &str| objects.iter().find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == name);
-        let rules = |name: &str| find(name).map_or(0, |r| r["rules"].as_array().map_or(0, Vec::len));
-        assert!(rules("view") > 5 && rules("edit") > rules("view") && rules("admin") > rules("edit"));
+        let find = |name: &str| {
+            objects.iter().find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == name)
+        };
+        let rules =
+            |name: &str| find(name).map_or(0, |r| r["rules"].as_array().map_or(0, Vec::len));
+        assert!(
+            rules("view") > 5 && rules("edit") > rules("view") && rules("admin") > rules("edit")
+        );
         assert!(find("cluster-admin").is_some() && find("system:node-proxier").is_some());
     }
 }

@@ -65,9 +65,12 @@ pub(crate) fn hooks(row: &Resource) -> &'static Hooks {
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
         ("apps", "deployments") => &apps::DEPLOYMENT,
-        ("apps", "replicasets" | "statefulsets" | "daemonsets") | ("", "replicationcontrollers" | "podtemplates") => &apps::TEMPLATED,
+        ("apps", "replicasets" | "statefulsets" | "daemonsets")
+        | ("", "replicationcontrollers" | "podtemplates") => &apps::TEMPLATED,
         ("batch", "jobs" | "cronjobs") => &apps::TEMPLATED,
-        ("", "endpoints" | "events") | ("coordination.k8s.io", "leases") | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
+        ("", "endpoints" | "events")
+        | ("coordination.k8s.io", "leases")
+        | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
         ("rbac.authorization.k8s.io", _) => &apps::RBAC,
         ("", "secrets") => &apps::SECRET,
         _ => &NONE,
@@ -99,7 +102,10 @@ pub(crate) fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a
     value[key].as_array().into_iter().flatten()
 }
 
-pub(crate) fn items_mut<'a>(value: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+pub(crate) fn items_mut<'a>(
+    value: &'a mut Value,
+    key: &str,
+) -> impl Iterator<Item = &'a mut Value> {
     let list = value.get_mut(key).and_then(Value::as_array_mut);
     list.into_iter().flatten()
 }

@@ -142,7 +142,15 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             container["resources"] = before["resources"].clone();
         }
     }
-    for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "ephemeralContainers", "nodeName", "schedulingGates", "resources"] {
+    for key in [
+        "activeDeadlineSeconds",
+        "tolerations",
+        "terminationGracePeriodSeconds",
+        "ephemeralContainers",
+        "nodeName",
+        "schedulingGates",
+        "resources",
+    ] {
         masked[key] = old[key].clone();
     }
     let mut old = old.clone();
@@ -189,8 +197,14 @@ pub(super) fn validate_spec(spec: &Value, path: &str) -> Vec<Cause> {
     validate_volumes(spec, path, &mut causes);
     let policy = spec["restartPolicy"].as_str().unwrap_or("");
     if !matches!(policy, "Always" | "OnFailure" | "Never") {
-        let message = format!("Unsupported value: {policy:?}: supported values: \"Always\", \"OnFailure\", \"Never\"");
-        causes.push(meta::cause("FieldValueNotSupported", format!("{path}.restartPolicy"), message));
+        let message = format!(
+            "Unsupported value: {policy:?}: supported values: \"Always\", \"OnFailure\", \"Never\""
+        );
+        causes.push(meta::cause(
+            "FieldValueNotSupported",
+            format!("{path}.restartPolicy"),
+            message,
+        ));
     }
     causes
 }
@@ -214,7 +228,11 @@ fn validate_container(container: &Value, field: &str, causes: &mut Vec<Cause>) {
             if number == 0 {
                 causes.push(meta::required(field, ""));
             } else {
-                causes.push(meta::invalid(field, &number.into(), "must be between 1 and 65535, inclusive"));
+                causes.push(meta::invalid(
+                    field,
+                    &number.into(),
+                    "must be between 1 and 65535, inclusive",
+                ));
             }
         }
     }
@@ -225,7 +243,8 @@ fn validate_container(container: &Value, field: &str, causes: &mut Vec<Cause>) {
             && request_amount > limit_amount
         {
             let field = format!("{field}.resources.requests");
-            let detail = format!("must be less than or equal to {resource} limit of {limit_amount}");
+            let detail =
+                format!("must be less than or equal to {resource} limit of {limit_amount}");
             causes.push(meta::invalid(field, request, &detail));
         }
     }
@@ -236,7 +255,11 @@ fn validate_volumes(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (at, name) in volumes.iter().enumerate() {
         if volumes[..at].contains(name) {
             let field = format!("{path}.volumes[{at}].name");
-            causes.push(meta::cause("FieldValueDuplicate", field, format!("Duplicate value: {name:?}")));
+            causes.push(meta::cause(
+                "FieldValueDuplicate",
+                field,
+                format!("Duplicate value: {name:?}"),
+            ));
         }
     }
     for kind in CONTAINERS {

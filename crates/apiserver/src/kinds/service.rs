@@ -27,7 +27,8 @@ fn default(object: &mut Value) {
     let spec = &mut object["spec"];
     for port in items_mut(spec, "ports") {
         let number = port["port"].clone();
-        let unset = port["targetPort"].is_null() || port["targetPort"] == "" || port["targetPort"] == 0;
+        let unset =
+            port["targetPort"].is_null() || port["targetPort"] == "" || port["targetPort"] == 0;
         if unset {
             port["targetPort"] = number;
         }
@@ -73,7 +74,12 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
     let keeps = old.map(held).unwrap_or_default();
     let name = meta::text(object, "name").to_owned();
     let failed = |field: &str, value: Value, error: AllocationError| {
-        Status::invalid("", "Service", &name, vec![meta::invalid(field, &value, &error.to_string())])
+        Status::invalid(
+            "",
+            "Service",
+            &name,
+            vec![meta::invalid(field, &value, &error.to_string())],
+        )
     };
     let spec = &mut object["spec"];
     families(call, spec);
@@ -111,7 +117,9 @@ fn addresses(
     let allocators = &call.server.allocators;
     let mut ips: Vec<String> =
         items(spec, "clusterIPs").filter_map(Value::as_str).map(str::to_owned).collect();
-    if let (true, Some(first)) = (ips.is_empty(), spec["clusterIP"].as_str().filter(|ip| !ip.is_empty())) {
+    if let (true, Some(first)) =
+        (ips.is_empty(), spec["clusterIP"].as_str().filter(|ip| !ip.is_empty()))
+    {
         ips.push(first.to_owned());
     }
     for text in &ips {
@@ -138,7 +146,11 @@ fn is_api_service(call: &Call<'_>, ip: IpAddr) -> bool {
     ip == call.server.allocators.network().api_server_ip() && call.user.in_group("system:masters")
 }
 
-fn ports(call: &Call<'_>, spec: &mut Value, old: Option<&Value>) -> Result<(), (u64, AllocationError)> {
+fn ports(
+    call: &Call<'_>,
+    spec: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), (u64, AllocationError)> {
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
     let wanted = kind == "NodePort"
         || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
@@ -177,7 +189,9 @@ fn validate(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let spec = &object["spec"];
     let kind = spec["type"].as_str().unwrap_or("");
     if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let message = format!("Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"");
+        let message = format!(
+            "Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+        );
         causes.push(meta::cause("FieldValueNotSupported", "spec.type", message));
     }
     let headless = spec["clusterIP"] == "None";
@@ -189,7 +203,11 @@ fn validate(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let number = port["port"].as_i64().unwrap_or(0);
         if !(1..=65535).contains(&number) {
             let field = format!("spec.ports[{at}].port");
-            causes.push(meta::invalid(field, &port["port"], "must be between 1 and 65535, inclusive"));
+            causes.push(meta::invalid(
+                field,
+                &port["port"],
+                "must be between 1 and 65535, inclusive",
+            ));
         }
         if several && port["name"].as_str().unwrap_or("").is_empty() {
             causes.push(meta::required(format!("spec.ports[{at}].name"), ""));
@@ -198,7 +216,8 @@ fn validate(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     if kind == "ExternalName" && spec["externalName"].as_str().unwrap_or("").is_empty() {
         causes.push(meta::required("spec.externalName", ""));
     }
-    if let Some(old) = old.filter(|o| o["spec"]["type"] != "ExternalName" && kind != "ExternalName") {
+    if let Some(old) = old.filter(|o| o["spec"]["type"] != "ExternalName" && kind != "ExternalName")
+    {
         let (before, now) = (&old["spec"]["clusterIP"], &spec["clusterIP"]);
         if before.is_string() && before != "" && before != now {
             let detail = "may not change once set";

@@ -44,7 +44,8 @@ const SERVICES: Printer = Printer {
     ],
     cells: |o| {
         let spec = &o["spec"];
-        let ip = if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
+        let ip =
+            if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
         vec![
             name(o),
             spec["type"].clone(),
@@ -63,7 +64,8 @@ fn external(service: &Value) -> String {
     match text(&spec["type"]) {
         "LoadBalancer" => {
             let points = items(&service["status"]["loadBalancer"], "ingress");
-            let given = points.map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) });
+            let given = points
+                .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) });
             let all: Vec<&str> = given.chain(listed()).collect();
             if all.is_empty() { "<pending>".into() } else { all.join(",") }
         }
@@ -129,7 +131,9 @@ fn node_status(node: &Value) -> String {
 fn roles(node: &Value) -> String {
     let labels = node["metadata"]["labels"].as_object();
     let keys = labels.into_iter().flatten().map(|(k, _)| k.as_str());
-    joined(keys.filter_map(|k| k.strip_prefix("node-role.kubernetes.io/")).filter(|r| !r.is_empty()))
+    joined(
+        keys.filter_map(|k| k.strip_prefix("node-role.kubernetes.io/")).filter(|r| !r.is_empty()),
+    )
 }
 
 fn address(node: &Value, kind: &str) -> Value {
@@ -178,7 +182,8 @@ const EVENTS: Printer = Printer {
             host => format!("{}, {host}", text(&o["source"]["component"])),
         };
         let message = text(&o["message"]).trim().to_owned();
-        let first = if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
+        let first =
+            if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
         let last = if o["lastTimestamp"].is_string() { &o["lastTimestamp"] } else { first };
         vec![
             since(last).into(),
@@ -231,13 +236,22 @@ const SLICES: Printer = Printer {
         AGE,
     ],
     cells: |o| {
-        let ports: Vec<String> = items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
+        let ports: Vec<String> =
+            items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
         let points: Vec<String> = items(o, "endpoints")
             .flat_map(|e| items(e, "addresses"))
             .filter_map(|a| a.as_str().map(str::to_owned))
             .collect();
-        let shown = |list: &[String], none: &str| if list.is_empty() { none.to_owned() } else { few(list, 3) };
-        vec![name(o), o["addressType"].clone(), shown(&ports, "<unset>").into(), shown(&points, "<unset>").into(), age(o)]
+        let shown = |list: &[String], none: &str| {
+            if list.is_empty() { none.to_owned() } else { few(list, 3) }
+        };
+        vec![
+            name(o),
+            o["addressType"].clone(),
+            shown(&ports, "<unset>").into(),
+            shown(&points, "<unset>").into(),
+            age(o),
+        ]
     },
 };
 
@@ -256,7 +270,13 @@ const PRIORITIES: Printer = Printer {
     ],
     cells: |o| {
         let global = o["globalDefault"].as_bool().unwrap_or(false);
-        vec![name(o), number(&o["value"]).into(), global.into(), age(o), o["preemptionPolicy"].clone()]
+        vec![
+            name(o),
+            number(&o["value"]).into(),
+            global.into(),
+            age(o),
+            o["preemptionPolicy"].clone(),
+        ]
     },
 };
 
@@ -278,10 +298,12 @@ const BINDINGS: Printer = Printer {
         let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
         let of = |kind: &str| {
             let all = items(o, "subjects").filter(|s| s["kind"] == kind);
-            let all: Vec<String> = all.map(|s| match text(&s["namespace"]) {
-                "" => text(&s["name"]).to_owned(),
-                ns => format!("{ns}/{}", text(&s["name"])),
-            }).collect();
+            let all: Vec<String> = all
+                .map(|s| match text(&s["namespace"]) {
+                    "" => text(&s["name"]).to_owned(),
+                    ns => format!("{ns}/{}", text(&s["name"])),
+                })
+                .collect();
             Value::from(all.join(", "))
         };
         vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
@@ -337,7 +359,9 @@ const INGRESSES: Printer = Printer {
             items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
         let hosts = if hosts.is_empty() { "*".into() } else { hosts.join(",") };
         let points = items(&o["status"]["loadBalancer"], "ingress");
-        let points: Vec<&str> = points.map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) }).collect();
+        let points: Vec<&str> = points
+            .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) })
+            .collect();
         let ports = if items(spec, "tls").next().is_some() { "80, 443" } else { "80" };
         let class = match text(&spec["ingressClassName"]) {
             "" => "<none>",
@@ -346,4 +370,3 @@ const INGRESSES: Printer = Printer {
         vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
     },
 };
-

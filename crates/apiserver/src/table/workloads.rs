@@ -40,7 +40,8 @@ fn pod_cells(pod: &Value) -> Vec<Value> {
     let ready = statuses.iter().filter(|c| c["ready"] == true).count();
     let total = items(&pod["spec"], "containers").count();
     let restarts: i64 = statuses.iter().map(|c| number(&c["restartCount"])).sum();
-    let last = statuses.iter().filter_map(|c| c["lastState"]["terminated"]["finishedAt"].as_str()).max();
+    let last =
+        statuses.iter().filter_map(|c| c["lastState"]["terminated"]["finishedAt"].as_str()).max();
     let restarts = match last.filter(|_| restarts > 0) {
         Some(at) => format!("{restarts} ({} ago)", since(&at.into())),
         None => restarts.to_string(),
@@ -65,7 +66,8 @@ fn readiness_gates(pod: &Value) -> String {
         return "<none>".into();
     }
     let met = |gate: &&&Value| {
-        items(&pod["status"], "conditions").any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
+        items(&pod["status"], "conditions")
+            .any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
     };
     format!("{}/{}", gates.iter().filter(met).count(), gates.len())
 }
@@ -90,7 +92,8 @@ fn pod_status(pod: &Value) -> String {
             }
         }
         if word == "Completed" && running {
-            let ready = items(status, "conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let ready =
+                items(status, "conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
             word = if ready { "Running" } else { "NotReady" }.into();
         }
     }
@@ -240,7 +243,8 @@ const STATEFUL_SETS: Printer = Printer {
     ],
     cells: |o| {
         let (names, images) = containers(&o["spec"]["template"]["spec"]);
-        let ready = format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
+        let ready =
+            format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
         vec![name(o), ready.into(), age(o), names.into(), images.into()]
     },
 };

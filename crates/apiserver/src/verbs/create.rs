@@ -13,7 +13,11 @@ use crate::{admission, kinds, managed, meta};
 /// Tries when a generated name is taken (the original's 8).
 const GENERATE_TRIES: usize = 8;
 
-pub(crate) async fn create(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(crate) async fn create(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
     let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
@@ -65,7 +69,9 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
                 meta.remove("name");
                 meta::generate_name(meta);
             }
-            Err(WriteError::Conflict(_)) => return Err(Status::already_exists(row.group, row.name, &name)),
+            Err(WriteError::Conflict(_)) => {
+                return Err(Status::already_exists(row.group, row.name, &name));
+            }
             Err(other) => return Err(write_failure(other, row, &name)),
         }
     }

@@ -36,14 +36,18 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
         json!({})
     } else {
         match Format::of(content_type)? {
-            Format::Json => serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
+            Format::Json => {
+                serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
+            }
             Format::Protobuf => {
                 let schema = call.server.schema;
                 let ty = schema.find("meta.v1.DeleteOptions").expect("built in");
                 let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
                 tree.map_err(Status::bad_request)?
             }
-            Format::Yaml => serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?,
+            Format::Yaml => {
+                serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
+            }
         }
     };
     let text = |v: &Value| v.as_str().map(str::to_owned);
@@ -56,7 +60,9 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
     if let Some(policy) = &propagation
         && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
     {
-        let message = format!("Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\"");
+        let message = format!(
+            "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+        );
         let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
         return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
     }
@@ -69,12 +75,21 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
     })
 }
 
-pub(crate) async fn delete(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(crate) async fn delete(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let options = options(call, &body, content_type)?;
     delete_one(call, &call.key(), &call.info.name, &options).await
 }
 
-async fn delete_one(call: &Call<'_>, key: &str, name: &str, options: &Options) -> Result<Answer, Status> {
+async fn delete_one(
+    call: &Call<'_>,
+    key: &str,
+    name: &str,
+    options: &Options,
+) -> Result<Answer, Status> {
     let row = call.row;
     let collection = call.server.collection(row);
     for _ in 0..RETRIES {
@@ -118,9 +133,16 @@ fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer 
     Answer::Tree { code: 200, value: new }
 }
 
-fn check_preconditions(call: &Call<'_>, old: &Object, name: &str, options: &Options) -> Result<(), Status> {
+fn check_preconditions(
+    call: &Call<'_>,
+    old: &Object,
+    name: &str,
+    options: &Options,
+) -> Result<(), Status> {
     let conflict = |what: &str, asked: &str, found: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}");
+        let why = format!(
+            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
+        );
         Err(Status::conflict(call.row.group, call.row.name, name, &why))
     };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.meta().uid.as_ref()) {
@@ -157,7 +179,8 @@ fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
 fn set_propagation(object: &mut Value, policy: Option<&str>) {
     let Some(policy) = policy else { return };
     let meta = meta::of(object);
-    let mut finalizers = meta.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut finalizers =
+        meta.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
     finalizers.retain(|f| f != ORPHAN && f != FOREGROUND);
     match policy {
         "Orphan" => finalizers.push(ORPHAN.into()),

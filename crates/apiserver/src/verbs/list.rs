@@ -43,7 +43,8 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
         .map_err(|expired| gone(call, expired))?;
     let (continue_token, remaining) = match &page.last_key {
         Some(last) => {
-            let token = Token { v: "meta.k8s.io/v1".into(), rv: page.revision, start: format!("{last}\0") };
+            let token =
+                Token { v: "meta.k8s.io/v1".into(), rv: page.revision, start: format!("{last}\0") };
             let json = serde_json::to_vec(&token).map_err(|e| Status::internal(e.to_string()))?;
             let counted = filter.is_plain().then_some(page.remaining);
             (URL_SAFE_NO_PAD.encode(json), counted)
@@ -61,7 +62,9 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
 
 fn gone(call: &Call<'_>, expired: store::Expired) -> Status {
     if call.query.get("continue").is_some_and(|t| !t.is_empty()) {
-        return Status::gone("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.");
+        return Status::gone(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+        );
     }
     Status::gone(expired.to_string())
 }
@@ -79,11 +82,17 @@ fn exact_revision(call: &Call<'_>, now: u64) -> Result<u64, Status> {
     let text = call.query.get("resourceVersion").unwrap_or("");
     let how = call.query.get("resourceVersionMatch").unwrap_or("");
     let forbidden = |detail: &str| {
-        let cause = crate::meta::cause("FieldValueForbidden", "resourceVersionMatch", format!("Forbidden: {detail}"));
+        let cause = crate::meta::cause(
+            "FieldValueForbidden",
+            "resourceVersionMatch",
+            format!("Forbidden: {detail}"),
+        );
         Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
     };
     if !how.is_empty() && text.is_empty() {
-        return Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        return Err(forbidden(
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
     }
     let revision = parse_revision(text)?;
     if revision > now {
@@ -97,8 +106,11 @@ fn exact_revision(call: &Call<'_>, now: u64) -> Result<u64, Status> {
         }
         "Exact" => Ok(revision),
         other => {
-            let message = format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"");
-            let cause = crate::meta::cause("FieldValueNotSupported", "resourceVersionMatch", message);
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            );
+            let cause =
+                crate::meta::cause("FieldValueNotSupported", "resourceVersionMatch", message);
             Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
         }
     }
@@ -109,7 +121,11 @@ pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
         return Ok(0);
     }
     text.parse().map_err(|_| {
-        let cause = crate::meta::invalid("resourceVersion", &text.into(), "strconv.ParseUint: parsing: invalid syntax");
+        let cause = crate::meta::invalid(
+            "resourceVersion",
+            &text.into(),
+            "strconv.ParseUint: parsing: invalid syntax",
+        );
         Status::invalid("", "", "", vec![cause])
     })
 }

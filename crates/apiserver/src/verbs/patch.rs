@@ -13,7 +13,11 @@ use crate::query::FieldValidation;
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
-pub(crate) async fn patch(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(crate) async fn patch(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     match media_type(content_type) {
         "application/json-patch+json" => {
             let patch = json_body(&body)?;

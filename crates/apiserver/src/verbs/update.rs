@@ -22,7 +22,11 @@ pub(crate) enum Operation {
     Apply,
 }
 
-pub(crate) async fn update(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(crate) async fn update(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
     let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
@@ -63,7 +67,12 @@ pub(crate) async fn change(
 }
 
 /// Everything between the requested state and the one to store.
-fn prepare(call: &Call<'_>, old: &Value, new: &mut Value, operation: Operation) -> Result<(), Status> {
+fn prepare(
+    call: &Call<'_>,
+    old: &Value,
+    new: &mut Value,
+    operation: Operation,
+) -> Result<(), Status> {
     let row = call.main_row();
     let hooks = kinds::hooks(call.row);
     meta::prepare_update(call, old, new)?;
@@ -134,7 +143,8 @@ async fn store(
     let draft = (!done).then(|| Draft::new(&new, row.selectable));
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
-    let written = call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
+    let written =
+        call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
     (kinds::hooks(row).released)(call, old_tree, (!done).then_some(&new));
     if done {
         return Ok(Answer::Tree { code, value: new });

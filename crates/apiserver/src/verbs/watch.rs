@@ -83,10 +83,15 @@ fn starting_point(
     if revision > now {
         return Err(too_new(revision, now));
     }
-    let send_initial = call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
+    let send_initial =
+        call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
     if send_initial.is_some() && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
         let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        let cause = crate::meta::cause("FieldValueForbidden", "resourceVersionMatch", format!("Forbidden: {detail}"));
+        let cause = crate::meta::cause(
+            "FieldValueForbidden",
+            "resourceVersionMatch",
+            format!("Forbidden: {detail}"),
+        );
         return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]));
     }
     // An unset or zero revision means: the present state first, as synthetic additions.

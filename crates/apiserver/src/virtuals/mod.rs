@@ -14,7 +14,11 @@ use crate::call::Call;
 use crate::verbs::Answer;
 
 /// Handles a POST to a resource that is not a collection; `None` when it is one.
-pub(crate) async fn create(call: &Call<'_>, body: &Bytes, content_type: &str) -> Option<Result<Answer, Status>> {
+pub(crate) async fn create(
+    call: &Call<'_>,
+    body: &Bytes,
+    content_type: &str,
+) -> Option<Result<Answer, Status>> {
     let row = call.row;
     let kind = match (row.group, row.name, row.subresource) {
         ("", "pods", "binding") | ("", "bindings", "") => Kind::Binding,
@@ -39,7 +43,12 @@ enum Kind {
     Access,
 }
 
-async fn answer(call: &Call<'_>, kind: Kind, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+async fn answer(
+    call: &Call<'_>,
+    kind: Kind,
+    body: &Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let sent = decode(call, body, content_type)?;
     match kind {
         Kind::Binding => pods::bind(call, sent).await,

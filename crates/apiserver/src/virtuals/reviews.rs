@@ -61,14 +61,21 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         let cause = crate::meta::invalid("spec.resourceAttributes", &json!({}), detail);
         return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
     }
-    if call.row.name == "localsubjectaccessreviews" && text(resource, "namespace") != call.info.namespace {
+    if call.row.name == "localsubjectaccessreviews"
+        && text(resource, "namespace") != call.info.namespace
+    {
         let detail = "must match metadata.namespace";
-        let cause = crate::meta::invalid("spec.resourceAttributes.namespace", &resource["namespace"], detail);
+        let cause = crate::meta::invalid(
+            "spec.resourceAttributes.namespace",
+            &resource["namespace"],
+            detail,
+        );
         return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
     }
     let from = if resource.is_null() { other } else { resource };
     let [verb, group, name_of, sub, namespace, name, path] =
-        ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|k| text(from, k));
+        ["verb", "group", "resource", "subresource", "namespace", "name", "path"]
+            .map(|k| text(from, k));
     let attributes = Attributes {
         verb: &verb,
         group: &group,
@@ -106,7 +113,8 @@ pub(super) fn rules(call: &Call<'_>, mut review: Value) -> Answer {
     let (paths, resources): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|r| !r.non_resource_urls.is_empty());
     let resource_rule = |r: &Rule| {
-        let mut rule = json!({"verbs": r.verbs, "apiGroups": r.api_groups, "resources": r.resources});
+        let mut rule =
+            json!({"verbs": r.verbs, "apiGroups": r.api_groups, "resources": r.resources});
         if !r.resource_names.is_empty() {
             rule["resourceNames"] = json!(r.resource_names);
         }

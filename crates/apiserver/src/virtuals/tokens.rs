@@ -18,11 +18,16 @@ const LIFE_MAX: i64 = 1 << 32;
 pub(super) fn request(call: &Call<'_>, mut sent: Value) -> Result<Answer, Status> {
     let name = call.info.name.as_str();
     let key = call.row.key(&call.info.namespace, name);
-    let account = call.server.collection(call.main_row()).get(&key).ok_or_else(|| call.not_found())?;
+    let account =
+        call.server.collection(call.main_row()).get(&key).ok_or_else(|| call.not_found())?;
     let spec = &sent["spec"];
     let life = spec["expirationSeconds"].as_i64().unwrap_or(LIFE_DEFAULT);
     if !(LIFE_MIN..=LIFE_MAX).contains(&life) {
-        let detail = if life < LIFE_MIN { "may not specify a duration less than 10 minutes" } else { "may not specify a duration larger than 2^32 seconds" };
+        let detail = if life < LIFE_MIN {
+            "may not specify a duration less than 10 minutes"
+        } else {
+            "may not specify a duration larger than 2^32 seconds"
+        };
         let cause = meta::invalid("spec.expirationSeconds", &life.into(), detail);
         return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![cause]));
     }
@@ -69,7 +74,10 @@ fn bound_object(call: &Call<'_>, spec: &Value) -> Result<(Bound, Bound, Bound), 
         "Secret" => ("secrets", format!("{}/{name}", call.info.namespace)),
         "Node" => ("nodes", name.to_owned()),
         other => {
-            return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to object of kind {other:?}", call.info.name)));
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {:?} to object of kind {other:?}",
+                call.info.name
+            )));
         }
     };
     let object = call.read(("", "v1", resource), &key);
@@ -77,7 +85,9 @@ fn bound_object(call: &Call<'_>, spec: &Value) -> Result<(Bound, Bound, Bound), 
     let uid = meta::text(&object, "uid").to_owned();
     let asked = reference["uid"].as_str().unwrap_or("");
     if !asked.is_empty() && asked != uid {
-        let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict("", resource, name, &why));
     }
     let bound = Some((name.to_owned(), uid));

@@ -30,8 +30,10 @@ pub(crate) fn down(name: &str) -> Result<()> {
 }
 
 fn stop_process(pid: u32) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("stop the cluster's process")?;
+    let pid =
+        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+        .context("stop the cluster's process")?;
     let start = Instant::now();
     while rustix::process::test_kill_process(pid).is_ok() {
         if start.elapsed() > STOP_MAX {
@@ -44,7 +46,8 @@ fn stop_process(pid: u32) -> Result<()> {
 
 /// Removes what a killed process left: containers, mounts, namespaces.
 fn clean(paths: &ClusterPaths) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     for index in 0.. {
         if !paths.node(index).exists() {
             break;
@@ -73,13 +76,17 @@ pub(crate) fn reset(name: &str, yes: bool) -> Result<()> {
         bail!("there is no cluster {name:?}");
     }
     if !yes {
-        bail!("this deletes every object and image of cluster {name:?} in {}; say --yes to do it", paths.root.display());
+        bail!(
+            "this deletes every object and image of cluster {name:?} in {}; say --yes to do it",
+            paths.root.display()
+        );
     }
     if let Some(record) = paths.running() {
         stop_process(record.pid)?;
     }
     clean(&paths)?;
-    std::fs::remove_dir_all(&paths.root).with_context(|| format!("delete {}", paths.root.display()))?;
+    std::fs::remove_dir_all(&paths.root)
+        .with_context(|| format!("delete {}", paths.root.display()))?;
     println!("Cluster {name:?} is gone.");
     Ok(())
 }
@@ -93,8 +100,15 @@ pub(crate) fn status(name: &str, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&record)?);
     } else {
-        println!("name:       {}\npid:        {}\nserver:     {}", record.name, record.pid, record.server);
-        println!("kubeconfig: {}\nnodes:      {}", record.kubeconfig.display(), record.nodes.join(", "));
+        println!(
+            "name:       {}\npid:        {}\nserver:     {}",
+            record.name, record.pid, record.server
+        );
+        println!(
+            "kubeconfig: {}\nnodes:      {}",
+            record.kubeconfig.display(),
+            record.nodes.join(", ")
+        );
     }
     Ok(())
 }

@@ -45,7 +45,11 @@ pub(crate) struct Node {
 }
 
 /// The runtime's configuration for a node, also used to clean up after it.
-pub(crate) fn runtime_config(paths: &ClusterPaths, index: u32, node_netns: Option<PathBuf>) -> RuntimeConfig {
+pub(crate) fn runtime_config(
+    paths: &ClusterPaths,
+    index: u32,
+    node_netns: Option<PathBuf>,
+) -> RuntimeConfig {
     let folder = paths.node(index);
     let mut config = RuntimeConfig::new(folder.join("runtime"), folder.join("run"));
     config.node_netns = node_netns;
@@ -59,10 +63,13 @@ pub(crate) async fn start(shared: &Shared<'_>, index: u32, uplink: Uplink) -> Re
     let folder = shared.paths.node(index);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let network = pod_network(index, &uplink, folder.join("ipam.json")).await?;
-    let proxy = services::start_proxy(proxy_config(&name, &uplink)?, shared.informers, shared.tasks).await?;
+    let proxy =
+        services::start_proxy(proxy_config(&name, &uplink)?, shared.informers, shared.tasks)
+            .await?;
     let adapter = Arc::new(Sandboxes { network: Arc::new(network), proxy });
     let config = runtime_config(shared.paths, index, Some(uplink.ns.path().to_owned()));
-    let runtime = Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
+    let runtime =
+        Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
     let dns = start_dns(shared, &uplink)?;
     start_kubelet(shared, index, &uplink, runtime.clone()).await?;
     assign_cidr(shared, &name, index).await?;
@@ -83,7 +90,9 @@ async fn pod_network(index: u32, uplink: &Uplink, ipam_path: PathBuf) -> Result<
         bridge: network::pod::DEFAULT_BRIDGE.to_owned(),
         mtu: None,
     };
-    tokio::task::spawn_blocking(move || PodNetwork::new(config)).await?.context("set up the pod network")
+    tokio::task::spawn_blocking(move || PodNetwork::new(config))
+        .await?
+        .context("set up the pod network")
 }
 
 fn proxy_config(name: &str, uplink: &Uplink) -> Result<ProxyConfig> {
@@ -104,12 +113,21 @@ fn start_dns(shared: &Shared<'_>, uplink: &Uplink) -> Result<dns::Server> {
     let server = dns::Server::new(config, shared.index.clone()).context("start DNS")?;
     let at = SocketAddr::new(dns_address(), 53);
     let ns = Some(&uplink.ns);
-    server.serve_udp(network::netns::udp_bind(ns, at).with_context(|| format!("listen on {at}/udp"))?);
-    server.serve_tcp(network::netns::tcp_listen(ns, at).with_context(|| format!("listen on {at}/tcp"))?);
+    server.serve_udp(
+        network::netns::udp_bind(ns, at).with_context(|| format!("listen on {at}/udp"))?,
+    );
+    server.serve_tcp(
+        network::netns::tcp_listen(ns, at).with_context(|| format!("listen on {at}/tcp"))?,
+    );
     Ok(server)
 }
 
-async fn start_kubelet(shared: &Shared<'_>, index: u32, uplink: &Uplink, runtime: Arc<Embedded>) -> Result<()> {
+async fn start_kubelet(
+    shared: &Shared<'_>,
+    index: u32,
+    uplink: &Uplink,
+    runtime: Arc<Embedded>,
+) -> Result<()> {
     let name = shared.paths.node_name(index);
     let folder = shared.paths.node(index);
     let mut config = KubeletConfig::new(&name);
@@ -134,7 +152,8 @@ async fn start_kubelet(shared: &Shared<'_>, index: u32, uplink: &Uplink, runtime
     };
     let agent = Arc::new(Kubelet::new(config, deps, shared.tasks));
     let address = uplink.addresses.first().copied().context("the node has no address")?;
-    let listener = network::netns::tcp_listen(Some(&uplink.ns), SocketAddr::new(address, KUBELET_PORT))?;
+    let listener =
+        network::netns::tcp_listen(Some(&uplink.ns), SocketAddr::new(address, KUBELET_PORT))?;
     let tls = kubelet_tls(shared.pki, &name, &uplink.addresses)?;
     let server = agent.clone();
     shared.tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
@@ -142,8 +161,13 @@ async fn start_kubelet(shared: &Shared<'_>, index: u32, uplink: &Uplink, runtime
     Ok(())
 }
 
-fn kubelet_tls(pki: &PkiFiles, name: &str, addresses: &[IpAddr]) -> Result<Arc<rustls::ServerConfig>> {
-    let pair = pki.ca.issue(&CertSpec::server(&format!("system:node:{name}"), &[name], addresses))?;
+fn kubelet_tls(
+    pki: &PkiFiles,
+    name: &str,
+    addresses: &[IpAddr],
+) -> Result<Arc<rustls::ServerConfig>> {
+    let pair =
+        pki.ca.issue(&CertSpec::server(&format!("system:node:{name}"), &[name], addresses))?;
     let ca = CertificateDer::from_pem_slice(pki.ca_pem().as_bytes())?;
     let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
@@ -190,7 +214,8 @@ struct Sandboxes {
 #[async_trait]
 impl SandboxNetwork for Sandboxes {
     async fn attach(&self, sandbox: &SandboxNet) -> Result<Vec<IpAddr>, NetworkError> {
-        let (network, id, netns) = (self.network.clone(), sandbox.id.clone(), sandbox.netns.clone());
+        let (network, id, netns) =
+            (self.network.clone(), sandbox.id.clone(), sandbox.netns.clone());
         let attached = tokio::task::spawn_blocking(move || network.attach(&id, &netns)).await??;
         let ports = host_ports(sandbox, &attached.addresses);
         if !ports.is_empty() {

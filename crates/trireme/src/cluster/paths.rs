@@ -33,7 +33,8 @@ impl ClusterPaths {
         if !faults.is_empty() || name.len() > NAME_MAX {
             bail!("--name {name:?}: use at most {NAME_MAX} lower case letters, digits and dashes");
         }
-        let parent = std::env::var_os("TRIREME_ROOT").map_or_else(|| PathBuf::from(ROOT), PathBuf::from);
+        let parent =
+            std::env::var_os("TRIREME_ROOT").map_or_else(|| PathBuf::from(ROOT), PathBuf::from);
         Ok(ClusterPaths { name: name.to_owned(), root: parent.join(name) })
     }
 
@@ -82,7 +83,9 @@ fn is_alive(pid: u32) -> bool {
     let own = std::fs::read_link("/proc/self/exe").ok();
     let other = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     // A replaced binary (an upgrade) reads as "… (deleted)".
-    let plain = |p: Option<PathBuf>| p.map(|p| p.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+    let plain = |p: Option<PathBuf>| {
+        p.map(|p| p.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+    };
     let name = |p: Option<String>| p.and_then(|p| p.rsplit('/').next().map(str::to_owned));
     other.is_some() && name(plain(own)) == name(plain(other))
 }

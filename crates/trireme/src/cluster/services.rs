@@ -34,7 +34,9 @@ pub(crate) async fn start_proxy(
     tasks: &Tasks,
 ) -> Result<mpsc::UnboundedSender<Message>> {
     let netns = config.netns.clone();
-    let mut proxy = tokio::task::spawn_blocking(move || Proxy::new(config)).await?.context("open the service proxy")?;
+    let mut proxy = tokio::task::spawn_blocking(move || Proxy::new(config))
+        .await?
+        .context("open the service proxy")?;
     let (sender, receiver) = mpsc::unbounded_channel();
     let (services, slices) = (informers.of::<Service>(), informers.of::<EndpointSlice>());
     services.synced().await;
@@ -81,7 +83,11 @@ fn take(proxy: &mut Proxy, message: Message) {
     }
 }
 
-async fn run_proxy(mut proxy: Proxy, mut receiver: mpsc::UnboundedReceiver<Message>, mut health: HealthServer) {
+async fn run_proxy(
+    mut proxy: Proxy,
+    mut receiver: mpsc::UnboundedReceiver<Message>,
+    mut health: HealthServer,
+) {
     let mut watch = match proxy.watch() {
         Ok(watch) => watch,
         Err(error) => return tracing::error!(%error, "service rules are not watched, and not kept"),

@@ -52,7 +52,12 @@ pub(crate) struct UpArgs {
 pub(crate) fn up(args: UpArgs) -> Result<()> {
     let paths = ClusterPaths::new(&args.cluster.name)?;
     if let Some(record) = paths.running() {
-        bail!("cluster {:?} is running already (pid {}); `trireme down --name {}` ends it", paths.name, record.pid, paths.name);
+        bail!(
+            "cluster {:?} is running already (pid {}); `trireme down --name {}` ends it",
+            paths.name,
+            record.pid,
+            paths.name
+        );
     }
     doctor::require()?;
     if args.detach {
@@ -66,8 +71,10 @@ pub(crate) fn up(args: UpArgs) -> Result<()> {
 fn detached(args: &UpArgs, paths: &ClusterPaths) -> Result<()> {
     use std::io::BufRead as _;
     use std::os::unix::process::CommandExt as _;
-    std::fs::create_dir_all(&paths.root).with_context(|| format!("create {}", paths.root.display()))?;
-    let log = std::fs::File::create(paths.log()).with_context(|| format!("write {}", paths.log().display()))?;
+    std::fs::create_dir_all(&paths.root)
+        .with_context(|| format!("create {}", paths.root.display()))?;
+    let log = std::fs::File::create(paths.log())
+        .with_context(|| format!("write {}", paths.log().display()))?;
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0("trireme").args(["up", "--name", &paths.name, "--egress", &args.egress]);
     command.args(["--nodes", &args.nodes.to_string()]);
@@ -119,7 +126,9 @@ async fn listen(args: &UpArgs) -> Result<TcpListener> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match args.port {
         Some(port) => TcpListener::bind(at(port)).await.with_context(|| {
-            format!("listen on 127.0.0.1:{port}: choose another --port, or leave it out for a free one")
+            format!(
+                "listen on 127.0.0.1:{port}: choose another --port, or leave it out for a free one"
+            )
         }),
         None => match TcpListener::bind(at(USUAL_PORT)).await {
             Ok(listener) => Ok(listener),
@@ -131,7 +140,8 @@ async fn listen(args: &UpArgs) -> Result<TcpListener> {
 async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Cluster> {
     let mut progress = Progress::new();
     say(&format!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes));
-    std::fs::create_dir_all(&paths.root).with_context(|| format!("create {}", paths.root.display()))?;
+    std::fs::create_dir_all(&paths.root)
+        .with_context(|| format!("create {}", paths.root.display()))?;
     let pki = PkiFiles::open(&paths.root.join("pki"))?;
     progress.step("keys and certificates");
 
@@ -146,7 +156,10 @@ async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Clu
     let server = format!("https://{}", listener.local_addr()?);
     let plane = control_plane(paths, &pki, first, tasks).await?;
     plane.listen(listener)?;
-    plane.listen(network::netns::tcp_listen(Some(&first.ns), SocketAddr::new(first.addresses[0], USUAL_PORT))?)?;
+    plane.listen(network::netns::tcp_listen(
+        Some(&first.ns),
+        SocketAddr::new(first.addresses[0], USUAL_PORT),
+    )?)?;
     progress.step("API server and store");
 
     write_kubeconfig(paths, &pki, &server)?;
@@ -155,7 +168,8 @@ async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Clu
 
     let index = services::start_index(&informers).await;
     let upstreams = upstreams(&uplinks);
-    let shared = Shared { paths, plane: &plane, pki: &pki, informers: &informers, index, upstreams, tasks };
+    let shared =
+        Shared { paths, plane: &plane, pki: &pki, informers: &informers, index, upstreams, tasks };
     let mut nodes = Vec::new();
     for (index, uplink) in uplinks.into_iter().enumerate() {
         nodes.push(node::start(&shared, index as u32, uplink).await?);
@@ -188,7 +202,8 @@ async fn join_nodes(args: &UpArgs, paths: &ClusterPaths) -> Result<(Fabric, Vec<
     let (folder, name, count) = (paths.namespaces(), paths.name.clone(), args.nodes);
     let joined = tokio::task::spawn_blocking(move || -> Result<_> {
         let mut fabric = Fabric::create(PinDir::open(folder)?, FabricConfig::new(name))?;
-        let uplinks = (0..count).map(|index| fabric.add_node(index)).collect::<Result<Vec<_>, _>>()?;
+        let uplinks =
+            (0..count).map(|index| fabric.add_node(index)).collect::<Result<Vec<_>, _>>()?;
         for uplink in &uplinks {
             uplink.ns.loopback_up()?;
         }
@@ -202,9 +217,8 @@ fn egress(paths: &ClusterPaths, fabric: &mut Fabric, nodes: u32) {
     let number = paths.name.bytes().fold(0u16, |n, b| n.wrapping_mul(31).wrapping_add(b.into()));
     let config = network::EgressConfig::new(paths.name.clone(), number);
     let enabled = network::EgressNat::enable(fabric, None, &config).map_err(anyhow::Error::from);
-    let routed = enabled.and_then(|_| {
-        (0..nodes).try_for_each(|index| Ok(fabric.set_default_route(index)?))
-    });
+    let routed =
+        enabled.and_then(|_| (0..nodes).try_for_each(|index| Ok(fabric.set_default_route(index)?)));
     if let Err(error) = routed {
         say(&format!("          pods will not reach the outside: {error}"));
     }
@@ -245,7 +259,10 @@ struct InsideDialer {
 }
 
 impl NodeDialer for InsideDialer {
-    fn dial(&self, to: SocketAddr) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+    fn dial(
+        &self,
+        to: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
         let ns = self.ns.clone();
         Box::pin(async move { network::netns::tcp_connect(Some(&ns), to).await })
     }
@@ -264,7 +281,11 @@ fn write_kubeconfig(paths: &ClusterPaths, pki: &PkiFiles, server: &str) -> Resul
 
 /// Controllers and scheduler, on one set of informers.
 async fn start_loops(plane: &ControlPlane, pki: &PkiFiles, tasks: &Tasks) -> Result<Informers> {
-    let client = plane.client("system:kube-controller-manager", &["system:masters"], "kube-controller-manager");
+    let client = plane.client(
+        "system:kube-controller-manager",
+        &["system:masters"],
+        "kube-controller-manager",
+    );
     let informers = Informers::new(client, tasks.clone());
     crate::loops::start(plane, &informers, pki, tasks).await?;
     Ok(informers)
@@ -276,7 +297,8 @@ fn route_pods(fabric: &Fabric, nodes: &[Node]) -> Result<()> {
         let others = nodes.iter().enumerate().filter(|(other, _)| *other != at);
         let routes: Result<Vec<_>> = others
             .map(|(other, node)| {
-                let via = node.uplink.addresses.first().copied().context("a node has no address")?;
+                let via =
+                    node.uplink.addresses.first().copied().context("a node has no address")?;
                 Ok((pod_cidr(other as u32).parse()?, via))
             })
             .collect();
@@ -319,7 +341,11 @@ async fn ready(client: &Client, names: &[String]) -> Result<()> {
     };
     match tokio::time::timeout(READY_MAX, all).await {
         Ok(()) => Ok(()),
-        Err(_) => bail!("node(s) {} not Ready after {} s; see the log", waiting.join(", "), READY_MAX.as_secs()),
+        Err(_) => bail!(
+            "node(s) {} not Ready after {} s; see the log",
+            waiting.join(", "),
+            READY_MAX.as_secs()
+        ),
     }
 }
 
@@ -364,4 +390,3 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
-

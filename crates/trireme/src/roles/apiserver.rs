@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use ::apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
+use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
 use tokio::net::{TcpListener, TcpStream};
@@ -60,7 +60,9 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
             "Node" => modes.node = true,
             "RBAC" => modes.rbac = true,
             "AlwaysAllow" => modes.always_allow = true,
-            other => bail!("--authorization-mode: {other:?} is not known; use AlwaysAllow, Node, RBAC"),
+            other => {
+                bail!("--authorization-mode: {other:?} is not known; use AlwaysAllow, Node, RBAC")
+            }
         }
     }
     Ok(modes)
@@ -69,10 +71,14 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
 /// Serves until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(servers) = &args.etcd_servers {
-        bail!("--etcd-servers {servers}: this build has only the embedded store; leave the flag out");
+        bail!(
+            "--etcd-servers {servers}: this build has only the embedded store; leave the flag out"
+        );
     }
     if args.allow_privileged == Some(false) {
-        bail!("--allow-privileged=false is not supported; forbid privileged pods with Pod Security");
+        bail!(
+            "--allow-privileged=false is not supported; forbid privileged pods with Pod Security"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(args))
@@ -86,14 +92,19 @@ async fn serve(args: Args) -> Result<()> {
     })?;
     let local = listener.local_addr()?;
     let unspecified = args.bind_address.is_unspecified();
-    let loopback: IpAddr = if args.bind_address.is_ipv4() { [127, 0, 0, 1].into() } else { [0u16, 0, 0, 0, 0, 0, 0, 1].into() };
-    let ip = args.advertise_address.unwrap_or(if unspecified { loopback } else { args.bind_address });
+    let loopback: IpAddr = if args.bind_address.is_ipv4() {
+        [127, 0, 0, 1].into()
+    } else {
+        [0u16, 0, 0, 0, 0, 0, 0, 1].into()
+    };
+    let ip =
+        args.advertise_address.unwrap_or(if unspecified { loopback } else { args.bind_address });
     let pki = PkiFiles::open(&args.cert_dir)?;
     let client_ca_pem = match &args.client_ca_file {
         None => None,
-        Some(path) => {
-            Some(std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?)
-        }
+        Some(path) => Some(
+            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
+        ),
     };
     let dialer = PlainDialer::new(&pki)?;
     let options = Options {
@@ -154,7 +165,10 @@ pub(crate) fn kubelet_tls(pki: &PkiFiles) -> Result<Arc<rustls::ClientConfig>> {
 }
 
 impl NodeDialer for PlainDialer {
-    fn dial(&self, to: SocketAddr) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+    fn dial(
+        &self,
+        to: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
         Box::pin(TcpStream::connect(to))
     }
 

@@ -27,14 +27,21 @@ fn a_pod_lives_its_whole_life() {
     assert!(cluster.kubectl(&["describe", "pod", "echo"]).contains("Started"));
     assert!(cluster.kubectl(&["logs", "echo"]).contains("demo v1 on echo"));
     assert!(cluster.kubectl(&["exec", "echo", "--", "/trireme", "--version"]).contains("trireme"));
-    let answer = cluster.kubectl(&["get", "--raw", "/api/v1/namespaces/default/pods/echo:8080/proxy/x"]);
+    let answer =
+        cluster.kubectl(&["get", "--raw", "/api/v1/namespaces/default/pods/echo:8080/proxy/x"]);
     assert!(answer.contains("host: echo") && answer.contains("request: GET /x"), "{answer}");
 
     cluster.kill();
     cluster.start(&[]);
     let pod = cluster.kubectl(&["get", "pod", "echo"]);
     assert!(pod.contains("Running"), "{pod}");
-    let restarts = cluster.kubectl(&["get", "pod", "echo", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
+    let restarts = cluster.kubectl(&[
+        "get",
+        "pod",
+        "echo",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].restartCount}",
+    ]);
     assert_eq!(restarts, "0", "the container must not be touched");
     assert!(cluster.kubectl(&["logs", "echo"]).contains("demo v1"));
     assert!(cluster.kubectl(&["exec", "echo", "--", "/trireme", "--version"]).contains("trireme"));

@@ -89,7 +89,10 @@ impl Cluster {
             if start.elapsed() > PATIENCE {
                 let errors = String::from_utf8_lossy(&output.stderr);
                 let events = self.kubectl(&["get", "events", "-A"]);
-                panic!("kubectl {args:?} never got there: {shown}{errors}\n{events}\n{}", self.log());
+                panic!(
+                    "kubectl {args:?} never got there: {shown}{errors}\n{events}\n{}",
+                    self.log()
+                );
             }
             std::thread::sleep(LOOK);
         }
@@ -101,13 +104,16 @@ impl Cluster {
         let killed = Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
         assert!(killed.success());
         let start = Instant::now();
-        while std::path::Path::new(&format!("/proc/{pid}/exe")).exists() && start.elapsed() < PATIENCE {
+        while std::path::Path::new(&format!("/proc/{pid}/exe")).exists()
+            && start.elapsed() < PATIENCE
+        {
             std::thread::sleep(LOOK);
         }
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join(&self.name).join("trireme.log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.path().join(&self.name).join("trireme.log"))
+            .unwrap_or_default()
     }
 }
 
