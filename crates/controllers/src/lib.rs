@@ -7,6 +7,7 @@ mod deployment;
 mod discovery;
 mod endpoints;
 mod endpointslice;
+mod garbagecollector;
 mod meta;
 mod namespace;
 mod nodeipam;
@@ -78,6 +79,7 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("namespace-controller", "namespace", namespace::start),
     ("node-ipam-controller", "nodeipam", nodeipam::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
+    ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
 ];
 
 /// A name given in `Config::controllers` that no controller has.
