@@ -7,15 +7,18 @@ mod deployment;
 mod discovery;
 mod endpoints;
 mod endpointslice;
+mod garbagecollector;
 mod meta;
 mod namespace;
 mod nodeipam;
+mod nodelifecycle;
 mod podgc;
 mod pods;
 mod replicaset;
 mod rootca;
 mod serviceaccount;
 mod services;
+mod tainteviction;
 
 use std::sync::Arc;
 
@@ -77,7 +80,10 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", rootca::start),
     ("namespace-controller", "namespace", namespace::start),
     ("node-ipam-controller", "nodeipam", nodeipam::start),
+    ("node-lifecycle-controller", "nodelifecycle", nodelifecycle::start),
+    ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
+    ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
 ];
 
 /// A name given in `Config::controllers` that no controller has.
