@@ -1,21 +1,286 @@
 //! Field management: who owns which field (`metadata.managedFields`), and server-side apply.
 //!
-//! The algorithm is `api::apply`; this is where a request's manager and time come in.
+//! The algorithm is `api::apply`; this is where a request's manager, time and path come in, and
+//! where its outcomes become answers. What a path may own is a table here, because the original
+//! has it per resource.
 
 use api::Status;
+use api::apply::{ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, is_reset};
+use api::registry::Resource;
+use api::status::Cause;
 use serde_json::Value;
 
+use crate::body;
 use crate::call::Call;
+use crate::{kinds, meta};
 
-/// Records what an update changed as owned by its manager.
-pub(crate) fn track(_call: &Call<'_>, _old: Option<&Value>, _new: &mut Value) {}
+/// Whose server-side apply takes over from client-side apply.
+const KUBECTL: &str = "kubectl";
+
+/// Records what an update changed as owned by its manager. `new` has its defaults, but nothing of
+/// what the server will do to it.
+pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
+    let sent = meta::of(new).remove("managedFields").unwrap_or_default();
+    let managers = managers_before(call, old, &sent);
+    let updated = with_manage(call, |manage| match old {
+        Some(old) => manage.update(old, new, managers, &call.manager),
+        None => manage.update(&manage.schema.zero(manage.shape), new, managers, &call.manager),
+    });
+    match updated {
+        Ok(managers) => put(new, &managers),
+        // As the original: an object whose lists cannot be told apart goes untracked.
+        Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
+    }
+}
+
+/// Clients may send the list back changed, or ask to forget it; not through subresources.
+fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Managers {
+    let live = || {
+        let live = old.map(|old| &old["metadata"]["managedFields"]);
+        live.and_then(Managers::decode).unwrap_or_default()
+    };
+    if !call.row.subresource.is_empty() {
+        return live();
+    }
+    if is_reset(sent) {
+        return Managers::default();
+    }
+    Managers::decode(sent).filter(|sent| !sent.is_empty()).unwrap_or_else(live)
+}
+
+fn put(object: &mut Value, managers: &Managers) {
+    let meta = meta::of(object);
+    match managers.encode() {
+        Some(list) => drop(meta.insert("managedFields".into(), list)),
+        None => drop(meta.remove("managedFields")),
+    }
+}
+
+/// Runs an operation for the request's resource, version, subresource and time.
+fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
+    let row = call.main_row();
+    let (shape, version, now) = (call.shape(), row.api_version(), call.now_text());
+    let is_served = |version: &str| {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        call.server.registry.by_kind(group, version, row.kind).is_some()
+    };
+    run(&Manage {
+        schema: call.server.schema,
+        shape: &shape,
+        api_version: &version,
+        subresource: call.row.subresource,
+        filter: &filter(call.row),
+        is_served: &is_served,
+        now: &now,
+    })
+}
 
 /// The object after applying `applied` to `old`.
 pub(crate) fn apply(
     call: &Call<'_>,
-    _old: Option<&Value>,
-    _applied: &Value,
+    old: Option<&Value>,
+    applied: &Value,
 ) -> Result<Value, Status> {
-    let m = format!("server-side apply of {} is not implemented", call.row.name);
-    Err(Status::failure(501, "NotImplemented", m))
+    let row = call.main_row();
+    check_type(row, applied)?;
+    if applied["metadata"].get("managedFields").is_some_and(|list| !list.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    if old.is_none() && meta::text(applied, "name").is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
+    }
+    let zero;
+    let live = match old {
+        Some(old) => old,
+        None => {
+            zero = call.server.schema.zero(&call.shape());
+            &zero
+        }
+    };
+    let managers = Managers::decode(&live["metadata"]["managedFields"]).unwrap_or_default();
+    let mut live = live.clone();
+    meta::of(&mut live).remove("managedFields");
+    let (merged, managers) = with_manage(call, |manage| {
+        let force = call.query.get("force").is_some_and(|force| matches!(force, "true" | "1"));
+        let result = manage.apply(&live, applied, managers.clone(), &call.manager, force);
+        match result {
+            Err(ApplyError::Conflicts(conflicts)) if call.manager == KUBECTL => {
+                take_over(manage, &live, applied, managers, conflicts)
+            }
+            other => other,
+        }
+    })
+    .map_err(|error| refusal(row, applied, error))?;
+    finish(call, live, merged, applied, &managers)
+}
+
+/// Conflicts about what client-side apply had set are none for kubectl.
+fn take_over(
+    manage: &Manage<'_>,
+    live: &Value,
+    applied: &Value,
+    managers: Managers,
+    mut conflicts: Vec<Conflict>,
+) -> Result<(Option<Value>, Managers), ApplyError> {
+    let Some(allowed) = manage.last_applied(live) else {
+        return Err(ApplyError::Conflicts(conflicts));
+    };
+    conflicts.retain(|conflict| !allowed.contains(&conflict.path.0));
+    if !conflicts.is_empty() {
+        return Err(ApplyError::Conflicts(conflicts));
+    }
+    manage.apply(live, applied, managers, KUBECTL, true)
+}
+
+/// Reads the merged tree as an object again, and notes who manages it.
+fn finish(
+    call: &Call<'_>,
+    live: Value,
+    merged: Option<Value>,
+    applied: &Value,
+    managers: &Managers,
+) -> Result<Value, Status> {
+    let revision = live["metadata"]["resourceVersion"].clone();
+    let mut object = match merged {
+        None => live,
+        Some(merged) => {
+            let row = call.main_row();
+            let validation = crate::query::FieldValidation::Ignore;
+            body::redecode(call.server.schema, row, merged, validation)?.value
+        }
+    };
+    if object["metadata"]["resourceVersion"] == revision {
+        meta::of(&mut object).remove("resourceVersion");
+    }
+    if call.manager == KUBECTL {
+        renew_last_applied(&mut object, applied);
+    }
+    put(&mut object, managers);
+    Ok(object)
+}
+
+/// Keeps kubectl's annotation true for those who go back to client-side apply.
+fn renew_last_applied(object: &mut Value, applied: &Value) {
+    let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
+    let Some(annotations) = annotations else { return };
+    if annotations.get(LAST_APPLIED).and_then(Value::as_str).is_none_or(str::is_empty) {
+        return;
+    }
+    let mut applied = applied.clone();
+    if let Some(own) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        own.remove(LAST_APPLIED);
+    }
+    annotations.insert(LAST_APPLIED.into(), format!("{applied}\n").into());
+}
+
+fn check_type(row: &Resource, applied: &Value) -> Result<(), Status> {
+    let (version, kind) = (applied["apiVersion"].as_str(), applied["kind"].as_str());
+    if version == Some(row.api_version().as_str()) && kind == Some(row.kind) {
+        return Ok(());
+    }
+    let named = go_kind(version.unwrap_or(""), kind.unwrap_or(""));
+    Err(Status::bad_request(format!("invalid object type: {named}")))
+}
+
+/// A kind as Go prints it.
+fn go_kind(api_version: &str, kind: &str) -> String {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    format!("{group}/{version}, Kind={kind}")
+}
+
+fn refusal(row: &Resource, applied: &Value, error: ApplyError) -> Status {
+    let about = || {
+        let (namespace, name) = (meta::text(applied, "namespace"), meta::text(applied, "name"));
+        format!("{namespace}/{name}; {}", go_kind(&row.api_version(), row.kind))
+    };
+    match error {
+        ApplyError::Untyped(faults) => {
+            let faults = match faults.as_slice() {
+                [one] => one.clone(),
+                many => format!("errors:\n  {}", many.join("\n  ")),
+            };
+            let m = format!("failed to create typed patch object ({}): {faults}", about());
+            Status::failure(500, "", m)
+        }
+        ApplyError::Merge(fault) => {
+            Status::failure(500, "", format!("failed to merge config: {fault}"))
+        }
+        ApplyError::Conflicts(conflicts) => conflict(&conflicts),
+    }
+}
+
+fn conflict(conflicts: &[Conflict]) -> Status {
+    let cause = |conflict: &Conflict| Cause {
+        reason: "FieldManagerConflict".into(),
+        message: format!("conflict with {}", conflict.manager),
+        field: conflict.path.to_string(),
+    };
+    let message = match conflicts {
+        [one] => {
+            format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path)
+        }
+        many => {
+            let mut lines: Vec<String> = Vec::new();
+            for (at, conflict) in many.iter().enumerate() {
+                if at == 0 || many[at - 1].manager != conflict.manager {
+                    lines.push(format!("conflicts with {}:", conflict.manager));
+                }
+                lines.push(format!("- {}", conflict.path));
+            }
+            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+        }
+    };
+    let causes = conflicts.iter().map(cause).collect();
+    Status::failure(409, "Conflict", message).with_causes(causes)
+}
+
+/// What a write to this path may own: not the status through the resource, nor the rest through
+/// the status (the original's `GetResetFields`, one strategy at a time).
+fn filter(row: &Resource) -> Filter {
+    let except = |paths: &[&str]| Filter::Except(FieldSet::of_fields(paths));
+    match (row.group, row.name, row.subresource) {
+        ("certificates.k8s.io", "certificatesigningrequests", sub) => match sub {
+            "" => except(&["spec", "status"]),
+            "status" => except(&["spec", "status.conditions"]),
+            _ => except(&["spec", "status.certificate"]),
+        },
+        ("", "pods", "ephemeralcontainers") => Filter::Only(&[&["spec", "ephemeralContainers"]]),
+        ("", "pods", "resize") => Filter::Only(&[
+            &["spec", "containers", "*", "resources"],
+            &["spec", "containers", "*", "resizePolicy"],
+            &["spec", "initContainers", "*", "resources"],
+            &["spec", "initContainers", "*", "resizePolicy"],
+        ]),
+        ("", "pods", "status") => {
+            except(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"])
+        }
+        ("apps", "deployments", "status") => except(&["spec", "metadata.labels"]),
+        (_, _, "status") if status_owns_no_metadata(row) => except(&["spec", "metadata"]),
+        (_, _, "status") => except(&["spec"]),
+        ("", "namespaces", "finalize") => except(&["status"]),
+        (_, "podcertificaterequests", "") => Filter::none(),
+        (_, _, "") if kinds::has_status(row) => except(&["status"]),
+        _ => Filter::none(),
+    }
+}
+
+fn status_owns_no_metadata(row: &Resource) -> bool {
+    matches!(
+        row.name,
+        "apiservices"
+            | "devicetaintrules"
+            | "flowschemas"
+            | "podgroups"
+            | "prioritylevelconfigurations"
+            | "resourceclaims"
+            | "resourcepoolstatusrequests"
+            | "servicecidrs"
+            | "storageversionmigrations"
+            | "storageversions"
+            | "validatingadmissionpolicies"
+            | "volumeattachments"
+    )
 }

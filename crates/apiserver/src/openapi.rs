@@ -151,7 +151,7 @@ impl Document<'_> {
     }
 
     fn field(&mut self, owner: &str, field: &Field) -> Value {
-        let mut value = self.shape(&field.shape, field);
+        let mut value = self.shape(&field.shape);
         if let Some(prose) = api::prose::of_field(owner, &field.name) {
             value["description"] = prose.into();
         }
@@ -196,7 +196,7 @@ impl Document<'_> {
         }
     }
 
-    fn shape(&mut self, shape: &Shape, field: &Field) -> Value {
+    fn shape(&mut self, shape: &Shape) -> Value {
         match shape {
             Shape::String => json!({"type": "string"}),
             Shape::Bool => json!({"type": "boolean"}),
@@ -211,9 +211,9 @@ impl Document<'_> {
             Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
             Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
             Shape::Any => json!({"type": "object"}),
-            Shape::List(inner) => json!({"type": "array", "items": self.shape(inner, field)}),
+            Shape::List(inner) => json!({"type": "array", "items": self.shape(inner)}),
             Shape::Map(inner) => {
-                json!({"type": "object", "additionalProperties": self.shape(inner, field)})
+                json!({"type": "object", "additionalProperties": self.shape(inner)})
             }
             Shape::Struct(id) => {
                 self.add(*id);

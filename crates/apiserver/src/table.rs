@@ -85,8 +85,8 @@ fn human(seconds: i64) -> String {
         if b == 0 { format!("{a}{unit}") } else { format!("{a}{unit}{b}{small}") }
     };
     match seconds {
-        ..-1 => "<invalid>".into(),
-        ..0 => "0s".into(),
+        ..=-2 => "<invalid>".into(),
+        -1 => "0s".into(),
         0..120 => format!("{seconds}s"),
         _ if minutes < 10 => two(minutes, "m", seconds % 60, "s"),
         _ if minutes < 180 => format!("{minutes}m"),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Expect, Write, WriteError};
 
+use super::update::Operation;
 use super::{Answer, write_failure};
 use crate::body::{self, Format};
 use crate::call::Call;
@@ -21,13 +22,23 @@ pub(crate) async fn create(
     let format = Format::of(content_type)?;
     let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
-    create_object(call, decoded.value).await
+    create_object(call, decoded.value, Operation::Update).await
 }
 
 /// Creates a decoded object; also the end of a server-side apply of something new.
-pub(crate) async fn create_object(call: &Call<'_>, mut object: Value) -> Result<Answer, Status> {
+pub(crate) async fn create_object(
+    call: &Call<'_>,
+    mut object: Value,
+    operation: Operation,
+) -> Result<Answer, Status> {
     let row = call.row;
     let hooks = kinds::hooks(row);
+    // Managers own what was sent and its defaults, not what the server makes of it below.
+    call.server.schema.apply_defaults(&call.shape(), &mut object);
+    (hooks.default)(&mut object);
+    if operation == Operation::Update {
+        managed::track(call, None, &mut object);
+    }
     meta::prepare_create(call, &mut object)?;
     kinds::reset_status(call, &mut object);
     (hooks.prepare_create)(call, &mut object)?;
@@ -39,7 +50,6 @@ pub(crate) async fn create_object(call: &Call<'_>, mut object: Value) -> Result<
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
     }
-    managed::track(call, None, &mut object);
     let result = write(call, &mut object).await;
     if result.is_err() || call.dry_run {
         (hooks.released)(call, &object, None);

@@ -9,7 +9,6 @@ use super::{Answer, create};
 use crate::body::{self, media_type};
 use crate::call::Call;
 use crate::managed;
-use crate::query::FieldValidation;
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
@@ -83,21 +82,10 @@ async fn apply(call: &Call<'_>, body: &[u8]) -> Result<Answer, Status> {
     let row = call.main_row();
     let applied: Value = serde_yaml_ng::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
-    // Types and unknown fields are checked as in any body; what is applied stays as it was sent,
-    // because only the fields that were sent are owned.
-    let validation = match call.validation {
-        FieldValidation::Ignore => FieldValidation::Ignore,
-        other => other,
-    };
-    let checked = body::redecode(call.server.schema, row, applied.clone(), validation)?;
-    checked.warnings.into_iter().for_each(|w| call.warn(w));
-    if !applied["metadata"]["managedFields"].is_null() {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
     let exists = call.server.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;
-        return create::create_object(call, created).await;
+        return create::create_object(call, created, Operation::Apply).await;
     }
     change(call, Operation::Apply, |old| managed::apply(call, Some(old), &applied)).await
 }

@@ -34,7 +34,7 @@ pub(crate) async fn update(
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
     if !exists && kinds::hooks(call.row).create_on_update && call.row.subresource.is_empty() {
-        return super::create::create_object(call, sent).await;
+        return super::create::create_object(call, sent, Operation::Update).await;
     }
     change(call, Operation::Update, |_| Ok(sent.clone())).await
 }
@@ -75,6 +75,11 @@ fn prepare(
 ) -> Result<(), Status> {
     let row = call.main_row();
     let hooks = kinds::hooks(call.row);
+    call.server.schema.apply_defaults(&call.shape(), new);
+    (hooks.default)(new);
+    if operation == Operation::Update {
+        managed::track(call, Some(old), new);
+    }
     meta::prepare_update(call, old, new)?;
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
@@ -86,9 +91,6 @@ fn prepare(
     causes.extend((hooks.validate)(new, Some(old)));
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
-    }
-    if operation == Operation::Update {
-        managed::track(call, Some(old), new);
     }
     Ok(())
 }

@@ -1,0 +1,203 @@
+//! `metadata.managedFields`, decoded: who owns what, since when.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::set::FieldSet;
+
+/// Most entries of updates an object keeps; the oldest of more are merged (the original's number).
+const UPDATE_MANAGERS_MAX: usize = 10;
+/// The manager of merged old entries.
+const ANCIENT: &str = "ancient-changes";
+
+/// What makes two operations one entry. Apply entries leave out the version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub manager: String,
+    pub applied: bool,
+    pub api_version: String,
+    pub subresource: String,
+}
+
+/// One manager's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The version whose field names the set uses.
+    pub api_version: String,
+    pub fields: FieldSet,
+    /// RFC 3339 in seconds; such texts sort by time.
+    pub time: Option<String>,
+}
+
+/// All entries of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Managers {
+    pub entries: BTreeMap<Identity, Entry>,
+}
+
+/// Does the list ask to forget all managers: empty, or one empty entry?
+pub fn is_reset(managed_fields: &Value) -> bool {
+    match managed_fields.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([one]) => one.as_object().is_some_and(Map::is_empty),
+        _ => false,
+    }
+}
+
+impl Identity {
+    pub fn update(manager: &str, api_version: &str, subresource: &str) -> Identity {
+        let manager = if manager.is_empty() { "unknown" } else { manager };
+        Identity {
+            manager: manager.into(),
+            applied: false,
+            api_version: api_version.into(),
+            subresource: subresource.into(),
+        }
+    }
+
+    pub fn apply(manager: &str, subresource: &str) -> Identity {
+        Identity { applied: true, ..Identity::update(manager, "", subresource) }
+    }
+
+    /// The text by which the original keys, and therefore orders, its managers.
+    pub(super) fn sort_key(&self) -> String {
+        let mut parts = Vec::new();
+        let mut part = |name: &str, value: &str| {
+            if !value.is_empty() {
+                parts.push(format!("{name:?}:{}", Value::from(value)));
+            }
+        };
+        part("manager", &self.manager);
+        part("operation", if self.applied { "Apply" } else { "Update" });
+        part("apiVersion", &self.api_version);
+        part("subresource", &self.subresource);
+        format!("{{{}}}", parts.join(","))
+    }
+}
+
+impl std::fmt::Display for Identity {
+    /// As conflicts name it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.manager)?;
+        if !self.subresource.is_empty() {
+            write!(f, " with subresource {:?}", self.subresource)?;
+        }
+        if !self.applied {
+            write!(f, " using {}", self.api_version)?;
+        }
+        Ok(())
+    }
+}
+
+impl Managers {
+    /// Reads `metadata.managedFields`; `None` when an entry is not valid.
+    pub fn decode(managed_fields: &Value) -> Option<Managers> {
+        let mut managers = Managers::default();
+        for entry in managed_fields.as_array().into_iter().flatten() {
+            let (identity, entry) = decode_entry(entry)?;
+            managers.entries.insert(identity, entry);
+        }
+        Some(managers)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The list to store, unless it is empty: applies first, then by time and name.
+    pub fn encode(&self) -> Option<Value> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut sorted: Vec<(&Identity, &Entry)> = self.entries.iter().collect();
+        sorted.sort_by(|(a, left), (b, right)| {
+            let by_time = || left.time.cmp(&right.time);
+            (b.applied.cmp(&a.applied))
+                .then_with(by_time)
+                .then_with(|| a.manager.cmp(&b.manager))
+                .then_with(|| left.api_version.cmp(&right.api_version))
+                .then_with(|| a.subresource.cmp(&b.subresource))
+        });
+        Some(sorted.into_iter().map(|(identity, entry)| encode_entry(identity, entry)).collect())
+    }
+
+    /// Merges the oldest updates' entries of each version until few enough are left.
+    pub(super) fn cap(&mut self) {
+        let mut updates: Vec<Identity> =
+            self.entries.keys().filter(|i| !i.applied).cloned().collect();
+        let mut count = updates.len();
+        updates.sort_by_cached_key(|i| (self.entries[i].time.clone(), i.sort_key()));
+        let mut first_of: HashMap<String, Identity> = HashMap::new();
+        for identity in updates {
+            if count <= UPDATE_MANAGERS_MAX {
+                return;
+            }
+            let version = self.entries[&identity].api_version.clone();
+            match first_of.get(&version) {
+                None => drop(first_of.insert(version, identity)),
+                Some(first) => {
+                    self.merge_into_bucket(&identity, &first.clone(), &version);
+                    count -= 1;
+                }
+            }
+        }
+    }
+
+    fn merge_into_bucket(&mut self, identity: &Identity, first: &Identity, version: &str) {
+        let bucket = Identity::update(ANCIENT, version, "");
+        if !self.entries.contains_key(&bucket)
+            && let Some(entry) = self.entries.remove(first) {
+                self.entries.insert(bucket.clone(), entry);
+            }
+        if bucket == *identity {
+            return;
+        }
+        if let (Some(merged), Some(into)) =
+            (self.entries.remove(identity), self.entries.get_mut(&bucket))
+        {
+            into.fields = into.fields.union(&merged.fields);
+            // The later of the two.
+            into.time = merged.time;
+        }
+    }
+}
+
+fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
+    let text = |key: &str| entry[key].as_str().unwrap_or("").to_owned();
+    let applied = match entry["operation"].as_str()? {
+        "Apply" => true,
+        "Update" => false,
+        _ => return None,
+    };
+    let api_version = text("apiVersion");
+    if api_version.is_empty() || entry["fieldsType"] != "FieldsV1" {
+        return None;
+    }
+    let version_of_identity = if applied { String::new() } else { api_version.clone() };
+    let identity = Identity {
+        manager: text("manager"),
+        applied,
+        api_version: version_of_identity,
+        subresource: text("subresource"),
+    };
+    let fields = FieldSet::from_json(&entry["fieldsV1"]);
+    Some((identity, Entry { api_version, fields, time: entry["time"].as_str().map(Into::into) }))
+}
+
+fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: &str| {
+        if !value.is_empty() {
+            map.insert(key.into(), value.into());
+        }
+    };
+    put("manager", &identity.manager);
+    put("operation", if identity.applied { "Apply" } else { "Update" });
+    put("apiVersion", &entry.api_version);
+    put("time", entry.time.as_deref().unwrap_or(""));
+    put("fieldsType", "FieldsV1");
+    put("subresource", &identity.subresource);
+    map.insert("fieldsV1".into(), if entry.fields.is_empty() { json!({}) } else { entry.fields.to_json() });
+    Value::Object(map)
+}

@@ -1,0 +1,207 @@
+//! Sets of fields: a tree of path elements in which a node may be a member, have children, or both.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::element::{Element, Path};
+use super::node::Node;
+use crate::schema::Schema;
+
+/// Which fields, as `fieldsV1` says it. No subtree is ever empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldSet {
+    nodes: BTreeMap<Element, Branch>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Branch {
+    member: bool,
+    below: FieldSet,
+}
+
+impl Branch {
+    fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+}
+
+impl FieldSet {
+    pub fn new() -> FieldSet {
+        FieldSet::default()
+    }
+
+    /// The set of these paths, of field names only: `metadata.name`.
+    pub fn of_fields(paths: &[&str]) -> FieldSet {
+        let mut set = FieldSet::new();
+        for path in paths {
+            set.insert(&path.split('.').map(Element::field).collect::<Vec<_>>());
+        }
+        set
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub fn insert(&mut self, path: &[Element]) {
+        if let [first, rest @ ..] = path {
+            let branch = self.nodes.entry(first.clone()).or_default();
+            match rest {
+                [] => branch.member = true,
+                _ => branch.below.insert(rest),
+            }
+        }
+    }
+
+    pub fn contains(&self, path: &[Element]) -> bool {
+        match path {
+            [] => false,
+            [last] => self.has(last),
+            [first, rest @ ..] => self.below(first).is_some_and(|set| set.contains(rest)),
+        }
+    }
+
+    /// Is the element itself a member?
+    pub fn has(&self, element: &Element) -> bool {
+        self.nodes.get(element).is_some_and(|branch| branch.member)
+    }
+
+    /// What is in the set below the element, unless nothing is.
+    pub fn below(&self, element: &Element) -> Option<&FieldSet> {
+        self.nodes.get(element).map(|branch| &branch.below).filter(|below| !below.is_empty())
+    }
+
+    pub fn union(&self, other: &FieldSet) -> FieldSet {
+        let mut all = self.clone();
+        all.extend(other);
+        all
+    }
+
+    fn extend(&mut self, other: &FieldSet) {
+        for (element, theirs) in &other.nodes {
+            let ours = self.nodes.entry(element.clone()).or_default();
+            ours.member |= theirs.member;
+            ours.below.extend(&theirs.below);
+        }
+    }
+
+    pub fn intersection(&self, other: &FieldSet) -> FieldSet {
+        self.combine(|element, ours| {
+            let theirs = other.nodes.get(element)?;
+            let below = ours.below.intersection(&theirs.below);
+            Some(Branch { member: ours.member && theirs.member, below })
+        })
+    }
+
+    /// Without the other's members; what is below a member stays unless it is a member too.
+    pub fn difference(&self, other: &FieldSet) -> FieldSet {
+        self.combine(|element, ours| {
+            let Some(theirs) = other.nodes.get(element) else { return Some(ours.clone()) };
+            let below = ours.below.difference(&theirs.below);
+            Some(Branch { member: ours.member && !theirs.member, below })
+        })
+    }
+
+    /// Without the other's members and everything below them.
+    pub fn difference_below(&self, other: &FieldSet) -> FieldSet {
+        self.combine(|element, ours| match other.nodes.get(element) {
+            None => Some(ours.clone()),
+            Some(theirs) if theirs.member => None,
+            Some(theirs) => {
+                let below = ours.below.difference_below(&theirs.below);
+                Some(Branch { member: ours.member, below })
+            }
+        })
+    }
+
+    fn combine(&self, each: impl Fn(&Element, &Branch) -> Option<Branch>) -> FieldSet {
+        let made = self.nodes.iter().filter_map(|(element, ours)| {
+            let branch = each(element, ours).filter(|branch| !branch.is_empty())?;
+            Some((element.clone(), branch))
+        });
+        FieldSet { nodes: made.collect() }
+    }
+
+    /// Keeps what lies on or below one of the patterns; `*` stands for any step.
+    pub fn matching(&self, patterns: &[&[&str]]) -> FieldSet {
+        self.combine(|element, ours| {
+            let hits = |p: &&&[&str]| match (p.first(), element) {
+                (Some(&"*"), _) => true,
+                (Some(name), Element::Field(field)) => **name == **field,
+                _ => false,
+            };
+            let deeper: Vec<&[&str]> = patterns.iter().filter(hits).map(|p| &p[1..]).collect();
+            if deeper.is_empty() {
+                return None;
+            }
+            if deeper.iter().any(|p| p.is_empty()) {
+                return Some(ours.clone());
+            }
+            Some(Branch { member: ours.member, below: ours.below.matching(&deeper) })
+        })
+    }
+
+    /// Makes the fields of structs members wherever something below them is in the set.
+    #[must_use]
+    pub fn with_named_fields(&self, schema: &Schema, node: &Node<'_>) -> FieldSet {
+        self.combine(|element, ours| {
+            let named = matches!(element, Element::Field(name) if node.declares(schema, name));
+            let below = match ours.below.is_empty() {
+                true => FieldSet::new(),
+                false => ours.below.with_named_fields(schema, &node.child(schema, element)),
+            };
+            Some(Branch { member: ours.member || (named && !below.is_empty()), below })
+        })
+    }
+
+    /// Members that have no members below them.
+    pub fn leaves(&self) -> FieldSet {
+        self.combine(|_, ours| {
+            let below = ours.below.leaves();
+            Some(Branch { member: ours.member && ours.below.is_empty(), below })
+        })
+    }
+
+    /// All members; at each level the members come before what is below them, as errors list them.
+    pub fn paths(&self) -> Vec<Path> {
+        let mut found = Vec::new();
+        self.collect_paths(&mut Vec::new(), &mut found);
+        found
+    }
+
+    fn collect_paths(&self, at: &mut Vec<Element>, found: &mut Vec<Path>) {
+        for (element, _) in self.nodes.iter().filter(|(_, branch)| branch.member) {
+            found.push(Path(at.iter().chain([element]).cloned().collect()));
+        }
+        for (element, branch) in &self.nodes {
+            at.push(element.clone());
+            branch.below.collect_paths(at, found);
+            at.pop();
+        }
+    }
+
+    /// The `fieldsV1` form.
+    pub fn to_json(&self) -> Value {
+        let entry = |(element, branch): (&Element, &Branch)| {
+            let mut below = branch.below.to_json();
+            if branch.member && !branch.below.is_empty() {
+                below["."] = json!({});
+            }
+            (element.encode(), below)
+        };
+        Value::Object(self.nodes.iter().map(entry).collect::<Map<_, _>>())
+    }
+
+    /// Reads `fieldsV1`; elements of unknown form are passed over.
+    pub fn from_json(json: &Value) -> FieldSet {
+        let mut set = FieldSet::new();
+        for (key, value) in json.as_object().into_iter().flatten() {
+            let Some(element) = Element::parse(key) else { continue };
+            let below = FieldSet::from_json(value);
+            let member = below.is_empty() || value.get(".").is_some();
+            set.nodes.insert(element, Branch { member, below });
+        }
+        set
+    }
+}
