@@ -69,11 +69,11 @@ pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), 
 
 pub(crate) fn generate_name(meta: &mut Map<String, Value>) {
     let named = meta.get("name").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
-    if let (false, Some(base)) = (named, meta.get("generateName").and_then(Value::as_str)) {
-        if !base.is_empty() {
-            let base: String = base.chars().take(GENERATE_MAX).collect();
-            meta.insert("name".into(), format!("{base}{}", random_suffix()).into());
-        }
+    if let (false, Some(base)) = (named, meta.get("generateName").and_then(Value::as_str))
+        && !base.is_empty()
+    {
+        let base: String = base.chars().take(GENERATE_MAX).collect();
+        meta.insert("name".into(), format!("{base}{}", random_suffix()).into());
     }
 }
 

@@ -33,9 +33,10 @@ pub(crate) fn watch_pods(services: &Informer<Service>, pods: &Informer<Pod>, que
     let (services, queue) = (services.clone(), queue.clone());
     pods.on_change(move |change| {
         if let Change::Updated { old, new } = change
-            && shown(old) == shown(new) {
-                return;
-            }
+            && shown(old) == shown(new)
+        {
+            return;
+        }
         for service in services.list_namespace(namespace(&change.object().metadata)) {
             let Some(selector) = selector(&service) else { continue };
             let affected = [Some(change.object()), change.old()];

@@ -6,6 +6,7 @@
 mod client;
 mod container;
 mod details;
+mod files;
 mod pins;
 mod records;
 mod sandbox;

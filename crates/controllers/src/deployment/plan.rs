@@ -127,9 +127,10 @@ fn sync_annotations(
     );
     let min_ready = state.deployment.spec.as_ref().and_then(|s| s.min_ready_seconds);
     if let Some(spec) = &mut set.spec
-        && spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0) {
-            spec.min_ready_seconds = min_ready;
-        }
+        && spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0)
+    {
+        spec.min_ready_seconds = min_ready;
+    }
     if set != **new {
         plan.update.push((set, None));
     }

@@ -110,7 +110,7 @@ impl FakeApi {
         let revision = state.revision;
         value["metadata"]["resourceVersion"] = json!(revision.to_string());
         state.objects.insert(path.to_owned(), value.clone());
-        let object = Arc::new(Object::new(value.clone(), revision, &[]));
+        let object = Arc::new(Object::new(&value, revision, &[]));
         state.tell(path, &value, FollowEvent::Put(object));
         drop(state);
         self.changes.send_replace(revision);
@@ -122,7 +122,7 @@ impl FakeApi {
         state.revision += 1;
         let revision = state.revision;
         if let Some(value) = state.objects.remove(path) {
-            let object = Arc::new(Object::new(value.clone(), revision, &[]));
+            let object = Arc::new(Object::new(&value, revision, &[]));
             state.tell(path, &value, FollowEvent::Delete(object));
         }
         drop(state);
@@ -204,7 +204,7 @@ impl Transport for FakeApi {
         let mut state = self.state.lock().unwrap();
         for (path, value) in &state.objects {
             if collection_of(path) == collection(&follow) && matches(&follow, value) {
-                let object = Arc::new(Object::new(value.clone(), 0, &[]));
+                let object = Arc::new(Object::new(value, 0, &[]));
                 sender.try_send(FollowEvent::Put(object)).unwrap();
             }
         }

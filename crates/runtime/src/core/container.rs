@@ -119,7 +119,9 @@ impl Inner {
         let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;
         let dir = self.container_dir(&id);
         let group = format!("{}/{id}", self.parent_group(&sandbox.config()));
-        let done = self.plan_container(&id, &config, sandbox, &image, &group);
+        let done = self
+            .with_sandbox_files(&config, sandbox)
+            .and_then(|c| self.plan_container(&id, &c, sandbox, &image, &group));
         let plan = match done {
             Ok(plan) => plan,
             Err(e) => {

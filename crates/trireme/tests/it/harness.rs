@@ -8,14 +8,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what kubectl cannot wait for.
 const LOOK: Duration = Duration::from_millis(100);
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     name: String,
 }
 
 impl Cluster {
     /// Starts `trireme up -d` with further flags.
-    pub fn up(name: &str, flags: &[&str]) -> Cluster {
+    pub(crate) fn up(name: &str, flags: &[&str]) -> Cluster {
         // Short: unix socket paths end at 108 bytes.
         let folder = tempfile::Builder::new().prefix("tri").tempdir_in("/tmp").expect("a folder");
         let cluster = Cluster { folder, name: format!("{name}{}", std::process::id() % 10_000) };
@@ -23,7 +23,7 @@ impl Cluster {
         cluster
     }
 
-    pub fn start(&self, flags: &[&str]) {
+    pub(crate) fn start(&self, flags: &[&str]) {
         let mut args = vec!["up", "-d", "--name", &self.name];
         args.extend(flags);
         let output = self.trireme(&args);
@@ -36,15 +36,15 @@ impl Cluster {
         command
     }
 
-    pub fn trireme(&self, args: &[&str]) -> String {
+    pub(crate) fn trireme(&self, args: &[&str]) -> String {
         text(self.command().args(args).output().expect("trireme runs"), args)
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         let json = self.trireme(&["status", "--name", &self.name, "-o", "json"]);
         serde_json::from_str(&json).expect("status is JSON")
     }
@@ -60,12 +60,12 @@ impl Cluster {
     }
 
     /// Runs kubectl, which must succeed; its output.
-    pub fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         text(self.kubectl_command().args(args).output().expect("kubectl runs"), args)
     }
 
     /// Runs kubectl with a document on its standard input.
-    pub fn kubectl_stdin(&self, args: &[&str], input: &str) -> String {
+    pub(crate) fn kubectl_stdin(&self, args: &[&str], input: &str) -> String {
         use std::io::Write as _;
         use std::process::Stdio;
         let mut command = self.kubectl_command();
@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Runs kubectl until its output satisfies `enough`.
-    pub fn eventually(&self, args: &[&str], enough: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn eventually(&self, args: &[&str], enough: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             let output = self.kubectl_command().args(args).output().expect("kubectl runs");
@@ -99,7 +99,7 @@ impl Cluster {
     }
 
     /// Kills the cluster's process the hard way and waits until it is gone.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let pid = self.status()["pid"].as_u64().expect("a pid").to_string();
         let killed = Command::new("kill").args(["-9", &pid]).status().expect("kill runs");
         assert!(killed.success());
