@@ -32,10 +32,10 @@ pub(crate) fn pods_of(service: &Service, pods: &Informer<Pod>) -> Vec<Arc<Pod>> 
 pub(crate) fn watch_pods(services: &Informer<Service>, pods: &Informer<Pod>, queue: &Queue<Key>) {
     let (services, queue) = (services.clone(), queue.clone());
     pods.on_change(move |change| {
-        if let Change::Updated { old, new } = change {
-            if shown(old) == shown(new) {
-                return;
-            }
+        if let Change::Updated { old, new } = change
+            && shown(old) == shown(new)
+        {
+            return;
         }
         for service in services.list_namespace(namespace(&change.object().metadata)) {
             let Some(selector) = selector(&service) else { continue };

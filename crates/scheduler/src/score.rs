@@ -42,7 +42,7 @@ pub(crate) fn totals(cluster: &Cluster, pod: &PodInfo, nodes: &[(&str, &NodeInfo
 
 fn least_allocated(pod: &PodInfo, info: &NodeInfo) -> i64 {
     let share = |have: i64, used: i64| {
-        (have > 0 && used <= have).then(|| (have - used).saturating_mul(MAX) / have).unwrap_or(0)
+        if have > 0 && used <= have { (have - used).saturating_mul(MAX) / have } else { 0 }
     };
     let (have, used, asked) = (&info.allocatable, &info.estimated, &pod.estimate);
     let cpu = share(have.milli_cpu, used.milli_cpu + asked.milli_cpu);

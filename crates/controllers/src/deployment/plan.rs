@@ -126,10 +126,10 @@ fn sync_annotations(
         next_revision(old),
     );
     let min_ready = state.deployment.spec.as_ref().and_then(|s| s.min_ready_seconds);
-    if let Some(spec) = &mut set.spec {
-        if spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0) {
-            spec.min_ready_seconds = min_ready;
-        }
+    if let Some(spec) = &mut set.spec
+        && spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0)
+    {
+        spec.min_ready_seconds = min_ready;
     }
     if set != **new {
         plan.update.push((set, None));

@@ -115,6 +115,12 @@ impl State {
         let key = (place.resource.clone(), place.namespace.clone(), place.name.clone());
         let known = || failure(target, 404, "NotFound");
         match request.method {
+            Method::POST if place.subresource == "binding" => {
+                let mut pod = self.objects.get(&key).cloned().ok_or_else(known)?;
+                pod["spec"]["nodeName"] = body["target"]["name"].clone();
+                self.write(&place, pod);
+                Ok(json!({"kind": "Status", "status": "Success"}))
+            }
             Method::POST => self.create(&place, body, target),
             Method::GET if place.name.is_empty() => {
                 let here = |(r, n, _): &(String, String, String)| {

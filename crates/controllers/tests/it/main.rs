@@ -1,5 +1,8 @@
 //! The controllers together, over an in-memory API: what one writes, the others see.
 
+// A panic is how a test fails; the lint's own exception does not reach integration tests' helpers.
+#![allow(clippy::unwrap_used)]
+
 mod fake;
 
 use std::sync::Arc;
@@ -142,5 +145,30 @@ async fn services_get_endpoints_and_nodes_get_networks() {
         })
         .await;
     world.until::<Endpoints>(|all| all.len() == 1 && all[0].subsets.is_some()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn pods_are_scheduled_when_a_node_comes() {
+    let world = World::start(Config::default());
+    scheduler::run(&world.informers, &world.tasks, scheduler::Config::default());
+    world.create::<Deployment>("n", deployment("v1")).await;
+    let refused = |pods: &[Arc<Pod>]| {
+        let condition = |p: &Arc<Pod>| {
+            let conditions = p.status.as_ref()?.conditions.as_ref()?;
+            conditions.iter().find(|c| c.type_ == "PodScheduled")?.message.clone()
+        };
+        pods.len() == 3
+            && pods
+                .iter()
+                .all(|p| condition(p).as_deref() == Some("no nodes available to schedule pods"))
+    };
+    world.until::<Pod>(refused).await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"},
+        "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"},
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+    world.create::<Node>("", node).await;
+    let bound = |p: &Arc<Pod>| p.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some("a");
+    world.until::<Pod>(|pods| pods.len() == 3 && pods.iter().all(bound)).await;
     world.tasks.shutdown().await;
 }
