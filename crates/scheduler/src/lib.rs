@@ -25,12 +25,12 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use client::{Informers, Recorder, Tasks};
+use client::{Informer, Informers, Recorder, Tasks};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use crate::core::Core;
+use crate::core::{Core, node_of};
 use crate::plan::Unfit;
 use crate::pod::PodInfo;
 use crate::report::Reporter;
@@ -62,6 +62,7 @@ pub fn run(informers: &Informers, tasks: &Tasks, config: Config) {
         requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
         reporter: Reporter { client, recorder, scheduler_name: config.scheduler_name },
         tasks: tasks.clone(),
+        pods: informers.of(),
     };
     tasks.spawn("scheduler", scheduler.run(informers.clone()));
 }
@@ -73,6 +74,7 @@ struct Scheduler {
     requests: Arc<Semaphore>,
     reporter: Reporter,
     tasks: Tasks,
+    pods: Informer<Pod>,
 }
 
 impl Scheduler {
@@ -81,7 +83,7 @@ impl Scheduler {
     }
 
     async fn run(self, informers: Informers) {
-        let (nodes, pods) = (informers.of::<Node>(), informers.of::<Pod>());
+        let (nodes, pods) = (informers.of::<Node>(), self.pods.clone());
         let namespaces = informers.of::<Namespace>();
         let this = self.clone();
         namespaces.on_change(move |change| this.lock().namespace_changed(change));
@@ -139,17 +141,26 @@ impl Scheduler {
         drop(permit);
         let Err(error) = outcome else { return };
         tracing::debug!(pod = pod.name(), node, %error, "binding failed");
-        // Gone, or bound by someone else: the informer tells. Else it was our fault: try again.
-        let settled = error.is_not_found() || error.is_conflict();
-        let now = Instant::now();
         let mut core = self.lock();
-        core.cluster.remove_pod(pod.uid());
-        if !settled {
-            core.queue.retry(pod.clone(), now);
-            drop(core);
-            self.reporter.bind_failed(&pod, &error);
-            self.wake.notify_one();
+        if !self.waits_still(&pod) {
+            // Gone, or bound after all: the informer told or will tell.
+            return;
         }
+        core.cluster.remove_pod(pod.uid());
+        core.queue.retry(pod.clone(), Instant::now());
+        drop(core);
+        self.reporter.bind_failed(&pod, &error);
+        self.wake.notify_one();
+    }
+
+    /// Whether the pod, as last seen, still wants a node.
+    fn waits_still(&self, pod: &PodInfo) -> bool {
+        let seen = self.pods.get(pod.namespace(), pod.name());
+        seen.is_some_and(|p| {
+            p.metadata.uid == pod.pod.metadata.uid
+                && p.metadata.deletion_timestamp.is_none()
+                && node_of(&p).is_none()
+        })
     }
 
     async fn report(self, pod: Arc<PodInfo>, unfit: Unfit) {

@@ -1,0 +1,174 @@
+//! The controllers together, over an in-memory API: what one writes, the others see.
+
+// A panic is how a test fails; the lint's own exception does not reach integration tests' helpers.
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, DeleteParams, Informer, Informers, Resource, Tasks};
+use controllers::Config;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::fake::Fake;
+
+/// Longer than anything here takes; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    client: Client,
+    informers: Informers,
+    tasks: Tasks,
+}
+
+impl World {
+    fn start(config: Config) -> World {
+        let client = Client::new(Arc::new(Fake::default()));
+        let tasks = Tasks::new();
+        let informers = Informers::new(client.clone(), tasks.clone());
+        controllers::run(&informers, &tasks, config).unwrap();
+        World { client, informers, tasks }
+    }
+
+    async fn create<K: Resource>(&self, namespace: &str, value: Value) -> K {
+        let object: K = serde_json::from_value(value).unwrap();
+        self.client.create(namespace, &object).await.unwrap()
+    }
+
+    /// Waits until the objects of a kind are as `good` wants them.
+    async fn until<K: Resource>(&self, good: impl Fn(&[Arc<K>]) -> bool) -> Vec<Arc<K>> {
+        let view: Informer<K> = self.informers.of();
+        let changed = Arc::new(Notify::new());
+        let notify = changed.clone();
+        view.on_change(move |_| notify.notify_one());
+        let wait = async {
+            loop {
+                let all = view.list();
+                if view.is_synced() && good(&all) {
+                    return all;
+                }
+                changed.notified().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(all) => all,
+            Err(_) => panic!("{} never became right: {:?}", K::KIND, view.list()),
+        }
+    }
+}
+
+fn deployment(image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "n"},
+        "spec": {"replicas": 3, "progressDeadlineSeconds": 600,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": image}]}}}})
+}
+
+#[tokio::test]
+async fn a_deployment_makes_pods_and_its_end_ends_them() {
+    let world = World::start(Config::default());
+    world.create::<Deployment>("n", deployment("v1")).await;
+    let pods = world.until::<Pod>(|pods| pods.len() == 3).await;
+    assert!(pods.iter().all(|p| p.metadata.name.as_ref().unwrap().starts_with("web-")));
+    world
+        .until::<ReplicaSet>(|sets| {
+            let status = sets.first().and_then(|s| s.status.as_ref());
+            status.is_some_and(|s| s.replicas == 3)
+        })
+        .await;
+    // A pod that goes is replaced, and never by two.
+    let first = pods[0].metadata.name.clone().unwrap();
+    world.client.delete::<Pod>("n", &first, &DeleteParams::default()).await.unwrap();
+    let gone = |p: &Arc<Pod>| p.metadata.name.as_ref() != Some(&first);
+    world.until::<Pod>(|pods| pods.len() == 3 && pods.iter().all(gone)).await;
+    let params = DeleteParams::default();
+    world.client.delete::<Deployment>("n", "web", &params).await.unwrap();
+    world.until::<Pod>(|pods| pods.is_empty()).await;
+    world.until::<ReplicaSet>(|sets| sets.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_namespace_is_furnished_and_emptied() {
+    let config = Config { cluster_ca_pem: "PEM".into(), ..Config::default() };
+    let world = World::start(config);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+    world.create::<Namespace>("", namespace).await;
+    world.until::<ServiceAccount>(|all| all.len() == 1).await;
+    world.until::<ConfigMap>(|all| all.len() == 1).await;
+    world.client.delete::<Namespace>("", "n", &DeleteParams::default()).await.unwrap();
+    world.until::<Namespace>(|all| all.is_empty()).await;
+    world.until::<ConfigMap>(|all| all.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn services_get_endpoints_and_nodes_get_networks() {
+    let config =
+        Config { cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()], ..Config::default() };
+    let world = World::start(config);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"},
+        "status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    world.create::<Node>("", node).await;
+    world
+        .until::<Node>(|nodes| {
+            let spec = nodes.first().and_then(|n| n.spec.as_ref());
+            spec.is_some_and(|s| {
+                s.pod_cidr.as_deref() == Some("10.244.0.0/24")
+                    && s.taints.as_ref().is_some_and(|t| t.len() == 2)
+            })
+        })
+        .await;
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "n"},
+        "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}});
+    world.create::<Service>("n", service).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "n", "labels": {"app": "x"}},
+        "spec": {"containers": []}, "status": {"podIP": "10.244.0.2",
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+    world.create::<Pod>("n", pod).await;
+    world
+        .until::<EndpointSlice>(|all| {
+            all.len() == 1 && all[0].endpoints.as_ref().is_some_and(|e| e.len() == 1)
+        })
+        .await;
+    world.until::<Endpoints>(|all| all.len() == 1 && all[0].subsets.is_some()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn pods_are_scheduled_when_a_node_comes() {
+    let world = World::start(Config::default());
+    scheduler::run(&world.informers, &world.tasks, scheduler::Config::default());
+    world.create::<Deployment>("n", deployment("v1")).await;
+    let refused = |pods: &[Arc<Pod>]| {
+        let condition = |p: &Arc<Pod>| {
+            let conditions = p.status.as_ref()?.conditions.as_ref()?;
+            conditions.iter().find(|c| c.type_ == "PodScheduled")?.message.clone()
+        };
+        pods.len() == 3
+            && pods
+                .iter()
+                .all(|p| condition(p).as_deref() == Some("no nodes available to schedule pods"))
+    };
+    world.until::<Pod>(refused).await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"},
+        "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"},
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+    world.create::<Node>("", node).await;
+    let bound = |p: &Arc<Pod>| p.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some("a");
+    world.until::<Pod>(|pods| pods.len() == 3 && pods.iter().all(bound)).await;
+    world.tasks.shutdown().await;
+}
