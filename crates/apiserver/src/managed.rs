@@ -5,7 +5,9 @@
 //! has it per resource.
 
 use api::Status;
-use api::apply::{ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, is_reset};
+use api::apply::{
+    ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, is_reset,
+};
 use api::registry::Resource;
 use api::status::Cause;
 use serde_json::Value;

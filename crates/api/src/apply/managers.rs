@@ -146,10 +146,10 @@ impl Managers {
 
     fn merge_into_bucket(&mut self, identity: &Identity, first: &Identity, version: &str) {
         let bucket = Identity::update(ANCIENT, version, "");
-        if !self.entries.contains_key(&bucket) {
-            if let Some(entry) = self.entries.remove(first) {
-                self.entries.insert(bucket.clone(), entry);
-            }
+        if !self.entries.contains_key(&bucket)
+            && let Some(entry) = self.entries.remove(first)
+        {
+            self.entries.insert(bucket.clone(), entry);
         }
         if bucket == *identity {
             return;
@@ -199,6 +199,9 @@ fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
     put("time", entry.time.as_deref().unwrap_or(""));
     put("fieldsType", "FieldsV1");
     put("subresource", &identity.subresource);
-    map.insert("fieldsV1".into(), if entry.fields.is_empty() { json!({}) } else { entry.fields.to_json() });
+    map.insert(
+        "fieldsV1".into(),
+        if entry.fields.is_empty() { json!({}) } else { entry.fields.to_json() },
+    );
     Value::Object(map)
 }

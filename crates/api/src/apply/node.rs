@@ -137,9 +137,13 @@ impl<'a> Node<'a> {
 
 fn set_element(item: &Value) -> Result<Element, String> {
     match item {
-        Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+        Value::Object(_) => {
+            Err("associative list without keys has an element that's a map type".into())
+        }
         Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
-        Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+        Value::Null => {
+            Err("associative list without keys has an element that's an explicit null".into())
+        }
         scalar => Ok(Element::Value(Scalar(scalar.clone()))),
     }
 }

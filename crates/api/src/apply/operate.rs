@@ -103,7 +103,8 @@ impl<'a> Manage<'a> {
         managers: &mut Managers,
         manager: &str,
     ) -> Result<(), String> {
-        let found = Differences::between(self.schema, self.root(), live, new)?.filtered(self.filter);
+        let found =
+            Differences::between(self.schema, self.root(), live, new)?.filtered(self.filter);
         let changed = found.changed();
         self.take_away(managers, None, &changed, &found.removed);
         let taken = stripped(&self.filter.apply(changed));
@@ -113,11 +114,8 @@ impl<'a> Manage<'a> {
         let identity = Identity::update(manager, self.api_version, self.subresource);
         let before = managers.entries.remove(&identity);
         let fields = before.map_or_else(|| taken.clone(), |before| taken.union(&before.fields));
-        let entry = Entry {
-            api_version: self.api_version.into(),
-            fields,
-            time: self.now.map(Into::into),
-        };
+        let entry =
+            Entry { api_version: self.api_version.into(), fields, time: self.now.map(Into::into) };
         managers.entries.insert(identity, entry);
         Ok(())
     }
@@ -223,9 +221,8 @@ impl<'a> Manage<'a> {
         let without = |fields: &FieldSet| {
             remove(self.schema, self.root(), &merged, fields).unwrap_or(Value::Null)
         };
-        let fields_of = |value: &Value| {
-            extract::fields(self.schema, self.root(), value).map(|set| named(&set))
-        };
+        let fields_of =
+            |value: &Value| extract::fields(self.schema, self.root(), value).map(|set| named(&set));
         let all = fields_of(&merged)?;
         let last = named(&last.fields);
         let pruned = without(&last);

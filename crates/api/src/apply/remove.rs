@@ -60,10 +60,12 @@ fn from_list(
         }
         let below = element.and_then(|e| fields.below(&e));
         descended |= below.is_some();
-        kept.push(below.map_or_else(
-            || item.clone(),
-            |below| remove_below(schema, node.item(), item, below),
-        ));
+        kept.push(
+            below.map_or_else(
+                || item.clone(),
+                |below| remove_below(schema, node.item(), item, below),
+            ),
+        );
     }
     (!kept.is_empty() || descended).then_some(Value::Array(kept))
 }

@@ -16,7 +16,8 @@ fn shape_of(kind: &str) -> Shape {
 /// Runs `run` for deployments.
 fn with<T>(shape: &Shape, now: &str, run: impl FnOnce(&Manage<'_>) -> T) -> T {
     let filter = Filter::Except(FieldSet::of_fields(&["status"]));
-    let is_served = |version: &str| Registry::built_in().rows().iter().any(|r| r.api_version() == version);
+    let is_served =
+        |version: &str| Registry::built_in().rows().iter().any(|r| r.api_version() == version);
     run(&Manage {
         schema: Schema::built_in(),
         shape,
@@ -56,8 +57,16 @@ fn created(manager: &str) -> (Value, Managers) {
     (object, managers)
 }
 
-fn apply(live: &Value, applied: &Value, managers: &Managers, by: &str, force: bool) -> Result<(Option<Value>, Managers), ApplyError> {
-    with(&shape_of("apps.v1.Deployment"), LATER, |m| m.apply(live, applied, managers.clone(), by, force))
+fn apply(
+    live: &Value,
+    applied: &Value,
+    managers: &Managers,
+    by: &str,
+    force: bool,
+) -> Result<(Option<Value>, Managers), ApplyError> {
+    with(&shape_of("apps.v1.Deployment"), LATER, |m| {
+        m.apply(live, applied, managers.clone(), by, force)
+    })
 }
 
 fn applied(spec: Value) -> Value {
@@ -102,7 +111,8 @@ fn an_update_takes_what_it_changes_from_others() {
     let want = json!({"f:metadata": {"f:labels": {"f:c": {}}}, "f:spec": {"f:replicas": {}}});
     assert_eq!(fields_of(&managers, "you"), want);
     assert_eq!(fields_of(&managers, "me")["f:metadata"], json!({"f:labels": {}}));
-    let again = with(&shape, "2030-01-01T00:00:00Z", |m| m.update(&new, &new, managers.clone(), "us"));
+    let again =
+        with(&shape, "2030-01-01T00:00:00Z", |m| m.update(&new, &new, managers.clone(), "us"));
     assert_eq!(again, Ok(managers));
 }
 
@@ -213,7 +223,8 @@ fn applies_come_first_then_the_older() {
         json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": time,
             "fieldsType": "FieldsV1", "fieldsV1": {"f:x": {}}})
     };
-    let want = json!([entry("z", "Apply", LATER), entry("b", "Update", NOW), entry("a", "Update", LATER)]);
+    let want =
+        json!([entry("z", "Apply", LATER), entry("b", "Update", NOW), entry("a", "Update", LATER)]);
     let shuffled = json!([want[2], want[0], want[1]]);
     assert_eq!(Managers::decode(&shuffled).and_then(|m| m.encode()), Some(want));
     assert_eq!(Managers::decode(&json!([{"manager": "x"}])), None);
