@@ -32,8 +32,11 @@ impl<'a> Node<'a> {
         Node { shape, list: &ATOMIC, atomic: false }
     }
 
+    /// A field of free form is one value. What may be owned in part says so by being a map of
+    /// free-form values (custom resources that preserve unknown fields).
     fn of_field(field: &'a Field) -> Node<'a> {
-        Node { shape: &field.shape, list: &field.list, atomic: field.atomic }
+        let atomic = field.atomic || field.shape == Shape::Any;
+        Node { shape: &field.shape, list: &field.list, atomic }
     }
 
     pub(super) fn shape(&self) -> &'a Shape {
@@ -52,6 +55,7 @@ impl<'a> Node<'a> {
                 ListKind::Set => Kind::List(&[]),
                 ListKind::Map(keys) => Kind::List(keys),
             },
+            Shape::Any if self.atomic => Kind::Atomic,
             Shape::Any => {
                 let present = || values.iter().flatten();
                 match present().count() > 0 && present().all(|v| v.is_object() || v.is_null()) {

@@ -45,8 +45,8 @@ pub struct Manage<'a> {
     pub filter: &'a Filter,
     /// Is this a version of the kind that is still served? Entries of others are dropped.
     pub is_served: &'a dyn Fn(&str) -> bool,
-    /// RFC 3339 in seconds.
-    pub now: &'a str,
+    /// RFC 3339 in seconds; `None` leaves new entries undated.
+    pub now: Option<&'a str>,
 }
 
 /// A field that another manager owns with another value.
@@ -115,7 +115,7 @@ impl<'a> Manage<'a> {
         let before = managers.entries.remove(&identity);
         let fields = before.map_or_else(|| taken.clone(), |before| taken.union(&before.fields));
         let entry =
-            Entry { api_version: self.api_version.into(), fields, time: Some(self.now.into()) };
+            Entry { api_version: self.api_version.into(), fields, time: self.now.map(Into::into) };
         managers.entries.insert(identity, entry);
         Ok(())
     }
@@ -174,7 +174,8 @@ impl<'a> Manage<'a> {
         let new = self.prune(merged, &managers, last.as_ref()).map_err(ApplyError::Merge)?;
         self.settle(live, &new, &mut managers, &identity, force)?;
         let unchanged = same(live, &new);
-        self.finish(&mut managers, &identity, if unchanged { last_time } else { None });
+        let now = self.now.map(Into::into);
+        finish(&mut managers, &identity, if unchanged { last_time } else { now });
         Ok(((!unchanged).then_some(new), managers))
     }
 
@@ -203,16 +204,6 @@ impl<'a> Manage<'a> {
         }
         self.take_away(managers, Some(identity), &changed, &found.removed);
         Ok(())
-    }
-
-    /// Strips and dates the applying manager's entry; the date stays when nothing changed.
-    fn finish(&self, managers: &mut Managers, identity: &Identity, time: Option<String>) {
-        let Some(entry) = managers.entries.get_mut(identity) else { return };
-        entry.fields = stripped(&entry.fields);
-        entry.time = Some(time.unwrap_or_else(|| self.now.into()));
-        if entry.fields.is_empty() {
-            managers.entries.remove(identity);
-        }
     }
 
     /// Removes what the manager applied last time, applies no more, and nobody else owns.
@@ -247,4 +238,14 @@ impl<'a> Manage<'a> {
 
 fn stripped(set: &FieldSet) -> FieldSet {
     set.difference(&FieldSet::of_fields(&STRIPPED))
+}
+
+/// Strips and dates the applying manager's entry.
+fn finish(managers: &mut Managers, identity: &Identity, time: Option<String>) {
+    let Some(entry) = managers.entries.get_mut(identity) else { return };
+    entry.fields = stripped(&entry.fields);
+    entry.time = time;
+    if entry.fields.is_empty() {
+        managers.entries.remove(identity);
+    }
 }

@@ -8,16 +8,14 @@ use super::update::{Operation, change};
 use super::{Answer, create};
 use crate::body::{self, media_type};
 use crate::call::Call;
-use crate::managed;
+use crate::{managed, meta};
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
-pub(crate) async fn patch(
-    call: &Call<'_>,
-    body: Bytes,
-    content_type: &str,
-) -> Result<Answer, Status> {
-    match media_type(content_type) {
+pub(crate) async fn patch(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+    let media = media_type(content_type);
+    check_options(call, media == "application/apply-patch+yaml")?;
+    match media {
         "application/json-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
@@ -52,6 +50,20 @@ pub(crate) async fn patch(
     }
 }
 
+/// An apply must say who applies; only an apply may be forced.
+fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Status> {
+    let unnamed = call.query.get("fieldManager").unwrap_or("").is_empty();
+    let cause = if is_apply && unnamed {
+        meta::required("fieldManager", "is required for apply patch")
+    } else if !is_apply && call.query.get("force").is_some_and(|force| !force.is_empty()) {
+        let detail = "Forbidden: may not be specified for non-apply patch";
+        meta::cause("FieldValueForbidden", "force", detail)
+    } else {
+        return Ok(());
+    };
+    Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
+}
+
 fn unprocessable(message: String) -> Status {
     Status::failure(422, "Invalid", message)
 }
@@ -69,16 +81,12 @@ fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let mut value = decoded.value;
     if value["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
-        crate::meta::of(&mut value).remove("resourceVersion");
+        meta::of(&mut value).remove("resourceVersion");
     }
     Ok(value)
 }
 
 async fn apply(call: &Call<'_>, body: &[u8]) -> Result<Answer, Status> {
-    if call.query.get("fieldManager").unwrap_or("").is_empty() {
-        let cause = crate::meta::required("fieldManager", "is required for apply patch");
-        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
-    }
     let row = call.main_row();
     let applied: Value = serde_yaml_ng::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
