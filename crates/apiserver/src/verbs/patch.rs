@@ -12,7 +12,11 @@ use crate::{managed, meta};
 
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
-pub(crate) async fn patch(call: &Call<'_>, body: Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(crate) async fn patch(
+    call: &Call<'_>,
+    body: Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let media = media_type(content_type);
     check_options(call, media == "application/apply-patch+yaml")?;
     match media {
