@@ -1,5 +1,6 @@
 //! `down`, `reset` and `status`: what is done to a cluster from outside its process.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -66,7 +67,25 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
         Fabric::create(pins, FabricConfig::new(paths.name.clone()))?.remove()?;
         PinDir::open(paths.namespaces())?.close()?;
     }
+    unmount_below(&paths.root)?;
     remove_file(&paths.record())
+}
+
+/// Unmounts whatever is mounted below a folder, deepest first: volumes of pods that are gone.
+pub(super) fn unmount_below(folder: &Path) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mount table")?;
+    // The second word is the mount point, with blanks as octal escapes (proc(5)).
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let mut below: Vec<PathBuf> = points
+        .map(|point| PathBuf::from(point.replace("\\040", " ")))
+        .filter(|point| point.starts_with(folder))
+        .collect();
+    below.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    for point in below {
+        rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)
+            .with_context(|| format!("unmount {}", point.display()))?;
+    }
+    Ok(())
 }
 
 /// Ends the cluster and forgets everything about it.

@@ -87,9 +87,9 @@ fn detached(args: &UpArgs, paths: &ClusterPaths) -> Result<()> {
     let output = child.stdout.take().context("the cluster's output")?;
     for line in std::io::BufReader::new(output).lines() {
         let line = line?;
-        println!("{line}");
+        say(&line);
         if line.starts_with(READY_LINE) {
-            println!("{}", next_steps(paths));
+            say(&next_steps(paths));
             return Ok(());
         }
     }
@@ -378,6 +378,7 @@ impl Cluster {
             Ok(PinDir::open(folder)?.close()?)
         })
         .await??;
+        super::lifecycle::unmount_below(&paths.root)?;
         remove_file(&paths.record())
     }
 }

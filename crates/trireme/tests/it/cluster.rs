@@ -49,3 +49,49 @@ fn a_pod_lives_its_whole_life() {
     cluster.kubectl(&["delete", "pod", "echo", "--timeout=30s"]);
     assert!(!cluster.kubectl(&["get", "pods"]).contains("echo"));
 }
+
+#[test]
+fn three_nodes_run_pods_that_reach_each_other() {
+    let cluster = Cluster::up("tri", &["--nodes", "3"]);
+    assert_eq!(cluster.status()["nodes"].as_array().map(Vec::len), Some(3));
+    cluster.kubectl(&[
+        "create",
+        "deployment",
+        "echo",
+        "--image=trireme.local/demo:v1",
+        "--replicas=3",
+    ]);
+    cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
+    let nodes = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]);
+    let distinct: std::collections::BTreeSet<&str> = nodes.split(' ').collect();
+    assert_eq!(distinct.len(), 3, "pods spread over the nodes: {nodes}");
+    for pod in
+        cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]).split(' ')
+    {
+        let path = format!("/api/v1/namespaces/default/pods/{pod}:8080/proxy/");
+        assert!(cluster.kubectl(&["get", "--raw", &path]).contains(pod), "reached across nodes");
+    }
+}
+
+#[test]
+fn bad_input_gets_a_precise_answer() {
+    let cluster = Cluster::up("bad", &[]);
+    let refused = |input: &str, args: &[&str], wanted: &str| {
+        let answer = cluster.kubectl_refused(args, input);
+        assert!(answer.contains(wanted), "{answer}");
+    };
+    let pod =
+        |spec: &str| format!("{{apiVersion: v1, kind: Pod, metadata: {{name: x}}, spec: {spec}}}");
+    refused(&pod("{containers: []}"), &["create", "-f", "-"], "spec.containers: Required value");
+    let unknown = pod("{containers: [{name: a, image: b, imagee: c}]}");
+    refused(&unknown, &["create", "-f", "-"], "unknown field \"spec.containers[0].imagee\"");
+    let wrong = pod("{containers: [{name: 1, image: b}]}");
+    refused(&wrong, &["create", "--validate=false", "-f", "-"], "cannot unmarshal number");
+    refused(
+        "",
+        &["get", "--raw", "/apis/none.example/v1/things"],
+        "could not find the requested resource",
+    );
+    let again = cluster.trireme_fails(&["up", "--name", cluster.name()]);
+    assert!(again.contains("is running already"), "{again}");
+}

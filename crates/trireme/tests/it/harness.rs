@@ -40,6 +40,13 @@ impl Cluster {
         text(self.command().args(args).output().expect("trireme runs"), args)
     }
 
+    /// Runs trireme, which must refuse; what it says.
+    pub(crate) fn trireme_fails(&self, args: &[&str]) -> String {
+        let output = self.command().args(args).output().expect("trireme runs");
+        assert!(!output.status.success(), "{args:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -64,17 +71,35 @@ impl Cluster {
         text(self.kubectl_command().args(args).output().expect("kubectl runs"), args)
     }
 
+    /// Runs kubectl, which must not succeed.
+    pub(crate) fn kubectl_fails(&self, args: &[&str]) {
+        let output = self.kubectl_command().args(args).output().expect("kubectl runs");
+        assert!(!output.status.success(), "{args:?} succeeded");
+    }
+
     /// Runs kubectl with a document on its standard input.
     pub(crate) fn kubectl_stdin(&self, args: &[&str], input: &str) -> String {
+        text(self.with_input(args, input), args)
+    }
+
+    fn with_input(&self, args: &[&str], input: &str) -> Output {
         use std::io::Write as _;
         use std::process::Stdio;
         let mut command = self.kubectl_command();
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl runs");
         let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(input.as_bytes()).expect("kubectl reads");
+        // A kubectl that does not read its input closes it, which is its right.
+        stdin.write_all(input.as_bytes()).unwrap_or_default();
         drop(stdin);
-        text(child.wait_with_output().expect("kubectl ends"), args)
+        child.wait_with_output().expect("kubectl ends")
+    }
+
+    /// Runs kubectl with a document that the server must refuse; what kubectl says.
+    pub(crate) fn kubectl_refused(&self, args: &[&str], input: &str) -> String {
+        let output = self.with_input(args, input);
+        assert!(!output.status.success(), "{args:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// Runs kubectl until its output satisfies `enough`.
@@ -120,10 +145,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let output = self.command().args(["reset", "--yes", "--name", &self.name]).output();
-        if let Ok(output) = output
-            && !output.status.success()
-        {
-            eprintln!("reset failed: {}", String::from_utf8_lossy(&output.stderr));
+        let failed = output.ok().filter(|o| !o.status.success());
+        if let Some(output) = failed {
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(std::thread::panicking(), "reset failed: {told}");
+            eprintln!("reset failed: {told}");
         }
     }
 }

@@ -1,4 +1,6 @@
 //! The product as a user sees it: a real cluster, real containers, a real kubectl.
 
+mod busybox;
 mod cluster;
 mod harness;
+mod workloads;
