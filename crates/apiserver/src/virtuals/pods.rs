@@ -29,7 +29,7 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
     let conflict = |why: String| Status::conflict("", "pods/binding", &name, &why);
     let info = crate::request::RequestInfo { name: name.clone(), ..call.info.clone() };
     let bound = Call::new(call.server, call.user, (&info, call.query), call.main_pod_row(), &call.manager)?;
-    change(&bound, Operation::Update, |pod| {
+    change(&bound, Operation::Internal, |pod| {
         if pod["metadata"]["deletionTimestamp"].is_string() {
             return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
         }
