@@ -6,11 +6,11 @@
 
 use api::Status;
 use api::apply::{
-    ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, is_reset,
+    ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, Node, go_json, is_reset,
 };
 use api::registry::Resource;
 use api::status::Cause;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::body;
 use crate::call::Call;
@@ -85,7 +85,7 @@ pub(crate) fn apply(
     applied: &Value,
 ) -> Result<Value, Status> {
     let row = call.main_row();
-    check_type(row, applied)?;
+    check_type((&row.api_version(), row.kind), applied)?;
     if applied["metadata"].get("managedFields").is_some_and(|list| !list.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
@@ -116,7 +116,7 @@ pub(crate) fn apply(
             other => other,
         }
     })
-    .map_err(|error| refusal(row, applied, error))?;
+    .map_err(|error| refusal(call, applied, error))?;
     finish(call, live, merged, applied, &managers)
 }
 
@@ -176,16 +176,38 @@ fn renew_last_applied(object: &mut Value, applied: &Value) {
     if let Some(own) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         own.remove(LAST_APPLIED);
     }
-    annotations.insert(LAST_APPLIED.into(), format!("{applied}\n").into());
+    annotations.insert(LAST_APPLIED.into(), format!("{}\n", go_json(&applied)).into());
 }
 
-fn check_type(row: &Resource, applied: &Value) -> Result<(), Status> {
-    let (version, kind) = (applied["apiVersion"].as_str(), applied["kind"].as_str());
-    if version == Some(row.api_version().as_str()) && kind == Some(row.kind) {
+fn check_type((version, kind): (&str, &str), applied: &Value) -> Result<(), Status> {
+    if applied["apiVersion"] == version && applied["kind"] == kind {
         return Ok(());
     }
-    let named = go_kind(version.unwrap_or(""), kind.unwrap_or(""));
+    let sent = |key: &str| applied[key].as_str().unwrap_or("");
+    let named = go_kind(sent("apiVersion"), sent("kind"));
     Err(Status::bad_request(format!("invalid object type: {named}")))
+}
+
+/// The object after applying a Scale to it: the replicas, as the object's own field.
+pub(crate) fn apply_scale(
+    call: &Call<'_>,
+    object: &Value,
+    scale: &Value,
+) -> Result<Value, Status> {
+    check_type((&call.row.kind_api_version(), call.row.kind), scale)?;
+    let shape = call.server.shape(call.row);
+    let faults = api::apply::check(call.server.schema, Node::root(&shape), scale);
+    if !faults.is_empty() {
+        return Err(refusal(call, scale, ApplyError::Untyped(faults)));
+    }
+    let row = call.main_row();
+    let mut partial = json!({
+        "apiVersion": row.api_version(), "kind": row.kind, "metadata": scale["metadata"],
+    });
+    if let Some(replicas) = scale.pointer("/spec/replicas") {
+        partial["spec"] = json!({"replicas": replicas});
+    }
+    apply(call, Some(object), &partial)
 }
 
 /// A kind as Go prints it.
@@ -194,10 +216,10 @@ fn go_kind(api_version: &str, kind: &str) -> String {
     format!("{group}/{version}, Kind={kind}")
 }
 
-fn refusal(row: &Resource, applied: &Value, error: ApplyError) -> Status {
+fn refusal(call: &Call<'_>, applied: &Value, error: ApplyError) -> Status {
     let about = || {
         let (namespace, name) = (meta::text(applied, "namespace"), meta::text(applied, "name"));
-        format!("{namespace}/{name}; {}", go_kind(&row.api_version(), row.kind))
+        format!("{namespace}/{name}; {}", go_kind(&call.row.kind_api_version(), call.row.kind))
     };
     match error {
         ApplyError::Untyped(faults) => {
@@ -211,7 +233,14 @@ fn refusal(row: &Resource, applied: &Value, error: ApplyError) -> Status {
         ApplyError::Merge(fault) => {
             Status::failure(500, "", format!("failed to merge config: {fault}"))
         }
-        ApplyError::Conflicts(conflicts) => conflict(&conflicts),
+        ApplyError::Conflicts(mut conflicts) => {
+            if call.row.subresource == "scale" {
+                // All managers of the replicas are shown as the Scale's.
+                let version = call.row.kind_api_version();
+                conflicts.iter_mut().for_each(|c| c.manager.api_version.clone_from(&version));
+            }
+            conflict(&conflicts)
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Element {
 }
 
 /// JSON as Go's encoder writes it: with the characters escaped that HTML would notice.
-fn go_json(value: &Value) -> String {
+pub fn go_json(value: &Value) -> String {
     let plain = value.to_string();
     if !plain.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return plain;

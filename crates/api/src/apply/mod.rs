@@ -19,7 +19,7 @@ mod remove;
 mod set;
 
 pub use compare::Differences;
-pub use element::{Element, Path, Scalar};
+pub use element::{Element, Path, Scalar, go_json};
 pub use extract::{check, fields};
 pub use filter::Filter;
 pub use last_applied::ANNOTATION as LAST_APPLIED;

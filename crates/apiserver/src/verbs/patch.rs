@@ -55,7 +55,7 @@ pub(crate) async fn patch(
 }
 
 /// An apply must say who applies; only an apply may be forced.
-fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Status> {
+pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Status> {
     let unnamed = call.query.get("fieldManager").unwrap_or("").is_empty();
     let cause = if is_apply && unnamed {
         meta::required("fieldManager", "is required for apply patch")
@@ -90,10 +90,15 @@ fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
     Ok(value)
 }
 
+/// An applied object as it was sent: only the fields that were sent are owned.
+pub(crate) fn applied_body(body: &[u8]) -> Result<Value, Status> {
+    serde_yaml_ng::from_slice(body)
+        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+}
+
 async fn apply(call: &Call<'_>, body: &[u8]) -> Result<Answer, Status> {
     let row = call.main_row();
-    let applied: Value = serde_yaml_ng::from_slice(body)
-        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let applied = applied_body(body)?;
     let exists = call.server.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;

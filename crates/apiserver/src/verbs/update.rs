@@ -20,6 +20,8 @@ const RETRIES: usize = 10;
 pub(crate) enum Operation {
     Update,
     Apply,
+    /// The server's own write on behalf of a request about something else: nobody's fields.
+    Internal,
 }
 
 pub(crate) async fn update(

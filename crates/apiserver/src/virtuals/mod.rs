@@ -11,14 +11,11 @@ use serde_json::Value;
 
 use crate::body::{self, Format};
 use crate::call::Call;
+use crate::managed;
 use crate::verbs::Answer;
 
 /// Handles a POST to a resource that is not a collection; `None` when it is one.
-pub(crate) async fn create(
-    call: &Call<'_>,
-    body: &Bytes,
-    content_type: &str,
-) -> Option<Result<Answer, Status>> {
+pub(crate) async fn create(call: &Call<'_>, body: &Bytes, content_type: &str) -> Option<Result<Answer, Status>> {
     let row = call.row;
     let kind = match (row.group, row.name, row.subresource) {
         ("", "pods", "binding") | ("", "bindings", "") => Kind::Binding,
@@ -43,13 +40,12 @@ enum Kind {
     Access,
 }
 
-async fn answer(
-    call: &Call<'_>,
-    kind: Kind,
-    body: &Bytes,
-    content_type: &str,
-) -> Result<Answer, Status> {
-    let sent = decode(call, body, content_type)?;
+async fn answer(call: &Call<'_>, kind: Kind, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+    let mut sent = decode(call, body, content_type)?;
+    if matches!(kind, Kind::TokenReview | Kind::Access) {
+        // These answer with the object they were sent, which has managers like any.
+        managed::track(call, None, &mut sent);
+    }
     match kind {
         Kind::Binding => pods::bind(call, sent).await,
         Kind::Eviction => pods::evict(call, sent).await,

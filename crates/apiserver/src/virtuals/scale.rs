@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
+use crate::verbs::patch::{applied_body, check_options};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -34,8 +35,7 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
 
 /// `metav1.FormatLabelSelector`.
 fn selector_text(selector: &Value) -> String {
-    let labels =
-        if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
+    let labels = if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
     let mut parts: Vec<String> = labels
         .as_object()
         .into_iter()
@@ -44,8 +44,7 @@ fn selector_text(selector: &Value) -> String {
         .collect();
     for e in crate::kinds::items(selector, "matchExpressions") {
         let key = e["key"].as_str().unwrap_or("");
-        let values: Vec<&str> =
-            crate::kinds::items(e, "values").filter_map(Value::as_str).collect();
+        let values: Vec<&str> = crate::kinds::items(e, "values").filter_map(Value::as_str).collect();
         parts.push(match e["operator"].as_str() {
             Some("In") => format!("{key} in ({})", values.join(",")),
             Some("NotIn") => format!("{key} notin ({})", values.join(",")),
@@ -67,11 +66,18 @@ pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Stat
     set(call, |_| Ok(sent.clone())).await
 }
 
-pub(super) async fn patch(
-    call: &Call<'_>,
-    body: &Bytes,
-    content_type: &str,
-) -> Result<Answer, Status> {
+pub(super) async fn patch(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+    let is_apply = media_type(content_type) == "application/apply-patch+yaml";
+    check_options(call, is_apply)?;
+    if is_apply {
+        let applied = applied_body(body)?;
+        let answer = change(call, Operation::Apply, |object| {
+            let object = crate::managed::apply_scale(call, object, &applied)?;
+            check_replicas(call, object["spec"]["replicas"].as_i64().unwrap_or(0))?;
+            Ok(object)
+        });
+        return Ok(viewed(call, answer.await?));
+    }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let media = media_type(content_type).to_owned();
@@ -91,18 +97,11 @@ pub(super) async fn patch(
 }
 
 /// Writes the replicas of the scale that `compute` makes of the present one.
-async fn set(
-    call: &Call<'_>,
-    compute: impl Fn(&Value) -> Result<Value, Status>,
-) -> Result<Answer, Status> {
+async fn set(call: &Call<'_>, compute: impl Fn(&Value) -> Result<Value, Status>) -> Result<Answer, Status> {
     let answer = change(call, Operation::Update, |object| {
         let scale = compute(&view(call, object))?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
-            let detail = "must be greater than or equal to 0";
-            let cause = crate::meta::invalid("spec.replicas", &replicas.into(), detail);
-            return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]));
-        }
+        check_replicas(call, replicas)?;
         let mut object = object.clone();
         object["spec"]["replicas"] = replicas.into();
         let based_on = scale["metadata"]["resourceVersion"].clone();
@@ -116,10 +115,24 @@ async fn set(
         Ok(object)
     })
     .await?;
+    Ok(viewed(call, answer))
+}
+
+fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let detail = "must be greater than or equal to 0";
+    let cause = crate::meta::invalid("spec.replicas", &replicas.into(), detail);
+    Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]))
+}
+
+/// The Scale of the object that was written.
+fn viewed(call: &Call<'_>, answer: Answer) -> Answer {
     let object = match answer {
         Answer::Object { object, .. } => object.to_value(),
         Answer::Tree { value, .. } => value,
-        other => return Ok(other),
+        other => return other,
     };
-    Ok(Answer::Tree { code: 200, value: view(call, &object) })
+    Answer::Tree { code: 200, value: view(call, &object) }
 }
