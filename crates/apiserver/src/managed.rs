@@ -189,11 +189,7 @@ fn check_type((version, kind): (&str, &str), applied: &Value) -> Result<(), Stat
 }
 
 /// The object after applying a Scale to it: the replicas, as the object's own field.
-pub(crate) fn apply_scale(
-    call: &Call<'_>,
-    object: &Value,
-    scale: &Value,
-) -> Result<Value, Status> {
+pub(crate) fn apply_scale(call: &Call<'_>, object: &Value, scale: &Value) -> Result<Value, Status> {
     check_type((&call.row.kind_api_version(), call.row.kind), scale)?;
     let shape = call.server.shape(call.row);
     let faults = api::apply::check(call.server.schema, Node::root(&shape), scale);

@@ -31,13 +31,16 @@ fn default_rolling(strategy: &mut Value, values: &[(&str, Value)]) {
 
 fn default_templated(object: &mut Value) {
     let kind = object["kind"].as_str().unwrap_or("").to_owned();
-    let spec = &mut object["spec"];
-    match kind.as_str() {
-        "CronJob" => pod::default_spec(&mut spec["jobTemplate"]["spec"]["template"]["spec"]),
-        "PodTemplate" => pod::default_spec(&mut object["template"]["spec"]),
-        _ => pod::default_spec(&mut spec["template"]["spec"]),
+    // A path that is absent must stay so: indexing mutably would create it.
+    let template = match kind.as_str() {
+        "CronJob" => "/spec/jobTemplate/spec/template/spec",
+        "PodTemplate" => "/template/spec",
+        _ => "/spec/template/spec",
+    };
+    if let Some(spec) = object.pointer_mut(template) {
+        pod::default_spec(spec);
     }
-    let spec = &mut object["spec"];
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     match kind.as_str() {
         "DaemonSet" if spec["updateStrategy"]["type"] == "RollingUpdate" => {
             let values = [("maxUnavailable", 1.into()), ("maxSurge", 0.into())];

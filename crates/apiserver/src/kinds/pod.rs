@@ -23,6 +23,8 @@ pub(super) static HOOKS: Hooks = Hooks {
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 fn default_pod(object: &mut Value) {
+    // Pods only: in a template it is left for the pod to decide.
+    set_default(&mut object["spec"], "enableServiceLinks", true);
     default_spec(&mut object["spec"]);
 }
 

@@ -15,7 +15,11 @@ use crate::managed;
 use crate::verbs::Answer;
 
 /// Handles a POST to a resource that is not a collection; `None` when it is one.
-pub(crate) async fn create(call: &Call<'_>, body: &Bytes, content_type: &str) -> Option<Result<Answer, Status>> {
+pub(crate) async fn create(
+    call: &Call<'_>,
+    body: &Bytes,
+    content_type: &str,
+) -> Option<Result<Answer, Status>> {
     let row = call.row;
     let kind = match (row.group, row.name, row.subresource) {
         ("", "pods", "binding") | ("", "bindings", "") => Kind::Binding,
@@ -40,7 +44,12 @@ enum Kind {
     Access,
 }
 
-async fn answer(call: &Call<'_>, kind: Kind, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+async fn answer(
+    call: &Call<'_>,
+    kind: Kind,
+    body: &Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let mut sent = decode(call, body, content_type)?;
     if matches!(kind, Kind::TokenReview | Kind::Access) {
         // These answer with the object they were sent, which has managers like any.

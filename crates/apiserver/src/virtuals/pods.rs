@@ -28,10 +28,13 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
     }
     let conflict = |why: String| Status::conflict("", "pods/binding", &name, &why);
     let info = crate::request::RequestInfo { name: name.clone(), ..call.info.clone() };
-    let bound = Call::new(call.server, call.user, (&info, call.query), call.main_pod_row(), &call.manager)?;
+    let bound =
+        Call::new(call.server, call.user, (&info, call.query), call.main_pod_row(), &call.manager)?;
     change(&bound, Operation::Internal, |pod| {
         if pod["metadata"]["deletionTimestamp"].is_string() {
-            return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+            return Err(conflict(format!(
+                "pod {name} is being deleted, cannot be assigned to a host"
+            )));
         }
         let now = pod["spec"]["nodeName"].as_str().unwrap_or("");
         if !now.is_empty() {
@@ -39,7 +42,8 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
         }
         let mut pod = pod.clone();
         pod["spec"]["nodeName"] = target.as_str().into();
-        let annotations = binding["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        let annotations =
+            binding["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
         for (key, value) in annotations {
             set_default(&mut pod["metadata"], "annotations", json!({}));
             pod["metadata"]["annotations"][key] = value;
@@ -70,19 +74,29 @@ pub(super) async fn evict(call: &Call<'_>, eviction: Value) -> Result<Answer, St
     let key = call.key();
     let pods = call.server.collection(call.main_row());
     let pod = pods.get(&key).ok_or_else(|| call.not_found())?;
-    let finished = matches!(pod.to_value()["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));
+    let finished = matches!(
+        pod.to_value()["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed" | "Pending")
+    );
     if !finished && pod.meta().deletion_timestamp.is_none() {
         spend_budget(call, pod.meta()).await?;
     }
     let options = eviction["deleteOptions"].clone();
     let body = if options.is_null() { Bytes::new() } else { Bytes::from(options.to_string()) };
-    let target = Call::new(call.server, call.user, (call.info, call.query), call.main_pod_row(), &call.manager)?;
+    let target = Call::new(
+        call.server,
+        call.user,
+        (call.info, call.query),
+        call.main_pod_row(),
+        &call.manager,
+    )?;
     delete::delete(&target, body, "application/json").await?;
     Ok(created())
 }
 
 async fn spend_budget(call: &Call<'_>, pod: &api::Meta) -> Result<(), Status> {
-    let row = call.server.registry.find("policy", "v1", "poddisruptionbudgets", "").expect("built in");
+    let row =
+        call.server.registry.find("policy", "v1", "poddisruptionbudgets", "").expect("built in");
     let budgets = call.server.collection(row);
     let page = budgets.list(&format!("{}/", call.info.namespace), None, 0, usize::MAX, &|_| true);
     for budget in page.map(|p| p.objects).unwrap_or_default() {
@@ -91,9 +105,18 @@ async fn spend_budget(call: &Call<'_>, pod: &api::Meta) -> Result<(), Status> {
         if tree["spec"]["selector"].is_null() || !selector.matches(pod) {
             continue;
         }
-        let info = crate::request::RequestInfo { name: budget.meta().name.to_string(), subresource: "status".into(), ..call.info.clone() };
-        let status_row = call.server.registry.find("policy", "v1", "poddisruptionbudgets", "status").expect("built in");
-        let spend = Call::new(call.server, call.user, (&info, call.query), status_row, &call.manager)?;
+        let info = crate::request::RequestInfo {
+            name: budget.meta().name.to_string(),
+            subresource: "status".into(),
+            ..call.info.clone()
+        };
+        let status_row = call
+            .server
+            .registry
+            .find("policy", "v1", "poddisruptionbudgets", "status")
+            .expect("built in");
+        let spend =
+            Call::new(call.server, call.user, (&info, call.query), status_row, &call.manager)?;
         change(&spend, Operation::Update, |budget| {
             let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
             if allowed <= 0 {

@@ -35,7 +35,8 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
 
 /// `metav1.FormatLabelSelector`.
 fn selector_text(selector: &Value) -> String {
-    let labels = if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
+    let labels =
+        if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
     let mut parts: Vec<String> = labels
         .as_object()
         .into_iter()
@@ -44,7 +45,8 @@ fn selector_text(selector: &Value) -> String {
         .collect();
     for e in crate::kinds::items(selector, "matchExpressions") {
         let key = e["key"].as_str().unwrap_or("");
-        let values: Vec<&str> = crate::kinds::items(e, "values").filter_map(Value::as_str).collect();
+        let values: Vec<&str> =
+            crate::kinds::items(e, "values").filter_map(Value::as_str).collect();
         parts.push(match e["operator"].as_str() {
             Some("In") => format!("{key} in ({})", values.join(",")),
             Some("NotIn") => format!("{key} notin ({})", values.join(",")),
@@ -66,7 +68,11 @@ pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Stat
     set(call, |_| Ok(sent.clone())).await
 }
 
-pub(super) async fn patch(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Answer, Status> {
+pub(super) async fn patch(
+    call: &Call<'_>,
+    body: &Bytes,
+    content_type: &str,
+) -> Result<Answer, Status> {
     let is_apply = media_type(content_type) == "application/apply-patch+yaml";
     check_options(call, is_apply)?;
     if is_apply {
@@ -97,7 +103,10 @@ pub(super) async fn patch(call: &Call<'_>, body: &Bytes, content_type: &str) -> 
 }
 
 /// Writes the replicas of the scale that `compute` makes of the present one.
-async fn set(call: &Call<'_>, compute: impl Fn(&Value) -> Result<Value, Status>) -> Result<Answer, Status> {
+async fn set(
+    call: &Call<'_>,
+    compute: impl Fn(&Value) -> Result<Value, Status>,
+) -> Result<Answer, Status> {
     let answer = change(call, Operation::Update, |object| {
         let scale = compute(&view(call, object))?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
