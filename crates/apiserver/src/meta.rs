@@ -101,12 +101,12 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
     let row = call.main_row();
     let name = text(new, "name").to_owned();
     if name.is_empty() {
-        let m = format!("name is required to update {}", row.kind);
-        of(new).insert("name".into(), call.info.name.as_str().into());
-        if call.info.name.is_empty() {
-            return Err(Status::bad_request(m));
-        }
-    } else if name != call.info.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.info.name
+        )));
+    }
+    if name != call.info.name {
         return Err(Status::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({})",
             call.info.name

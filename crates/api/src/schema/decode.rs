@@ -68,6 +68,8 @@ struct State {
 
 enum Segment {
     Field(String),
+    /// A map's key: Go leaves it out of its path.
+    Key(String),
     Index(usize),
 }
 
@@ -76,7 +78,7 @@ impl State {
     fn go_path(&self) -> String {
         let fields = self.path.iter().filter_map(|s| match s {
             Segment::Field(name) => Some(name.as_str()),
-            Segment::Index(_) => None,
+            Segment::Key(_) | Segment::Index(_) => None,
         });
         fields.collect::<Vec<_>>().join(".")
     }
@@ -85,8 +87,10 @@ impl State {
         let mut out = String::new();
         for segment in &self.path {
             match segment {
-                Segment::Field(name) if out.is_empty() => out.push_str(name),
-                Segment::Field(name) => write!(out, ".{name}").expect("writing to a String"),
+                Segment::Field(name) | Segment::Key(name) if out.is_empty() => out.push_str(name),
+                Segment::Field(name) | Segment::Key(name) => {
+                    write!(out, ".{name}").expect("writing to a String")
+                }
                 Segment::Index(i) => write!(out, "[{i}]").expect("writing to a String"),
             }
         }
@@ -279,7 +283,7 @@ impl<'a> Seed<'_, 'a> {
                 let path = self.state.full_path(&key);
                 self.state.strict.push(format!("duplicate field {path:?}"));
             }
-            self.enter(Segment::Field(key.clone()))?;
+            self.enter(Segment::Key(key.clone()))?;
             let owner = self.owner;
             let value = entries.next_value_seed(self.child(inner, owner))?;
             self.state.path.pop();

@@ -139,18 +139,18 @@ fn check_preconditions(
     name: &str,
     options: &Options,
 ) -> Result<(), Status> {
-    let conflict = |what: &str, asked: &str, found: &str| {
+    let conflict = |what: &str, asked: &str, found: &str, likely: &str| {
         let why = format!(
-            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {found}"
+            "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {likely}"
         );
-        Err(Status::conflict(call.row.group, call.row.name, name, &why))
+        Err(Status::conflict(call.row.group, call.row.kind, name, &why))
     };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.meta().uid.as_ref()) {
-        return conflict("UID", uid, &old.meta().uid);
+        return conflict("UID", uid, &old.meta().uid, "deleted and then recreated");
     }
     let now = old.revision().to_string();
     match &options.revision {
-        Some(asked) if *asked != now => conflict("ResourceVersion", asked, &now),
+        Some(asked) if *asked != now => conflict("ResourceVersion", asked, &now, "modified"),
         _ => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn patch(
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
                 let mut tree = old.clone();
-                algorithms::apply_json_patch(&mut tree, &patch).map_err(unprocessable)?;
+                algorithms::apply_json_patch(&mut tree, &patch).map_err(|_| unprocessable())?;
                 reread(call, old, tree)
             })
             .await
@@ -68,8 +68,10 @@ pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Statu
     Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
 }
 
-fn unprocessable(message: String) -> Status {
-    Status::failure(422, "Invalid", message)
+/// An operation that does not apply; the original says no more than this.
+fn unprocessable() -> Status {
+    let message = "the server rejected our request due to an error in our request";
+    Status::failure(422, "Invalid", message).with_causes(Vec::new())
 }
 
 fn json_body(body: &[u8]) -> Result<Value, Status> {

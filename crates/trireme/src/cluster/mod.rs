@@ -4,6 +4,7 @@
 //! added to the host's network. The API server listens on the host's loopback and, for the pods,
 //! inside the first node's namespace.
 
+mod host_ports;
 mod lifecycle;
 mod node;
 mod paths;

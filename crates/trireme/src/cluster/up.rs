@@ -16,6 +16,7 @@ use network::{Fabric, FabricConfig, NetNs, PinDir};
 use pki::Identity;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::host_ports;
 use super::node::{self, Node, Shared};
 use super::paths::Record;
 use super::progress::{Progress, say};
@@ -179,6 +180,11 @@ async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Clu
     offer_demo(&nodes).await?;
     progress.step("demo image trireme.local/demo:v1, :v2");
 
+    let door = nodes.first().context("a cluster has a node")?;
+    let address =
+        door.uplink.addresses.first().copied().context("the first node has no address")?;
+    let (services, client) = (informers.of(), informers.client().clone());
+    tasks.spawn("host ports", host_ports::run(services, client, door.uplink.ns.clone(), address));
     let runtimes = nodes.iter().map(|n| n.runtime.clone()).collect();
     crate::control::serve(&paths.control_socket(), runtimes, tasks)?;
     let names: Vec<String> = nodes.iter().map(|n| n.name.clone()).collect();

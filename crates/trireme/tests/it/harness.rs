@@ -154,6 +154,24 @@ impl Drop for Cluster {
     }
 }
 
+/// GETs `/` from a port of the host's loopback until there is an answer.
+pub(crate) fn eventually_http(port: u16) -> String {
+    use std::io::{Read as _, Write as _};
+    let start = Instant::now();
+    loop {
+        let mut answer = String::new();
+        let asked = std::net::TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut answer)
+        });
+        if asked.is_ok() && answer.contains("200 OK") {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "port {port} never answered: {asked:?} {answer}");
+        std::thread::sleep(LOOK);
+    }
+}
+
 fn text(output: Output, args: &[&str]) -> String {
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);

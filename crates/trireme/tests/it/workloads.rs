@@ -47,6 +47,7 @@ fn a_shop_is_deployed_used_and_changed() {
 
     apply_thrice(&cluster);
     services_answer(&cluster);
+    host_ports_answer(&cluster);
     interactive_commands(&cluster, folder.path());
     rollouts(&cluster);
     repairs(&cluster);
@@ -96,6 +97,23 @@ fn services_answer(cluster: &Cluster) {
     ]);
     let answer = cluster.kubectl(&["exec", "bb", "--", "wget", "-qO-", &format!("http://{ip}/")]);
     assert!(answer.contains("version: v2") && answer.contains("env greeting=hello"), "{answer}");
+}
+
+/// Node ports and load balancers are on the host's loopback.
+fn host_ports_answer(cluster: &Cluster) {
+    cluster.kubectl(&[
+        "-n",
+        "shop",
+        "expose",
+        "deployment/web",
+        "--name=door",
+        "--port=8080",
+        "--type=NodePort",
+    ]);
+    let path = ["-n", "shop", "get", "service", "door", "-o", "jsonpath={.spec.ports[0].nodePort}"];
+    let port: u16 = cluster.kubectl(&path).parse().expect("a port");
+    let answer = crate::harness::eventually_http(port);
+    assert!(answer.contains("version: v2"), "{answer}");
 }
 
 fn interactive_commands(cluster: &Cluster, folder: &std::path::Path) {
