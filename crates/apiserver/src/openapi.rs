@@ -4,6 +4,8 @@
 //! Descriptions come from `api::prose`. Documents are made on demand and not kept: a client asks
 //! once and caches by the hash in the index.
 
+mod proto;
+
 use std::collections::BTreeSet;
 
 use api::Status;
@@ -82,10 +84,20 @@ pub(crate) fn v3(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
     Ok(respond::json_bytes(200, value.to_string()))
 }
 
-/// `GET /openapi/v2`, as JSON.
+/// The media type of the document in protobuf, in the two spellings that clients use.
+const PROTOBUF: [&str; 2] = [
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+
+/// `GET /openapi/v2`, as JSON or protobuf.
 pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status> {
-    let json_asked = accept.is_empty() || accept.contains("json") || accept.contains("*/*");
-    if !json_asked {
+    let types: Vec<&str> = accept.split(',').map(crate::body::media_type).collect();
+    // Answered in the second spelling: the first is no media type by RFC 2045.
+    let binary = PROTOBUF.iter().any(|kind| types.contains(kind)).then_some(PROTOBUF[1]);
+    let json_asked = accept.is_empty()
+        || types.iter().any(|t| matches!(*t, "application/json" | "application/*" | "*/*"));
+    if binary.is_none() && !json_asked {
         return Err(Status::not_acceptable("application/json"));
     }
     let mut document =
@@ -99,6 +111,9 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
         "paths": operations(server.registry.rows().iter(), false),
         "definitions": definitions,
     });
+    if let Some(kind) = binary {
+        return Ok(respond::with_type(200, kind, proto::document(&value)));
+    }
     Ok(respond::json_bytes(200, value.to_string()))
 }
 

@@ -32,7 +32,7 @@ impl Encoder<'_> {
         let ordered: Vec<(&[u32], &Field)> = by_path.into_iter().collect();
         let mut writer = Writer::default();
         self.level(&ordered, 0, map, &mut writer);
-        writer.out
+        writer.written().to_vec()
     }
 
     /// Fields whose paths agree up to `depth`: leaves are written, the rest grouped into messages.
@@ -54,7 +54,7 @@ impl Encoder<'_> {
             let end = fields[at..].iter().take_while(|(p, _)| p[depth] == path[depth]).count() + at;
             let mut inner = Writer::default();
             self.level(&fields[at..end], depth + 1, map, &mut inner);
-            writer.bytes(path[depth], &inner.out);
+            writer.bytes(path[depth], inner.written());
             at = end;
         }
     }
@@ -70,7 +70,7 @@ impl Encoder<'_> {
                     let mut entry = Writer::default();
                     entry.bytes(1, key.as_bytes());
                     self.value(2, inner, value, &mut entry);
-                    writer.bytes(tag, &entry.out);
+                    writer.bytes(tag, entry.written());
                 }
             }
             (Shape::List(_) | Shape::Map(_), _) => {}
@@ -126,5 +126,5 @@ impl Encoder<'_> {
 fn nested(tag: u32, writer: &mut Writer, fill: impl FnOnce(&mut Writer)) {
     let mut inner = Writer::default();
     fill(&mut inner);
-    writer.bytes(tag, &inner.out);
+    writer.bytes(tag, inner.written());
 }

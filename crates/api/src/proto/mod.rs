@@ -11,7 +11,9 @@ mod wire;
 use serde_json::Value;
 
 use crate::schema::{Schema, Shape};
-use wire::{Malformed, Reader, Writer};
+use wire::{Malformed, Reader};
+
+pub use wire::Writer;
 
 /// What a protobuf body starts with.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
@@ -62,11 +64,11 @@ pub fn seal(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
     meta.bytes(1, api_version.as_bytes());
     meta.bytes(2, kind.as_bytes());
     let mut unknown = Writer::default();
-    unknown.bytes(1, &meta.out);
+    unknown.bytes(1, meta.written());
     unknown.bytes(2, message);
     unknown.bytes(3, b"");
     unknown.bytes(4, b"");
-    [MAGIC.as_slice(), &unknown.out].concat()
+    [MAGIC.as_slice(), unknown.written()].concat()
 }
 
 /// A message as a tree. Empty values are there as sent; decoding by schema drops them.

@@ -102,12 +102,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-#[derive(Default)]
-pub(super) struct Writer {
-    pub(super) out: Vec<u8>,
+/// Writes the fields of one message.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: Vec<u8>,
 }
 
 impl Writer {
+    /// The message so far.
+    pub fn written(&self) -> &[u8] {
+        &self.out
+    }
+
     fn raw_varint(&mut self, mut n: u64) {
         while n >= 0x80 {
             self.out.push(n as u8 | 0x80);
@@ -116,17 +122,18 @@ impl Writer {
         self.out.push(n as u8);
     }
 
-    pub(super) fn varint(&mut self, tag: u32, n: u64) {
+    pub fn varint(&mut self, tag: u32, n: u64) {
         self.raw_varint(u64::from(tag) << 3);
         self.raw_varint(n);
     }
 
-    pub(super) fn fixed64(&mut self, tag: u32, n: u64) {
+    pub fn fixed64(&mut self, tag: u32, n: u64) {
         self.raw_varint(u64::from(tag) << 3 | 1);
         self.out.extend_from_slice(&n.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, tag: u32, bytes: &[u8]) {
+    /// A length-delimited field: text, bytes or a message.
+    pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
         self.raw_varint(u64::from(tag) << 3 | 2);
         self.raw_varint(bytes.len() as u64);
         self.out.extend_from_slice(bytes);

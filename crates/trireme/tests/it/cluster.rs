@@ -31,6 +31,13 @@ fn a_pod_lives_its_whole_life() {
         cluster.kubectl(&["get", "--raw", "/api/v1/namespaces/default/pods/echo:8080/proxy/x"]);
     assert!(answer.contains("host: echo") && answer.contains("request: GET /x"), "{answer}");
 
+    for explained in cluster.other_kubectls(&["explain", "pod.spec.containers"]) {
+        assert!(explained.contains("List of containers"), "{explained}");
+    }
+    for version in cluster.other_kubectls(&["exec", "echo", "--", "/trireme", "--version"]) {
+        assert!(version.contains("trireme"), "SPDY and WebSocket both work: {version}");
+    }
+
     cluster.kill();
     cluster.start(&[]);
     let pod = cluster.kubectl(&["get", "pod", "echo"]);

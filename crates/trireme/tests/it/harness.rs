@@ -60,6 +60,10 @@ impl Cluster {
         // The dispatcher of some installations picks a version by asking the server: be direct.
         let direct = "/usr/lib/google-cloud-sdk/bin/kubectl.1.33";
         let program = if std::path::Path::new(direct).exists() { direct } else { "kubectl" };
+        self.kubectl_command_of(program)
+    }
+
+    fn kubectl_command_of(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("KUBECONFIG", self.folder.path().join(&self.name).join("kubeconfig"));
         command.env("HOME", self.folder.path());
@@ -69,6 +73,18 @@ impl Cluster {
     /// Runs kubectl, which must succeed; its output.
     pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         text(self.kubectl_command().args(args).output().expect("kubectl runs"), args)
+    }
+
+    /// Runs every other kubectl that is installed: old ones ask for other forms of things.
+    pub(crate) fn other_kubectls(&self, args: &[&str]) -> Vec<String> {
+        let versions = ["1.27", "1.28", "1.30", "1.32"];
+        let programs = versions.map(|v| format!("/usr/lib/google-cloud-sdk/bin/kubectl.{v}"));
+        let installed = programs.iter().filter(|p| std::path::Path::new(p).exists());
+        let run = |program: &String| {
+            let mut command = self.kubectl_command_of(program);
+            text(command.args(args).output().expect("kubectl runs"), args)
+        };
+        installed.map(run).collect()
     }
 
     /// Runs kubectl, which must not succeed.
