@@ -24,8 +24,6 @@ pub struct Config {
     pub tokens: Arc<pki::TokenIssuer>,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
-    /// PEM of the CA that clients verify servers with, published as `kube-root-ca.crt`.
-    pub cluster_ca_pem: String,
 }
 
 /// Which authorisers are asked, in order Node then RBAC; none means everything is allowed.

@@ -65,7 +65,6 @@ impl ControlPlane {
             advertise: (options.advertise.ip(), options.advertise.port()),
             tokens,
             authorization: options.authorization,
-            cluster_ca_pem: pki.ca_pem().to_owned(),
         };
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;

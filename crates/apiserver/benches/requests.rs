@@ -1,0 +1,192 @@
+//! What one request costs the server, in CPU time of the whole process, beside a yardstick of the
+//! same run: parsing the same pod with `serde_json`. Budgets: design §10.
+//!
+//! Requests go through the whole pipeline (authorisation, admission, validation, field management,
+//! store) but not through TLS and HTTP framing, which the yardstick does not have either.
+//!
+//!     cargo bench -p apiserver
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::{
+    Authenticator, AuthorizationModes, Config, NodeDialer, Server, ServiceNetwork, User,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use store::{FjallEngine, Store};
+use tokio::net::TcpStream;
+
+const PODS: usize = 2_000;
+const CLIENTS: usize = 32;
+
+/// Nothing here is proxied.
+struct Nowhere;
+
+impl NodeDialer for Nowhere {
+    fn dial(
+        &self,
+        to: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
+    }
+
+    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
+        Arc::new(
+            builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+        )
+    }
+}
+
+fn pod(name: &str) -> String {
+    let env: Vec<String> = (0..20)
+        .map(|n| format!(r#"{{"name":"VARIABLE_{n}","value":"a value of some length {n}"}}"#))
+        .collect();
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","namespace":"default","labels":{{"app":"web","tier":"front"}}}},"spec":{{"containers":[{{"name":"web","image":"registry.example.com/team/web:1.2.3","env":[{}],"ports":[{{"containerPort":8080}}],"resources":{{"requests":{{"cpu":"100m","memory":"64Mi"}},"limits":{{"memory":"128Mi"}}}},"livenessProbe":{{"httpGet":{{"path":"/healthz","port":8080}}}}}}]}}}}"#,
+        env.join(",")
+    )
+}
+
+/// CPU time of this process so far.
+fn cpu() -> Duration {
+    // The process's own schedstat is that of its first thread only, so threads are summed.
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    let one = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(tasks.filter_map(one).sum())
+}
+
+struct Bench {
+    server: Server,
+    user: User,
+}
+
+impl Bench {
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> (u16, Bytes) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .body(Full::new(Bytes::from(body)))
+            .expect("a request");
+        let response = self.server.serve_as(self.user.clone(), request).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.expect("a body never fails").to_bytes();
+        (code, bytes)
+    }
+
+    /// Runs `count` requests from [`CLIENTS`] tasks; CPU per request and requests per second.
+    async fn measure(
+        self: &Arc<Self>,
+        what: &str,
+        yardstick: Duration,
+        count: usize,
+        request: impl Fn(usize) -> (&'static str, String, &'static str, String) + Send + Sync + 'static,
+    ) {
+        let request = Arc::new(request);
+        let (cpu_before, start) = (cpu(), std::time::Instant::now());
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..CLIENTS {
+            let (bench, request) = (self.clone(), request.clone());
+            clients.spawn(async move {
+                for n in (client..count).step_by(CLIENTS) {
+                    let (method, path, content_type, body) = request(n);
+                    let (code, answer) = bench.ask(method, &path, content_type, body).await;
+                    assert!(code < 300, "{code} {}", String::from_utf8_lossy(&answer));
+                }
+            });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.expect("a client never fails");
+        }
+        let (spent, elapsed) = (cpu() - cpu_before, start.elapsed());
+        let each = spent / count as u32;
+        println!(
+            "{what:<28} {:>9.1} µs CPU  {:>7.2} × yardstick  {:>9.0} /s",
+            each.as_secs_f64() * 1e6,
+            each.as_secs_f64() / yardstick.as_secs_f64(),
+            count as f64 / elapsed.as_secs_f64()
+        );
+    }
+}
+
+fn yardstick() -> Duration {
+    let text = pod("yardstick");
+    let before = cpu();
+    for _ in 0..20_000 {
+        let parsed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        std::hint::black_box(parsed);
+    }
+    (cpu() - before) / 20_000
+}
+
+async fn server(folder: &std::path::Path) -> Bench {
+    let engine = FjallEngine::open(folder).expect("a store");
+    let store = Store::open(Box::new(engine), apiserver::collections()).expect("a store");
+    let key = pki::TokenIssuer::generate_key().expect("a key");
+    let tokens = Arc::new(pki::TokenIssuer::new("https://bench", &key).expect("an issuer"));
+    let config = Config {
+        authenticator: Authenticator::new(tokens.clone()),
+        service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
+        node_dialer: Arc::new(Nowhere),
+        advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
+        tokens,
+        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+    };
+    let server = Server::new(store, config).expect("a server");
+    server.bootstrap(&client::Tasks::new()).await.expect("bootstrap");
+    let user = User::new("admin", &["system:masters", "system:authenticated"]);
+    let bench = Bench { server, user };
+    let account = r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"default"}}"#;
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    bench.ask("POST", path, "application/json", account.into()).await;
+    bench
+}
+
+#[tokio::main]
+async fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Arc::new(server(folder.path()).await);
+    let stick = yardstick();
+    println!(
+        "yardstick: parse the pod ({} bytes)  {:.1} µs",
+        pod("x").len(),
+        stick.as_secs_f64() * 1e6
+    );
+    const PATH: &str = "/api/v1/namespaces/default/pods";
+    let json = "application/json";
+    bench
+        .measure("create a pod (durable)", stick, PODS, move |n| {
+            ("POST", PATH.into(), json, pod(&format!("p{n}")))
+        })
+        .await;
+    bench
+        .measure("get a pod", stick, PODS * 10, move |n| {
+            ("GET", format!("{PATH}/p{}", n % PODS), json, String::new())
+        })
+        .await;
+    let merge = "application/merge-patch+json";
+    let label = |n: usize| format!(r#"{{"metadata":{{"labels":{{"n":"{n}"}}}}}}"#);
+    bench
+        .measure("patch a pod (durable)", stick, PODS, move |n| {
+            ("PATCH", format!("{PATH}/p{n}"), merge, label(n))
+        })
+        .await;
+    bench
+        .measure("list 2,000 pods", stick, 20, move |_| ("GET", PATH.into(), json, String::new()))
+        .await;
+}
