@@ -52,6 +52,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether every controller named exists, for those who start them later.
+    pub fn check(&self) -> Result<(), UnknownController> {
+        select(&self.controllers).map(|_| ())
+    }
+}
+
 /// What a controller is started with.
 #[derive(Clone)]
 pub(crate) struct Context {

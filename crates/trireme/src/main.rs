@@ -54,6 +54,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// The API server alone, with the original's flags.
     KubeApiserver(roles::apiserver::Args),
+    /// The controllers alone, with the original's flags.
+    KubeControllerManager(roles::controller_manager::Args),
+    /// The scheduler alone, with the original's flags.
+    KubeScheduler(roles::scheduler::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::doctor(),
         Command::Demo(args) => demo::run(&args),
         Command::KubeApiserver(args) => roles::apiserver::run(args),
+        Command::KubeControllerManager(args) => roles::controller_manager::run(args),
+        Command::KubeScheduler(args) => roles::scheduler::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

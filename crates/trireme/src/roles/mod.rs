@@ -1,3 +1,7 @@
 //! The components under their original names, with their common flags; unknown flags are refused.
 
 pub(crate) mod apiserver;
+mod component;
+pub(crate) mod controller_manager;
+mod kubeconfig;
+pub(crate) mod scheduler;
