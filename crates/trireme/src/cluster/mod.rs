@@ -5,10 +5,10 @@
 //! inside the first node's namespace.
 
 mod lifecycle;
-mod node;
+pub(crate) mod node;
 mod paths;
 mod progress;
-mod services;
+pub(crate) mod services;
 mod up;
 
 pub(crate) use lifecycle::{down, reset, status};
