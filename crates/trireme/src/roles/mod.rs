@@ -5,4 +5,5 @@ mod component;
 pub(crate) mod controller_manager;
 pub(crate) mod kube_proxy;
 mod kubeconfig;
+pub(crate) mod kubelet;
 pub(crate) mod scheduler;

@@ -162,7 +162,7 @@ fn a_second_controller_manager_takes_over_when_the_leader_dies() {
     });
 }
 
-const ROLES: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "kube-proxy"];
+const ROLES: [&str; 4] = ["kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"];
 
 #[test]
 fn every_component_has_help_and_refuses_unknown_flags() {
@@ -195,6 +195,10 @@ fn what_a_component_cannot_do_is_refused_by_name() {
         (
             &["kube-proxy", none, "--cluster-cidr=10.1.0.0/16", "--proxy-mode=iptables"],
             "--proxy-mode iptables: this proxy has nftables only",
+        ),
+        (
+            &["kubelet", none, "--client-ca-file=/x", "--container-runtime-endpoint=unix:///x"],
+            "--container-runtime-endpoint unix:///x: this kubelet has the embedded runtime only",
         ),
     ];
     for (args, expected) in cases {
