@@ -131,6 +131,7 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
     let runtime = Embedded::open(folders, Arc::new(network)).await;
     let runtime = Arc::new(runtime.context("open the container runtime")?);
+    offer_images(&args.root_dir, &runtime, tasks).await?;
     let deps = Deps {
         client,
         images: runtime.clone(),
@@ -146,6 +147,14 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     tasks.spawn("kubelet", async move { agent.run().await });
     eprintln!("node {name} works for {}", connection.server());
     Ok(())
+}
+
+/// The demo image is there as in `up`, and `trireme image` reaches this node: `--name` is the last
+/// part of the root folder, `TRIREME_ROOT` the rest.
+async fn offer_images(root: &Path, runtime: &Arc<Embedded>, tasks: &Tasks) -> Result<()> {
+    let images = runtime.images();
+    tokio::task::spawn_blocking(move || crate::demo::build_images(&images)).await??;
+    crate::control::serve(&root.join("control.sock"), vec![runtime.clone()], tasks)
 }
 
 fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
