@@ -58,6 +58,10 @@ enum Command {
     KubeControllerManager(roles::controller_manager::Args),
     /// The scheduler alone, with the original's flags.
     KubeScheduler(roles::scheduler::Args),
+    /// The service proxy alone, on the host's own network, with the original's flags.
+    KubeProxy(roles::kube_proxy::Args),
+    /// The node agent alone, on the host's own network, with the original's flags.
+    Kubelet(roles::kubelet::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +84,8 @@ fn main() -> ExitCode {
         Command::KubeApiserver(args) => roles::apiserver::run(args),
         Command::KubeControllerManager(args) => roles::controller_manager::run(args),
         Command::KubeScheduler(args) => roles::scheduler::run(args),
+        Command::KubeProxy(args) => roles::kube_proxy::run(args),
+        Command::Kubelet(args) => roles::kubelet::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,10 +6,10 @@
 
 mod host_ports;
 mod lifecycle;
-mod node;
+pub(crate) mod node;
 mod paths;
 mod progress;
-mod services;
+pub(crate) mod services;
 mod up;
 
 pub(crate) use lifecycle::{down, reset, status};

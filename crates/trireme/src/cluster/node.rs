@@ -10,7 +10,7 @@ use client::{Informers, Patch, Tasks};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kubelet::{Deps, Kubelet, KubeletConfig};
 use network::{NetNs, PodNetwork, PodNetworkConfig, Uplink};
-use pki::CertSpec;
+use pki::{CertSpec, KeyPairPem};
 use proxy::{HostPort, Protocol, ProxyConfig};
 use runtime::{Config as RuntimeConfig, Embedded, NetworkError, SandboxNet, SandboxNetwork};
 use rustls::pki_types::pem::PemObject as _;
@@ -168,10 +168,20 @@ fn kubelet_tls(
 ) -> Result<Arc<rustls::ServerConfig>> {
     let pair =
         pki.ca.issue(&CertSpec::server(&format!("system:node:{name}"), &[name], addresses))?;
-    let ca = CertificateDer::from_pem_slice(pki.ca_pem().as_bytes())?;
-    let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())?];
+    server_tls(pki.ca_pem(), &pair)
+}
+
+/// TLS of the node API, for clients of these authorities.
+pub(crate) fn server_tls(
+    client_ca_pem: &str,
+    pair: &KeyPairPem,
+) -> Result<Arc<rustls::ServerConfig>> {
+    let certificates = |pem: &str| -> Result<Vec<CertificateDer<'static>>> {
+        Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+    };
+    let (ca, chain) = (certificates(client_ca_pem)?, certificates(&pair.cert_pem)?);
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    Ok(kubelet::tls_config(&[ca], chain, key)?)
+    Ok(kubelet::tls_config(&ca, chain, key)?)
 }
 
 /// Waits for the node to register, and writes its pod range into it.

@@ -211,7 +211,7 @@ contexts: [{name: here, context: {cluster: c, user: u}}]
         assert!(refusal("127.0.0.1", "example.com").contains("IP address"));
         assert!(refusal("token: secret", "exec: {command: x}").contains("exec"));
         assert!(refusal("token: secret", "client-key-data: a2V5").contains("without its"));
-        assert!(refusal("Y2E=", "%").contains("certificate-authority-data is not base64"));
+        assert!(refusal("Y2E=", "x").contains("certificate-authority-data is not base64"));
         assert!(refusal("token: secret", "tokenFile: t").contains("read /nowhere/t"));
     }
 }

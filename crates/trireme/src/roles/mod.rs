@@ -3,5 +3,7 @@
 pub(crate) mod apiserver;
 mod component;
 pub(crate) mod controller_manager;
+pub(crate) mod kube_proxy;
 mod kubeconfig;
+pub(crate) mod kubelet;
 pub(crate) mod scheduler;

@@ -3,4 +3,5 @@
 mod busybox;
 mod cluster;
 mod harness;
+mod roles;
 mod workloads;

@@ -1,0 +1,227 @@
+//! `trireme kubelet`: the node agent with the embedded runtime, on the host's own network.
+//!
+//! Its process has neither proxy nor DNS: Services are kube-proxy's, and `--cluster-dns` must be
+//! answered by somebody. Containers outlive it and are found again at the next start.
+
+mod network;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::kubelet::{Deps, Kubelet, KubeletConfig};
+use ::network::ipnet::IpNet;
+use ::runtime::{Config as RuntimeConfig, Embedded};
+use anyhow::{Context, Result, bail};
+use client::Tasks;
+use k8s_openapi::api::core::v1::Taint;
+use pki::{Authority, CertSpec, KeyPairPem};
+use tokio::net::TcpListener;
+
+use self::network::LateNetwork;
+use super::component::{Connection, KubeconfigArg, block_on, hostname};
+use super::kubeconfig::server_ip;
+use crate::cluster::node::server_tls;
+use crate::pki_files::save_pair;
+
+/// Flags of the original that this agent knows.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    connection: KubeconfigArg,
+    /// The Node's name; this machine's host name when absent.
+    #[arg(long)]
+    hostname_override: Option<String>,
+    /// Pods' volumes, images and containers' layers; not on an overlay file system.
+    #[arg(long, default_value = "/var/lib/kubelet")]
+    root_dir: PathBuf,
+    /// The cgroup that pods' cgroups are made in.
+    #[arg(long, default_value = "/")]
+    cgroup_root: String,
+    /// Name servers of pods.
+    #[arg(long, value_delimiter = ',', value_name = "IPS")]
+    cluster_dns: Vec<IpAddr>,
+    /// Domain of Services' names.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    /// The node's addresses; the one that the API server is reached from when absent.
+    #[arg(long, value_delimiter = ',', value_name = "IPS")]
+    node_ip: Vec<IpAddr>,
+    /// Most pods at a time.
+    #[arg(long, default_value_t = 110)]
+    max_pods: u32,
+    /// Labels the Node is registered with: key=value,…
+    #[arg(long, value_delimiter = ',', value_parser = label)]
+    node_labels: Vec<(String, String)>,
+    /// Taints the Node is registered with: key=value:effect,…
+    #[arg(long, value_delimiter = ',', value_parser = taint)]
+    register_with_taints: Vec<Taint>,
+    /// Refused: the embedded runtime is the only one.
+    #[arg(long)]
+    container_runtime_endpoint: Option<String>,
+    /// Addresses of this node's pods; the Node's spec.podCIDRs when absent.
+    #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
+    pod_cidr: Vec<IpNet>,
+    /// PEM of the CA whose client certificates the node API accepts: the API server's is one.
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: PathBuf,
+    /// PEM of the node API's certificate; made and self-signed when absent, which Trireme's own API
+    /// server does not accept for logs and exec: it wants one of the cluster's CA.
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// PEM of its key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// Port of the node API, on all addresses.
+    #[arg(long, default_value_t = 10250)]
+    port: u16,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn taint(text: &str) -> Result<Taint, String> {
+    let (rest, effect) = text.rsplit_once(':').ok_or("expected key=value:effect")?;
+    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        return Err(format!("effect {effect:?} is not NoSchedule, PreferNoSchedule or NoExecute"));
+    }
+    let (key, value) = match rest.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (rest, None),
+    };
+    if key.is_empty() {
+        return Err("the key is empty".to_owned());
+    }
+    Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+}
+
+/// Runs until interrupted.
+pub(crate) fn run(args: Args) -> Result<()> {
+    if let Some(endpoint) = &args.container_runtime_endpoint {
+        bail!(
+            "--container-runtime-endpoint {endpoint}: this kubelet has the embedded runtime only; \
+             leave the flag out"
+        );
+    }
+    let connection = Connection::open(&args.connection.kubeconfig)?;
+    crate::doctor::require()?;
+    block_on(async move |tasks| serve(args, &connection, &tasks).await)
+}
+
+async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
+    let config = config(&args, connection)?;
+    std::fs::create_dir_all(&args.root_dir)
+        .with_context(|| format!("create {}", args.root_dir.display()))?;
+    let tls = tls(&args, &config)?;
+    let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
+    let listener = TcpListener::bind(at).await.with_context(|| {
+        format!("listen on {at}: choose another --port, or stop what uses this one")
+    })?;
+    let client = connection.client(tasks);
+    let network = LateNetwork {
+        client: client.clone(),
+        node_name: config.node_name.clone(),
+        pod_cidrs: args.pod_cidr.clone(),
+        ipam_path: args.root_dir.join("ipam.json"),
+        made: tokio::sync::OnceCell::new(),
+    };
+    let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
+    folders.cgroup_parent = below(&args.cgroup_root, "trireme");
+    let runtime = Embedded::open(folders, Arc::new(network)).await;
+    let runtime = Arc::new(runtime.context("open the container runtime")?);
+    offer_images(&args.root_dir, &runtime, tasks).await?;
+    let deps = Deps {
+        client,
+        images: runtime.clone(),
+        runtime,
+        dialer: Arc::new(::kubelet::PlainDialer),
+        authorizer: Arc::new(::kubelet::SystemMasters),
+        services: None,
+    };
+    let name = config.node_name.clone();
+    let agent = Arc::new(Kubelet::new(config, deps, tasks));
+    let server = agent.clone();
+    tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
+    tasks.spawn("kubelet", async move { agent.run().await });
+    eprintln!("node {name} works for {}", connection.server());
+    Ok(())
+}
+
+/// The demo image is there as in `up`, and `trireme image` reaches this node: `--name` is the last
+/// part of the root folder, `TRIREME_ROOT` the rest.
+async fn offer_images(root: &Path, runtime: &Arc<Embedded>, tasks: &Tasks) -> Result<()> {
+    let images = runtime.images();
+    tokio::task::spawn_blocking(move || crate::demo::build_images(&images)).await??;
+    crate::control::serve(&root.join("control.sock"), vec![runtime.clone()], tasks)
+}
+
+fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
+    let mut config = KubeletConfig::new(args.hostname_override.clone().unwrap_or_else(hostname));
+    config.hostname.clone_from(&config.node_name);
+    config.root_dir.clone_from(&args.root_dir);
+    config.node_ips = match args.node_ip.as_slice() {
+        [] => vec![address_towards(connection.server())?],
+        given => given.to_vec(),
+    };
+    config.cluster_dns.clone_from(&args.cluster_dns);
+    config.cluster_domain.clone_from(&args.cluster_domain);
+    config.max_pods = args.max_pods;
+    config.labels = args.node_labels.iter().cloned().collect();
+    config.taints.clone_from(&args.register_with_taints);
+    config.port = args.port;
+    config.cgroup_root = below(&args.cgroup_root, "kubepods");
+    Ok(config)
+}
+
+/// The path of a cgroup in another.
+fn below(root: &str, name: &str) -> String {
+    format!("/{}/{name}", root.trim_matches('/')).replace("//", "/")
+}
+
+/// The address this machine would speak to the server from.
+fn address_towards(server: &str) -> Result<IpAddr> {
+    let to = server_ip(server)?;
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => [0, 0, 0, 0].into(),
+        IpAddr::V6(_) => [0u16; 8].into(),
+    };
+    // Connecting a datagram socket chooses a route and sends nothing; the port does not matter.
+    let socket = UdpSocket::bind((any, 0)).context("open a socket")?;
+    socket.connect((to, 443)).with_context(|| format!("find a route to {to}"))?;
+    let from = socket.local_addr()?.ip();
+    if from.is_loopback() {
+        bail!(
+            "the API server is on this machine's loopback, so the node's address is not known: give --node-ip"
+        );
+    }
+    Ok(from)
+}
+
+fn tls(args: &Args, config: &KubeletConfig) -> Result<Arc<rustls::ServerConfig>> {
+    let ca = read(&args.client_ca_file)?;
+    let pair = match (&args.tls_cert_file, &args.tls_private_key_file) {
+        (Some(cert), Some(key)) => KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? },
+        _ => self_signed(&args.root_dir.join("pki"), config)?,
+    };
+    server_tls(&ca, &pair).context("the node API's certificates")
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+/// A certificate of an authority that is forgotten at once.
+fn self_signed(folder: &Path, config: &KubeletConfig) -> Result<KeyPairPem> {
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let authority = Authority::create(&format!("{}-ca", config.node_name))?;
+    let names = [config.node_name.as_str()];
+    let spec = CertSpec::server(&config.node_name, &names, &config.node_ips);
+    let pair = authority.issue(&spec)?;
+    save_pair(folder, "kubelet", &pair)?;
+    Ok(pair)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The pod network of a kubelet that runs alone: made when its range is known.
+//!
+//! The range is a flag, or what the control plane wrote into the Node, which does not exist before
+//! the agent has registered it: so the network is made for the first pod, and asked for again with
+//! every pod until then (the agent retries sandboxes). Host ports are the proxy's work, which is
+//! another process: pods that want some are refused.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::network::ipnet::IpNet;
+use ::network::{PodNetwork, PodNetworkConfig};
+use ::runtime::{NetworkError, SandboxNet, SandboxNetwork};
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use client::Client;
+use k8s_openapi::api::core::v1::Node;
+use tokio::sync::OnceCell;
+
+/// Makes the pod network at its first use.
+pub(super) struct LateNetwork {
+    pub(super) client: Client,
+    pub(super) node_name: String,
+    /// Empty: the Node's.
+    pub(super) pod_cidrs: Vec<IpNet>,
+    pub(super) ipam_path: PathBuf,
+    pub(super) made: OnceCell<Arc<PodNetwork>>,
+}
+
+impl LateNetwork {
+    async fn network(&self) -> Result<Arc<PodNetwork>> {
+        self.made.get_or_try_init(|| self.make()).await.cloned()
+    }
+
+    async fn make(&self) -> Result<Arc<PodNetwork>> {
+        let pod_cidrs = match self.pod_cidrs.as_slice() {
+            [] => pod_cidrs(&self.client.get::<Node>("", &self.node_name).await?)?,
+            given => given.to_vec(),
+        };
+        let config = PodNetworkConfig {
+            node_ns: None,
+            pod_cidrs,
+            // Service addresses take the host's own routes: their range is not known here.
+            service_cidrs: Vec::new(),
+            local_addresses: Vec::new(),
+            ipam_path: self.ipam_path.clone(),
+            bridge: ::network::pod::DEFAULT_BRIDGE.to_owned(),
+            mtu: None,
+        };
+        let made = tokio::task::spawn_blocking(move || PodNetwork::new(config)).await?;
+        Ok(Arc::new(made.context("set up the pod network")?))
+    }
+}
+
+/// The ranges that the control plane gave a node.
+fn pod_cidrs(node: &Node) -> Result<Vec<IpNet>> {
+    let given = node.spec.as_ref().and_then(|spec| spec.pod_cidrs.clone()).unwrap_or_default();
+    if given.is_empty() {
+        bail!(
+            "the node has no podCIDR yet: give --pod-cidr, or kube-controller-manager a --cluster-cidr"
+        );
+    }
+    given.iter().map(|text| text.parse().with_context(|| format!("podCIDR {text}"))).collect()
+}
+
+#[async_trait]
+impl SandboxNetwork for LateNetwork {
+    async fn attach(&self, sandbox: &SandboxNet) -> Result<Vec<IpAddr>, NetworkError> {
+        if sandbox.port_mappings.iter().any(|mapping| mapping.host_port != 0) {
+            return Err("hostPort is not supported by a kubelet that runs alone".into());
+        }
+        let network = self.network().await?;
+        let (id, netns) = (sandbox.id.clone(), sandbox.netns.clone());
+        let attached = tokio::task::spawn_blocking(move || network.attach(&id, &netns)).await??;
+        Ok(attached.addresses)
+    }
+
+    async fn detach(&self, sandbox: &SandboxNet) -> Result<(), NetworkError> {
+        // No address was ever given out: nothing is connected, and removal must not wait for a range.
+        if !self.made.initialized() && !self.ipam_path.exists() {
+            return Ok(());
+        }
+        let (network, id) = (self.network().await?, sandbox.id.clone());
+        Ok(tokio::task::spawn_blocking(move || network.detach(&id)).await??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::pod_cidrs;
+
+    #[test]
+    fn a_node_without_a_range_says_who_gives_one() {
+        let node = |spec| serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+        let given = pod_cidrs(&node(json!({"podCIDRs": ["10.1.0.0/24", "fd00::/64"]}))).unwrap();
+        assert_eq!(given.len(), 2);
+        assert!(pod_cidrs(&node(json!({}))).unwrap_err().to_string().contains("--cluster-cidr"));
+    }
+}
