@@ -1,7 +1,7 @@
 //! The embedded engine: fjall, a log-structured store.
 //!
-//! A commit appends to one journal and flushes it once, whatever the number of records, which is
-//! why it was chosen (the figures are in ARCHITECTURE.md). Values are prefixed by their revision.
+//! A commit appends to one journal and flushes it once, whatever the number of records. Values are
+//! prefixed by their revision.
 
 use std::path::Path;
 
