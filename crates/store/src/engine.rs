@@ -16,12 +16,14 @@ pub struct Record {
 pub enum EngineError {
     #[error("open the store at {path}: {detail}")]
     Open { path: String, detail: String },
-    #[error("read the store: {0}")]
-    Read(String),
-    #[error("the store's record of {key:?} is damaged: {detail}")]
+    #[error("read the store at {path}: {detail}")]
+    Read { path: String, detail: String },
+    #[error(
+        "the store's record of {key:?} is damaged: {detail}; restore the store's folder from a copy"
+    )]
     Damaged { key: String, detail: String },
-    #[error("write to the store: {0}")]
-    Commit(String),
+    #[error("write to the store at {path}: {detail}")]
+    Commit { path: String, detail: String },
 }
 
 /// A durable map from keys to (revision, value). Used by one thread at a time.

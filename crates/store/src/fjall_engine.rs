@@ -1,13 +1,15 @@
 //! The embedded engine: fjall, a log-structured store.
 //!
-//! A commit appends to one journal and flushes it once, whatever the number of records. Values are
-//! prefixed by their revision.
+//! A commit appends to one journal and flushes it once, whatever the number of records. It has not
+//! been measured against redb and SQLite yet (design.md section 4 asks for it).
+//! Values are prefixed by their revision.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::engine::{Engine, EngineError, Record};
+use crate::journal;
 
 /// The whole state is in memory already: the engine's own read cache would hold it twice.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -21,6 +23,7 @@ const REVISION_KEY: &str = "revision";
 
 /// A database folder.
 pub struct FjallEngine {
+    folder: PathBuf,
     database: Database,
     objects: Keyspace,
     meta: Keyspace,
@@ -35,27 +38,67 @@ impl std::fmt::Debug for FjallEngine {
 impl FjallEngine {
     /// Opens or creates the database in `folder`.
     pub fn open(folder: &Path) -> Result<FjallEngine, EngineError> {
-        let failed =
-            |detail: String| EngineError::Open { path: folder.display().to_string(), detail };
+        // Before fjall sees them: it cuts a journal off at the first thing it cannot read.
+        journal::check(folder).map_err(|e| open_error(folder, e))?;
+        Self::open_checked(folder).map_err(|e| open_error(folder, explain(&e)))
+    }
+
+    fn open_checked(folder: &Path) -> Result<FjallEngine, fjall::Error> {
         let database = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(1)
-            .open()
-            .map_err(|e| failed(e.to_string()))?;
+            .open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let objects = database.keyspace("objects", options).map_err(|e| failed(e.to_string()))?;
-        let meta = database.keyspace("meta", options).map_err(|e| failed(e.to_string()))?;
-        Ok(FjallEngine { database, objects, meta })
+        let objects = database.keyspace("objects", options)?;
+        let meta = database.keyspace("meta", options)?;
+        Ok(FjallEngine { folder: folder.into(), database, objects, meta })
+    }
+
+    fn read_error(&self, error: fjall::Error) -> EngineError {
+        EngineError::Read { path: self.folder.display().to_string(), detail: explain(&error) }
     }
 
     fn last_revision(&self) -> Result<u64, EngineError> {
-        let stored = self.meta.get(REVISION_KEY).map_err(|e| EngineError::Read(e.to_string()))?;
+        let stored = self.meta.get(REVISION_KEY).map_err(|e| self.read_error(e))?;
         match stored {
             None => Ok(0),
             Some(bytes) => revision_of(REVISION_KEY, &bytes),
         }
     }
+}
+
+fn open_error(folder: &Path, detail: String) -> EngineError {
+    EngineError::Open { path: folder.display().to_string(), detail }
+}
+
+/// What happened, and the way out.
+fn explain(error: &fjall::Error) -> String {
+    use fjall::Error;
+    let damaged = "restore the folder from a copy, or move it away to start empty";
+    match error {
+        Error::Locked => "another process has it open; stop that one first".into(),
+        Error::Poisoned => {
+            "an earlier write or a background flush failed; see to the disk, then restart".into()
+        }
+        Error::Io(e) => explain_io(e),
+        Error::Storage(fjall::LsmError::Io(e)) => explain_io(e),
+        Error::InvalidVersion(_) => format!("not a store of this version ({error}); {damaged}"),
+        other => format!("a file in it is damaged ({other}); {damaged}"),
+    }
+}
+
+fn explain_io(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    let way_out = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, then restart",
+        ErrorKind::PermissionDenied => "give this user read and write access to the folder",
+        ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+            "a file is missing or cut off; restore the folder from a copy"
+        }
+        _ => "check the disk and the path, then restart",
+    };
+    format!("{error}; {way_out}")
 }
 
 fn revision_of(key: &str, bytes: &[u8]) -> Result<u64, EngineError> {
@@ -71,7 +114,7 @@ fn revision_of(key: &str, bytes: &[u8]) -> Result<u64, EngineError> {
 impl Engine for FjallEngine {
     fn load(&mut self, visit: &mut dyn FnMut(Record)) -> Result<u64, EngineError> {
         for entry in self.objects.iter() {
-            let (key, value) = entry.into_inner().map_err(|e| EngineError::Read(e.to_string()))?;
+            let (key, value) = entry.into_inner().map_err(|e| self.read_error(e))?;
             let key = String::from_utf8_lossy(&key).into_owned();
             let revision = revision_of(&key, &value)?;
             visit(Record { key, value: Some(value[HEADER..].to_vec()), revision });
@@ -80,8 +123,8 @@ impl Engine for FjallEngine {
     }
 
     fn commit(&mut self, batch: &[Record]) -> Result<(), EngineError> {
-        let failed = |e: fjall::Error| EngineError::Commit(e.to_string());
-        let mut write = self.database.batch();
+        // With the flush inside, a failed one poisons the database: fjall then refuses to go on.
+        let mut write = self.database.batch().durability(Some(PersistMode::SyncData));
         for record in batch {
             match &record.value {
                 Some(value) => {
@@ -96,7 +139,9 @@ impl Engine for FjallEngine {
         if let Some(last) = batch.last() {
             write.insert(&self.meta, REVISION_KEY, last.revision.to_be_bytes());
         }
-        write.commit().map_err(failed)?;
-        self.database.persist(PersistMode::SyncData).map_err(failed)
+        write.commit().map_err(|e| EngineError::Commit {
+            path: self.folder.display().to_string(),
+            detail: explain(&e),
+        })
     }
 }

@@ -8,6 +8,7 @@
 mod collection;
 mod engine;
 mod fjall_engine;
+mod journal;
 mod writer;
 
 pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};

@@ -40,7 +40,9 @@ pub enum WriteError {
     /// The expectation does not hold; the present state, if any.
     #[error("the object has changed")]
     Conflict(Option<Arc<Object>>),
-    /// The engine failed: nothing of the group was acknowledged.
+    /// The engine failed: nothing of the group was acknowledged, and the store takes no further
+    /// writes until it is opened again (reads go on). Whether this group is on disk is unknown;
+    /// if so it is there whole.
     #[error("{0}")]
     Engine(String),
     #[error("the store is shutting down")]
@@ -94,7 +96,7 @@ impl Store {
         for spec in specs {
             store.register(spec)?;
         }
-        let writer = Writer { engine, current, revision: revision.max(1) };
+        let writer = Writer { engine, current, revision: revision.max(1), failed: None };
         let spawned =
             std::thread::Builder::new().name("store writer".into()).spawn(|| writer.run(inbox));
         spawned.map_err(|e| EngineError::Open {
@@ -170,6 +172,10 @@ struct Writer {
     current: Arc<AtomicU64>,
     /// Last revision given out and committed.
     revision: u64,
+    /// Set by the first failed commit. What the disk holds of that group is unknown until the
+    /// store is opened again, so deciding further writes from memory could hand out its revisions
+    /// twice: every later write is refused with the same words.
+    failed: Option<String>,
 }
 
 /// A write that passed its expectation and waits for the flush.
@@ -208,6 +214,13 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Vec<Job>) {
+        if let Some(reason) = &self.failed {
+            for Job { reply, .. } in group {
+                // The requester may be gone.
+                drop(reply.send(Err(WriteError::Engine(reason.clone()))));
+            }
+            return;
+        }
         let (mut pending, mut accepted, mut batch) = (Pending::new(), Vec::new(), Vec::new());
         let mut revision = self.revision;
         for Job { write, reply } in group {
@@ -228,7 +241,10 @@ impl Writer {
         }
         match self.engine.commit(&batch) {
             Ok(()) => self.publish(accepted, revision),
-            Err(error) => refuse(accepted, &error),
+            Err(error) => {
+                refuse(accepted, &error);
+                self.failed = Some(error.to_string());
+            }
         }
     }
 
