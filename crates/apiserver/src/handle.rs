@@ -107,9 +107,16 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    let mut attributes = Attributes::of(info);
+    // A list of one object by its name is a question about that object: kubelets ask no other way
+    // for what their pods refer to. A selector that does not parse is refused later.
+    let selector = query.field_selector().unwrap_or_default();
+    if info.name.is_empty() && matches!(info.verb, "list" | "watch") {
+        attributes.name = selector.name().unwrap_or("");
+    }
     server
         .authorizer
-        .check(user, &Attributes::of(info))
+        .check(user, &attributes)
         .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
     if !info.is_resource {
         return plain_path(server, info, request.headers());
