@@ -8,6 +8,7 @@ use network::{Fabric, FabricConfig, PinDir};
 use runtime::{Embedded, LoopbackOnly};
 use std::sync::Arc;
 
+use super::leftovers;
 use super::node::runtime_config;
 use super::paths::ClusterPaths;
 use super::up::remove_file;
@@ -67,6 +68,8 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
         Fabric::create(pins, FabricConfig::new(paths.name.clone()))?.remove()?;
         PinDir::open(paths.namespaces())?.close()?;
     }
+    leftovers::end_supervisors(paths);
+    leftovers::remove_cgroups(&paths.name);
     unmount_below(&paths.root)?;
     remove_file(&paths.record())
 }

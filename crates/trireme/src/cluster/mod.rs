@@ -5,6 +5,7 @@
 //! inside the first node's namespace.
 
 mod host_ports;
+mod leftovers;
 mod lifecycle;
 pub(crate) mod node;
 mod paths;

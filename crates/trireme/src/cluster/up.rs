@@ -384,6 +384,7 @@ impl Cluster {
             Ok(PinDir::open(folder)?.close()?)
         })
         .await??;
+        super::leftovers::remove_cgroups(&paths.name);
         super::lifecycle::unmount_below(&paths.root)?;
         remove_file(&paths.record())
     }
