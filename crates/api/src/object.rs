@@ -170,11 +170,11 @@ impl Object {
         &self.json
     }
 
-    /// The bytes after the opening brace, without `apiVersion` and `kind` (which stand there with
-    /// exactly these values): what a list's item consists of.
+    /// The bytes after the opening brace, without `apiVersion` and `kind` where these have exactly
+    /// the given values: what a list's item consists of. An object of another version keeps them.
     pub fn item(&self, api_version: &str, kind: &str) -> &[u8] {
-        let head = r#"{"apiVersion":"","kind":"","#.len() + api_version.len() + kind.len();
-        &self.json[head.min(self.json.len())..]
+        let head = format!(r#"{{"apiVersion":"{api_version}","kind":"{kind}","#);
+        self.json.strip_prefix(head.as_bytes()).unwrap_or(&self.json[1..])
     }
 
     pub fn meta(&self) -> &Meta {
@@ -304,6 +304,7 @@ mod tests {
         let object = Object::new(&value, 2, &[]);
         let item = object.item("v1", "ConfigMap");
         assert_eq!(item, br#""data":{},"metadata":{"resourceVersion":"2","name":"a"}}"#);
+        assert!(object.item("other/v1", "ConfigMap").starts_with(br#""apiVersion":"v1","#));
     }
 
     #[test]
