@@ -6,6 +6,8 @@ use std::path::Path;
 use super::ClusterPaths;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// A killed process is gone within milliseconds, unless the machine itself stands still.
+const ENDED_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Removes the cluster's empty cgroups from every hierarchy, and the common parent when it is the
 /// last one. Those in use stay: removing a cgroup with members fails.
@@ -14,10 +16,26 @@ pub(super) fn remove_cgroups(name: &str) {
     let hierarchies = std::fs::read_dir(CGROUPS).into_iter().flatten().flatten();
     roots.extend(hierarchies.map(|entry| entry.path()));
     for root in roots {
-        for group in [format!("trireme/{name}"), "trireme".to_owned()] {
-            // An error means that it is in use or was never there.
-            std::fs::remove_dir(root.join(group)).unwrap_or_default();
-        }
+        remove_tree(&root.join("trireme").join(name));
+        // Other clusters' groups keep the parent.
+        std::fs::remove_dir(root.join("trireme")).unwrap_or_default();
+    }
+}
+
+/// Removes a cgroup after those below it. One that is in use stays, or was never there.
+fn remove_tree(group: &Path) {
+    let below = std::fs::read_dir(group).into_iter().flatten().flatten();
+    for child in below.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        remove_tree(&child);
+    }
+    std::fs::remove_dir(group).unwrap_or_default();
+}
+
+/// Waits until a killed process has left its cgroups; a moment, as nothing can hold it up.
+fn wait_ended(pid: rustix::process::Pid) {
+    let start = std::time::Instant::now();
+    while rustix::process::test_kill_process(pid).is_ok() && start.elapsed() < ENDED_MAX {
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
@@ -36,6 +54,7 @@ pub(super) fn end_supervisors(paths: &ClusterPaths) {
         if ours && words.get(1) == Some(&b"supervisor".as_slice()) {
             // It may have ended by itself meanwhile.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap_or_default();
+            wait_ended(pid);
         }
     }
 }
