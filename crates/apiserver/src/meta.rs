@@ -213,7 +213,6 @@ fn name_faults(row: &Resource, name: &str) -> Vec<String> {
         ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => {
             names::path_segment(name)
         }
-        ("certificates.k8s.io", _) | ("coordination.k8s.io", _) => names::dns_subdomain(name),
         _ => names::dns_subdomain(name),
     }
 }

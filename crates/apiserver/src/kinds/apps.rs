@@ -116,8 +116,7 @@ fn validate_selector(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let detail = "`selector` does not match template `labels`";
         causes.push(meta::invalid("spec.template.metadata.labels", &shown, detail));
     }
-    if let Some(old) = old.filter(|old| old["spec"]["selector"] != spec["selector"]) {
-        let _changed_from = &old["spec"]["selector"];
+    if old.is_some_and(|old| old["spec"]["selector"] != spec["selector"]) {
         causes.push(immutable("spec.selector", &spec["selector"]));
     }
     causes.extend(pod::validate_spec(&spec["template"]["spec"], "spec.template.spec"));
