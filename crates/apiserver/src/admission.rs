@@ -6,8 +6,8 @@ use api::Status;
 use serde_json::{Value, json};
 
 use crate::call::Call;
-use crate::kinds::{items, items_mut, set_default};
 use crate::meta;
+use kinds::{items, items_mut, set_default};
 
 /// Seconds a pod tolerates its node being not ready or unreachable (DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;

@@ -13,7 +13,7 @@ mod bootstrap;
 mod call;
 mod discovery;
 mod handle;
-mod kinds;
+mod hooks;
 mod listen;
 mod local;
 mod managed;

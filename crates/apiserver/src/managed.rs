@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::body;
 use crate::call::Call;
-use crate::{kinds, meta};
+use crate::{hooks, meta};
 
 /// Whose server-side apply takes over from client-side apply.
 const KUBECTL: &str = "kubectl";
@@ -290,7 +290,7 @@ fn filter(row: &Resource) -> Filter {
         (_, _, "status") => except(&["spec"]),
         ("", "namespaces", "finalize") => except(&["status"]),
         (_, "podcertificaterequests", "") => Filter::none(),
-        (_, _, "") if kinds::has_status(row) => except(&["status"]),
+        (_, _, "") if hooks::has_status(row) => except(&["status"]),
         _ => Filter::none(),
     }
 }

@@ -1,7 +1,6 @@
-//! `metadata` on its way in: what the server sets, what may not change, what is not valid.
+//! `metadata` on its way in: what the server sets, what may not change.
 
 use api::Status;
-use api::names;
 use api::registry::Resource;
 use api::status::Cause;
 use serde_json::{Map, Value, json};
@@ -13,8 +12,6 @@ const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX_LENGTH: usize = 5;
 /// Longest `generateName` that leaves room for the suffix within a label.
 const GENERATE_MAX: usize = 63 - SUFFIX_LENGTH;
-/// Bytes of all annotations together (apimachinery `TotalAnnotationSizeLimitB`).
-const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
     let map = value.as_object_mut().expect("a decoded object is a map");
@@ -177,94 +174,5 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(s) => format!("{s:?}"),
         other => other.to_string(),
-    }
-}
-
-/// The rules of `metadata` that hold for every kind (apimachinery `ValidateObjectMeta`).
-pub(crate) fn validate(row: &Resource, object: &Value) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let meta = &object["metadata"];
-    let name = text(object, "name");
-    let generate = text(object, "generateName");
-    if name.is_empty() && generate.is_empty() {
-        causes.push(required("metadata.name", "name or generateName is required"));
-    } else if !name.is_empty() {
-        for fault in name_faults(row, name) {
-            causes.push(invalid("metadata.name", &name.into(), &fault));
-        }
-    }
-    validate_labels(&meta["labels"], "metadata.labels", &mut causes);
-    validate_annotations(&meta["annotations"], &mut causes);
-    for (at, finalizer) in meta["finalizers"].as_array().into_iter().flatten().enumerate() {
-        let text = finalizer.as_str().unwrap_or("");
-        for fault in names::qualified_name(text) {
-            causes.push(invalid(format!("metadata.finalizers[{at}]"), finalizer, &fault));
-        }
-    }
-    validate_owners(&meta["ownerReferences"], &mut causes);
-    causes
-}
-
-fn name_faults(row: &Resource, name: &str) -> Vec<String> {
-    match (row.group, row.name) {
-        ("rbac.authorization.k8s.io", _) => names::path_segment(name),
-        ("", "namespaces") => names::dns_label(name),
-        ("", "services") => names::dns_label(name),
-        ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => {
-            names::path_segment(name)
-        }
-        _ => names::dns_subdomain(name),
-    }
-}
-
-pub(crate) fn validate_labels(labels: &Value, field: &str, causes: &mut Vec<Cause>) {
-    for (key, value) in labels.as_object().into_iter().flatten() {
-        for fault in names::qualified_name(key) {
-            causes.push(invalid(field, &key.as_str().into(), &fault));
-        }
-        for fault in names::label_value(value.as_str().unwrap_or("")) {
-            causes.push(invalid(field, value, &fault));
-        }
-    }
-}
-
-fn validate_annotations(annotations: &Value, causes: &mut Vec<Cause>) {
-    let mut total = 0;
-    for (key, value) in annotations.as_object().into_iter().flatten() {
-        total += key.len() + value.as_str().map_or(0, str::len);
-        for fault in names::qualified_name(&key.to_lowercase()) {
-            causes.push(invalid("metadata.annotations", &key.as_str().into(), &fault));
-        }
-    }
-    if total > ANNOTATIONS_MAX {
-        let m = format!("Too long: may not be more than {ANNOTATIONS_MAX} bytes");
-        causes.push(cause("FieldValueTooLong", "metadata.annotations", m));
-    }
-}
-
-fn validate_owners(owners: &Value, causes: &mut Vec<Cause>) {
-    let mut controllers = 0;
-    for (at, owner) in owners.as_array().into_iter().flatten().enumerate() {
-        for key in ["apiVersion", "kind", "name", "uid"] {
-            if owner[key].as_str().unwrap_or("").is_empty() {
-                let field = format!("metadata.ownerReferences[{at}].{key}");
-                causes.push(invalid(
-                    field,
-                    &"".into(),
-                    &match key {
-                        "apiVersion" => "version must not be empty".to_owned(),
-                        _ => "must not be empty".to_owned(),
-                    },
-                ));
-            }
-        }
-        controllers += usize::from(owner["controller"] == true);
-    }
-    if controllers > 1 {
-        causes.push(invalid(
-            "metadata.ownerReferences",
-            owners,
-            "Only one reference can have Controller set to true.",
-        ));
     }
 }

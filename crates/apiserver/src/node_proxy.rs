@@ -16,8 +16,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::call::Call;
-use crate::kinds::items;
 use crate::respond::{self, Body};
+use kinds::items;
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {

@@ -9,7 +9,7 @@ use super::update::Operation;
 use super::{Answer, write_failure};
 use crate::body::{self, Format};
 use crate::call::Call;
-use crate::{admission, kinds, managed, meta};
+use crate::{admission, hooks, managed, meta};
 
 /// Tries when a generated name is taken (the original's 8).
 const GENERATE_TRIES: usize = 8;
@@ -32,21 +32,21 @@ pub(crate) async fn create_object(
     operation: Operation,
 ) -> Result<Answer, Status> {
     let row = call.row;
-    let hooks = kinds::hooks(row);
+    let hooks = hooks::of(row);
+    let rules = kinds::of(row);
     // Managers own what was sent and its defaults, not what the server makes of it below.
     call.server.schema.apply_defaults(&call.shape(), &mut object);
-    (hooks.default)(&mut object);
+    (rules.default)(&mut object);
     if operation == Operation::Update {
         managed::track(call, None, &mut object);
     }
     meta::prepare_create(call, &mut object)?;
-    kinds::reset_status(call, &mut object);
+    hooks::reset_status(call, &mut object);
     (hooks.prepare_create)(call, &mut object)?;
     call.server.schema.apply_defaults(&call.shape(), &mut object);
-    (hooks.default)(&mut object);
+    (rules.default)(&mut object);
     admission::create(call, &mut object)?;
-    let mut causes = meta::validate(row, &object);
-    causes.extend((hooks.validate)(&object, None));
+    let causes = kinds::validate_create(row, &object);
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
     }

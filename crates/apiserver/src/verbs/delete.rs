@@ -13,7 +13,7 @@ use super::update::is_finished;
 use super::{Answer, write_failure};
 use crate::body::Format;
 use crate::call::Call;
-use crate::{kinds, meta};
+use crate::{hooks, meta};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -97,7 +97,7 @@ async fn delete_one(
         let old = found.ok_or_else(|| Status::not_found(row.group, row.name, name))?;
         check_preconditions(call, &old, name, options)?;
         let old_tree = old.to_value();
-        (kinds::hooks(row).check_delete)(call, &old_tree)?;
+        (hooks::of(row).check_delete)(call, &old_tree)?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
         let gone = is_finished(row.name, &new);
@@ -112,7 +112,7 @@ async fn delete_one(
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.server.store.write(write).await {
             Ok(written) if gone => {
-                (kinds::hooks(row).released)(call, &old_tree, None);
+                (hooks::of(row).released)(call, &old_tree, None);
                 return Ok(answer(call, &written, true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),
@@ -125,7 +125,7 @@ async fn delete_one(
 
 /// A finished deletion answers with a Status; pods and a few others with their last state.
 fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer {
-    if gone && !kinds::hooks(call.row).returns_deleted {
+    if gone && !hooks::of(call.row).returns_deleted {
         let m = old.meta();
         let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
         return Answer::Tree { code: 200, value: status.to_value() };
@@ -158,7 +158,7 @@ fn check_preconditions(
 /// Writes the wish to be deleted into the object.
 fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
     set_propagation(object, options.propagation.as_deref());
-    let grace = (kinds::hooks(call.row).grace)(object, options.grace);
+    let grace = (hooks::of(call.row).grace)(object, options.grace);
     let already = object["metadata"]["deletionTimestamp"].is_string();
     let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
     // A later deletion may only shorten the grace.
@@ -172,7 +172,7 @@ fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
     if let Some(generation) = meta.get("generation").and_then(Value::as_i64).filter(|_| !already) {
         meta.insert("generation".into(), (generation + 1).into());
     }
-    (kinds::hooks(call.row).deleting)(call, object);
+    (hooks::of(call.row).deleting)(call, object);
 }
 
 /// `Foreground` and `Orphan` are finalizers that the garbage collector takes off again.

@@ -10,7 +10,7 @@ use store::{Expect, Write, WriteError};
 use super::{Answer, write_failure};
 use crate::body::{self, Format};
 use crate::call::Call;
-use crate::{admission, kinds, managed, meta};
+use crate::{admission, hooks, managed, meta};
 
 /// Tries of a change that does not depend on a given revision.
 const RETRIES: usize = 10;
@@ -35,7 +35,7 @@ pub(crate) async fn update(
     let sent = decoded.value;
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
-    if !exists && kinds::hooks(call.row).create_on_update && call.row.subresource.is_empty() {
+    if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {
         return super::create::create_object(call, sent, Operation::Update).await;
     }
     change(call, Operation::Update, |_| Ok(sent.clone())).await
@@ -76,9 +76,10 @@ fn prepare(
     operation: Operation,
 ) -> Result<(), Status> {
     let row = call.main_row();
-    let hooks = kinds::hooks(call.row);
+    let hooks = hooks::of(call.row);
+    let rules = kinds::of(row);
     call.server.schema.apply_defaults(&call.shape(), new);
-    (hooks.default)(new);
+    (rules.default)(new);
     if operation == Operation::Update {
         managed::track(call, Some(old), new);
     }
@@ -86,11 +87,10 @@ fn prepare(
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
     call.server.schema.apply_defaults(&call.shape(), new);
-    (hooks.default)(new);
+    (rules.default)(new);
     admission::update(call, old, new)?;
     meta::bump_generation(row, old, new);
-    let mut causes = meta::validate(row, new);
-    causes.extend((hooks.validate)(new, Some(old)));
+    let causes = kinds::validate_update(call.row, new, old);
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
     }
@@ -108,7 +108,7 @@ fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
             restore(map, "status", status.as_ref());
             keep_status_metadata(map, sent_meta.as_ref());
         }
-        "" if kinds::has_status(call.row) => restore(map, "status", old.get("status")),
+        "" if hooks::has_status(call.row) => restore(map, "status", old.get("status")),
         _ => {}
     }
 }
@@ -149,7 +149,7 @@ async fn store(
     let expect = Expect::Revision(old.revision());
     let written =
         call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
-    (kinds::hooks(row).released)(call, old_tree, (!done).then_some(&new));
+    (hooks::of(row).released)(call, old_tree, (!done).then_some(&new));
     if done {
         return Ok(Answer::Tree { code, value: new });
     }

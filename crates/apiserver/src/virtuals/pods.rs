@@ -6,9 +6,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::call::Call;
-use crate::kinds::set_default;
 use crate::verbs::update::{Operation, change};
 use crate::verbs::{Answer, delete};
+use kinds::set_default;
 
 fn created() -> Answer {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

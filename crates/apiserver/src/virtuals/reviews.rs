@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::authz::{Attributes, Rule};
 use crate::call::Call;
-use crate::kinds::items;
 use crate::user::User;
 use crate::verbs::Answer;
+use kinds::items;
 
 fn created(value: Value) -> Answer {
     Answer::Tree { code: 201, value }

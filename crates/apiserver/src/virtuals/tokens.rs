@@ -5,9 +5,9 @@ use pki::TokenRequest;
 use serde_json::Value;
 
 use crate::call::Call;
-use crate::kinds::items;
 use crate::meta;
 use crate::verbs::Answer;
+use kinds::items;
 
 /// Default and least life of a token, seconds.
 const LIFE_DEFAULT: i64 = 3600;

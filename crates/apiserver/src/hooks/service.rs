@@ -3,54 +3,24 @@
 use std::net::IpAddr;
 
 use api::Status;
-use api::status::Cause;
 use serde_json::{Value, json};
 
-use super::{DEFAULT, Hooks, items, items_mut, set_default};
+use kinds::{items, items_mut, set_default};
+
+use super::{DEFAULT, Hooks};
 use crate::allocate::{AllocationError, held};
 use crate::call::Call;
 use crate::meta;
 
 pub(super) static HOOKS: Hooks = Hooks {
-    default,
     prepare_create: |call, object| allocate(call, None, object),
     prepare_update: |call, old, object| {
         if call.row.subresource.is_empty() { allocate(call, Some(old), object) } else { Ok(()) }
     },
-    validate,
     released: |call, old, kept| call.server.allocators.release(old, kept),
     returns_deleted: true,
     ..DEFAULT
 };
-
-fn default(object: &mut Value) {
-    let spec = &mut object["spec"];
-    for port in items_mut(spec, "ports") {
-        let number = port["port"].clone();
-        let unset =
-            port["targetPort"].is_null() || port["targetPort"] == "" || port["targetPort"] == 0;
-        if unset {
-            port["targetPort"] = number;
-        }
-        set_default(port, "protocol", "TCP");
-    }
-    let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    if external || items(spec, "externalIPs").next().is_some() {
-        set_default(spec, "externalTrafficPolicy", "Cluster");
-    }
-    if kind == "LoadBalancer" {
-        set_default(spec, "allocateLoadBalancerNodePorts", true);
-    }
-    if spec["sessionAffinity"] == "ClientIP" {
-        set_default(spec, "sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": 10800}}));
-    }
-    if kind == "ExternalName"
-        && let Some(map) = spec.as_object_mut()
-    {
-        map.remove("internalTrafficPolicy");
-    }
-}
 
 /// Gives what is missing. A state carried over from before keeps its own.
 fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
@@ -182,47 +152,4 @@ fn ports(
         spec["healthCheckNodePort"] = allocators.any_port("TCP").map_err(|e| (0, e))?.into();
     }
     Ok(())
-}
-
-fn validate(object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let spec = &object["spec"];
-    let kind = spec["type"].as_str().unwrap_or("");
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let message = format!(
-            "Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
-        );
-        causes.push(meta::cause("FieldValueNotSupported", "spec.type", message));
-    }
-    let headless = spec["clusterIP"] == "None";
-    if items(spec, "ports").next().is_none() && !headless && kind != "ExternalName" {
-        causes.push(meta::required("spec.ports", ""));
-    }
-    let several = items(spec, "ports").count() > 1;
-    for (at, port) in items(spec, "ports").enumerate() {
-        let number = port["port"].as_i64().unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let field = format!("spec.ports[{at}].port");
-            causes.push(meta::invalid(
-                field,
-                &port["port"],
-                "must be between 1 and 65535, inclusive",
-            ));
-        }
-        if several && port["name"].as_str().unwrap_or("").is_empty() {
-            causes.push(meta::required(format!("spec.ports[{at}].name"), ""));
-        }
-    }
-    if kind == "ExternalName" && spec["externalName"].as_str().unwrap_or("").is_empty() {
-        causes.push(meta::required("spec.externalName", ""));
-    }
-    if let Some(old) = old.filter(|o| o["spec"]["type"] != "ExternalName" && kind != "ExternalName")
-    {
-        let (before, now) = (&old["spec"]["clusterIP"], &spec["clusterIP"]);
-        if before.is_string() && before != "" && before != now {
-            let detail = "may not change once set";
-            causes.push(meta::invalid("spec.clusterIPs[0]", &json!([now]), detail));
-        }
-    }
-    causes
 }

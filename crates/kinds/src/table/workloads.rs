@@ -4,7 +4,7 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use super::{AGE, NAME, Printer, age, containers, human, name, number, selector, since, text};
-use crate::kinds::items;
+use crate::value::items;
 
 pub(super) fn printer(row: &Resource) -> Option<Printer> {
     Some(match (row.group, row.name) {

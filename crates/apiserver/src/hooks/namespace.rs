@@ -13,7 +13,6 @@ const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
 pub(super) static HOOKS: Hooks = Hooks {
     prepare_create,
     prepare_update,
-    default,
     check_delete,
     deleting,
     returns_deleted: true,
@@ -24,15 +23,6 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     object["spec"]["finalizers"] = json!(["kubernetes"]);
     object["status"] = json!({"phase": "Active"});
     Ok(())
-}
-
-/// Every namespace carries its name as a label, for selectors.
-fn default(object: &mut Value) {
-    let name = meta::text(object, "name").to_owned();
-    if !name.is_empty() {
-        let labels = meta::of(object).entry("labels").or_insert_with(|| json!({}));
-        labels["kubernetes.io/metadata.name"] = name.into();
-    }
 }
 
 /// `spec.finalizers` change through `/finalize` only.

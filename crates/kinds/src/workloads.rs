@@ -1,18 +1,17 @@
 //! Workloads: defaults of the pod template, strategies, and selectors that must match and stay.
 
 use api::selector::LabelSelector;
-use api::status::Cause;
 use serde_json::{Value, json};
 
-use super::{DEFAULT, Hooks, immutable, items_mut, pod, set_default};
-use crate::meta;
+use crate::check::At;
+use crate::core::pod;
+use crate::value::{items_mut, set_default, text};
+use crate::{Kind, PLAIN};
 
-pub(super) static DEPLOYMENT: Hooks =
-    Hooks { default: default_deployment, validate: validate_selector, ..DEFAULT };
-pub(super) static TEMPLATED: Hooks =
-    Hooks { default: default_templated, validate: validate_selector, ..DEFAULT };
-pub(super) static RBAC: Hooks = Hooks { default: default_rbac, create_on_update: true, ..DEFAULT };
-pub(super) static SECRET: Hooks = Hooks { default: default_secret, ..DEFAULT };
+pub(crate) static DEPLOYMENT: Kind =
+    Kind { default: default_deployment, create: validate, update: validate, ..PLAIN };
+pub(crate) static TEMPLATED: Kind =
+    Kind { default: default_templated, create: validate, update: validate, ..PLAIN };
 
 fn default_deployment(object: &mut Value) {
     default_templated(object);
@@ -73,7 +72,8 @@ fn default_stateful(spec: &mut Value) {
 
 /// A job without a selector of its own selects its own pods (batch `generateSelector`).
 fn default_job(object: &mut Value) {
-    let (uid, name) = (meta::text(object, "uid").to_owned(), meta::text(object, "name").to_owned());
+    let (uid, name) =
+        (text(&object["metadata"]["uid"]).to_owned(), text(&object["metadata"]["name"]).to_owned());
     let spec = &mut object["spec"];
     if spec["completions"].is_null() && spec["parallelism"].is_null() {
         spec["completions"] = 1.into();
@@ -96,57 +96,27 @@ fn default_job(object: &mut Value) {
 }
 
 /// The selector is there, selects the template's labels, and never changes.
-fn validate_selector(object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let kind = object["kind"].as_str().unwrap_or("");
-    if !matches!(kind, "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") {
-        return causes;
+fn validate(object: &At<'_>) {
+    let kind = object.get("kind");
+    if !matches!(kind.text(), "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") {
+        return;
     }
-    let spec = &object["spec"];
-    let selector = LabelSelector::from_json(&spec["selector"]);
-    if spec["selector"].is_null() {
-        causes.push(meta::required("spec.selector", ""));
+    let spec = object.get("spec");
+    let at = spec.get("selector");
+    let selector = LabelSelector::from_json(at.value());
+    if at.is_absent() {
+        at.required("");
     } else if selector.is_empty() {
-        let detail = format!("empty selector is invalid for {}", kind.to_lowercase());
-        causes.push(meta::invalid("spec.selector", &spec["selector"], &detail));
+        at.invalid(&format!("empty selector is invalid for {}", kind.text().to_lowercase()));
     }
-    let labels = &spec["template"]["metadata"]["labels"];
+    let labels = &spec.value()["template"]["metadata"]["labels"];
     if !selector.is_empty() && !selector.matches_with(|key| labels[key].as_str()) {
         let shown = if labels.is_null() { json!({}) } else { labels.clone() };
-        let detail = "`selector` does not match template `labels`";
-        causes.push(meta::invalid("spec.template.metadata.labels", &shown, detail));
+        let template = spec.get("template");
+        let meta = template.get("metadata");
+        meta.get("labels").invalid_as(&shown, "`selector` does not match template `labels`");
     }
-    if old.is_some_and(|old| old["spec"]["selector"] != spec["selector"]) {
-        causes.push(immutable("spec.selector", &spec["selector"]));
-    }
-    causes.extend(pod::validate_spec(&spec["template"]["spec"], "spec.template.spec"));
-    if spec["replicas"].as_i64().is_some_and(|n| n < 0) {
-        let detail = "must be greater than or equal to 0";
-        causes.push(meta::invalid("spec.replicas", &spec["replicas"], detail));
-    }
-    causes
-}
-
-/// Subjects name their API group.
-fn default_rbac(object: &mut Value) {
-    for subject in items_mut(object, "subjects") {
-        if matches!(subject["kind"].as_str(), Some("User" | "Group")) {
-            set_default(subject, "apiGroup", "rbac.authorization.k8s.io");
-        }
-    }
-    if object["roleRef"].is_object() {
-        set_default(&mut object["roleRef"], "apiGroup", "rbac.authorization.k8s.io");
-    }
-}
-
-/// `stringData` is written into `data` and not kept.
-fn default_secret(object: &mut Value) {
-    use base64::Engine as _;
-    let Some(map) = object.as_object_mut() else { return };
-    let Some(Value::Object(plain)) = map.remove("stringData") else { return };
-    let data = map.entry("data").or_insert_with(|| json!({}));
-    for (key, text) in plain {
-        let bytes = text.as_str().unwrap_or("").as_bytes();
-        data[key] = base64::engine::general_purpose::STANDARD.encode(bytes).into();
-    }
+    at.immutable();
+    pod::spec(&spec.get("template").get("spec").as_new());
+    spec.get("replicas").non_negative();
 }

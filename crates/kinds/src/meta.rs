@@ -1,0 +1,105 @@
+//! The rules of `metadata` that hold for every kind (apimachinery `ValidateObjectMeta`).
+
+use api::names;
+
+use crate::check::At;
+
+/// Bytes of all annotations together (apimachinery `TotalAnnotationSizeLimitB`).
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// Of a new object, whose names follow `name`.
+pub(crate) fn create(meta: &At<'_>, namespaced: bool, name: fn(&str) -> Vec<String>) {
+    let generate = meta.get("generateName");
+    if !generate.is_empty() {
+        // A prefix may end in what a name may not end in, as the suffix comes after it.
+        for fault in name(&format!("{}a", generate.text().trim_end_matches('-'))) {
+            generate.invalid(&fault);
+        }
+    }
+    if meta.get("name").is_empty() {
+        meta.get("name").required("name or generateName is required");
+    } else {
+        meta.get("name").named(name);
+    }
+    if namespaced && meta.get("namespace").is_empty() {
+        meta.get("namespace").required("");
+    }
+    common(meta);
+    finalizers(&meta.get("finalizers"));
+}
+
+/// Of a changed object: what no update may do to it.
+pub(crate) fn update(meta: &At<'_>) {
+    if meta.get("deletionTimestamp").old().is_some_and(|t| t.is_string()) {
+        no_new_finalizers(&meta.get("finalizers"));
+    }
+    common(meta);
+}
+
+fn common(meta: &At<'_>) {
+    meta.get("labels").labels();
+    annotations(&meta.get("annotations"));
+    owners(&meta.get("ownerReferences"));
+}
+
+fn annotations(at: &At<'_>) {
+    let mut total = 0;
+    for (key, value) in at.value().as_object().into_iter().flatten() {
+        total += key.len() + value.as_str().map_or(0, str::len);
+        for fault in names::qualified_name(&key.to_lowercase()) {
+            at.invalid_as(&key.as_str().into(), &fault);
+        }
+    }
+    if total > ANNOTATIONS_MAX {
+        at.too_long(ANNOTATIONS_MAX);
+    }
+}
+
+/// The original names the list, not the item.
+fn owners(at: &At<'_>) {
+    let mut controller: Option<String> = None;
+    for owner in at.value().as_array().into_iter().flatten() {
+        for (key, fault) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if owner[key].as_str().unwrap_or("").is_empty() {
+                at.get(key).invalid_as(&"".into(), fault);
+            }
+        }
+        if owner["apiVersion"] == "v1" && owner["kind"] == "Event" {
+            at.invalid_as(owner, "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if owner["controller"] == true {
+            let text = |key: &str| owner[key].as_str().unwrap_or("").to_owned();
+            let this = format!("{}/{}", text("kind"), text("name"));
+            match &controller {
+                Some(first) => at.invalid(&format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}")),
+                None => controller = Some(this),
+            }
+        }
+    }
+}
+
+fn finalizers(at: &At<'_>) {
+    let all = || at.value().as_array().into_iter().flatten();
+    for finalizer in all() {
+        for fault in names::qualified_name(finalizer.as_str().unwrap_or("")) {
+            at.invalid_as(finalizer, &fault);
+        }
+    }
+    if all().any(|f| f == "orphan") && all().any(|f| f == "foregroundDeletion") {
+        at.invalid("finalizer orphan and foregroundDeletion cannot be both set");
+    }
+}
+
+fn no_new_finalizers(at: &At<'_>) {
+    let before = at.old().and_then(|o| o.as_array()).map_or(&[][..], Vec::as_slice);
+    let now = at.value().as_array().into_iter().flatten();
+    let added: Vec<&str> = now.filter(|f| !before.contains(f)).filter_map(|f| f.as_str()).collect();
+    if !added.is_empty() {
+        at.forbidden(&format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")));
+    }
+}
