@@ -22,6 +22,10 @@ use tokio::net::TcpStream;
 const PODS: usize = 2_000;
 const CLIENTS: usize = 32;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Nothing here is proxied.
 struct Nowhere;
 

@@ -29,7 +29,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
         None => manage.update(&manage.schema.zero(manage.shape), new, managers, &call.manager),
     });
     match updated {
-        Ok(managers) => put(new, &managers),
+        Ok(managers) => put(new, managers),
         // As the original: an object whose lists cannot be told apart goes untracked.
         Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
     }
@@ -39,7 +39,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
 fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Managers {
     let live = || {
         let live = old.map(|old| &old["metadata"]["managedFields"]);
-        live.and_then(Managers::decode).unwrap_or_default()
+        live.and_then(Managers::stored).unwrap_or_default()
     };
     if !call.row.subresource.is_empty() {
         return live();
@@ -50,7 +50,7 @@ fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Manage
     Managers::decode(sent).filter(|sent| !sent.is_empty()).unwrap_or_else(live)
 }
 
-fn put(object: &mut Value, managers: &Managers) {
+fn put(object: &mut Value, managers: Managers) {
     let meta = meta::of(object);
     match managers.encode() {
         Some(list) => drop(meta.insert("managedFields".into(), list)),
@@ -62,9 +62,9 @@ fn put(object: &mut Value, managers: &Managers) {
 fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
     let row = call.main_row();
     let (shape, version, now) = (call.shape(), row.api_version(), call.now_text());
-    let is_served = |version: &str| {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        call.server.registry.by_kind(group, version, row.kind).is_some()
+    let is_served = |other: &str| {
+        let (group, number) = other.split_once('/').unwrap_or(("", other));
+        other == version || call.server.registry.by_kind(group, number, row.kind).is_some()
     };
     run(&Manage {
         schema: call.server.schema,
@@ -103,7 +103,7 @@ pub(crate) fn apply(
             &zero
         }
     };
-    let managers = Managers::decode(&live["metadata"]["managedFields"]).unwrap_or_default();
+    let managers = Managers::stored(&live["metadata"]["managedFields"]).unwrap_or_default();
     let mut live = live.clone();
     meta::of(&mut live).remove("managedFields");
     let (merged, managers) = with_manage(call, |manage| {
@@ -117,7 +117,7 @@ pub(crate) fn apply(
         }
     })
     .map_err(|error| refusal(call, applied, error))?;
-    finish(call, live, merged, applied, &managers)
+    finish(call, live, merged, applied, managers)
 }
 
 /// Conflicts about what client-side apply had set are none for kubectl.
@@ -144,7 +144,7 @@ fn finish(
     live: Value,
     merged: Option<Value>,
     applied: &Value,
-    managers: &Managers,
+    managers: Managers,
 ) -> Result<Value, Status> {
     let revision = live["metadata"]["resourceVersion"].clone();
     let mut object = match merged {

@@ -23,6 +23,8 @@ pub type TypeId = u32;
 pub struct Schema {
     types: Vec<Type>,
     by_name: HashMap<Box<str>, TypeId>,
+    /// Of each type, the fields that have defaults in or below them.
+    defaulted: Vec<Box<[usize]>>,
 }
 
 /// One struct.

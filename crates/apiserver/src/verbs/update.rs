@@ -158,20 +158,25 @@ async fn store(
 
 /// Equal but for when fields were last managed: such a write is not made.
 fn unchanged(old: &Value, new: &Value) -> bool {
-    let without_times = |value: &Value| {
-        let mut meta = value["metadata"].clone();
-        for entry in meta["managedFields"].as_array_mut().into_iter().flatten() {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        meta
-    };
+    same_but(old, new, "metadata", |old, new| {
+        same_but(old, new, "managedFields", |old, new| {
+            let lists = old.as_array().zip(new.as_array());
+            lists.is_some_and(|(old, new)| {
+                let pairs = old.iter().zip(new);
+                old.len() == new.len()
+                    && pairs.into_iter().all(|(a, b)| same_but(a, b, "time", |_, _| true))
+            })
+        })
+    })
+}
+
+/// Equal maps, where one key's values are compared in a way of their own.
+fn same_but(old: &Value, new: &Value, but: &str, same: impl Fn(&Value, &Value) -> bool) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else { return old == new };
-    let rest = |m: &Map<String, Value>| m.len();
-    rest(a) == rest(b)
-        && a.iter().all(|(key, value)| key == "metadata" || b.get(key) == Some(value))
-        && without_times(old) == without_times(new)
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|((key, x), (other, y))| key == other && (x == y || (key == but && same(x, y))))
 }
 
 /// Deletion was asked for and nothing holds the object back any more.
