@@ -89,8 +89,12 @@ impl Bench {
             .expect("a request");
         let response = self.server.serve_as(self.user.clone(), request).await;
         let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body never fails").to_bytes();
-        (code, bytes)
+        // Frame by frame, as a connection sends it; the last one is kept for error messages.
+        let (mut body, mut last) = (response.into_body(), Bytes::new());
+        while let Some(frame) = body.frame().await {
+            last = frame.expect("a body never fails").into_data().unwrap_or_default();
+        }
+        (code, last)
     }
 
     /// Runs `count` requests from [`CLIENTS`] tasks; CPU per request and requests per second.

@@ -143,7 +143,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let accept = Accept::parse(&header_text(&request, header::ACCEPT), call.info.verb == "watch")?;
+    let accept = Accept::of(request.headers())?;
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
     let verb = call.info.verb;

@@ -1,8 +1,8 @@
-//! One manager's fields, read only when a change touches them.
+//! One manager's fields, as they are stored unless an algorithm needs them decoded.
 //!
 //! Most updates change a few fields of one manager, while an object has several managers with
 //! hundreds of fields. Stored sets are canonical (this code or the original wrote them), so the
-//! question whether a change touches them is answered on their JSON form.
+//! change is made on their JSON form.
 
 use std::borrow::Cow;
 
@@ -43,18 +43,14 @@ impl Owned {
     /// Takes the members of `gone` out.
     pub fn subtract(&mut self, gone: &FieldSet) {
         match self {
-            Owned::Stored(json) if !has_any(json, gone) => {}
-            Owned::Stored(json) => {
-                *self = Owned::Set(FieldSet::from_json(json).difference(gone));
-            }
+            Owned::Stored(json) => take(json, gone),
             Owned::Set(set) => set.subtract(gone),
         }
     }
 
     pub fn extend(&mut self, more: FieldSet) {
         match self {
-            Owned::Stored(json) if has_all(json, &more) => {}
-            Owned::Stored(json) => *self = Owned::Set(FieldSet::from_json(json).union(more)),
+            Owned::Stored(json) => add(json, &more),
             Owned::Set(set) => set.extend(more),
         }
     }
@@ -77,21 +73,76 @@ impl PartialEq for Owned {
 
 impl Eq for Owned {}
 
-fn has_any(json: &Value, set: &FieldSet) -> bool {
-    set.branches().any(|(element, branch)| {
-        let Some(below) = json.get(element.encode()) else { return false };
-        (branch.member && is_member(below)) || has_any(below, &branch.below)
-    })
+fn take(json: &mut Value, set: &FieldSet) {
+    let Some(map) = json.as_object_mut() else { return };
+    for (element, branch) in set.branches() {
+        let key = element.encode();
+        let Some(below) = map.get_mut(&key) else { continue };
+        let stays = is_member(below) && !branch.member;
+        take(below, &branch.below);
+        mark(below, stays);
+        // What is left without a mark is no member and has nothing below it.
+        if !stays && below.as_object().is_none_or(Map::is_empty) {
+            map.remove(&key);
+        }
+    }
 }
 
-fn has_all(json: &Value, set: &FieldSet) -> bool {
-    set.branches().all(|(element, branch)| {
-        let Some(below) = json.get(element.encode()) else { return false };
-        (!branch.member || is_member(below)) && has_all(below, &branch.below)
-    })
+fn add(json: &mut Value, set: &FieldSet) {
+    let Some(map) = json.as_object_mut() else { return };
+    for (element, branch) in set.branches() {
+        let below = map.entry(element.encode()).or_insert(Value::Null);
+        let member = branch.member || (!below.is_null() && is_member(below));
+        if below.is_null() {
+            *below = json!({});
+        }
+        add(below, &branch.below);
+        mark(below, member);
+    }
 }
 
 /// An element with something below it says by `.` that it is a member itself.
 fn is_member(below: &Value) -> bool {
     below.as_object().is_none_or(|map| map.is_empty() || map.contains_key("."))
+}
+
+fn mark(below: &mut Value, member: bool) {
+    let Some(map) = below.as_object_mut() else { return };
+    let bare = map.keys().all(|key| key == ".");
+    match member && !bare {
+        true => drop(map.insert(".".into(), json!({}))),
+        false => drop(map.remove(".")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{FieldSet, Owned};
+
+    /// Both forms go through the same steps and must agree.
+    #[test]
+    fn stored_sets_behave_as_decoded_ones() {
+        let stored = json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}});
+        let changes = [
+            json!({"f:a": {"f:b": {}}}),
+            json!({"f:a": {".": {}, "f:c": {"f:d": {}}}}),
+            json!({"f:e": {"f:x": {}}}),
+            json!({"f:a": {}}),
+            json!({"f:a": {"f:c": {}}, "f:z": {"f:y": {}}}),
+        ];
+        for first in &changes {
+            for second in &changes {
+                let [first, second] = [first, second].map(FieldSet::from_json);
+                let mut json = Owned::Stored(stored.clone());
+                let mut set = Owned::Set(FieldSet::from_json(&stored));
+                for owned in [&mut json, &mut set] {
+                    owned.extend(first.clone());
+                    owned.subtract(&second);
+                }
+                assert_eq!(json.into_json(), set.into_json());
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use api::{Status, patch as algorithms};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::update::{Operation, change};
 use super::{Answer, create};
@@ -23,7 +23,7 @@ pub(crate) async fn patch(
         "application/json-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
+                let mut tree = base(old, &body);
                 algorithms::apply_json_patch(&mut tree, &patch).map_err(|_| unprocessable())?;
                 reread(call, old, tree)
             })
@@ -32,7 +32,7 @@ pub(crate) async fn patch(
         "application/merge-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
+                let mut tree = base(old, &body);
                 algorithms::apply_merge_patch(&mut tree, &patch);
                 reread(call, old, tree)
             })
@@ -41,7 +41,7 @@ pub(crate) async fn patch(
         "application/strategic-merge-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
+                let mut tree = base(old, &body);
                 let schema = call.server.schema;
                 algorithms::apply_strategic_patch(schema, &call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
@@ -77,6 +77,24 @@ fn unprocessable() -> Status {
 fn json_body(body: &[u8]) -> Result<Value, Status> {
     serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+}
+
+/// What the patch is laid on. Managers, often half of an object, are left out unless the patch names
+/// them: absent, they stay as they are.
+fn base(old: &Value, patch: &[u8]) -> Value {
+    const MANAGERS: &str = "managedFields";
+    if patch.windows(MANAGERS.len()).any(|part| part == MANAGERS.as_bytes()) {
+        return old.clone();
+    }
+    let without = |map: &Map<String, Value>, key: &str| -> Map<String, Value> {
+        map.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let Some(map) = old.as_object() else { return old.clone() };
+    let mut base = without(map, "metadata");
+    if let Some(meta) = old["metadata"].as_object() {
+        base.insert("metadata".into(), without(meta, MANAGERS).into());
+    }
+    base.into()
 }
 
 /// The patched tree as a decoded object; what it says of the revision is a precondition only when
