@@ -3,6 +3,8 @@
 //! A place knows its parent by reference, so walking a valid object allocates nothing; a path is
 //! written out only for a fault. Words are those of apimachinery `field.Error`, which clients match.
 
+mod probe;
+
 use std::cell::RefCell;
 use std::fmt;
 

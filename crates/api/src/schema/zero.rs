@@ -82,7 +82,7 @@ impl Schema {
     }
 
     /// Finds where defaults are, so that filling them in passes over all other fields.
-    pub(super) fn index_defaults(&mut self) {
+    pub fn index(&mut self) {
         self.defaulted = vec![Box::default(); self.types.len()];
         loop {
             let index = |ty: &Type| {
