@@ -177,6 +177,20 @@ impl Object {
         self.json.strip_prefix(head.as_bytes()).unwrap_or(&self.json[1..])
     }
 
+    /// The object's bytes as one of another version of its kind: only the type at their head differs.
+    pub fn retyped(&self, api_version: &str, kind: &str) -> Bytes {
+        let head = format!(r#"{{"apiVersion":"{api_version}","kind":"{kind}","#);
+        if self.json.starts_with(head.as_bytes()) {
+            return self.json.clone();
+        }
+        // Neither value holds a quote, so the fourth quote after each key ends its value.
+        let quotes = self.json.iter().enumerate().filter(|(_, c)| **c == b'"').map(|(at, _)| at);
+        match quotes.clone().nth(7).filter(|_| self.json.starts_with(br#"{"apiVersion":"#)) {
+            Some(end) => Bytes::from([head.as_bytes(), &self.json[end + 2..]].concat()),
+            None => self.json.clone(),
+        }
+    }
+
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
@@ -305,6 +319,15 @@ mod tests {
         let item = object.item("v1", "ConfigMap");
         assert_eq!(item, br#""data":{},"metadata":{"resourceVersion":"2","name":"a"}}"#);
         assert!(object.item("other/v1", "ConfigMap").starts_with(br#""apiVersion":"v1","#));
+    }
+
+    #[test]
+    fn another_version_differs_at_the_head_only() {
+        let value = serde_json::json!({"data": {"a": "b"}, "kind": "K", "apiVersion": "g/v1", "metadata": {"name": "a"}});
+        let object = Object::new(&value, 2, &[]);
+        assert_eq!(object.retyped("g/v1", "K"), object.json());
+        let want = r#"{"apiVersion":"g/v2","kind":"K","data":{"a":"b"},"metadata":{"resourceVersion":"2","name":"a"}}"#;
+        assert_eq!(object.retyped("g/v2", "K"), want);
     }
 
     #[test]

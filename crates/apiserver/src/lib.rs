@@ -11,6 +11,7 @@ mod authz;
 mod body;
 mod bootstrap;
 mod call;
+mod custom;
 mod discovery;
 mod handle;
 mod hooks;

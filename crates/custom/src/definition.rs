@@ -97,11 +97,16 @@ impl Names {
             let words = names[key].as_array().into_iter().flatten();
             words.filter_map(|w| Some(w.as_str()?.into())).collect()
         };
+        let or = |text: Box<str>, default: String| match text.is_empty() {
+            true => default.into(),
+            false => text,
+        };
+        let kind = text("kind");
         Names {
             plural: text("plural"),
-            singular: text("singular"),
-            kind: text("kind"),
-            list_kind: text("listKind"),
+            singular: or(text("singular"), kind.to_lowercase()),
+            list_kind: or(text("listKind"), format!("{kind}List")),
+            kind,
             short: list("shortNames"),
             categories: list("categories"),
         }

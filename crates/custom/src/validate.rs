@@ -7,14 +7,19 @@ use std::collections::BTreeSet;
 use kinds::At;
 use serde_json::Value;
 
+use crate::definition::{ScalePaths, Version};
 use crate::format;
 use crate::node::{Bound, Node};
 use crate::rules;
 
 /// Everything a write must fulfil: the schema, lists that are sets or maps, then rules.
-pub fn validate(root: &Node, object: &At<'_>) {
+pub fn validate(version: &Version, object: &At<'_>) {
+    let root = &version.node;
     let before = object.faults();
     place(root, object, true);
+    if let Some(scale) = &version.scale {
+        validate_scale(scale, object);
+    }
     lists(root, object);
     // Rules may rely on types and presence, so they are run on objects that have these right.
     let blocking = object.reasons_since(before).iter().any(|reason| {
@@ -32,6 +37,50 @@ pub fn validate(root: &Node, object: &At<'_>) {
     } else if has_rules(root) {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
         object.report_at("<nil>", "FieldValueInvalid", format!("Invalid value: null: {detail}"));
+    }
+}
+
+/// The replicas that a scale reads must be there as numbers it can show (registry/customresource
+/// `validateScaleSpec`, `validateScaleStatus`).
+fn validate_scale(scale: &ScalePaths, object: &At<'_>) {
+    for path in [&scale.spec_replicas, &scale.status_replicas] {
+        let found = path.split('.').try_fold(object.value(), |value, key| value.get(key));
+        let place = format!(".{path}");
+        let fault = match found {
+            None | Some(Value::Null) => continue,
+            Some(value) => match value.as_i64() {
+                None => {
+                    let (text, kind) = (go_plain(value), go_type(value));
+                    let fault = format!(
+                        "{place} accessor error: {text} is of the type {kind}, expected int64"
+                    );
+                    (0, fault)
+                }
+                Some(n) if n < 0 => (n, "should be a non-negative integer".to_owned()),
+                Some(n) if n > i64::from(i32::MAX) => {
+                    (n, format!("should be less than or equal to {}", i32::MAX))
+                }
+                Some(_) => continue,
+            },
+        };
+        let message = format!("Invalid value: {}: {}", fault.0, fault.1);
+        object.report_at(&place, "FieldValueInvalid", message);
+    }
+}
+
+/// Go's `%v` and `%T`, as accessors print them.
+fn go_plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "float64",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        Value::Null => "<nil>",
     }
 }
 

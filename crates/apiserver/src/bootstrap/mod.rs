@@ -75,6 +75,7 @@ impl Server {
             ensure(&client, "priorityclasses", &class).await?;
         }
         self.publish_address(&client).await?;
+        self.follow_definitions(client, tasks);
         self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
         Ok(())
     }

@@ -60,6 +60,10 @@ impl Accept {
             }
             Some(Accept { encoding, view, gzip })
         });
-        choice.ok_or_else(|| Status::not_acceptable("application/json, application/yaml"))
+        choice.ok_or_else(|| {
+            let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+            let message = format!("406: Not Acceptable\n\nAvailable representations: {all}");
+            Status::failure(406, "NotAcceptable", message).with_causes(Vec::new())
+        })
     }
 }

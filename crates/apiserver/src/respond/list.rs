@@ -11,8 +11,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 
-use super::{Accept, Body, Encoding, View, encode, full, partial, stream, with_body};
-use crate::table;
+use super::{Accept, Body, Encoding, Shown, View, encode, full, partial, stream, with_body};
 use crate::verbs::list::Listing;
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
@@ -20,12 +19,17 @@ const CHUNK: usize = 128 * 1024;
 /// Shortest body that is compressed (the original's `defaultGzipThresholdBytes`).
 const GZIP_MIN: usize = 128 * 1024;
 
-pub(super) fn list(accept: Accept, listing: Listing, include: &str) -> Response<Body> {
+pub(super) fn list(
+    accept: Accept,
+    listing: Listing,
+    shown: &Shown,
+    include: &str,
+) -> Response<Body> {
     match (accept.view, accept.encoding) {
-        (View::Whole, Encoding::Json) => whole(listing, accept.gzip),
-        (View::Whole, encoding) => encode::value(200, encoding, &tree(listing)),
+        (View::Whole, Encoding::Json) => whole(listing, shown, accept.gzip),
+        (View::Whole, encoding) => encode::value(200, encoding, &tree(listing, shown)),
         (View::Table, encoding) => {
-            let mut table = table::of(listing.row, &listing.objects, "", include);
+            let mut table = shown.table(&listing.objects, "", include);
             table["metadata"] = list_meta(&listing);
             encode::value(200, encoding, &table)
         }
@@ -33,20 +37,13 @@ pub(super) fn list(accept: Accept, listing: Listing, include: &str) -> Response<
     }
 }
 
-fn tree(listing: Listing) -> Value {
-    let text: Vec<u8> = Chunks::new(listing).flat_map(|chunk| chunk.to_vec()).collect();
+fn tree(listing: Listing, shown: &Shown) -> Value {
+    let text: Vec<u8> = Chunks::new(listing, shown).flat_map(|chunk| chunk.to_vec()).collect();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
 fn metadata(listing: &Listing) -> Value {
-    let item = |object: &Arc<Object>| {
-        let mut item = partial(&object.to_value());
-        if let Some(map) = item.as_object_mut() {
-            map.remove("kind");
-            map.remove("apiVersion");
-        }
-        item
-    };
+    let item = |object: &Arc<Object>| partial(&object.to_value());
     json!({
         "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
         "metadata": list_meta(listing),
@@ -54,9 +51,9 @@ fn metadata(listing: &Listing) -> Value {
     })
 }
 
-fn whole(listing: Listing, gzip: bool) -> Response<Body> {
+fn whole(listing: Listing, shown: &Shown, gzip: bool) -> Response<Body> {
     let size: usize = listing.objects.iter().map(|o| o.json().len()).sum();
-    let mut chunks = Chunks::new(listing);
+    let mut chunks = Chunks::new(listing, shown);
     if size < CHUNK.min(GZIP_MIN) {
         let only: Bytes = chunks.next().unwrap_or_default();
         return with_body(200, "application/json", full(only));
@@ -79,15 +76,16 @@ fn encoder() -> GzEncoder<Vec<u8>> {
 /// them.
 struct Chunks {
     listing: Listing,
+    shown: Shown,
     version: String,
     at: usize,
     ended: bool,
 }
 
 impl Chunks {
-    fn new(listing: Listing) -> Chunks {
+    fn new(listing: Listing, shown: &Shown) -> Chunks {
         let version = listing.row.api_version();
-        Chunks { listing, version, at: 0, ended: false }
+        Chunks { listing, shown: shown.clone(), version, at: 0, ended: false }
     }
 }
 
@@ -98,18 +96,31 @@ impl Iterator for Chunks {
         if self.ended {
             return None;
         }
-        let Chunks { listing, version, .. } = self;
+        let Chunks { listing, shown, version, .. } = self;
         let mut out = BytesMut::with_capacity(CHUNK + CHUNK / 8);
         if self.at == 0 {
-            let (kind, meta) = (listing.row.kind, list_meta(listing));
+            let (kind, mut meta) = (listing.row.list_kind, list_meta(listing));
+            if shown.custom.is_some() && meta["continue"].is_null() {
+                // Lists of custom resources say it when there is no more.
+                meta["continue"] = "".into();
+            }
             let head = format!(
-                r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{meta},"items":["#
+                r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{meta},"items":["#
             );
             out.put_slice(head.as_bytes());
         }
         while let Some(object) = listing.objects.get(self.at).filter(|_| out.len() < CHUNK) {
-            out.put_slice(if self.at == 0 { b"{" } else { b",{" });
-            out.put_slice(object.item(version, listing.row.kind));
+            if self.at > 0 {
+                out.put_u8(b',');
+            }
+            match &shown.custom {
+                // Items of custom resources carry their type.
+                Some(_) => out.put_slice(&shown.json(object)),
+                None => {
+                    out.put_u8(b'{');
+                    out.put_slice(object.item(version, listing.row.kind));
+                }
+            }
             self.at += 1;
         }
         if self.at == listing.objects.len() {

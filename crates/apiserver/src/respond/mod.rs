@@ -17,12 +17,43 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
+use crate::custom::Served;
 use crate::table;
 use crate::verbs::Answer;
 
 pub(crate) use accept::{Accept, Encoding, View};
 pub(crate) use encode::value;
 pub(crate) use stream::stream;
+
+/// What an answer's objects are shown as.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) row: &'static Resource,
+    pub(crate) custom: Option<Arc<Served>>,
+}
+
+impl Shown {
+    /// The object's JSON in the version that was asked for.
+    fn json(&self, object: &Object) -> Bytes {
+        match &self.custom {
+            None => object.json().clone(),
+            Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
+        }
+    }
+
+    fn tree(&self, object: &Object) -> Value {
+        let mut tree = object.to_value();
+        if let Some(custom) = &self.custom {
+            tree["apiVersion"] = custom.row.api_version().into();
+        }
+        tree
+    }
+
+    fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {
+        let trees = objects.iter().map(|object| self.tree(object));
+        table::of(self, trees, revision, include)
+    }
+}
 
 /// Any answer's body.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
@@ -79,30 +110,30 @@ pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
 pub(crate) fn answer(
     answer: Answer,
     accept: Accept,
-    row: &'static Resource,
+    shown: Shown,
     include: &str,
 ) -> Response<Body> {
     match answer {
-        Answer::Object { code, object } => one(code, accept, row, &object, include),
-        Answer::Tree { code, value: tree } => tree_answer(code, accept, row, tree, include),
-        Answer::List(listing) => list::list(accept, listing, include),
-        Answer::Watch(watching) => watch::watch(watching, accept, include.to_owned()),
+        Answer::Object { code, object } => one(code, accept, &shown, &object, include),
+        Answer::Tree { code, value: tree } => tree_answer(code, accept, &shown, tree, include),
+        Answer::List(listing) => list::list(accept, listing, &shown, include),
+        Answer::Watch(watching) => watch::watch(watching, accept, shown, include.to_owned()),
     }
 }
 
 fn one(
     code: u16,
     accept: Accept,
-    row: &Resource,
+    shown: &Shown,
     object: &Arc<Object>,
     include: &str,
 ) -> Response<Body> {
     match (accept.view, accept.encoding) {
-        (View::Whole, Encoding::Json) => json_bytes(code, object.json().clone()),
-        (View::Whole, encoding) => value(code, encoding, &object.to_value()),
+        (View::Whole, Encoding::Json) => json_bytes(code, shown.json(object)),
+        (View::Whole, encoding) => value(code, encoding, &shown.tree(object)),
         (View::Table, encoding) => {
             let revision = object.revision().to_string();
-            value(code, encoding, &table::of(row, std::slice::from_ref(object), &revision, include))
+            value(code, encoding, &shown.table(std::slice::from_ref(object), &revision, include))
         }
         (View::Metadata, encoding) => value(code, encoding, &partial(&object.to_value())),
     }
@@ -111,7 +142,7 @@ fn one(
 fn tree_answer(
     code: u16,
     accept: Accept,
-    row: &Resource,
+    shown: &Shown,
     tree: Value,
     include: &str,
 ) -> Response<Body> {
@@ -121,8 +152,8 @@ fn tree_answer(
     if accept.view == View::Metadata {
         return value(code, accept.encoding, &partial(&tree));
     }
-    let object = Arc::new(Object::new(&tree, 0, row.selectable));
-    value(code, accept.encoding, &table::of(row, &[object], "", include))
+    let table = table::of(shown, std::iter::once(tree), "", include);
+    value(code, accept.encoding, &table)
 }
 
 /// `PartialObjectMetadata` of an object.

@@ -1,27 +1,28 @@
 //! Watches: changes as they happen, each in a frame of the encoding the client asked for.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::proto;
-use api::registry::Resource;
 use api::{Object, Status};
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{Accept, Body, Encoding, View, encode, partial, stream, with_body};
-use crate::table;
+use super::{Accept, Body, Encoding, Shown, View, encode, partial, stream, with_body};
 use crate::verbs::watch::{Change, Watching};
 
 /// Between bookmarks of a quiet watch (the original sends one about every minute).
 const BOOKMARK_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
 
-pub(super) fn watch(watching: Watching, accept: Accept, include: String) -> Response<Body> {
-    let row = watching.row;
+pub(super) fn watch(
+    watching: Watching,
+    accept: Accept,
+    shown: Shown,
+    include: String,
+) -> Response<Body> {
     let framing = Framing::of(accept.encoding);
     let deadline = tokio::time::Instant::now() + watching.timeout;
-    let start = Some((watching, Encoder { row, accept, framing, include, headed: false }));
+    let start = Some((watching, Encoder { shown, accept, framing, include, headed: false }));
     let chunks = futures::stream::unfold(start, move |state| async move {
         let (mut watching, mut encoder) = state?;
         let period = if watching.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
@@ -102,7 +103,7 @@ impl Framing {
 }
 
 struct Encoder {
-    row: &'static Resource,
+    shown: Shown,
     accept: Accept,
     framing: Framing,
     include: String,
@@ -125,22 +126,22 @@ impl Encoder {
         out.freeze()
     }
 
-    fn object<'o>(&mut self, object: &'o Arc<Object>) -> Cow<'o, [u8]> {
+    fn object(&mut self, object: &Arc<Object>) -> Bytes {
         let tree = match self.accept.view {
             View::Whole if self.framing == Framing::Json => {
-                return Cow::Borrowed(object.json());
+                return self.shown.json(object);
             }
-            View::Whole => object.to_value(),
+            View::Whole => self.shown.tree(object),
             View::Metadata => partial(&object.to_value()),
             View::Table => self.table(object),
         };
-        Cow::Owned(self.framing.tree(&tree))
+        Bytes::from(self.framing.tree(&tree))
     }
 
     fn table(&mut self, object: &Arc<Object>) -> Value {
         let revision = object.revision().to_string();
         let objects = std::slice::from_ref(object);
-        let mut table = table::of(self.row, objects, &revision, &self.include);
+        let mut table = self.shown.table(objects, &revision, &self.include);
         if std::mem::replace(&mut self.headed, true)
             && let Some(map) = table.as_object_mut()
         {
@@ -149,14 +150,14 @@ impl Encoder {
         table
     }
 
-    fn bookmark<'o>(&self, revision: u64, end: bool) -> Cow<'o, [u8]> {
+    fn bookmark(&self, revision: u64, end: bool) -> Bytes {
         let mut meta = json!({"resourceVersion": revision.to_string()});
         if end {
             meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.accept.view {
             View::Whole => {
-                json!({"kind": self.row.kind, "apiVersion": self.row.api_version(), "metadata": meta})
+                json!({"kind": self.shown.row.kind, "apiVersion": self.shown.row.api_version(), "metadata": meta})
             }
             View::Metadata => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
@@ -165,6 +166,6 @@ impl Encoder {
                 json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": [], "rows": []})
             }
         };
-        Cow::Owned(self.framing.tree(&object))
+        Bytes::from(self.framing.tree(&object))
     }
 }

@@ -10,6 +10,8 @@ use crate::body::{self, media_type};
 use crate::call::Call;
 use crate::{managed, meta};
 
+const ACCEPTED_OF_CUSTOM: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 pub(crate) async fn patch(
@@ -38,18 +40,18 @@ pub(crate) async fn patch(
             })
             .await
         }
-        "application/strategic-merge-patch+json" => {
+        "application/strategic-merge-patch+json" if call.custom.is_none() => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
                 let mut tree = base(old, &body);
-                let schema = call.server.schema;
-                algorithms::apply_strategic_patch(schema, &call.shape(), &mut tree, &patch)
+                algorithms::apply_strategic_patch(call.schema(), &call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
                 reread(call, old, tree)
             })
             .await
         }
         "application/apply-patch+yaml" => apply(call, &body).await,
+        _ if call.custom.is_some() => Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }
@@ -100,8 +102,7 @@ fn base(old: &Value, patch: &[u8]) -> Value {
 /// The patched tree as a decoded object; what it says of the revision is a precondition only when
 /// the patch changed it.
 fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
-    let row = call.main_row();
-    let decoded = body::redecode(call.server.schema, row, tree, call.validation)?;
+    let decoded = body::redecode(call, tree, call.validation)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let mut value = decoded.value;
     if value["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
