@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use store::{Engine, FjallEngine, Record};
+use store::{Engine, LogEngine, Record};
 
 fn record(revision: u64) -> Record {
     let value = Some(br#"{"a":"0123456789"}"#.to_vec());
@@ -11,14 +11,14 @@ fn record(revision: u64) -> Record {
 }
 
 fn filled(folder: &Path, count: u64) {
-    let mut engine = FjallEngine::open(folder).expect("opens");
+    let mut engine = LogEngine::open(folder).expect("opens");
     for revision in 1..=count {
         engine.commit(&[record(revision)]).expect("commits");
     }
 }
 
 fn refusal(folder: &Path) -> String {
-    let loaded = FjallEngine::open(folder).and_then(|mut engine| engine.load(&mut |_| ()));
+    let loaded = LogEngine::open(folder).and_then(|mut engine| engine.load(&mut |_| ()));
     loaded.expect_err("is refused").to_string()
 }
 
@@ -46,7 +46,7 @@ fn a_damaged_journal_is_refused_and_names_the_folder() {
         filled(copy.path(), 20);
         let file = std::fs::File::options().write(true).open(journal(copy.path())).expect("opens");
         file.write_all_at(&[whole[at as usize] ^ 0xff], at).expect("damaged");
-        let mut engine = match FjallEngine::open(copy.path()) {
+        let mut engine = match LogEngine::open(copy.path()) {
             Ok(engine) => engine,
             Err(error) => {
                 let text = error.to_string();
@@ -70,7 +70,7 @@ fn a_torn_last_batch_is_dropped_whole() {
     let used = whole.iter().rposition(|b| *b != 0).expect("data") as u64;
     let file = std::fs::File::options().write(true).open(path).expect("opens");
     file.set_len(used - 10).expect("cut");
-    let mut engine = FjallEngine::open(folder.path()).expect("opens");
+    let mut engine = LogEngine::open(folder.path()).expect("opens");
     let mut count = 0;
     let last = engine.load(&mut |_| count += 1).expect("loads");
     assert_eq!((count, last), (19, 19));
@@ -79,7 +79,7 @@ fn a_torn_last_batch_is_dropped_whole() {
 #[test]
 fn a_folder_in_use_says_so() {
     let folder = tempfile::tempdir().expect("folder");
-    let _holder = FjallEngine::open(folder.path()).expect("opens");
+    let _holder = LogEngine::open(folder.path()).expect("opens");
     let text = refusal(folder.path());
     assert!(text.contains("another process has it open"), "{text}");
 }

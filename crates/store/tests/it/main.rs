@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use api::{Draft, Object};
 use serde_json::json;
-use store::{Collection, CollectionSpec, Expect, FjallEngine, Store, Write};
+use store::{Collection, CollectionSpec, Expect, LogEngine, Store, Write};
 
 const PREFIX: &str = "/registry/pods/";
 /// Names the child's folder, and makes `the_writing_child` write instead of pass.
@@ -19,7 +19,7 @@ const KEYS: u64 = 4;
 
 fn open(folder: &Path) -> (Store, Arc<Collection>) {
     let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[] };
-    let engine = FjallEngine::open(folder).expect("opens");
+    let engine = LogEngine::open(folder).expect("opens");
     let store = Store::open(Box::new(engine), vec![spec]).expect("loads");
     let pods = store.collection(PREFIX).expect("registered");
     (store, pods)
