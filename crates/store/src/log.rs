@@ -151,6 +151,9 @@ impl LogEngine {
     /// Begins the next segment. Its header and name are durable before the mark names it, and the
     /// mark is before the first frame: a segment that was written to can never be overlooked.
     fn change_over(&mut self) -> Result<(), EngineError> {
+        if self.log().spares.is_empty() {
+            self.replenish()?;
+        }
         let path = self.disk.path("");
         let log = self.log.as_mut().expect("loaded before use");
         let old = &log.active;
@@ -225,3 +228,8 @@ impl Engine for LogEngine {
         Ok(self.is_sparse())
     }
 }
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,8 @@ impl LogEngine {
             self.set_aside(&name).map_err(|e| self.write_error(&name, &e))?;
         }
         self.replenish()?;
+        // A process that was killed may have left names that the disk does not know yet.
+        self.disk.sync_names().map_err(|e| self.write_error("", &e))?;
         let active = &self.log().active;
         let (number, end) = (active.header.number, active.end as u64);
         let cut_off =
