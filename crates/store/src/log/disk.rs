@@ -1,9 +1,10 @@
 //! The file operations the log needs, so that tests can put a disk that loses power below it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A flat folder of files.
 pub(super) trait Disk: Send {
@@ -57,6 +58,8 @@ pub(super) struct Folder {
 
 /// Holds no data: its lock says who uses the folder.
 pub(super) const LOCK: &str = "lock";
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Folder {
     /// Creates the folder when it is missing. Its content is for its owner only: it holds secrets.
@@ -71,14 +74,22 @@ impl Folder {
             .mode(0o600)
             .open(path.join(LOCK))
             .map_err(access)?;
-        lock.try_lock().map_err(|e| match e {
-            std::fs::TryLockError::WouldBlock => {
-                "another process has it open; stop that one first".to_owned()
-            }
-            std::fs::TryLockError::Error(e) => e.to_string(),
-        })?;
+        hold(&lock)?;
         Ok(Folder { path: path.into(), _lock: lock })
     }
+}
+
+/// Takes the lock. A child process shares it from its fork until its exec, and a process that was
+/// just killed keeps it until it is gone: both take milliseconds, so a held lock is tried again.
+fn hold(lock: &File) -> Result<(), String> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(e)) => return Err(e.to_string()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    Err("another process has it open; stop that one first".into())
 }
 
 /// Reads the names once before anything is created, so that an unreadable folder stays untouched.

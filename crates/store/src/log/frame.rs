@@ -10,7 +10,7 @@
 use crate::engine::Record;
 
 /// The first byte occurs in no UTF-8 text.
-const MAGIC: [u8; 4] = [0xf5, b'T', b'R', 1];
+pub(super) const MAGIC: [u8; 4] = [0xf5, b'T', b'R', 1];
 /// Bytes of a frame's head.
 pub(super) const HEAD: usize = 36;
 /// Bytes in front of a record's key.

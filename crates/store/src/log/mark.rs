@@ -77,6 +77,8 @@ impl MarkFile {
     /// Absent when neither slot is readable.
     pub(super) fn open(disk: &dyn Disk) -> io::Result<Option<MarkFile>> {
         let file = disk.open(NAME)?;
+        // What a process that was killed had written counts only once the disk has it.
+        file.sync()?;
         let slots = [0, APART].map(|at| file.read_range(at, SLOT));
         let [one, two] = slots;
         let slots = [Mark::decode(&one?), Mark::decode(&two?)];

@@ -138,6 +138,9 @@ impl LogEngine {
         let bytes = read().map_err(|e| self.read_error(&name, Fault::Io(e)))?;
         match Header::decode(&bytes) {
             Some(header) if header.number == number => Ok((bytes, header)),
+            None if Header::is_foreign(&bytes) => {
+                Err(damaged(&*self.disk, &name, "it was written by another version"))
+            }
             _ => Err(self.read_error(&name, Fault::Damaged(0))),
         }
     }

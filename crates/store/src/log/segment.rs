@@ -41,6 +41,11 @@ impl Header {
         bytes
     }
 
+    /// Whether this claims to be a header of a version that this one does not know.
+    pub(super) fn is_foreign(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC[..MAGIC.len() - 1]) && !bytes.starts_with(&MAGIC)
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
         let bytes = bytes.get(..HEADER)?;
         let sound =
@@ -92,9 +97,9 @@ pub(super) fn scan(bytes: &[u8], header: &Header) -> Scan {
 /// Whether a whole frame lies anywhere behind `from`. Only one frame is under way at a time, so
 /// such a one proves that what is unreadable before it had been written whole.
 pub(super) fn frame_behind(bytes: &[u8], from: usize, header: &Header) -> bool {
-    let behind = |at| {
-        frame::whole(&bytes[at..], header.salt)
-            .is_some_and(|(head, _)| head.sequence > header.sequence)
-    };
-    (from + 1..bytes.len()).any(behind)
+    let rest = bytes.get(from + 1..).unwrap_or_default();
+    memchr::memmem::find_iter(rest, &frame::MAGIC).any(|at| {
+        let found = frame::whole(&rest[at..], header.salt);
+        found.is_some_and(|(head, _)| head.sequence > header.sequence)
+    })
 }

@@ -65,7 +65,9 @@ fn work(engine: &mut LogEngine, map: &mut Map, revision: &mut u64, dice: &mut Di
 
 #[test]
 fn the_log_equals_a_map_through_kills_and_power_losses_at_random_operations() {
-    for seed in 1..=40u64 {
+    // More of them by hand, after changes to the format.
+    let seeds = std::env::var("STORE_MODEL_SEEDS").ok().and_then(|n| n.parse().ok());
+    for seed in 1..=seeds.unwrap_or(40u64) {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let disk = SimDisk::new(AMPLE);
         let (mut map, mut revision) = (Map::new(), 0);
@@ -99,9 +101,9 @@ fn lived_in() -> (SimDisk, Map, u64) {
     let disk = SimDisk::new(AMPLE);
     let mut dice = Dice(7);
     let (mut engine, mut map, mut revision) = read(&disk).expect("opens");
-    for _ in 0..120 {
+    for _ in 0..200 {
         revision += 1;
-        let batch = [record(&mut dice, revision, 12, 300)];
+        let batch = [record(&mut dice, revision, 40, 400)];
         engine.commit(&batch).expect("commits");
         apply(&mut map, &batch);
     }
