@@ -16,7 +16,7 @@ use apiserver::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use store::{FjallEngine, Store};
+use store::{LogEngine, Store};
 use tokio::net::TcpStream;
 
 const PODS: usize = 2_000;
@@ -143,7 +143,7 @@ fn yardstick() -> Duration {
 }
 
 async fn server(folder: &std::path::Path) -> Bench {
-    let engine = FjallEngine::open(folder).expect("a store");
+    let engine = LogEngine::open(folder).expect("a store");
     let store = Store::open(Box::new(engine), apiserver::collections()).expect("a store");
     let key = pki::TokenIssuer::generate_key().expect("a key");
     let tokens = Arc::new(pki::TokenIssuer::new("https://bench", &key).expect("an issuer"));

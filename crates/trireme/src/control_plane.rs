@@ -9,7 +9,7 @@ use apiserver::{
     Authenticator, AuthorizationModes, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
 };
 use client::{Client, Tasks};
-use store::{FjallEngine, Store};
+use store::{LogEngine, Store};
 use tokio::net::TcpListener;
 
 use crate::pki_files::PkiFiles;
@@ -48,7 +48,7 @@ impl ControlPlane {
         let folder = options.data_dir.join("db");
         std::fs::create_dir_all(&options.data_dir)
             .with_context(|| format!("create {}", options.data_dir.display()))?;
-        let engine = FjallEngine::open(&folder)?;
+        let engine = LogEngine::open(&folder)?;
         let store = Store::open(Box::new(engine), apiserver::collections())?;
         let tokens = Arc::new(pki.tokens()?);
         let mut authenticator = Authenticator::new(tokens.clone());
