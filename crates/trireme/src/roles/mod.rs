@@ -1,7 +1,7 @@
 //! The components under their original names, with their common flags; unknown flags are refused.
 
 pub(crate) mod apiserver;
-mod component;
+pub(crate) mod component;
 pub(crate) mod controller_manager;
 pub(crate) mod kube_proxy;
 mod kubeconfig;

@@ -2,6 +2,8 @@
 
 mod busybox;
 mod cluster;
+mod ground;
 mod harness;
+mod netns;
 mod roles;
 mod workloads;

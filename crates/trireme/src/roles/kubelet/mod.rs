@@ -5,7 +5,7 @@
 
 mod network;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use pki::{Authority, CertSpec, KeyPairPem};
 use tokio::net::TcpListener;
 
 use self::network::LateNetwork;
-use super::component::{Connection, KubeconfigArg, block_on, hostname};
+use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::kubeconfig::server_ip;
 use crate::cluster::node::server_tls;
 use crate::pki_files::save_pair;
@@ -182,15 +182,7 @@ fn below(root: &str, name: &str) -> String {
 
 /// The address this machine would speak to the server from.
 fn address_towards(server: &str) -> Result<IpAddr> {
-    let to = server_ip(server)?;
-    let any: IpAddr = match to {
-        IpAddr::V4(_) => [0, 0, 0, 0].into(),
-        IpAddr::V6(_) => [0u16; 8].into(),
-    };
-    // Connecting a datagram socket chooses a route and sends nothing; the port does not matter.
-    let socket = UdpSocket::bind((any, 0)).context("open a socket")?;
-    socket.connect((to, 443)).with_context(|| format!("find a route to {to}"))?;
-    let from = socket.local_addr()?.ip();
+    let from = component::address_towards(server_ip(server)?)?;
     if from.is_loopback() {
         bail!(
             "the API server is on this machine's loopback, so the node's address is not known: give --node-ip"
