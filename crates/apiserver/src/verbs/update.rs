@@ -88,7 +88,10 @@ fn prepare(
     call.server.schema.apply_defaults(&call.shape(), new);
     (hooks.default)(new);
     admission::update(call, old, new)?;
-    meta::bump_generation(row, old, new);
+    // What the server itself writes (a pod's binding) is no new generation.
+    if operation != Operation::Internal {
+        meta::bump_generation(row, old, new);
+    }
     let mut causes = meta::validate(row, new);
     causes.extend((hooks.validate)(new, Some(old)));
     if !causes.is_empty() {

@@ -199,7 +199,7 @@ impl Actor {
         match event {
             Event::Changed(pod) => {
                 if revision(&pod) >= revision(&self.pod) {
-                    self.pod = pod;
+                    self.changed(pod);
                 }
             }
             Event::Gone => self.memory.gone = true,
@@ -221,6 +221,14 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Volumes may show the pod's own labels and annotations.
+    fn changed(&mut self, pod: Arc<Pod>) {
+        let (old, new) = (&self.pod.metadata, &pod.metadata);
+        self.stale |= old.labels != new.labels || old.annotations != new.annotations;
+        self.pod = pod;
+        self.refresh();
     }
 
     /// A referred object changed: volumes are written anew, failed configurations tried again.

@@ -153,6 +153,8 @@ pub(crate) fn container_resources(
         // No swap beyond the limit.
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
+        // A container is not left half killed. cgroup v1 has no such switch.
+        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
         ..LinuxContainerResources::default()
     }
 }

@@ -6,4 +6,5 @@ mod ground;
 mod harness;
 mod netns;
 mod roles;
+mod vm;
 mod workloads;
