@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use crate::kernel;
 
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
+    ("curl", "curl"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),

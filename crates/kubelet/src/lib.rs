@@ -14,6 +14,7 @@ mod node;
 mod objects;
 mod pod;
 mod probe;
+mod process;
 mod server;
 mod spec;
 mod status;
@@ -22,4 +23,5 @@ mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
 pub use kubelet::Kubelet;
+pub use process::process_metrics;
 pub use server::{TlsError, tls_config};

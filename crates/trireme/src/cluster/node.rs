@@ -175,12 +175,20 @@ pub(crate) fn server_tls(
     client_ca_pem: &str,
     pair: &KeyPairPem,
 ) -> Result<Arc<rustls::ServerConfig>> {
-    let certificates = |pem: &str| -> Result<Vec<CertificateDer<'static>>> {
-        Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
-    };
-    let (ca, chain) = (certificates(client_ca_pem)?, certificates(&pair.cert_pem)?);
+    let (chain, key) = server_identity(pair)?;
+    Ok(kubelet::tls_config(&certificates(client_ca_pem)?, chain, key)?)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+}
+
+/// A certificate chain and its key, parsed.
+pub(crate) fn server_identity(
+    pair: &KeyPairPem,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    Ok(kubelet::tls_config(&ca, chain, key)?)
+    Ok((certificates(&pair.cert_pem)?, key))
 }
 
 /// Waits for the node to register, and writes its pod range into it.

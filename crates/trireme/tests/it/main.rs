@@ -6,5 +6,6 @@ mod ground;
 mod harness;
 mod netns;
 mod roles;
+mod standalone;
 mod vm;
 mod workloads;

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use self::network::LateNetwork;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
+use super::health::HealthPort;
 use super::kubeconfig::server_ip;
 use crate::cluster::node::server_tls;
 use crate::pki_files::save_pair;
@@ -75,6 +76,12 @@ pub(crate) struct Args {
     /// Port of the node API, on all addresses.
     #[arg(long, default_value_t = 10250)]
     port: u16,
+    /// Address that health is served on.
+    #[arg(long, default_value = "127.0.0.1")]
+    healthz_bind_address: IpAddr,
+    /// Port of health, by HTTP; 0 serves none.
+    #[arg(long, default_value_t = 10248)]
+    healthz_port: u16,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -119,6 +126,8 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     let listener = TcpListener::bind(at).await.with_context(|| {
         format!("listen on {at}: choose another --port, or stop what uses this one")
     })?;
+    let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
+    let health = HealthPort::plain(health, "--healthz-port", [true, false]).await?;
     let client = connection.client(tasks);
     let network = LateNetwork {
         client: client.clone(),
@@ -145,6 +154,7 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     let server = agent.clone();
     tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     tasks.spawn("kubelet", async move { agent.run().await });
+    health.into_iter().for_each(|port| port.serve(tasks));
     eprintln!("node {name} works for {}", connection.server());
     Ok(())
 }
