@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) const NAME: &str = "test.local/busybox:1";
-const APPLETS: [&str; 14] = [
+const APPLETS: [&str; 16] = [
     "sh", "nslookup", "tar", "cat", "ls", "echo", "sleep", "wget", "ps", "kill", "mkdir", "true",
-    "ping", "stty",
+    "ping", "stty", "grep", "touch",
 ];
 
 fn run(program: &str, args: &[&str]) -> String {

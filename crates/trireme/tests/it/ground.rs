@@ -19,9 +19,7 @@ fn a_server_uses_the_hosts_own_network_and_leaves_it_as_it_was() {
     let before = network_of(&host);
     let cluster = Cluster::server("srv", host, &["--node-name", "box"]);
     assert!(cluster.kubectl(&["get", "node", "box", "-o", "wide"]).contains("192.0.2.1"));
-    let folder = tempfile::tempdir().expect("a folder");
-    let archive = busybox::archive(folder.path()).to_string_lossy().into_owned();
-    cluster.trireme(&["image", "--name", cluster.name(), "import", &archive]);
+    cluster.import_busybox();
 
     cluster.kubectl(&["create", "deployment", "web", "--image=trireme.local/demo:v1"]);
     cluster.kubectl(&["run", "bb", "--image", busybox::NAME, "--restart=Never"]);
@@ -73,9 +71,7 @@ fn pods_reach_the_outside_by_nat_when_the_host_lets_them() {
 
     cluster.host().run("sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
     cluster.start(&["--egress", "nat", "--nodes", "2"]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let archive = busybox::archive(folder.path()).to_string_lossy().into_owned();
-    cluster.trireme(&["image", "--name", cluster.name(), "import", &archive]);
+    cluster.import_busybox();
     cluster.kubectl(&["create", "deployment", "bb", "--image", busybox::NAME, "--replicas=2"]);
     cluster.kubectl(&["rollout", "status", "deployment/bb", "--timeout=60s"]);
     let names = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.name}"]);

@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::process::{Command, Output};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::busybox;
 use crate::netns::Netns;
 
 /// Longest wait for something that happens by itself.
@@ -17,7 +19,7 @@ pub(crate) struct Cluster {
     /// `up` or `server`.
     role: &'static str,
     /// The namespace that plays the host; none for the machine's own.
-    host: Option<Netns>,
+    host: Option<Rc<Netns>>,
     /// What the last start printed.
     said: RefCell<String>,
 }
@@ -30,15 +32,15 @@ impl Cluster {
 
     /// The same inside a namespace that plays the host.
     pub(crate) fn inside(name: &str, host: Netns, flags: &[&str]) -> Cluster {
-        Cluster::begin(name, "up", Some(host), flags)
+        Cluster::begin(name, "up", Some(Rc::new(host)), flags)
     }
 
     /// Starts `trireme server -d` in a namespace that plays the host.
     pub(crate) fn server(name: &str, host: Netns, flags: &[&str]) -> Cluster {
-        Cluster::begin(name, "server", Some(host), flags)
+        Cluster::begin(name, "server", Some(Rc::new(host)), flags)
     }
 
-    fn begin(name: &str, role: &'static str, host: Option<Netns>, flags: &[&str]) -> Cluster {
+    fn begin(name: &str, role: &'static str, host: Option<Rc<Netns>>, flags: &[&str]) -> Cluster {
         // Short: unix socket paths end at 108 bytes.
         let folder = tempfile::Builder::new().prefix("tri").tempdir_in("/tmp").expect("a folder");
         let name = format!("{name}{}", std::process::id() % 10_000);
@@ -53,6 +55,19 @@ impl Cluster {
         let output = self.trireme(&args);
         assert!(output.contains("Cluster is ready"), "{output}");
         self.said.replace(output);
+    }
+
+    /// Another cluster on the same host.
+    pub(crate) fn beside(&self, name: &str) -> Cluster {
+        Cluster::begin(name, "up", self.host.clone(), &[])
+    }
+
+    /// Loads the image of [`busybox`].
+    pub(crate) fn import_busybox(&self) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = busybox::archive(folder.path()).to_string_lossy().into_owned();
+        let images = self.trireme(&["image", "--name", &self.name, "import", &archive]);
+        assert!(images.contains(busybox::NAME), "{images}");
     }
 
     /// What the last start printed.
@@ -128,6 +143,20 @@ impl Cluster {
             text(command.args(args).output().expect("kubectl runs"), args)
         };
         installed.map(run).collect()
+    }
+
+    /// A kubectl with these arguments, to be run as the caller likes.
+    pub(crate) fn kubectl_command_for(&self, args: &[&str]) -> Command {
+        let mut command = self.kubectl_command();
+        command.args(args);
+        command
+    }
+
+    /// Runs kubectl, which must not succeed; its exit code and what it said.
+    pub(crate) fn kubectl_fails_with(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.kubectl_command().args(args).output().expect("kubectl runs");
+        assert!(!output.status.success(), "{args:?} succeeded");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Runs kubectl, which must not succeed.
