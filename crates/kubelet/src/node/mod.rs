@@ -36,7 +36,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
         allocatable_cpu_millis: signed(
             (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis),
         ),
-        allocatable_storage_bytes: signed(status::allocatable_storage(&machine)),
+        allocatable_storage_bytes: signed(status::allocatable_storage(&machine, &config.eviction)),
     }
 }
 
@@ -138,7 +138,7 @@ async fn write(shared: &Shared, new: &NodeStatus) -> bool {
     }
 }
 
-fn about(shared: &Shared) -> ObjectReference {
+pub(crate) fn about(shared: &Shared) -> ObjectReference {
     let name = shared.config.node_name.clone();
     ObjectReference {
         api_version: Some("v1".into()),

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::kubelet::{Deps, Kubelet, KubeletConfig};
+use ::kubelet::{Amount, Deps, Kubelet, KubeletConfig, Thresholds};
 use ::network::ipnet::IpNet;
 use ::runtime::{Config as RuntimeConfig, Embedded};
 use anyhow::{Context, Result, bail};
@@ -76,6 +76,21 @@ pub(crate) struct Args {
     /// Port of the node API, on all addresses.
     #[arg(long, default_value_t = 10250)]
     port: u16,
+    /// A container's log is put aside when it is longer: a quantity.
+    #[arg(long, default_value = "10Mi", value_parser = bytes)]
+    container_log_max_size: u64,
+    /// Most files of a container's log.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
+    container_log_max_files: u32,
+    /// Unused images go when the disk is fuller than this, in percent.
+    #[arg(long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_high_threshold: u8,
+    /// Until it is no fuller than this.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_low_threshold: u8,
+    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
+    #[arg(long, default_value = "")]
+    eviction_hard: Thresholds,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -87,6 +102,13 @@ pub(crate) struct Args {
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected key=value")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    match Amount::parse(text) {
+        Some(Amount::Bytes(bytes)) => Ok(bytes),
+        _ => Err("expected a quantity such as 10Mi".to_owned()),
+    }
 }
 
 fn taint(text: &str) -> Result<Taint, String> {
@@ -181,6 +203,11 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
     config.labels = args.node_labels.iter().cloned().collect();
     config.taints.clone_from(&args.register_with_taints);
     config.port = args.port;
+    config.log_max_bytes = args.container_log_max_size;
+    config.log_max_files = args.container_log_max_files;
+    config.image_gc_high_percent = args.image_gc_high_threshold;
+    config.image_gc_low_percent = args.image_gc_low_threshold;
+    config.eviction = args.eviction_hard;
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
     Ok(config)
 }
