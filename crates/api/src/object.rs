@@ -265,14 +265,22 @@ impl Owner {
     }
 }
 
-/// A dotted path's value as the text that field selectors compare; absent is empty.
+/// What selectors see where a flag or a count is left out: Go's zero value of its type.
+const ZEROES: [(&str, &str); 4] = [
+    ("spec.hostNetwork", "false"),
+    ("spec.unschedulable", "false"),
+    ("status.replicas", "0"),
+    ("status.successful", "0"),
+];
+
+/// A dotted path's value as the text that field selectors compare; absent text is empty.
 pub fn field_text(value: &Value, path: &str) -> Box<str> {
     let found = path.split('.').try_fold(value, |at, key| at.get(key));
     match found {
         Some(Value::String(s)) => s.as_str().into(),
         Some(Value::Bool(b)) => if *b { "true" } else { "false" }.into(),
         Some(Value::Number(n)) => n.to_string().into(),
-        _ => "".into(),
+        _ => ZEROES.iter().find(|(name, _)| *name == path).map_or("", |(_, zero)| zero).into(),
     }
 }
 

@@ -28,6 +28,8 @@ struct Cli {
 enum Command {
     /// Start a cluster on this machine and keep it running until Ctrl-C.
     Up(cluster::UpArgs),
+    /// Start a cluster on the host's own network and keep it running until Ctrl-C.
+    Server(cluster::ServerArgs),
     /// End a cluster; its data is kept.
     Down(cluster::NameArg),
     /// Show a running cluster.
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     logging::start();
     let outcome = match cli.command {
         Command::Up(args) => cluster::up(args),
+        Command::Server(args) => cluster::server(args),
         Command::Down(cluster) => cluster::down(&cluster.name),
         Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
         Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),

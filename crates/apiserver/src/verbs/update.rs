@@ -97,7 +97,10 @@ fn prepare(
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new);
     admission::update(call, old, new)?;
-    meta::bump_generation(call, old, new);
+    // What the server itself writes (a pod's binding) is no new generation.
+    if operation != Operation::Internal {
+        meta::bump_generation(call, old, new);
+    }
     let causes = call.validate(new, Some(old));
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
