@@ -180,8 +180,14 @@ impl Status {
 
     /// Validation failed: one cause a fault.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Status {
-        let faults: Vec<String> =
-            causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let mut faults: Vec<String> = Vec::new();
+        for cause in &causes {
+            let fault = format!("{}: {}", cause.field, cause.message);
+            // The causes keep what the sentence says once.
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
         let list = match faults.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -17,9 +17,19 @@ static NULL: Value = Value::Null;
 #[derive(Default)]
 pub struct Check {
     causes: RefCell<Vec<Cause>>,
+    /// Through which part of the resource it is written; empty for the whole.
+    subresource: &'static str,
+    /// Group and version of the request.
+    version: (&'static str, &'static str),
 }
 
 impl Check {
+    /// Of a write through this resource or part of one.
+    pub fn of(row: &api::registry::Resource) -> Check {
+        let version = (row.group, row.version);
+        Check { subresource: row.subresource, version, ..Check::default() }
+    }
+
     /// The object itself, with its former state on updates.
     pub fn root<'a>(&'a self, value: &'a Value, old: Option<&'a Value>) -> At<'a> {
         At { check: self, parent: None, step: Step::Root, value, old }
@@ -55,6 +65,29 @@ impl<'a> At<'a> {
         let value = self.value.get(key).unwrap_or(&NULL);
         let old = self.old.map(|o| o.get(key).unwrap_or(&NULL));
         At { check: self.check, parent: Some(self), step: Step::Field(key), value, old }
+    }
+
+    /// A field whose path clients know by another name.
+    pub fn get_as<'b>(&'b self, key: &'b str, shown: &'b str) -> At<'b> {
+        At { step: Step::Field(shown), ..self.get(key) }
+    }
+
+    /// The item at a position, absent when there is none. It has no former state.
+    pub fn index<'b>(&'b self, at: usize) -> At<'b> {
+        self.item(at, self.value.get(at).unwrap_or(&NULL))
+    }
+
+    /// This place with another value: for checks of a value made from the one here.
+    pub fn with<'b>(&self, value: &'b Value) -> At<'b>
+    where
+        'a: 'b,
+    {
+        At { value, ..*self }
+    }
+
+    /// This place with a former state found elsewhere (an item of a list told by its name).
+    pub fn beside(&self, old: Option<&'a Value>) -> At<'a> {
+        At { old, ..*self }
     }
 
     /// Items of a list. They have no former state: positions do not identify items.
@@ -133,6 +166,33 @@ impl<'a> At<'a> {
         self.value.as_i64()
     }
 
+    /// The number, zero when absent.
+    pub fn number(&self) -> i64 {
+        self.value.as_i64().unwrap_or(0)
+    }
+
+    /// How many faults the whole object has so far.
+    pub fn faults(&self) -> usize {
+        self.check.causes.borrow().len()
+    }
+
+    /// True when `check` finds no fault.
+    pub fn sound(&self, check: impl FnOnce()) -> bool {
+        let before = self.faults();
+        check();
+        self.faults() == before
+    }
+
+    /// The part of the resource that is written; empty for the whole.
+    pub fn subresource(&self) -> &'static str {
+        self.check.subresource
+    }
+
+    /// Group and version of the request.
+    pub fn version(&self) -> (&'static str, &'static str) {
+        self.check.version
+    }
+
     pub fn is_true(&self) -> bool {
         self.value == &Value::Bool(true)
     }
@@ -185,16 +245,13 @@ impl At<'_> {
     }
 
     pub fn not_found(&self) {
-        self.fault("FieldValueNotFound", with_value("Not found", self.value, ""));
+        let shown = absent_as_empty(self.value);
+        self.fault("FieldValueNotFound", with_value("Not found", shown, ""));
     }
 
     /// `supported` in the order in which it is told.
     pub fn not_supported(&self, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|s| quote(s)).collect();
-        let detail = match quoted.is_empty() {
-            true => String::new(),
-            false => format!("supported values: {}", quoted.join(", ")),
-        };
+        let detail = supported_list(supported);
         self.fault(
             "FieldValueNotSupported",
             with_value("Unsupported value", absent_as_empty(self.value), &detail),
@@ -218,6 +275,82 @@ impl At<'_> {
         self.fault("FieldValueTooMany", message);
     }
 
+    pub fn too_few(&self, min: usize) {
+        let unit = if min == 1 { "item" } else { "items" };
+        let message = format!("Too few: {}: must have at least {min} {unit}", self.len());
+        self.fault("FieldValueTooFew", message);
+    }
+
+    pub fn too_short(&self, min: usize) {
+        let unit = if min == 1 { "character" } else { "characters" };
+        let detail = format!("must be at least {min} {unit}");
+        self.fault("FieldValueTooShort", with_value("Too short", self.value, &detail));
+    }
+
+    /// A text that is wrong; an absent one is the empty text.
+    pub fn invalid_text(&self, detail: &str) {
+        self.invalid_as(absent_as_empty(self.value), detail);
+    }
+
+    /// A number that is wrong; an absent one is zero.
+    pub fn invalid_number(&self, detail: &str) {
+        self.invalid_as(zero_if_absent(self.value), detail);
+    }
+
+    pub fn duplicate_of(&self, shown: &Value, detail: &str) {
+        self.fault("FieldValueDuplicate", with_value("Duplicate value", shown, detail));
+    }
+
+    pub fn not_found_of(&self, detail: &str) {
+        self.fault("FieldValueNotFound", with_value("Not found", self.value, detail));
+    }
+
+    /// As [`At::not_supported`], of a value that stands elsewhere.
+    pub fn not_supported_as(&self, shown: &Value, supported: &[&str]) {
+        self.with(shown).not_supported(supported);
+    }
+
+    /// A fault that shows the value as the original's internal type.
+    pub fn invalid_struct(&self, ty: &str, detail: &str) {
+        let shown = crate::golang::compact(ty, self.value);
+        self.fault("FieldValueInvalid", format!("Invalid value: {shown}: {detail}"));
+    }
+
+    pub fn duplicate_struct(&self, ty: &str, detail: &str) {
+        let shown = crate::golang::compact(ty, self.value);
+        self.fault("FieldValueDuplicate", with_detail(&format!("Duplicate value: {shown}"), detail));
+    }
+
+    /// A fault that shows no value.
+    pub fn invalid_omitted(&self, detail: &str) {
+        self.fault("FieldValueInvalid", with_detail("Invalid value", detail));
+    }
+
+    /// A pod template as the original shows it: metadata inline, then its internal spec.
+    pub fn invalid_template(&self, detail: &str) {
+        let shown = crate::golang::template(self.value);
+        self.fault("FieldValueInvalid", format!("Invalid value: {shown}: {detail}"));
+    }
+
+    /// An unsupported kind of structure, shown whole.
+    pub fn not_supported_struct(&self, ty: &str, supported: &[&str]) {
+        let shown = crate::golang::compact(ty, self.value);
+        let message = format!("Unsupported value: {shown}: {}", supported_list(supported));
+        self.fault("FieldValueNotSupported", message);
+    }
+
+    /// An unsupported value that is null when it is absent.
+    pub fn not_supported_shown(&self, supported: &[&str]) {
+        let message = with_value("Unsupported value", self.value, &supported_list(supported));
+        self.fault("FieldValueNotSupported", message);
+    }
+
+    /// A fault of a place that is written otherwise.
+    pub fn report_at(&self, field: &str, reason: &str, message: impl Into<String>) {
+        let cause = Cause { reason: reason.into(), message: message.into(), field: field.into() };
+        self.check.causes.borrow_mut().push(cause);
+    }
+
     /// Any fault, told elsewhere.
     pub fn report(&self, reason: &str, message: impl Into<String>) {
         self.fault(reason, message.into());
@@ -233,6 +366,13 @@ impl At<'_> {
             self.required("");
         }
         there
+    }
+
+    /// There at all; zero is a value.
+    pub fn need_present(&self) {
+        if self.is_absent() {
+            self.required("");
+        }
     }
 
     /// Zero or more; an absent number is zero.
@@ -261,6 +401,20 @@ impl At<'_> {
         known
     }
 
+    /// An enumeration that must be there.
+    pub fn need_one_of(&self, supported: &[&str]) {
+        if self.need() {
+            self.one_of(supported);
+        }
+    }
+
+    /// One of a closed set when it is there at all.
+    pub fn one_of_if_set(&self, supported: &[&str]) {
+        if !self.is_absent() {
+            self.one_of(supported);
+        }
+    }
+
     /// May not differ from what it was.
     pub fn immutable(&self) {
         if self.old.is_some_and(|old| old != self.value) {
@@ -282,9 +436,17 @@ impl At<'_> {
                 self.invalid_as(&key.as_str().into(), &fault);
             }
             for fault in api::names::label_value(value.as_str().unwrap_or("")) {
-                self.key(key).invalid(&fault);
+                self.invalid_as(value, &fault);
             }
         }
+    }
+}
+
+fn supported_list(supported: &[&str]) -> String {
+    let quoted: Vec<String> = supported.iter().map(|s| quote(s)).collect();
+    match quoted.is_empty() {
+        true => String::new(),
+        false => format!("supported values: {}", quoted.join(", ")),
     }
 }
 

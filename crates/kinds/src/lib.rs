@@ -3,16 +3,22 @@
 //!
 //! Everything that needs the request, other objects or time to act is a hook of the API server.
 
+mod apps;
+mod batch;
 mod check;
 mod core;
+mod formats;
+mod gojson;
+mod golang;
 mod meta;
 mod rbac;
+mod shared;
 mod value;
-mod workloads;
 
 pub mod table;
 
 pub use check::{At, Check};
+pub use core::qos::class as qos_class;
 pub use value::{items, items_mut, set_default, text};
 
 use api::registry::Resource;
@@ -31,6 +37,8 @@ pub struct Kind {
     pub update: fn(&At<'_>),
     /// The same for a write to `/status`.
     pub status: fn(&At<'_>),
+    /// An update checks the metadata once more, as that of a new object.
+    pub again: bool,
 }
 
 /// A kind with no rules of its own.
@@ -40,6 +48,7 @@ pub const PLAIN: Kind = Kind {
     create: |_| {},
     update: |_| {},
     status: |_| {},
+    again: false,
 };
 
 static UNRULED: Kind = PLAIN;
@@ -49,15 +58,28 @@ static SEGMENT_NAMED: Kind = Kind { name: api::names::path_segment, ..PLAIN };
 pub fn of(row: &Resource) -> &'static Kind {
     match (row.group, row.name) {
         ("", "pods") => &core::pod::KIND,
+        ("", "podtemplates") => &apps::TEMPLATE,
+        ("", "replicationcontrollers") => &apps::CONTROLLER,
         ("", "services") => &core::service::KIND,
+        ("", "endpoints") => &core::endpoints::KIND,
         ("", "namespaces") => &core::namespace::KIND,
-        ("", "secrets") => &core::secret::KIND,
-        ("apps", "deployments") => &workloads::DEPLOYMENT,
-        ("apps", "replicasets" | "statefulsets" | "daemonsets")
-        | ("", "replicationcontrollers" | "podtemplates")
-        | ("batch", "jobs" | "cronjobs") => &workloads::TEMPLATED,
+        ("", "nodes") => &core::node::KIND,
+        ("", "secrets") => &core::config::SECRET,
+        ("", "configmaps") => &core::config::CONFIG_MAP,
+        ("", "limitranges") => &core::limits::LIMIT_RANGE,
+        ("", "resourcequotas") => &core::limits::QUOTA,
+        ("", "persistentvolumes") => &core::persistent_volume::KIND,
+        ("", "persistentvolumeclaims") => &core::claim::KIND,
+        ("", "events") | ("events.k8s.io", "events") => &core::event::KIND,
+        ("apps", "deployments") => &apps::DEPLOYMENT,
+        ("apps", "replicasets") => &apps::REPLICA_SET,
+        ("apps", "daemonsets") => &apps::DAEMON_SET,
+        ("apps", "statefulsets") => &apps::STATEFUL_SET,
+        ("apps", "controllerrevisions") => &apps::REVISION,
+        ("batch", "jobs") => &batch::JOB,
+        ("batch", "cronjobs") => &batch::CRON_JOB,
         ("rbac.authorization.k8s.io", _) => &rbac::KIND,
-        ("", "events") | ("events.k8s.io", _) | ("apiregistration.k8s.io", _) => &SEGMENT_NAMED,
+        ("apiregistration.k8s.io", _) => &SEGMENT_NAMED,
         _ => &UNRULED,
     }
 }
@@ -65,7 +87,7 @@ pub fn of(row: &Resource) -> &'static Kind {
 /// Faults of a new object.
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let kind = of(row);
-    let check = Check::default();
+    let check = Check::of(row);
     let root = check.root(object, None);
     meta::create(&root.get("metadata"), row.namespaced, kind.name);
     (kind.create)(&root);
@@ -75,9 +97,12 @@ pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
 /// Faults of a change, through the resource or through one of its subresources.
 pub fn validate_update(row: &Resource, object: &Value, old: &Value) -> Vec<Cause> {
     let kind = of(row);
-    let check = Check::default();
+    let check = Check::of(row);
     let root = check.root(object, Some(old));
     meta::update(&root.get("metadata"));
+    if kind.again && row.subresource != "status" {
+        meta::again(&root.get("metadata"), kind.name);
+    }
     match row.subresource {
         "status" => (kind.status)(&root),
         _ => (kind.update)(&root),

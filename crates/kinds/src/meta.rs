@@ -12,7 +12,7 @@ pub(crate) fn create(meta: &At<'_>, namespaced: bool, name: fn(&str) -> Vec<Stri
     let generate = meta.get("generateName");
     if !generate.is_empty() {
         // A prefix may end in what a name may not end in, as the suffix comes after it.
-        for fault in name(&format!("{}a", generate.text().trim_end_matches('-'))) {
+        for fault in name(&masked(generate.text())) {
             generate.invalid(&fault);
         }
     }
@@ -25,7 +25,37 @@ pub(crate) fn create(meta: &At<'_>, namespaced: bool, name: fn(&str) -> Vec<Stri
         meta.get("namespace").required("");
     }
     common(meta);
-    finalizers(&meta.get("finalizers"));
+    let list = meta.get("finalizers");
+    finalizers(&list);
+    standard_finalizers(&list);
+}
+
+/// Of a changed object that is checked again as if it were new.
+pub(crate) fn again(meta: &At<'_>, name: fn(&str) -> Vec<String>) {
+    meta.get("name").named(name);
+    common(meta);
+    let list = meta.get("finalizers");
+    finalizers(&list);
+    standard_finalizers(&list);
+}
+
+/// A name without a domain must be one that the original knows.
+fn standard_finalizers(list: &At<'_>) {
+    list.items().for_each(|item| standard_finalizer(&item));
+}
+
+fn standard_finalizer(at: &At<'_>) {
+    let name = at.text();
+    let known = name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    if !known {
+        at.invalid_text("name is neither a standard finalizer name nor is it fully qualified");
+    }
+}
+
+/// One finalizer of a namespace.
+pub(crate) fn finalizer(at: &At<'_>) {
+    at.named(names::qualified_name);
+    standard_finalizer(at);
 }
 
 /// Of a changed object: what no update may do to it.
@@ -34,6 +64,19 @@ pub(crate) fn update(meta: &At<'_>) {
         no_new_finalizers(&meta.get("finalizers"));
     }
     common(meta);
+    standard_finalizers(&meta.get("finalizers"));
+}
+
+/// A name's beginning, with what may stand in for its last dash.
+fn masked(prefix: &str) -> String {
+    match prefix.strip_suffix('-').filter(|_| prefix.len() > 1) {
+        Some(rest) => {
+            let mut kept = rest.chars();
+            kept.next_back();
+            format!("{}a", kept.as_str())
+        }
+        None => prefix.to_owned(),
+    }
 }
 
 fn common(meta: &At<'_>) {
@@ -42,7 +85,7 @@ fn common(meta: &At<'_>) {
     owners(&meta.get("ownerReferences"));
 }
 
-fn annotations(at: &At<'_>) {
+pub(crate) fn annotations(at: &At<'_>) {
     let mut total = 0;
     for (key, value) in at.value().as_object().into_iter().flatten() {
         total += key.len() + value.as_str().map_or(0, str::len);

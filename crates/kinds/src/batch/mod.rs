@@ -1,0 +1,11 @@
+//! Jobs and the schedules that make them.
+
+mod cron;
+mod indexes;
+mod job;
+mod policies;
+mod schedule;
+mod status;
+
+pub(crate) use cron::KIND as CRON_JOB;
+pub(crate) use job::KIND as JOB;

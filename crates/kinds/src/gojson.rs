@@ -1,0 +1,184 @@
+//! What Go's `encoding/json` says of text that is not a JSON object.
+
+use serde_json::Value;
+
+/// Is this an object (or null)? The fault in Go's words.
+pub(crate) fn object(bytes: &[u8]) -> Result<(), String> {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(_) | Value::Null) => Ok(()),
+        Ok(other) => Err(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            kind(&other)
+        )),
+        Err(_) => Err(syntax(bytes)),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        _ => "number",
+    }
+}
+
+/// Where the text stops being JSON.
+fn syntax(bytes: &[u8]) -> String {
+    let mut at = 0;
+    while at < bytes.len() && bytes[at].is_ascii_whitespace() {
+        at += 1;
+    }
+    let mut scan = Scan { bytes, at };
+    match scan.value() {
+        Err(fault) => fault,
+        Ok(()) => {
+            scan.space();
+            match bytes.get(scan.at) {
+                Some(c) => invalid(*c, "after top-level value"),
+                None => "unexpected end of JSON input".into(),
+            }
+        }
+    }
+}
+
+fn invalid(c: u8, context: &str) -> String {
+    let shown = match c {
+        b'\'' => r"'\''".to_owned(),
+        b'"' => "'\"'".to_owned(),
+        c if (0x20..0x7f).contains(&c) => format!("'{}'", c as char),
+        c => format!("'\\x{c:02x}'"),
+    };
+    format!("invalid character {shown} {context}")
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn space(&mut self) {
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&mut self) -> Result<u8, String> {
+        self.space();
+        self.bytes.get(self.at).copied().ok_or_else(|| "unexpected end of JSON input".to_owned())
+    }
+
+    fn value(&mut self) -> Result<(), String> {
+        match self.peek()? {
+            b'{' => self.members(),
+            b'[' => self.elements(),
+            b'"' => self.string(),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            c if c == b'-' || c.is_ascii_digit() => {
+                let number = |c: &u8| c.is_ascii_digit() || b"+-.eE".contains(c);
+                while self.bytes.get(self.at).is_some_and(number) {
+                    self.at += 1;
+                }
+                Ok(())
+            }
+            c => Err(invalid(c, "looking for beginning of value")),
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), String> {
+        for (n, expected) in word.bytes().enumerate() {
+            match self.bytes.get(self.at) {
+                Some(c) if *c == expected => self.at += 1,
+                Some(c) => {
+                    let context =
+                        format!("in literal {word} (expecting '{}')", word.as_bytes()[n] as char);
+                    return Err(invalid(*c, &context));
+                }
+                None => return Err("unexpected end of JSON input".into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), String> {
+        self.at += 1;
+        while let Some(c) = self.bytes.get(self.at) {
+            self.at += 1;
+            match c {
+                b'"' => return Ok(()),
+                b'\\' => self.at += 1,
+                c if *c < 0x20 => return Err(invalid(*c, "in string literal")),
+                _ => {}
+            }
+        }
+        Err("unexpected end of JSON input".into())
+    }
+
+    fn members(&mut self) -> Result<(), String> {
+        self.at += 1;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            match self.peek()? {
+                b'"' => self.string()?,
+                c => return Err(invalid(c, "looking for beginning of object key string")),
+            }
+            match self.peek()? {
+                b':' => self.at += 1,
+                c => return Err(invalid(c, "after object key")),
+            }
+            self.value()?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                c => return Err(invalid(c, "after object key:value pair")),
+            }
+        }
+    }
+
+    fn elements(&mut self) -> Result<(), String> {
+        self.at += 1;
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.value()?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                c => return Err(invalid(c, "after array element")),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::object;
+
+    #[test]
+    fn faults_are_gos() {
+        for (text, fault) in [
+            ("", "unexpected end of JSON input"),
+            ("not json", "invalid character 'o' in literal null (expecting 'u')"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            ("{a", "invalid character 'a' looking for beginning of object key string"),
+            ("[]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ] {
+            assert_eq!(object(text.as_bytes()), Err(fault.to_owned()), "{text}");
+        }
+        assert_eq!(object(b"{\"a\": [1, null]}"), Ok(()));
+    }
+}
