@@ -318,7 +318,10 @@ impl At<'_> {
 
     pub fn duplicate_struct(&self, ty: &str, detail: &str) {
         let shown = crate::golang::compact(ty, self.value);
-        self.fault("FieldValueDuplicate", with_detail(&format!("Duplicate value: {shown}"), detail));
+        self.fault(
+            "FieldValueDuplicate",
+            with_detail(&format!("Duplicate value: {shown}"), detail),
+        );
     }
 
     /// A fault that shows no value.

@@ -1,6 +1,5 @@
 //! Trying checks out, and asking what was found so far: what schemas with alternatives need.
 
-use api::status::Cause;
 use serde_json::Value;
 
 use super::{At, Check};
@@ -13,25 +12,9 @@ impl<'a> At<'a> {
         apart.into_causes().is_empty()
     }
 
-    /// This place beside another former value: an item of a list whose items have keys.
-    pub fn beside(&self, old: Option<&'a Value>) -> At<'a> {
-        At { old, ..*self }
-    }
-
-    /// How many faults were found so far, anywhere in the object.
-    pub fn faults(&self) -> usize {
-        self.check.causes.borrow().len()
-    }
-
     /// Reasons of the faults found after the first `count`.
     pub fn reasons_since(&self, count: usize) -> Vec<String> {
         self.check.causes.borrow().iter().skip(count).map(|c| c.reason.clone()).collect()
-    }
-
-    /// A fault told of another field than this place.
-    pub fn report_at(&self, field: &str, reason: &str, message: impl Into<String>) {
-        let cause = Cause { reason: reason.into(), message: message.into(), field: field.into() };
-        self.check.causes.borrow_mut().push(cause);
     }
 
     /// The value is of a type the field does not take; `shown` stands for it.
