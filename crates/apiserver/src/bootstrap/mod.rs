@@ -94,6 +94,11 @@ impl Server {
             },
         });
         ensure(client, "services", &service).await?;
+        if ip.is_loopback() {
+            // Endpoints may not be loopback addresses; there are no pods that could use one either.
+            tracing::warn!(%ip, "the kubernetes Service has no endpoint: advertise an address that pods can reach");
+            return Ok(());
+        }
         let endpoints = json!({
             "apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": "kubernetes", "namespace": "default",
