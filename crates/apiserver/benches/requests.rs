@@ -154,6 +154,7 @@ async fn server(folder: &std::path::Path) -> Bench {
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
         tokens,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        event_ttl: Duration::from_secs(3600),
     };
     let server = Server::new(store, config).expect("a server");
     server.bootstrap(&client::Tasks::new()).await.expect("bootstrap");

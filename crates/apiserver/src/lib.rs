@@ -13,6 +13,7 @@ mod bootstrap;
 mod call;
 mod custom;
 mod discovery;
+mod expiry;
 mod handle;
 mod hooks;
 mod listen;

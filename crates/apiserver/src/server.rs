@@ -23,6 +23,8 @@ pub struct Config {
     pub advertise: (IpAddr, u16),
     /// Issues and checks service account tokens.
     pub tokens: Arc<pki::TokenIssuer>,
+    /// How long events are kept after their last write (`--event-ttl`).
+    pub event_ttl: std::time::Duration,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
 }

@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
+    pub(crate) event_ttl: std::time::Duration,
     pub(crate) token_file: Option<PathBuf>,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
@@ -65,6 +66,7 @@ impl ControlPlane {
             advertise: (options.advertise.ip(), options.advertise.port()),
             tokens,
             authorization: options.authorization,
+            event_ttl: options.event_ttl,
         };
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;

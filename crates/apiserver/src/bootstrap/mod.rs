@@ -10,6 +10,7 @@ use client::{Client, Error, Request, Response};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::expiry;
 use crate::local::Local;
 use crate::server::Server;
 use crate::user::User;
@@ -76,6 +77,9 @@ impl Server {
         }
         self.publish_address(&client).await?;
         self.follow_definitions(client, tasks);
+        let events = self.inner.collection_of("", "v1", "events");
+        let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
+        tasks.spawn("event expiry", expiry);
         self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
         Ok(())
     }

@@ -21,6 +21,9 @@ use super::{ClusterPaths, SERVICE_CIDR, dns_address, services};
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
 
+/// How long events are kept: the original's default.
+const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// Where clients expect an API server.
 pub(super) const USUAL_PORT: u16 = 6443;
 
@@ -117,6 +120,7 @@ async fn control_plane(
         data_dir: paths.root.clone(),
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        event_ttl: EVENT_TTL,
         token_file: None,
         advertise: ground.advertise,
         addresses: ground.addresses.clone(),
