@@ -1,5 +1,6 @@
 //! Trees in the encoding the client asked for.
 
+use api::proto::Writer;
 use api::schema::{Schema, Shape};
 use http::Response;
 use serde_json::Value;
@@ -29,14 +30,34 @@ pub(super) fn protobuf_bytes(value: &Value) -> Option<Vec<u8>> {
     let (version, kind) =
         (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
     let (group, short) = version.split_once('/').unwrap_or(("", version));
-    let name = match kind {
-        "Status" | "PartialObjectMetadata" | "PartialObjectMetadataList" => {
-            format!("meta.v1.{kind}")
-        }
-        _ => api::registry::type_name(group, short, kind),
+    let message = match kind {
+        "PartialObjectMetadata" => metadata_only(value),
+        "PartialObjectMetadataList" => metadata_list(value),
+        "Status" => typed("meta.v1.Status", value)?,
+        _ => typed(&api::registry::type_name(group, short, kind), value)?,
     };
-    let schema = Schema::built_in();
-    let id = schema.find(&name)?;
-    let message = api::proto::encode(schema, &Shape::Struct(id), value);
     Some(api::proto::seal(version, kind, &message))
+}
+
+fn typed(name: &str, value: &Value) -> Option<Vec<u8>> {
+    let schema = Schema::built_in();
+    let id = schema.find(name)?;
+    Some(api::proto::encode(schema, &Shape::Struct(id), value))
+}
+
+/// `meta/v1.PartialObjectMetadata`: metadata is field 1.
+fn metadata_only(object: &Value) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.bytes(1, &typed("meta.v1.ObjectMeta", &object["metadata"]).unwrap_or_default());
+    out.written().to_vec()
+}
+
+/// `meta/v1.PartialObjectMetadataList`: metadata is field 1, items are field 2.
+fn metadata_list(list: &Value) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.bytes(1, &typed("meta.v1.ListMeta", &list["metadata"]).unwrap_or_default());
+    for item in list["items"].as_array().into_iter().flatten() {
+        out.bytes(2, &metadata_only(item));
+    }
+    out.written().to_vec()
 }

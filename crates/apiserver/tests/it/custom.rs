@@ -1,0 +1,180 @@
+//! Custom resources from their definition to their end.
+
+use serde_json::{Value, json};
+
+use crate::harness::World;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const GIZMOS: &str = "/apis/example.com/v1/namespaces/default/gizmos";
+
+fn definition(versions: &Value) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gizmos.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "gizmos", "singular": "gizmo", "kind": "Gizmo", "listKind": "GizmoList"},
+            "versions": versions,
+        },
+    })
+}
+
+fn version(name: &str, storage: bool) -> Value {
+    json!({
+        "name": name, "served": true, "storage": storage,
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "spec": {"type": "object", "properties": {
+                "size": {"type": "integer", "default": 3, "maximum": 9},
+                "name": {"type": "string"},
+                "ports": {
+                    "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"],
+                    "items": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}, "host": {"type": "string"}}},
+                },
+            }, "x-kubernetes-validations": [
+                {"rule": "!has(oldSelf.name) || self.name == oldSelf.name", "message": "name is immutable"},
+                {"rule": "self.size < 9 || has(self.name)", "messageExpression": "'size ' + string(self.size) + ' needs a name'", "fieldPath": ".size"},
+            ]},
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        }}},
+    })
+}
+
+fn gizmo(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Gizmo", "metadata": {"name": name}, "spec": spec})
+}
+
+async fn established(world: &World) {
+    let path = format!("{DEFINITIONS}?watch=true");
+    let is = |_: &str, object: &Value| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+    };
+    world.until(&path, is).await;
+}
+
+async fn world() -> World {
+    let world = World::new().await;
+    let versions = json!([version("v1", true), version("v1beta1", false)]);
+    let made = world.ask("POST", DEFINITIONS, &definition(&versions)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    established(&world).await;
+    // Being served follows being established at once, by the same task.
+    while world.ask("GET", GIZMOS, &Value::Null).await.code == 404 {
+        tokio::task::yield_now().await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn objects_are_pruned_defaulted_validated_and_versioned() {
+    let world = world().await;
+    let made = world.ask("POST", GIZMOS, &gizmo("a", &json!({"name": "x", "bogus": 1}))).await;
+    assert_eq!((made.code, &made.json()["spec"]), (201, &json!({"name": "x", "size": 3})));
+    let other = "/apis/example.com/v1beta1/namespaces/default/gizmos";
+    assert_eq!(
+        world.ask("GET", &format!("{other}/a"), &Value::Null).await.json()["apiVersion"],
+        "example.com/v1beta1"
+    );
+    let list = world.ask("GET", other, &Value::Null).await.json();
+    assert_eq!(list["kind"], "GizmoList");
+    assert_eq!(list["items"][0]["apiVersion"], "example.com/v1beta1");
+    for (spec, field, message) in [
+        (
+            json!({"size": "3"}),
+            "spec.size",
+            "Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+        ),
+        (
+            json!({"size": 10, "name": "x"}),
+            "spec.size",
+            "Invalid value: 10: spec.size in body should be less than or equal to 9",
+        ),
+        (json!({"size": 9}), "spec.size", "Invalid value: size 9 needs a name"),
+        (
+            json!({"ports": [{"port": 1}, {"port": 1}]}),
+            "spec.ports[1]",
+            "Duplicate value: {\"port\":1}",
+        ),
+        (json!({"ports": [{}]}), "spec.ports[0].port", "Required value"),
+    ] {
+        let refused = world.ask("POST", GIZMOS, &gizmo("b", &spec)).await.json();
+        let causes = refused["details"]["causes"].as_array().cloned().unwrap_or_default();
+        let found = causes.iter().any(|c| c["field"] == field && c["message"] == message);
+        assert!(found, "{spec}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_transition_rule_compares_with_the_former_state() {
+    let world = world().await;
+    world.ask("POST", GIZMOS, &gizmo("a", &json!({"name": "x"}))).await;
+    let headers = [("content-type", "application/merge-patch+json")];
+    let path = format!("{GIZMOS}/a");
+    let patch = |body: &'static str| world.ask_as(&world.admin, ("PATCH", &path), &headers, body);
+    assert_eq!(patch(r#"{"spec":{"size":4}}"#).await.code, 200);
+    let refused = patch(r#"{"spec":{"name":"y"}}"#).await;
+    assert_eq!(refused.code, 422);
+    assert_eq!(
+        refused.json()["details"]["causes"][0]["message"],
+        "Invalid value: name is immutable"
+    );
+}
+
+#[tokio::test]
+async fn list_maps_are_applied_by_key() {
+    let world = world().await;
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    for (manager, port) in [("a", 1), ("b", 2)] {
+        let path = format!("{GIZMOS}/a?fieldManager={manager}");
+        let body = gizmo("a", &json!({"ports": [{"port": port, "host": manager}]})).to_string();
+        let applied = world.ask_as(&world.admin, ("PATCH", &path), &headers, body).await;
+        assert!(applied.code < 300, "{}", applied.json());
+    }
+    let ports =
+        &world.ask("GET", &format!("{GIZMOS}/a"), &Value::Null).await.json()["spec"]["ports"];
+    assert_eq!(*ports, json!([{"host": "a", "port": 1}, {"host": "b", "port": 2}]));
+}
+
+#[tokio::test]
+async fn a_definition_goes_after_its_objects() {
+    let world = world().await;
+    world.ask("POST", GIZMOS, &gizmo("a", &json!({}))).await;
+    let documents = world.ask("GET", "/openapi/v3", &Value::Null).await.json();
+    assert!(documents["paths"]["apis/example.com/v1"].is_object());
+    let path = format!("{DEFINITIONS}/gizmos.example.com");
+    let revision =
+        world.ask("GET", DEFINITIONS, &Value::Null).await.json()["metadata"]["resourceVersion"]
+            .clone();
+    assert_eq!(world.ask("DELETE", &path, &Value::Null).await.code, 200);
+    let watch =
+        format!("{DEFINITIONS}?watch=true&resourceVersion={}", revision.as_str().unwrap_or("0"));
+    world
+        .until(&watch, |kind, object| {
+            kind == "DELETED" && object["metadata"]["name"] == "gizmos.example.com"
+        })
+        .await;
+    while world.ask("GET", GIZMOS, &Value::Null).await.code != 404 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn two_definitions_cannot_have_the_same_kind() {
+    let world = world().await;
+    let mut second = definition(&json!([version("v1", true)]));
+    second["metadata"]["name"] = "others.example.com".into();
+    second["spec"]["names"] =
+        json!({"plural": "others", "singular": "other", "kind": "Gizmo", "listKind": "OtherList"});
+    assert_eq!(world.ask("POST", DEFINITIONS, &second).await.code, 201);
+    let path = format!("{DEFINITIONS}?watch=true");
+    let told = world
+        .until(&path, |_, object| {
+            object["metadata"]["name"] == "others.example.com"
+                && object["status"]["conditions"].is_array()
+        })
+        .await;
+    let conditions = told["status"]["conditions"].as_array().expect("conditions");
+    let names = conditions.iter().find(|c| c["type"] == "NamesAccepted").expect("the condition");
+    assert_eq!((&names["status"], &names["reason"]), (&json!("False"), &json!("KindConflict")));
+}

@@ -1,0 +1,129 @@
+//! A server over a store in memory, asked without sockets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::{
+    Authenticator, AuthorizationModes, Config, NodeDialer, Server, ServiceNetwork, User,
+};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use store::{MemoryEngine, Store};
+use tokio::net::TcpStream;
+
+/// Nothing here is proxied.
+struct Nowhere;
+
+impl NodeDialer for Nowhere {
+    fn dial(
+        &self,
+        to: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
+    }
+
+    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
+        let roots = rustls::RootCertStore::empty();
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) admin: User,
+    tasks: client::Tasks,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
+}
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> World {
+        let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
+        let key = pki::TokenIssuer::generate_key().expect("a key");
+        let tokens =
+            pki::TokenIssuer::new("https://kubernetes.default.svc", &key).expect("an issuer");
+        let tokens = Arc::new(tokens);
+        let config = Config {
+            authenticator: Authenticator::new(tokens.clone()),
+            service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
+            node_dialer: Arc::new(Nowhere),
+            advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
+            tokens,
+            event_ttl: Duration::from_secs(3600),
+            authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        };
+        let server = Server::new(store.expect("a store"), config).expect("a server");
+        let tasks = client::Tasks::new();
+        server.bootstrap(&tasks).await.expect("bootstrap objects");
+        let admin = User::new("admin", &["system:masters", "system:authenticated"]);
+        World { server, admin, tasks }
+    }
+
+    /// One request with its headers, by somebody.
+    pub(crate) async fn ask_as(
+        &self,
+        user: &User,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).expect("a request");
+        let response = self.server.serve_as(user.clone(), request).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body never fails").to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// One JSON request by the administrator.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = [("content-type", "application/json")];
+        self.ask_as(&self.admin, (method, path), &headers, body).await
+    }
+
+    /// Follows a path until an event's object is as wanted; the object.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&str, &Value) -> bool) -> Value {
+        let request = http::Request::get(path).body(Full::<Bytes>::default()).expect("a request");
+        let mut body = self.server.serve_as(self.admin.clone(), request).await.into_body();
+        let mut text = Vec::new();
+        loop {
+            let frame = body.frame().await.expect("the watch goes on").expect("never fails");
+            text.extend_from_slice(&frame.into_data().unwrap_or_default());
+            while let Some(end) = text.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let event: Value = serde_json::from_slice(&line).expect("an event");
+                if wanted(event["type"].as_str().unwrap_or(""), &event["object"]) {
+                    return event["object"].clone();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The server as a whole, asked without sockets.
+
+mod custom;
+mod harness;
+mod malformed;
+mod rights;
+mod wire;

@@ -1,0 +1,68 @@
+//! The forms answers come in.
+
+use std::io::Read;
+
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+
+use crate::harness::World;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn world_with_maps(count: usize, size: usize) -> World {
+    let world = World::new().await;
+    for n in 0..count {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m{n}")}, "data": {"k": "x".repeat(size)}});
+        assert_eq!(world.ask("POST", MAPS, &map).await.code, 201);
+    }
+    world
+}
+
+#[tokio::test]
+async fn long_lists_come_in_chunks_and_compressed_when_asked_for() {
+    let world = world_with_maps(40, 10_000).await;
+    let plain = world.ask("GET", MAPS, &Value::Null).await;
+    assert!(plain.headers.get("content-encoding").is_none());
+    assert_eq!(plain.json()["items"].as_array().map(Vec::len), Some(40));
+    let headers = [("accept-encoding", "gzip")];
+    let packed = world.ask_as(&world.admin, ("GET", MAPS), &headers, "").await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    assert!(packed.bytes.len() * 10 < plain.bytes.len());
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(&packed.bytes[..]).read_to_end(&mut text).expect("gzip");
+    assert_eq!(text, plain.bytes);
+    let one = format!("{MAPS}/m1");
+    let short = world.ask_as(&world.admin, ("GET", &one), &headers, "").await;
+    assert!(short.headers.get("content-encoding").is_none());
+}
+
+/// Length, then a `WatchEvent` whose object is a sealed message (apimachinery's framer).
+#[tokio::test]
+async fn a_watch_in_protobuf_has_frames() {
+    let world = world_with_maps(1, 3).await;
+    let request = http::Request::get(format!("{MAPS}?watch=true"))
+        .header("accept", "application/vnd.kubernetes.protobuf;stream=watch")
+        .body(Full::<bytes::Bytes>::default())
+        .expect("a request");
+    let response = world.server.serve_as(world.admin.clone(), request).await;
+    let kind = response.headers()["content-type"].clone();
+    assert_eq!(kind, "application/vnd.kubernetes.protobuf;stream=watch");
+    let frame = response.into_body().frame().await.expect("an event").expect("never fails");
+    let bytes = frame.into_data().expect("data");
+    let length = u32::from_be_bytes(bytes[..4].try_into().expect("four bytes")) as usize;
+    assert_eq!(bytes.len(), 4 + length);
+    assert_eq!(&bytes[4..11], b"\x0a\x05ADDED");
+    let at = bytes.windows(4).position(|w| w == api::proto::MAGIC).expect("a sealed object");
+    let envelope = api::proto::open(&bytes[at..]).expect("an envelope");
+    assert_eq!((envelope.api_version.as_str(), envelope.kind.as_str()), ("v1", "ConfigMap"));
+}
+
+#[tokio::test]
+async fn metadata_lists_are_served_in_protobuf() {
+    let world = world_with_maps(2, 3).await;
+    let accept =
+        "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let answer = world.ask_as(&world.admin, ("GET", MAPS), &[("accept", accept)], "").await;
+    let envelope = api::proto::open(&answer.bytes).expect("an envelope");
+    assert_eq!(envelope.kind, "PartialObjectMetadataList");
+}
