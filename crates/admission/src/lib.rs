@@ -1,0 +1,5 @@
+//! What built-in admission decides, as pure functions: an object and what bears on it in, a change or
+//! a reason to refuse it out. Which requests are asked about is the API server's business.
+
+pub mod limits;
+pub mod pod_security;
