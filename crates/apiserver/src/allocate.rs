@@ -179,6 +179,16 @@ impl Allocators {
     }
 
     /// Gives back what `service` holds and `kept` (its next state) does not.
+    pub(crate) fn give_back(&self, claims: Vec<Claim>) {
+        let mut taken = self.lock();
+        for claim in claims {
+            match claim {
+                Claim::Address(ip) => drop(taken.addresses.remove(&ip)),
+                Claim::Port(port) => drop(taken.ports.remove(&port)),
+            }
+        }
+    }
+
     pub(crate) fn release(&self, service: &Value, kept: Option<&Value>) {
         let (addresses, ports) = held(service);
         let (kept_addresses, kept_ports) = kept.map(held).unwrap_or_default();
@@ -190,6 +200,13 @@ impl Allocators {
             taken.ports.remove(port);
         }
     }
+}
+
+/// One address or one port of one protocol that was given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Address(IpAddr),
+    Port((u16, String)),
 }
 
 /// Addresses and node ports of a Service.

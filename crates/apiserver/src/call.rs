@@ -9,6 +9,7 @@ use api::{Draft, Object, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::allocate::Claim;
 use crate::custom::Served;
 use crate::query::{FieldValidation, Query};
 use crate::request::RequestInfo;
@@ -30,6 +31,8 @@ pub(crate) struct Call<'a> {
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
     warnings: Mutex<Vec<String>>,
+    /// What was allocated for an object that is not stored yet.
+    claims: Mutex<Vec<Claim>>,
 }
 
 impl<'a> Call<'a> {
@@ -56,6 +59,7 @@ impl<'a> Call<'a> {
             manager,
             now: Timestamp::now(),
             warnings: Mutex::default(),
+            claims: Mutex::default(),
         })
     }
 
@@ -147,6 +151,23 @@ impl<'a> Call<'a> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
     }
 
+    /// Remembers an allocation, to be given back unless the object that holds it is stored.
+    pub(crate) fn claim(&self, claim: Claim) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+    }
+
+    /// The object is stored: what was allocated for it is its own.
+    pub(crate) fn keep_claims(&self) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Gives back what no stored object holds: before another try, and when the call ends.
+    pub(crate) fn drop_claims(&self) {
+        let claims =
+            std::mem::take(&mut *self.claims.lock().unwrap_or_else(PoisonError::into_inner));
+        self.server.allocators.give_back(claims);
+    }
+
     pub(crate) fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -163,6 +184,12 @@ impl<'a> Call<'a> {
         key: &str,
     ) -> Option<Value> {
         self.server.collection_of(group, version, resource).get(key).map(|o| o.to_value())
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.drop_claims();
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use kinds::{items, items_mut, set_default};
 
 use super::{DEFAULT, Hooks};
-use crate::allocate::{AllocationError, held};
+use crate::allocate::{AllocationError, Claim, held};
 use crate::call::Call;
 use crate::meta;
 
@@ -98,12 +98,14 @@ fn addresses(
         let own = keeps.contains(&ip) || is_api_service(call, ip);
         if !own {
             allocators.this_ip(ip).map_err(refused)?;
+            call.claim(Claim::Address(ip));
         }
     }
     let families: Vec<String> =
         items(spec, "ipFamilies").filter_map(Value::as_str).map(str::to_owned).collect();
     for family in families.iter().skip(ips.len()) {
         let ip = allocators.any_ip(family == "IPv6").map_err(|e| (String::new(), e))?;
+        call.claim(Claim::Address(ip));
         ips.push(ip.to_string());
     }
     spec["clusterIP"] = ips.first().cloned().unwrap_or_default().into();
@@ -141,15 +143,22 @@ fn ports(
             Some(number) if kept.contains(&(number as u16, protocol.clone())) => number,
             Some(number) => {
                 allocators.this_port(number as u16, &protocol).map_err(|e| (number, e))?;
+                call.claim(Claim::Port((number as u16, protocol.clone())));
                 number
             }
-            None => allocators.any_port(&protocol).map_err(|e| (0, e))?.into(),
+            None => {
+                let number = allocators.any_port(&protocol).map_err(|e| (0, e))?;
+                call.claim(Claim::Port((number, protocol.clone())));
+                number.into()
+            }
         };
         port["nodePort"] = number.into();
     }
     let needs_health = kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
     if needs_health && spec["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
-        spec["healthCheckNodePort"] = allocators.any_port("TCP").map_err(|e| (0, e))?.into();
+        let number = allocators.any_port("TCP").map_err(|e| (0, e))?;
+        call.claim(Claim::Port((number, "TCP".into())));
+        spec["healthCheckNodePort"] = number.into();
     }
     Ok(())
 }

@@ -40,18 +40,15 @@ pub(crate) async fn create_object(
     }
     meta::prepare_create(call, &mut object)?;
     hooks::reset_status(call, &mut object);
+    admission::create(call, &mut object)?;
     (hooks.prepare_create)(call, &mut object)?;
     call.apply_defaults(&mut object);
-    admission::create(call, &mut object)?;
     let causes = call.validate(&object, None);
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
     }
-    let result = write(call, &mut object).await;
-    if result.is_err() || call.dry_run {
-        (hooks.released)(call, &object, None);
-    }
-    result
+    admission::check_create(call, &object).await?;
+    write(call, &mut object).await
 }
 
 async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
@@ -70,7 +67,10 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
         let draft = Some(call.draft(object));
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.server.store.write(write).await {
-            Ok(object) => return Ok(Answer::Object { code: 201, object }),
+            Ok(object) => {
+                call.keep_claims();
+                return Ok(Answer::Object { code: 201, object });
+            }
             Err(WriteError::Conflict(_)) if generated && attempt < GENERATE_TRIES => {
                 let meta = meta::of(object);
                 meta.remove("name");

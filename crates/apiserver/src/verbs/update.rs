@@ -69,7 +69,9 @@ pub(crate) async fn change(
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
             return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
+        call.drop_claims();
         prepare(call, &old_tree, &mut new, operation)?;
+        admission::check_update(call, &old_tree, &new).await?;
         match store(call, &old, &old_tree, new).await {
             Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
             Err(other) => return Err(write_failure(other, call.row, &call.info.name)),
@@ -162,6 +164,7 @@ async fn store(
     let expect = Expect::Revision(old.revision());
     let written =
         call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
+    call.keep_claims();
     (hooks::of(row).released)(call, old_tree, (!done).then_some(&new));
     if done {
         return Ok(Answer::Tree { code, value: new });

@@ -1,93 +1,18 @@
-//! Built-in admission: what happens to a request between decoding and validation.
-//!
-//! The order is the original's recommended one; each step is a function of the call and the object.
+//! What is written into pods: account and token, priority, tolerations, and what their runtime class
+//! costs and where it runs.
 
 use api::Status;
+use kinds::{items, items_mut, set_default};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::meta;
-use kinds::{items, items_mut, set_default};
 
 /// Seconds a pod tolerates its node being not ready or unreachable (DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
 
-pub(crate) fn create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    namespace_lifecycle(call)?;
-    node_restriction(call, None, object)?;
-    if (call.row.group, call.row.name) == ("", "pods") {
-        service_account(call, object)?;
-        priority(call, object)?;
-        default_tolerations(object);
-    }
-    Ok(())
-}
-
-pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    node_restriction(call, Some(old), new)
-}
-
-/// Nothing is created in a namespace that is absent or on its way out.
-fn namespace_lifecycle(call: &Call<'_>) -> Result<(), Status> {
-    let row = call.row;
-    if !row.namespaced {
-        return Ok(());
-    }
-    let name = call.info.namespace.as_str();
-    let namespaces = call.server.collection_of("", "v1", "namespaces");
-    let Some(namespace) = namespaces.get(name) else {
-        return Err(Status::not_found("", "namespaces", name));
-    };
-    // A deleted namespace still takes what its finalisation and its observers write.
-    let exempt = row.name == "localsubjectaccessreviews";
-    if namespace.meta().deletion_timestamp.is_some() && !exempt {
-        let why = format!(
-            "unable to create new content in namespace {name} because it is being terminated"
-        );
-        let cause = meta::cause(
-            "NamespaceTerminating",
-            "metadata.namespace",
-            format!("namespace {name} is being terminated"),
-        );
-        let mut status = Status::forbidden(row.group, row.name, &call.info.name, &why);
-        status = status.with_causes(vec![cause]);
-        return Err(status);
-    }
-    Ok(())
-}
-
-/// A kubelet may change its own node and the pods bound to it, nothing else (NodeRestriction).
-fn node_restriction(call: &Call<'_>, old: Option<&Value>, object: &Value) -> Result<(), Status> {
-    let Some(node) = call.user.node() else { return Ok(()) };
-    let refuse =
-        |why: String| Err(Status::forbidden(call.row.group, call.row.name, &call.info.name, &why));
-    match (call.row.group, call.row.name) {
-        ("", "nodes") if meta::text(object, "name") != node => {
-            let other = meta::text(object, "name");
-            refuse(format!("node {node:?} is not allowed to modify node {other:?}"))
-        }
-        ("", "pods") => {
-            let bound = old.unwrap_or(object)["spec"]["nodeName"].as_str().unwrap_or("");
-            if bound != node {
-                return refuse(format!(
-                    "node {node:?} can only create or change pods with spec.nodeName set to itself"
-                ));
-            }
-            let mirror =
-                object["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string();
-            if old.is_none() && !mirror {
-                return refuse(format!(
-                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-                ));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Every pod runs as an account, and gets its token, CA and namespace mounted.
-fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
+pub(super) fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
         return Ok(());
     }
@@ -151,7 +76,7 @@ fn token_volume(name: &str) -> Value {
 }
 
 /// The class's number and preemption policy are written into the pod (Priority).
-fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
+pub(super) fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     let classes = call.server.collection_of("scheduling.k8s.io", "v1", "priorityclasses");
     let named =
         pod["spec"]["priorityClassName"].as_str().filter(|n| !n.is_empty()).map(str::to_owned);
@@ -183,7 +108,7 @@ fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn default_tolerations(pod: &mut Value) {
+pub(super) fn default_tolerations(pod: &mut Value) {
     set_default(&mut pod["spec"], "tolerations", json!([]));
     let Some(tolerations) = pod["spec"]["tolerations"].as_array_mut() else { return };
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
@@ -198,4 +123,47 @@ fn default_tolerations(pod: &mut Value) {
             }));
         }
     }
+}
+
+/// RuntimeClass: overhead and scheduling constraints of the class go into the pod.
+pub(super) fn runtime_class(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
+    let refused =
+        |pod: &Value, why: &str| Err(Status::forbidden("", "pods", meta::text(pod, "name"), why));
+    let Some(name) = pod["spec"]["runtimeClassName"].as_str().map(str::to_owned) else {
+        if pod["spec"]["overhead"].is_object() {
+            let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+            return refused(pod, why);
+        }
+        return Ok(());
+    };
+    let Some(class) = call.read(("node.k8s.io", "v1", "runtimeclasses"), &name) else {
+        return refused(pod, &format!("pod rejected: RuntimeClass {name:?} not found"));
+    };
+    let overhead = &class["overhead"]["podFixed"];
+    let given = pod["spec"]["overhead"].as_object().is_some_and(|o| !o.is_empty());
+    if given && pod["spec"]["overhead"] != *overhead {
+        let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+        return refused(pod, why);
+    }
+    if overhead.is_object() {
+        pod["spec"]["overhead"] = overhead.clone();
+    }
+    for (key, value) in class["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
+        let (key, wanted) = (key.as_str(), value.as_str().unwrap_or(""));
+        if let Some(own) = pod["spec"]["nodeSelector"][key].as_str().filter(|own| *own != wanted) {
+            let why = format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {wanted}; pod.spec.nodeSelector[{key}] = {own}"
+            );
+            return refused(pod, &why);
+        }
+        pod["spec"]["nodeSelector"][key] = value.clone();
+    }
+    for toleration in items(&class["scheduling"], "tolerations") {
+        set_default(&mut pod["spec"], "tolerations", json!([]));
+        match pod["spec"]["tolerations"].as_array_mut() {
+            Some(list) if !list.contains(toleration) => list.push(toleration.clone()),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,103 @@
+//! Built-in admission: what happens to a request between decoding and storing.
+//!
+//! First the object is changed, then, when it is complete and valid, it is checked; the order within
+//! each is the original's. Decisions that need nothing but objects are in the crate `admission`.
+
+mod classes;
+mod limits;
+mod node;
+mod pods;
+mod security;
+
+use api::Status;
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::meta;
+
+/// Changes to a new object, and refusals that come before it is looked at.
+pub(crate) fn create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    namespace_lifecycle(call)?;
+    node::restrict(call, None, object)?;
+    match (call.row.group, call.row.name, call.row.subresource) {
+        ("", "pods", "") => {
+            limits::default_pod(call, object);
+            pods::service_account(call, object)?;
+            pods::priority(call, object)?;
+            pods::default_tolerations(object);
+            pods::runtime_class(call, object)?;
+        }
+        ("", "persistentvolumeclaims", "") => {
+            classes::default_storage_class(call, object);
+            classes::protect(object, "kubernetes.io/pvc-protection");
+        }
+        ("", "persistentvolumes", "") => classes::protect(object, "kubernetes.io/pv-protection"),
+        ("storage.k8s.io", "volumeattributesclasses", "") => {
+            classes::protect(object, "kubernetes.io/vac-protection");
+        }
+        ("networking.k8s.io", "ingresses", "") => classes::default_ingress_class(call, object),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Refusals of a new object that is complete and valid.
+pub(crate) async fn check_create(call: &Call<'_>, object: &Value) -> Result<(), Status> {
+    match (call.row.group, call.row.name, call.row.subresource) {
+        ("", "pods", "") => {
+            limits::check(call, object)?;
+            security::check_pod(call, object)
+        }
+        ("", "persistentvolumeclaims", "") => limits::check(call, object),
+        ("", "namespaces", "") => security::check_namespace(call, None, object),
+        (_, _, "") => security::check_pod(call, object),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    node::restrict(call, Some(old), new)
+}
+
+/// Refusals of a change.
+pub(crate) async fn check_update(call: &Call<'_>, old: &Value, new: &Value) -> Result<(), Status> {
+    match (call.row.group, call.row.name, call.row.subresource) {
+        ("", "pods", "resize") => limits::check(call, new),
+        ("", "pods", "" | "ephemeralcontainers") if old["spec"] == new["spec"] => Ok(()),
+        ("", "pods", "" | "ephemeralcontainers") => security::check_pod(call, new),
+        ("", "pods", _) => Ok(()),
+        ("", "persistentvolumeclaims", "") => classes::check_growth(call, old, new),
+        ("", "namespaces", "") => security::check_namespace(call, Some(old), new),
+        (_, _, "") if old["spec"] != new["spec"] => security::check_pod(call, new),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing is created in a namespace that is absent or on its way out.
+fn namespace_lifecycle(call: &Call<'_>) -> Result<(), Status> {
+    let row = call.row;
+    if !row.namespaced {
+        return Ok(());
+    }
+    let name = call.info.namespace.as_str();
+    let namespaces = call.server.collection_of("", "v1", "namespaces");
+    let Some(namespace) = namespaces.get(name) else {
+        return Err(Status::not_found("", "namespaces", name));
+    };
+    // A deleted namespace still takes what its finalisation and its observers write.
+    let exempt = row.name == "localsubjectaccessreviews";
+    if namespace.meta().deletion_timestamp.is_some() && !exempt {
+        let why = format!(
+            "unable to create new content in namespace {name} because it is being terminated"
+        );
+        let cause = meta::cause(
+            "NamespaceTerminating",
+            "metadata.namespace",
+            format!("namespace {name} is being terminated"),
+        );
+        let mut status = Status::forbidden(row.group, row.name, &call.info.name, &why);
+        status = status.with_causes(vec![cause]);
+        return Err(status);
+    }
+    Ok(())
+}

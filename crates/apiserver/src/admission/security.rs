@@ -1,0 +1,107 @@
+//! Pod Security: the namespace's labels say what is enforced and what is warned of.
+
+use ::admission::pod_security::{self, Level};
+use api::Status;
+use api::status::Cause;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::meta;
+
+/// A pod that the enforced level forbids is refused; what the warned level forbids is told, of pods
+/// and of what makes pods.
+pub(super) fn check_pod(call: &Call<'_>, object: &Value) -> Result<(), Status> {
+    let (row, namespace) = (call.row, call.info.namespace.as_str());
+    let Some((pod_meta, spec)) = pod_security::pod_of(row.group, row.name, object) else {
+        return Ok(());
+    };
+    let labels = call
+        .read(("", "v1", "namespaces"), namespace)
+        .map_or(Value::Null, |mut ns| ns["metadata"]["labels"].take());
+    let (enforced, _) = pod_security::policy(&labels, "enforce");
+    if row.name == "pods" {
+        let found = pod_security::violations(enforced, pod_meta, spec);
+        if !found.is_empty() {
+            let told = pod_security::told(&found);
+            let why = format!("violates PodSecurity \"{enforced}\": {told}");
+            return Err(Status::forbidden("", "pods", meta::text(object, "name"), &why));
+        }
+    }
+    let warned = pod_security::warned(&labels);
+    let found = pod_security::violations(warned, pod_meta, spec);
+    if !found.is_empty() {
+        let told = pod_security::told(&found);
+        call.warn(format!("would violate PodSecurity \"{warned}\": {told}"));
+    }
+    Ok(())
+}
+
+/// Labels of a namespace that cannot be read are refused, unless they were there before.
+pub(super) fn check_namespace(
+    call: &Call<'_>,
+    old: Option<&Value>,
+    new: &Value,
+) -> Result<(), Status> {
+    let bad = |object: &Value| {
+        let labels = &object["metadata"]["labels"];
+        let modes = ["enforce", "audit", "warn"].into_iter();
+        modes.flat_map(|mode| pod_security::policy(labels, mode).1).collect::<Vec<_>>()
+    };
+    let found = bad(new);
+    if !found.is_empty() && old.is_none_or(|old| bad(old) != found) {
+        let causes: Vec<Cause> = found
+            .iter()
+            .map(|b| {
+                let field = format!("metadata.labels[{}]", b.key);
+                meta::invalid(field, &json!(b.value), b.fault)
+            })
+            .collect();
+        return Err(Status::invalid("", "Namespace", meta::text(new, "name"), causes));
+    }
+    if let Some(old) = old {
+        warn_of_present(call, old, new);
+    }
+    Ok(())
+}
+
+/// Pods that are there already and that a stricter level would have refused.
+fn warn_of_present(call: &Call<'_>, old: &Value, new: &Value) {
+    let of = |object: &Value| pod_security::policy(&object["metadata"]["labels"], "enforce").0;
+    let (before, after) = (of(old), of(new));
+    if before == after || after.level == Level::Privileged {
+        return;
+    }
+    let name = meta::text(new, "name");
+    let pods = call.server.collection_of("", "v1", "pods");
+    let page = pods.list(&format!("{name}/"), None, 0, usize::MAX, &|_| true);
+    let mut told: Vec<(String, String, usize)> = Vec::new();
+    for pod in page.map(|page| page.objects).unwrap_or_default() {
+        let tree = pod.to_value();
+        let found = pod_security::violations(after, &tree["metadata"], &tree["spec"]);
+        if found.is_empty() {
+            continue;
+        }
+        let reasons: Vec<&str> = found.iter().map(|v| v.reason).collect();
+        let reasons = reasons.join(", ");
+        match told.iter_mut().find(|(_, known, _)| *known == reasons) {
+            Some((_, _, count)) => *count += 1,
+            None => told.push((pod.meta().name.to_string(), reasons, 1)),
+        }
+    }
+    if told.is_empty() {
+        return;
+    }
+    call.warn(format!(
+        "existing pods in namespace {name:?} violate the new PodSecurity enforce level \"{after}\""
+    ));
+    let mut lines: Vec<String> = told
+        .into_iter()
+        .map(|(pod, reasons, count)| match count {
+            1 => format!("{pod}: {reasons}"),
+            2 => format!("{pod} (and 1 other pod): {reasons}"),
+            many => format!("{pod} (and {} other pods): {reasons}", many - 1),
+        })
+        .collect();
+    lines.sort();
+    lines.into_iter().for_each(|line| call.warn(line));
+}
