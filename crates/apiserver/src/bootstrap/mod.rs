@@ -93,6 +93,11 @@ impl Server {
             },
         });
         ensure(client, "services", &service).await?;
+        if ip.is_loopback() {
+            // No pod reaches it there; such endpoints are invalid.
+            tracing::warn!(%ip, "the kubernetes Service has no endpoints: the address is this host's own");
+            return Ok(());
+        }
         let endpoints = json!({
             "apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": "kubernetes", "namespace": "default",
