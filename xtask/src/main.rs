@@ -1,6 +1,7 @@
 //! Project automation in our own language: `cargo xtask test|schema`.
 
 mod gotypes;
+mod kernel;
 mod schema;
 mod test;
 

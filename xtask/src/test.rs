@@ -4,25 +4,36 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernel;
+
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
+    ("curl", "curl"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("sysctl", "procps"),
     ("kubectl", "kubernetes-client"),
 ];
 
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
-    install_missing()?;
+    let missing = missing(&PROGRAMS);
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
     let target = std::env::var("CARGO_TARGET_DIR").ok();
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(extra);
-    if let Some(target) = target {
+    if let Some(target) = &target {
         cargo.env("CARGO_TARGET_DIR", target);
+    }
+    match virtual_machine(target.as_deref().unwrap_or("target")) {
+        Ok(kernel) => drop(cargo.env("TRIREME_TEST_KERNEL", kernel)),
+        Err(why) => println!("SKIPPED: the test in a virtual machine: {why:#}"),
     }
     let status = cargo.status().context("run cargo test")?;
     if !status.success() {
@@ -37,15 +48,20 @@ fn found(program: &str) -> bool {
     std::env::split_paths(&folders).chain(also).any(|folder| folder.join(program).exists())
 }
 
-fn install_missing() -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !found(program))
-        .map(|(_, package)| *package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect()
+}
+
+/// What the machine needs beside the programs all tests need; without it one test says so.
+fn virtual_machine(target: &str) -> Result<std::path::PathBuf> {
+    let missing = missing(&[("qemu-system-x86_64", "qemu-system-x86"), ("strip", "binutils")]);
+    if !missing.is_empty() {
+        install(&missing)?;
     }
+    kernel::unpacked(std::path::Path::new(target))?.canonicalize().context("the kernel's folder")
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     println!("installing for the tests: {}", missing.join(" "));
     let apt = |args: &[&str]| -> Result<()> {
         let mut command = Command::new("apt-get");
@@ -60,6 +76,6 @@ fn install_missing() -> Result<()> {
     };
     apt(&["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(&missing);
+    install.extend(missing);
     apt(&install)
 }

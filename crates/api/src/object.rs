@@ -177,6 +177,20 @@ impl Object {
         self.json.strip_prefix(head.as_bytes()).unwrap_or(&self.json[1..])
     }
 
+    /// The object's bytes as one of another version of its kind: only the type at their head differs.
+    pub fn retyped(&self, api_version: &str, kind: &str) -> Bytes {
+        let head = format!(r#"{{"apiVersion":"{api_version}","kind":"{kind}","#);
+        if self.json.starts_with(head.as_bytes()) {
+            return self.json.clone();
+        }
+        // Neither value holds a quote, so the fourth quote after each key ends its value.
+        let quotes = self.json.iter().enumerate().filter(|(_, c)| **c == b'"').map(|(at, _)| at);
+        match quotes.clone().nth(7).filter(|_| self.json.starts_with(br#"{"apiVersion":"#)) {
+            Some(end) => Bytes::from([head.as_bytes(), &self.json[end + 2..]].concat()),
+            None => self.json.clone(),
+        }
+    }
+
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
@@ -251,14 +265,22 @@ impl Owner {
     }
 }
 
-/// A dotted path's value as the text that field selectors compare; absent is empty.
+/// What selectors see where a flag or a count is left out: Go's zero value of its type.
+const ZEROES: [(&str, &str); 4] = [
+    ("spec.hostNetwork", "false"),
+    ("spec.unschedulable", "false"),
+    ("status.replicas", "0"),
+    ("status.successful", "0"),
+];
+
+/// A dotted path's value as the text that field selectors compare; absent text is empty.
 pub fn field_text(value: &Value, path: &str) -> Box<str> {
     let found = path.split('.').try_fold(value, |at, key| at.get(key));
     match found {
         Some(Value::String(s)) => s.as_str().into(),
         Some(Value::Bool(b)) => if *b { "true" } else { "false" }.into(),
         Some(Value::Number(n)) => n.to_string().into(),
-        _ => "".into(),
+        _ => ZEROES.iter().find(|(name, _)| *name == path).map_or("", |(_, zero)| zero).into(),
     }
 }
 
@@ -305,6 +327,15 @@ mod tests {
         let item = object.item("v1", "ConfigMap");
         assert_eq!(item, br#""data":{},"metadata":{"resourceVersion":"2","name":"a"}}"#);
         assert!(object.item("other/v1", "ConfigMap").starts_with(br#""apiVersion":"v1","#));
+    }
+
+    #[test]
+    fn another_version_differs_at_the_head_only() {
+        let value = serde_json::json!({"data": {"a": "b"}, "kind": "K", "apiVersion": "g/v1", "metadata": {"name": "a"}});
+        let object = Object::new(&value, 2, &[]);
+        assert_eq!(object.retyped("g/v1", "K"), object.json());
+        let want = r#"{"apiVersion":"g/v2","kind":"K","data":{"a":"b"},"metadata":{"resourceVersion":"2","name":"a"}}"#;
+        assert_eq!(object.retyped("g/v2", "K"), want);
     }
 
     #[test]

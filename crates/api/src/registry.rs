@@ -9,7 +9,7 @@ const RESOURCES: &str = include_str!("../schema/resources.tsv");
 const STORAGE: &str = include_str!("../schema/storage.txt");
 
 /// One resource or subresource.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resource {
     pub group: &'static str,
     pub version: &'static str,
@@ -19,6 +19,8 @@ pub struct Resource {
     pub subresource: &'static str,
     pub singular: &'static str,
     pub kind: &'static str,
+    /// Kind of its lists.
+    pub list_kind: &'static str,
     /// `group/version` of the kind, where it differs from the resource's (scale, eviction).
     pub kind_version: Option<(&'static str, &'static str)>,
     pub namespaced: bool,
@@ -167,6 +169,7 @@ fn parse_row(line: &'static str, storage: &Storage) -> Resource {
         subresource,
         singular: cell(3),
         kind,
+        list_kind: format!("{kind}List").leak(),
         kind_version,
         namespaced: cell(5) == "Namespaced",
         short_names: words(cell(6)),

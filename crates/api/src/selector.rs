@@ -3,6 +3,8 @@
 //! Grammar: apimachinery `labels.Parse` (`a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b)`,
 //! `a`, `!a`, `a>1`, `a<1`) and `fields.ParseSelector` (`=`, `==`, `!=` with `\,` `\=` escapes).
 
+mod parse;
+
 use crate::object::Meta;
 
 /// All requirements must hold.
@@ -35,26 +37,7 @@ impl LabelSelector {
 
     /// Parses the query form; the error is a sentence for a 400.
     pub fn parse(text: &str) -> Result<LabelSelector, String> {
-        let mut parser = Parser { rest: text.trim() };
-        let mut requirements = Vec::new();
-        while !parser.rest.is_empty() {
-            requirements.push(parser.requirement()?);
-            parser.skip_space();
-            match parser.rest.strip_prefix(',') {
-                Some(rest) => parser.rest = rest.trim_start(),
-                None if parser.rest.is_empty() => break,
-                None => {
-                    return Err(format!(
-                        "found '{}', expected: ',' or 'end of string'",
-                        parser.rest
-                    ));
-                }
-            }
-            if parser.rest.is_empty() {
-                return Err("found '', expected: identifier after ','".into());
-            }
-        }
-        Ok(LabelSelector { requirements })
+        parse::labels(text)
     }
 
     /// From `meta/v1.LabelSelector` as JSON; an absent selector matches nothing in most kinds, so
@@ -110,111 +93,6 @@ impl Requirement {
         let left: i64 = value?.parse().ok()?;
         let right: i64 = self.values.first()?.parse().ok()?;
         Some(left.cmp(&right))
-    }
-}
-
-struct Parser<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Parser<'a> {
-    fn skip_space(&mut self) {
-        self.rest = self.rest.trim_start();
-    }
-
-    fn word(&mut self) -> &'a str {
-        self.skip_space();
-        let end = self.rest.find(|c: char| " \t,()=!<>".contains(c)).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        word
-    }
-
-    fn take(&mut self, token: &str) -> bool {
-        self.skip_space();
-        match self.rest.strip_prefix(token) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn requirement(&mut self) -> Result<Requirement, String> {
-        let negated = self.take("!");
-        let key = self.word().to_owned();
-        validate_key(&key)?;
-        let done = |operator, values| Requirement { key: key.clone(), operator, values };
-        if negated {
-            return Ok(done(Operator::DoesNotExist, vec![]));
-        }
-        let (operator, values) = self.operation()?;
-        for v in &values {
-            validate_value(&key, v)?;
-        }
-        if matches!(operator, Operator::GreaterThan | Operator::LessThan)
-            && values[0].parse::<i64>().is_err()
-        {
-            return Err(format!(
-                "values[0][{key}]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
-                values[0]
-            ));
-        }
-        Ok(done(operator, values))
-    }
-
-    fn operation(&mut self) -> Result<(Operator, Vec<String>), String> {
-        for (token, operator) in [
-            ("==", Operator::In),
-            ("!=", Operator::NotIn),
-            ("=", Operator::In),
-            (">", Operator::GreaterThan),
-            ("<", Operator::LessThan),
-        ] {
-            if self.take(token) {
-                return Ok((operator, vec![self.word().to_owned()]));
-            }
-        }
-        self.skip_space();
-        if self.rest.is_empty() || self.rest.starts_with(',') {
-            return Ok((Operator::Exists, vec![]));
-        }
-        match self.word() {
-            "in" => Ok((Operator::In, self.set()?)),
-            "notin" => Ok((Operator::NotIn, self.set()?)),
-            other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
-        }
-    }
-
-    fn set(&mut self) -> Result<Vec<String>, String> {
-        if !self.take("(") {
-            return Err(format!("found '{}' expected: '('", self.rest));
-        }
-        let mut values = Vec::new();
-        loop {
-            values.push(self.word().to_owned());
-            if self.take(")") {
-                return Ok(values);
-            }
-            if !self.take(",") {
-                return Err(format!("found '{}', expected: ',' or ')'", self.rest));
-            }
-        }
-    }
-}
-
-fn validate_key(key: &str) -> Result<(), String> {
-    match crate::names::qualified_name(key).first() {
-        None => Ok(()),
-        Some(fault) => Err(format!("key: Invalid value: {key:?}: {fault}")),
-    }
-}
-
-fn validate_value(key: &str, value: &str) -> Result<(), String> {
-    match crate::names::label_value(value).first() {
-        None => Ok(()),
-        Some(fault) => Err(format!("values[0][{key}]: Invalid value: {value:?}: {fault}")),
     }
 }
 

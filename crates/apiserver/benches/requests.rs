@@ -16,11 +16,15 @@ use apiserver::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use store::{FjallEngine, Store};
+use store::{LogEngine, Store};
 use tokio::net::TcpStream;
 
 const PODS: usize = 2_000;
 const CLIENTS: usize = 32;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Nothing here is proxied.
 struct Nowhere;
@@ -85,8 +89,12 @@ impl Bench {
             .expect("a request");
         let response = self.server.serve_as(self.user.clone(), request).await;
         let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body never fails").to_bytes();
-        (code, bytes)
+        // Frame by frame, as a connection sends it; the last one is kept for error messages.
+        let (mut body, mut last) = (response.into_body(), Bytes::new());
+        while let Some(frame) = body.frame().await {
+            last = frame.expect("a body never fails").into_data().unwrap_or_default();
+        }
+        (code, last)
     }
 
     /// Runs `count` requests from [`CLIENTS`] tasks; CPU per request and requests per second.
@@ -135,7 +143,7 @@ fn yardstick() -> Duration {
 }
 
 async fn server(folder: &std::path::Path) -> Bench {
-    let engine = FjallEngine::open(folder).expect("a store");
+    let engine = LogEngine::open(folder).expect("a store");
     let store = Store::open(Box::new(engine), apiserver::collections()).expect("a store");
     let key = pki::TokenIssuer::generate_key().expect("a key");
     let tokens = Arc::new(pki::TokenIssuer::new("https://bench", &key).expect("an issuer"));
@@ -146,6 +154,7 @@ async fn server(folder: &std::path::Path) -> Bench {
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
         tokens,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        event_ttl: Duration::from_secs(3600),
     };
     let server = Server::new(store, config).expect("a server");
     server.bootstrap(&client::Tasks::new()).await.expect("bootstrap");

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
+use crate::call::Call;
+use crate::custom;
 use crate::query::FieldValidation;
 
 /// Largest body accepted (the original's `MaxRequestBodyBytes`): three times etcd's request limit.
@@ -36,6 +38,8 @@ pub(crate) enum Format {
 pub(crate) const ACCEPTED: &str =
     "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
+const ACCEPTED_OF_CUSTOM: &str = "application/json, application/yaml";
+
 impl Format {
     pub(crate) fn of(content_type: &str) -> Result<Format, Status> {
         match media_type(content_type) {
@@ -59,14 +63,20 @@ pub(crate) struct Decoded {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Decodes a body of `row`'s kind.
-pub(crate) fn decode(
-    schema: &Schema,
-    row: &Resource,
-    body: &[u8],
-    format: Format,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
+/// Decodes a body of the path's kind.
+pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Decoded, Status> {
+    let (row, validation, schema) = (call.row, call.validation, call.server.schema);
+    if let (Some(custom), true) = (&call.custom, call.row.subresource != "scale") {
+        let read = Decoder { schema, shape: &Shape::Any };
+        let tree = match format {
+            Format::Json => read.decode_slice(body),
+            Format::Yaml => yaml_tree(body).and_then(|tree| read.decode_value(tree)),
+            Format::Protobuf => return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
+        };
+        let tree = tree.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
+        let decoded = custom::decode(row, custom.version(), tree.value, tree.strict)?;
+        return lenient(row, decoded.value, decoded.strict, validation);
+    }
     let shape = row.ty.map_or(Shape::Any, Shape::Struct);
     let decoder = Decoder { schema, shape: &shape };
     let decoded = match format {
@@ -90,11 +100,15 @@ fn undecodable(kind: &str, version: &str, fault: &str) -> Status {
 
 /// Re-reads a tree that was put together from parts (a patched object).
 pub(crate) fn redecode(
-    schema: &Schema,
-    row: &Resource,
+    call: &Call<'_>,
     tree: Value,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
+    let (row, schema) = (call.main_row(), call.server.schema);
+    if let Some(custom) = &call.custom {
+        let decoded = custom::decode(row, custom.version(), tree, Vec::new())?;
+        return lenient(row, decoded.value, decoded.strict, validation);
+    }
     let shape = row.ty.map_or(Shape::Any, Shape::Struct);
     let decoded = Decoder { schema, shape: &shape }.decode_value(tree);
     let decoded = decoded.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
@@ -123,6 +137,16 @@ fn finish(
 ) -> Result<Decoded, Status> {
     let api::schema::Decoded { mut value, strict } = decoded;
     check_type(row, &mut value)?;
+    lenient(row, value, strict, validation)
+}
+
+/// What strict validation found is refused, told or passed over, as the request wants it.
+fn lenient(
+    row: &Resource,
+    value: Value,
+    strict: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",

@@ -1,13 +1,15 @@
 //! One request's context, as every handler and hook sees it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use api::Status;
 use api::registry::Resource;
-use api::schema::Shape;
+use api::schema::{Schema, Shape};
+use api::status::Cause;
+use api::{Draft, Object, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::custom::Served;
 use crate::query::{FieldValidation, Query};
 use crate::request::RequestInfo;
 use crate::server::Inner;
@@ -20,6 +22,8 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a Query,
     /// The row of the path: a resource or a subresource.
     pub(crate) row: &'static Resource,
+    /// The definition behind it, when the resource is not built in.
+    pub(crate) custom: Option<Arc<Served>>,
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
     /// Who manages the fields this request sets.
@@ -33,7 +37,7 @@ impl<'a> Call<'a> {
         server: &'a Inner,
         user: &'a User,
         (info, query): (&'a RequestInfo, &'a Query),
-        row: &'static Resource,
+        (row, custom): (&'static Resource, Option<Arc<Served>>),
         user_agent: &str,
     ) -> Result<Call<'a>, Status> {
         let manager = match query.get("fieldManager") {
@@ -46,6 +50,7 @@ impl<'a> Call<'a> {
             info,
             query,
             row,
+            custom,
             dry_run: query.dry_run()?,
             validation: query.field_validation()?,
             manager,
@@ -57,12 +62,76 @@ impl<'a> Call<'a> {
     /// The resource itself, when the path names a subresource.
     pub(crate) fn main_row(&self) -> &'static Resource {
         let row = self.row;
+        if let Some(custom) = &self.custom {
+            return custom.row;
+        }
         let found = self.server.registry.find(row.group, row.version, row.name, "");
         found.expect("a subresource has a resource")
     }
 
+    /// Shape of the resource's objects, in [`Call::schema`].
     pub(crate) fn shape(&self) -> Shape {
         self.server.shape(self.main_row())
+    }
+
+    /// The types of the resource's objects.
+    pub(crate) fn schema(&self) -> &Schema {
+        self.custom.as_ref().map_or(self.server.schema, |custom| &custom.version().schema)
+    }
+
+    /// Fills in the defaults of the schema, and those that depend on other fields.
+    pub(crate) fn apply_defaults(&self, object: &mut Value) {
+        match &self.custom {
+            Some(custom) => custom::default(&custom.version().node, object),
+            None => {
+                self.server.schema.apply_defaults(&self.shape(), object);
+                (kinds::of(self.row).default)(object);
+            }
+        }
+    }
+
+    /// Is the status written through a path of its own?
+    pub(crate) fn has_status(&self) -> bool {
+        match &self.custom {
+            Some(custom) => custom.version().has_status,
+            None => crate::hooks::has_status(self.row),
+        }
+    }
+
+    /// Faults of an object that is about to be stored in place of `old`.
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = match old {
+            Some(old) => kinds::validate_update(self.row, object, old),
+            None => kinds::validate_create(self.row, object),
+        };
+        if let Some(custom) = &self.custom {
+            let check = kinds::Check::default();
+            custom::validate(custom.version(), &check.root(object, old));
+            causes.extend(check.into_causes());
+        }
+        causes
+    }
+
+    /// A stored object as this path's version shows it.
+    pub(crate) fn shown(&self, object: &Object) -> Value {
+        let mut tree = object.to_value();
+        if self.custom.is_some() {
+            tree["apiVersion"] = self.main_row().api_version().into();
+        }
+        tree
+    }
+
+    /// An object as it is stored.
+    pub(crate) fn draft(&self, object: &Value) -> Draft {
+        let row = self.main_row();
+        match &self.custom {
+            None => Draft::new(object, row.selectable),
+            Some(custom) => {
+                let mut object = object.clone();
+                custom.store_as(&mut object);
+                Draft::new(&object, row.selectable)
+            }
+        }
     }
 
     /// Key of the object that the path names.

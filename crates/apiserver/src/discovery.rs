@@ -1,12 +1,12 @@
 //! Discovery: which groups, versions and resources there are, in both forms (KEP-3352).
 
-use api::registry::{Registry, Resource};
+use api::registry::Resource;
 use serde_json::{Value, json};
 
 /// Groups in the order the original prefers them.
-fn groups(registry: &Registry) -> Vec<(&'static str, Vec<&'static str>)> {
+fn groups(rows: &[&'static Resource]) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for row in registry.rows() {
+    for row in rows {
         match groups.iter_mut().find(|(group, _)| *group == row.group) {
             Some((_, versions)) if !versions.contains(&row.version) => versions.push(row.version),
             Some(_) => {}
@@ -33,16 +33,15 @@ fn group_value(group: &str, versions: &[&str]) -> Value {
 }
 
 /// `GET /apis`.
-pub(crate) fn group_list(registry: &Registry) -> Value {
-    let named = groups(registry).into_iter().filter(|(group, _)| !group.is_empty());
+pub(crate) fn group_list(rows: &[&'static Resource]) -> Value {
+    let named = groups(rows).into_iter().filter(|(group, _)| !group.is_empty());
     let all: Vec<Value> = named.map(|(group, versions)| group_value(group, &versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": all})
 }
 
 /// `GET /apis/<group>`.
-pub(crate) fn group(registry: &Registry, name: &str) -> Option<Value> {
-    let (group, versions) =
-        groups(registry).into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
+pub(crate) fn group(rows: &[&'static Resource], name: &str) -> Option<Value> {
+    let (group, versions) = groups(rows).into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
     let mut value = group_value(group, &versions);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
@@ -50,9 +49,13 @@ pub(crate) fn group(registry: &Registry, name: &str) -> Option<Value> {
 }
 
 /// `GET /api/v1` and `/apis/<group>/<version>`.
-pub(crate) fn resource_list(registry: &Registry, group: &str, version: &str) -> Option<Value> {
+pub(crate) fn resource_list(
+    rows: &[&'static Resource],
+    group: &str,
+    version: &str,
+) -> Option<Value> {
     let rows: Vec<&Resource> =
-        registry.rows().iter().filter(|r| r.group == group && r.version == version).collect();
+        rows.iter().copied().filter(|r| r.group == group && r.version == version).collect();
     if rows.is_empty() {
         return None;
     }
@@ -96,23 +99,29 @@ fn storage_hash(row: &Resource) -> String {
 }
 
 /// Aggregated discovery of `/api` or `/apis`; `version` is `v2` or `v2beta1`.
-pub(crate) fn aggregated(registry: &Registry, core: bool, version: &str) -> Value {
-    let chosen = groups(registry).into_iter().filter(|(group, _)| group.is_empty() == core);
-    let items: Vec<Value> = chosen.map(|(group, versions)| {
-        let versions: Vec<Value> = versions.iter().map(|v| json!({
-            "version": v, "freshness": "Current", "resources": aggregated_resources(registry, group, v),
+pub(crate) fn aggregated(rows: &[&'static Resource], core: bool, version: &str) -> Value {
+    let chosen = groups(rows).into_iter().filter(|(group, _)| group.is_empty() == core);
+    let items: Vec<Value> = chosen
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions.iter().map(|v| json!({
+            "version": v, "freshness": "Current", "resources": aggregated_resources(rows, group, v),
         })).collect();
-        let meta = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group}) };
-        json!({"metadata": meta, "versions": versions})
-    }).collect();
+            let meta = if group.is_empty() {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group})
+            };
+            json!({"metadata": meta, "versions": versions})
+        })
+        .collect();
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
         "metadata": {}, "items": items,
     })
 }
 
-fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<Value> {
-    let rows = || registry.rows().iter().filter(|r| r.group == group && r.version == version);
+fn aggregated_resources(rows: &[&'static Resource], group: &str, version: &str) -> Vec<Value> {
+    let rows = || rows.iter().copied().filter(|r| r.group == group && r.version == version);
     let mut all: Vec<Value> = Vec::new();
     for row in rows() {
         if row.subresource.is_empty() {

@@ -121,14 +121,14 @@ where
     if !info.is_resource {
         return plain_path(server, info, request.headers());
     }
-    let row = server.registry.find(&info.group, &info.version, &info.resource, &info.subresource);
-    let row = row.ok_or_else(Status::no_such_path)?;
+    let found = server.find((&info.group, &info.version, &info.resource), &info.subresource);
+    let found = found.ok_or_else(Status::no_such_path)?;
     if info.verb.is_empty() {
         return Err(Status::method_not_allowed());
     }
     let agent = header_text(&request, header::USER_AGENT);
-    let call = Call::new(server, user, (info, query), row, &agent)?;
-    if node_proxy::is_proxied(row.name, row.subresource) {
+    let call = Call::new(server, user, (info, query), found, &agent)?;
+    if node_proxy::is_proxied(call.row.name, call.row.subresource) {
         return node_proxy::handle(&call, request).await;
     }
     resource(&call, request).await
@@ -143,7 +143,10 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let accept = Accept::parse(&header_text(&request, header::ACCEPT), call.info.verb == "watch")?;
+    let accept = Accept::of(request.headers())?;
+    if let Some(custom) = call.custom.as_ref().filter(|custom| !custom.converts()) {
+        return Err(Status::failure(500, "InternalError", custom.cannot_convert()));
+    }
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
     let verb = call.info.verb;
@@ -162,7 +165,8 @@ where
     };
     let answer = answer(call, verb, bytes, &content_type).await?;
     let include = call.query.get("includeObject").unwrap_or("Metadata");
-    let mut response = respond::answer(answer, accept, row, include);
+    let shown = respond::Shown { row, custom: call.custom.clone() };
+    let mut response = respond::answer(answer, accept, shown, include);
     respond::add_warnings(&mut response, &call.take_warnings());
     Ok(response)
 }
@@ -208,7 +212,7 @@ fn plain_path(
 ) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
-    let registry = server.registry;
+    let rows = server.rows();
     let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
     Ok(match parts.as_slice() {
         ["healthz" | "livez", ..] => respond::with_type(200, "text/plain; charset=utf-8", "ok"),
@@ -216,7 +220,7 @@ fn plain_path(
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {
-                let value = discovery::aggregated(registry, parts == ["api"], version);
+                let value = discovery::aggregated(&rows, parts == ["api"], version);
                 let kind = aggregated_type(version);
                 respond::with_type(200, kind, value.to_string())
             }
@@ -224,16 +228,14 @@ fn plain_path(
                 let (ip, port) = server.config.advertise;
                 json(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))
             }
-            None => json(&discovery::group_list(registry)),
+            None => json(&discovery::group_list(&rows)),
         },
-        ["api", version] => json(
-            &discovery::resource_list(registry, "", version).ok_or_else(Status::no_such_path)?,
-        ),
-        ["apis", group] => {
-            json(&discovery::group(registry, group).ok_or_else(Status::no_such_path)?)
+        ["api", version] => {
+            json(&discovery::resource_list(&rows, "", version).ok_or_else(Status::no_such_path)?)
         }
+        ["apis", group] => json(&discovery::group(&rows, group).ok_or_else(Status::no_such_path)?),
         ["apis", group, version] => json(
-            &discovery::resource_list(registry, group, version).ok_or_else(Status::no_such_path)?,
+            &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
         ),
         ["openapi", "v2"] => openapi::v2(server, accept)?,
         ["openapi", "v3"] => json(&openapi::v3_index(server)),

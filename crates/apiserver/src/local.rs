@@ -61,8 +61,8 @@ impl Local {
     /// What a follow reads, if it may.
     fn open(&self, follow: &Follow) -> Result<Source, Status> {
         let inner = &self.server.inner;
-        let row = inner.registry.find(&follow.group, &follow.version, &follow.resource, "");
-        let row = row.ok_or_else(Status::no_such_path)?;
+        let found = inner.find((&follow.group, &follow.version, &follow.resource), "");
+        let (row, _) = found.ok_or_else(Status::no_such_path)?;
         let filter = Filter::parse(&follow.label_selector, &follow.field_selector, row);
         let filter = filter.map_err(Status::bad_request)?;
         let attributes = Attributes {

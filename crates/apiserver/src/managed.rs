@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::body;
 use crate::call::Call;
-use crate::{hooks, meta};
+use crate::{meta, virtuals};
 
 /// Whose server-side apply takes over from client-side apply.
 const KUBECTL: &str = "kubectl";
@@ -29,7 +29,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
         None => manage.update(&manage.schema.zero(manage.shape), new, managers, &call.manager),
     });
     match updated {
-        Ok(managers) => put(new, &managers),
+        Ok(managers) => put(new, managers),
         // As the original: an object whose lists cannot be told apart goes untracked.
         Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
     }
@@ -39,7 +39,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
 fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Managers {
     let live = || {
         let live = old.map(|old| &old["metadata"]["managedFields"]);
-        live.and_then(Managers::decode).unwrap_or_default()
+        live.and_then(Managers::stored).unwrap_or_default()
     };
     if !call.row.subresource.is_empty() {
         return live();
@@ -50,7 +50,7 @@ fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Manage
     Managers::decode(sent).filter(|sent| !sent.is_empty()).unwrap_or_else(live)
 }
 
-fn put(object: &mut Value, managers: &Managers) {
+fn put(object: &mut Value, managers: Managers) {
     let meta = meta::of(object);
     match managers.encode() {
         Some(list) => drop(meta.insert("managedFields".into(), list)),
@@ -62,16 +62,19 @@ fn put(object: &mut Value, managers: &Managers) {
 fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
     let row = call.main_row();
     let (shape, version, now) = (call.shape(), row.api_version(), call.now_text());
-    let is_served = |version: &str| {
-        let (group, version) = version.split_once('/').unwrap_or(("", version));
-        call.server.registry.by_kind(group, version, row.kind).is_some()
+    let is_served = |other: &str| {
+        let (group, number) = other.split_once('/').unwrap_or(("", other));
+        if let Some(custom) = &call.custom {
+            return custom.serves(other);
+        }
+        other == version || call.server.registry.by_kind(group, number, row.kind).is_some()
     };
     run(&Manage {
-        schema: call.server.schema,
+        schema: call.schema(),
         shape: &shape,
         api_version: &version,
         subresource: call.row.subresource,
-        filter: &filter(call.row),
+        filter: &filter(call),
         is_served: &is_served,
         // The original loses the time when it carries a scale's entries over to the object.
         now: (call.row.subresource != "scale").then_some(now.as_str()),
@@ -99,11 +102,11 @@ pub(crate) fn apply(
     let live = match old {
         Some(old) => old,
         None => {
-            zero = call.server.schema.zero(&call.shape());
+            zero = call.schema().zero(&call.shape());
             &zero
         }
     };
-    let managers = Managers::decode(&live["metadata"]["managedFields"]).unwrap_or_default();
+    let managers = Managers::stored(&live["metadata"]["managedFields"]).unwrap_or_default();
     let mut live = live.clone();
     meta::of(&mut live).remove("managedFields");
     let (merged, managers) = with_manage(call, |manage| {
@@ -117,7 +120,7 @@ pub(crate) fn apply(
         }
     })
     .map_err(|error| refusal(call, applied, error))?;
-    finish(call, live, merged, applied, &managers)
+    finish(call, live, merged, applied, managers)
 }
 
 /// Conflicts about what client-side apply had set are none for kubectl.
@@ -144,15 +147,14 @@ fn finish(
     live: Value,
     merged: Option<Value>,
     applied: &Value,
-    managers: &Managers,
+    managers: Managers,
 ) -> Result<Value, Status> {
     let revision = live["metadata"]["resourceVersion"].clone();
     let mut object = match merged {
         None => live,
         Some(merged) => {
-            let row = call.main_row();
             let validation = crate::query::FieldValidation::Ignore;
-            body::redecode(call.server.schema, row, merged, validation)?.value
+            body::redecode(call, merged, validation)?.value
         }
     };
     if object["metadata"]["resourceVersion"] == revision {
@@ -200,8 +202,8 @@ pub(crate) fn apply_scale(call: &Call<'_>, object: &Value, scale: &Value) -> Res
     let mut partial = json!({
         "apiVersion": row.api_version(), "kind": row.kind, "metadata": scale["metadata"],
     });
-    if let Some(replicas) = scale.pointer("/spec/replicas") {
-        partial["spec"] = json!({"replicas": replicas});
+    if let Some(replicas) = scale.pointer("/spec/replicas").and_then(Value::as_i64) {
+        virtuals::scale::put(&mut partial, &virtuals::scale::paths(call).0, replicas);
     }
     apply(call, Some(object), &partial)
 }
@@ -267,7 +269,8 @@ fn conflict(conflicts: &[Conflict]) -> Status {
 
 /// What a write to this path may own: not the status through the resource, nor the rest through
 /// the status (the original's `GetResetFields`, one strategy at a time).
-fn filter(row: &Resource) -> Filter {
+fn filter(call: &Call<'_>) -> Filter {
+    let row = call.row;
     let except = |paths: &[&str]| Filter::Except(FieldSet::of_fields(paths));
     match (row.group, row.name, row.subresource) {
         ("certificates.k8s.io", "certificatesigningrequests", sub) => match sub {
@@ -290,7 +293,7 @@ fn filter(row: &Resource) -> Filter {
         (_, _, "status") => except(&["spec"]),
         ("", "namespaces", "finalize") => except(&["status"]),
         (_, "podcertificaterequests", "") => Filter::none(),
-        (_, _, "") if hooks::has_status(row) => except(&["status"]),
+        (_, _, "") if call.has_status() => except(&["status"]),
         _ => Filter::none(),
     }
 }

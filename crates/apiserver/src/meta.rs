@@ -138,12 +138,17 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
 }
 
 /// Raises the generation when something besides metadata and status changed.
-pub(crate) fn bump_generation(row: &Resource, old: &Value, new: &mut Value) {
-    if !row.generation {
+pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
+    if !call.main_row().generation {
         return;
     }
-    let differs =
-        |key: &String| !matches!(key.as_str(), "metadata" | "status") && old[key] != new[key];
+    // Where the status has no path of its own it is a part of the object like any other.
+    let skips_status = call.custom.is_none() || call.has_status();
+    let differs = |key: &String| match key.as_str() {
+        "metadata" => false,
+        "status" if skips_status => false,
+        key => old[key] != new[key],
+    };
     let keys = |v: &Value| {
         v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };

@@ -4,9 +4,11 @@
 //! Descriptions come from `api::prose`. Documents are made on demand and not kept: a client asks
 //! once and caches by the hash in the index.
 
+mod custom;
 mod proto;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::Status;
 use api::registry::Resource;
@@ -14,6 +16,7 @@ use api::schema::{Field, ListKind, Schema, Shape, TypeId};
 use http::Response;
 use serde_json::{Map, Value, json};
 
+use crate::custom::Served;
 use crate::respond::{self, Body};
 use crate::server::Inner;
 
@@ -37,13 +40,24 @@ fn paths(server: &Inner) -> BTreeSet<String> {
         "" => format!("api/{}", r.version),
         group => format!("apis/{group}/{}", r.version),
     };
-    server.registry.rows().iter().map(of).collect()
+    server.rows().into_iter().map(of).collect()
+}
+
+/// Custom resources whose document this is.
+fn custom_of(server: &Inner, path: &str) -> Vec<Arc<Served>> {
+    let installed = server.customs.installed();
+    let here = |s: &&Arc<Served>| format!("apis/{}/{}", s.row.group, s.row.version) == path;
+    installed.all().iter().filter(here).cloned().collect()
 }
 
 /// `GET /openapi/v3`.
 pub(crate) fn v3_index(server: &Inner) -> Value {
     let hash = |path: &str| {
-        let digest = pki::sha256(format!("{path}{}", env!("CARGO_PKG_VERSION")).as_bytes());
+        // Built-in documents change with the program only.
+        let own = custom_of(server, path);
+        let text: String = own.iter().map(|s| s.version().source.to_string()).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        let digest = pki::sha256(format!("{path}{version}{text}").as_bytes());
         digest.iter().map(|b| format!("{b:02X}")).collect::<String>()
     };
     let entries = paths(server).into_iter().map(|path| {
@@ -63,15 +77,27 @@ pub(crate) fn v3(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         _ => return Err(Status::no_such_path()),
     };
-    let rows =
-        || server.registry.rows().iter().filter(|r| r.group == group && r.version == version);
+    let all = server.rows();
+    let rows = || all.iter().copied().filter(|r| r.group == group && r.version == version);
+    let built_in = || {
+        rows().filter(|r| server.registry.find(r.group, r.version, r.name, r.subresource).is_some())
+    };
     let mut document =
         Document { schema: server.schema, v3: true, done: BTreeSet::new(), schemas: Map::new() };
-    rows().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
-    for row in rows() {
+    built_in().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
+    for row in built_in() {
         document.add_list(row);
     }
-    for name in ["meta.v1.DeleteOptions", "meta.v1.Status", "meta.v1.APIResourceList"] {
+    for served in custom_of(server, path) {
+        custom::add(&served, true, &mut document.schemas);
+    }
+    for name in [
+        "meta.v1.DeleteOptions",
+        "meta.v1.Status",
+        "meta.v1.APIResourceList",
+        "meta.v1.ObjectMeta",
+        "meta.v1.ListMeta",
+    ] {
         server.schema.find(name).into_iter().for_each(|ty| document.add(ty));
     }
     let schemas = std::mem::take(&mut document.schemas);
@@ -104,11 +130,14 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
         Document { schema: server.schema, v3: false, done: BTreeSet::new(), schemas: Map::new() };
     server.registry.rows().iter().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
     server.registry.rows().iter().for_each(|row| document.add_list(row));
+    for served in server.customs.installed().all() {
+        custom::add(served, false, &mut document.schemas);
+    }
     let definitions = std::mem::take(&mut document.schemas);
     let value = json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "paths": operations(server.registry.rows().iter(), false),
+        "paths": operations(server.rows().into_iter(), false),
         "definitions": definitions,
     });
     if let Some(kind) = binary {

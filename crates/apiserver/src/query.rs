@@ -78,8 +78,7 @@ impl Query {
 
     pub(crate) fn label_selector(&self) -> Result<LabelSelector, Status> {
         let text = self.get("labelSelector").unwrap_or("");
-        LabelSelector::parse(text)
-            .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))
+        LabelSelector::parse(text).map_err(Status::bad_request)
     }
 
     pub(crate) fn field_selector(&self) -> Result<FieldSelector, Status> {

@@ -10,6 +10,7 @@ use store::{Collection, CollectionSpec, EngineError, Store};
 use crate::allocate::{Allocators, ServiceNetwork};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::custom::{Customs, Served};
 use crate::node_proxy::NodeDialer;
 
 /// What the wiring decides.
@@ -22,6 +23,8 @@ pub struct Config {
     pub advertise: (IpAddr, u16),
     /// Issues and checks service account tokens.
     pub tokens: Arc<pki::TokenIssuer>,
+    /// How long events are kept after their last write (`--event-ttl`).
+    pub event_ttl: std::time::Duration,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
 }
@@ -45,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) registry: &'static Registry,
     pub(crate) schema: &'static Schema,
     pub(crate) config: Config,
+    pub(crate) customs: Customs,
     pub(crate) authorizer: Authorizer,
     pub(crate) allocators: Allocators,
     pub(crate) ready: std::sync::atomic::AtomicBool,
@@ -76,6 +80,7 @@ impl Server {
             store,
             registry: Registry::built_in(),
             schema: Schema::built_in(),
+            customs: Customs::default(),
             config,
             ready: false.into(),
         };
@@ -98,6 +103,26 @@ impl Inner {
     ) -> Arc<Collection> {
         let row = self.registry.find(group, version, resource, "").expect("a built-in resource");
         self.collection(row)
+    }
+
+    /// The row that a path names, built in or custom.
+    pub(crate) fn find(
+        &self,
+        (group, version, name): (&str, &str, &str),
+        subresource: &str,
+    ) -> Option<(&'static Resource, Option<Arc<Served>>)> {
+        if let Some(row) = self.registry.find(group, version, name, subresource) {
+            return Some((row, None));
+        }
+        let (row, served) = self.customs.find((group, version, name), subresource)?;
+        Some((row, Some(served)))
+    }
+
+    /// Every row that is served right now.
+    pub(crate) fn rows(&self) -> Vec<&'static Resource> {
+        let installed = self.customs.installed();
+        let custom = installed.all().iter().flat_map(|served| served.rows());
+        self.registry.rows().iter().chain(custom).collect()
     }
 
     pub(crate) fn shape(&self, row: &Resource) -> Shape {

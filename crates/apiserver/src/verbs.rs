@@ -42,6 +42,7 @@ pub(crate) fn write_failure(
         WriteError::Engine(detail) => {
             Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
         }
+        WriteError::Full(detail) => Status::failure(507, "InsufficientStorage", detail),
         WriteError::Closed => Status::unavailable("the server is shutting down"),
     }
 }

@@ -3,7 +3,7 @@
 //! Each change touches the entries of its own service or pod only. The reverse index (address to
 //! names) is kept with it, because a scan per question would cost the size of the cluster.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::model::{Change, Key, Service, Slice, pod_ips};
@@ -17,7 +17,9 @@ pub struct Index {
     pods: HashMap<Key, Vec<IpAddr>>,
     /// Pods per namespace and address: two may share one for a moment, host-network ones always.
     pod_addresses: HashMap<(String, IpAddr), usize>,
-    /// Services and pods per namespace: a namespace without any has no name.
+    /// Namespaces that there are: their names exist though nothing may be in them.
+    named: HashSet<String>,
+    /// Services and pods per namespace: one that is just ending may still have some.
     namespaces: HashMap<String, usize>,
     reverse: HashMap<IpAddr, BTreeSet<String>>,
     reverse_of: HashMap<Key, Vec<(IpAddr, String)>>,
@@ -51,6 +53,8 @@ impl Index {
             }
             Change::Pod(pod) => self.set_pod(key(&pod.metadata), Some(pod_ips(&pod))),
             Change::PodDeleted { namespace, name } => self.set_pod((namespace, name), None),
+            Change::Namespace(name) => drop(self.named.insert(name)),
+            Change::NamespaceDeleted(name) => drop(self.named.remove(&name)),
         }
     }
 
@@ -68,7 +72,7 @@ impl Index {
     }
 
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
-        self.namespaces.contains_key(namespace)
+        self.named.contains(namespace) || self.namespaces.contains_key(namespace)
     }
 
     pub(crate) fn has_pod_address(&self, namespace: &str, ip: IpAddr) -> bool {

@@ -26,6 +26,9 @@ pub enum Change {
         namespace: String,
         name: String,
     },
+    /// There is a namespace of this name, whether anything is in it or not.
+    Namespace(String),
+    NamespaceDeleted(String),
 }
 
 /// Namespace and name, lower case as all API names are.

@@ -3,6 +3,8 @@
 //! A place knows its parent by reference, so walking a valid object allocates nothing; a path is
 //! written out only for a fault. Words are those of apimachinery `field.Error`, which clients match.
 
+mod probe;
+
 use std::cell::RefCell;
 use std::fmt;
 
@@ -316,7 +318,10 @@ impl At<'_> {
 
     pub fn duplicate_struct(&self, ty: &str, detail: &str) {
         let shown = crate::golang::compact(ty, self.value);
-        self.fault("FieldValueDuplicate", with_detail(&format!("Duplicate value: {shown}"), detail));
+        self.fault(
+            "FieldValueDuplicate",
+            with_detail(&format!("Duplicate value: {shown}"), detail),
+        );
     }
 
     /// A fault that shows no value.

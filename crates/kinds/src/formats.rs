@@ -8,7 +8,9 @@ fn pattern(what: &str, examples: &[&str], regex: &str) -> String {
     let shown: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
     match shown.is_empty() {
         true => format!("{what} (regex used for validation is '{regex}')"),
-        false => format!("{what} (e.g. {}regex used for validation is '{regex}')", shown.join(" or ")),
+        false => {
+            format!("{what} (e.g. {}regex used for validation is '{regex}')", shown.join(" or "))
+        }
     }
 }
 
@@ -186,9 +188,11 @@ fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
         if !all(part, |c| c.is_ascii_digit()) {
             return None;
         }
-        *octet = part.trim_start_matches('0').parse::<u8>().or_else(|e| {
-            if part.bytes().all(|c| c == b'0') { Ok(0) } else { Err(e) }
-        }).ok()?;
+        *octet = part
+            .trim_start_matches('0')
+            .parse::<u8>()
+            .or_else(|e| if part.bytes().all(|c| c == b'0') { Ok(0) } else { Err(e) })
+            .ok()?;
     }
     parts.next().is_none().then(|| octets.into())
 }
@@ -293,8 +297,8 @@ pub(crate) fn decimal_integer(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("must be non-empty");
     }
-    let canonical = text == "0"
-        || (all(digits, |c| c.is_ascii_digit()) && !digits.starts_with('0'));
+    let canonical =
+        text == "0" || (all(digits, |c| c.is_ascii_digit()) && !digits.starts_with('0'));
     (!canonical).then_some("must be a valid decimal integer in canonical form")
 }
 
@@ -313,7 +317,11 @@ mod tests {
 
     #[test]
     fn networks_have_no_host_bits() {
-        assert!(cidr("10.0.0.0/8").is_empty() && cidr("::/0").is_empty() && cidr("0.0.0.0/0").is_empty());
+        assert!(
+            cidr("10.0.0.0/8").is_empty()
+                && cidr("::/0").is_empty()
+                && cidr("0.0.0.0/0").is_empty()
+        );
         assert_eq!(cidr("10.0.0.1/8"), ["must not have bits set beyond the prefix length"]);
         assert_eq!(cidr("10.0.0.0/08"), ["must not have leading 0s in IP or prefix length"]);
         assert_eq!(cidr("10.0.0.0/33").len(), 1);

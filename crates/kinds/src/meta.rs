@@ -46,7 +46,8 @@ fn standard_finalizers(list: &At<'_>) {
 
 fn standard_finalizer(at: &At<'_>) {
     let name = at.text();
-    let known = name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    let known =
+        name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
     if !known {
         at.invalid_text("name is neither a standard finalizer name nor is it fully qualified");
     }

@@ -13,6 +13,8 @@ use k8s_openapi::api::core::v1::{Service, Taint};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpStream;
 
+use crate::thresholds::Thresholds;
+
 /// Settings of one node agent.
 #[derive(Debug, Clone)]
 pub struct KubeletConfig {
@@ -52,6 +54,16 @@ pub struct KubeletConfig {
     /// How often the node's own state is looked at.
     pub status_update_interval: Duration,
     pub lease_duration: Duration,
+    /// A container's log is put aside when it is longer.
+    pub log_max_bytes: u64,
+    /// Most files of a container's log, the current one included.
+    pub log_max_files: u32,
+    /// Images that nobody uses go when the disk is fuller than this, …
+    pub image_gc_high_percent: u8,
+    /// … until it is no fuller than this.
+    pub image_gc_low_percent: u8,
+    /// Pods end when less is available.
+    pub eviction: Thresholds,
 }
 
 impl KubeletConfig {
@@ -80,6 +92,11 @@ impl KubeletConfig {
             status_report_interval: Duration::from_secs(300),
             status_update_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
+            log_max_bytes: 10 << 20,
+            log_max_files: 5,
+            image_gc_high_percent: 85,
+            image_gc_low_percent: 80,
+            eviction: Thresholds::default(),
         }
     }
 }

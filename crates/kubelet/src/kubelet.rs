@@ -16,7 +16,7 @@ use crate::objects::Objects;
 use crate::pod::{self, Event, Handle};
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
-use crate::{node, server};
+use crate::{node, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Shared {
         lock(&self.owners).retain(|_, owner| owner != uid);
     }
 
-    fn tell(&self, uid: &str, event: Event) -> bool {
+    pub(crate) fn tell(&self, uid: &str, event: Event) -> bool {
         lock(&self.actors).get(uid).is_some_and(|handle| handle.send(event))
     }
 
@@ -129,6 +129,7 @@ impl Kubelet {
         });
         self.shared.pods.synced().await;
         self.adopt_orphans().await;
+        self.tasks.spawn("upkeep", upkeep::run(self.shared.clone()));
         self.tasks.cancelled().await;
     }
 

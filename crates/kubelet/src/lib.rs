@@ -14,12 +14,17 @@ mod node;
 mod objects;
 mod pod;
 mod probe;
+mod process;
 mod server;
 mod spec;
 mod status;
 mod streaming;
+mod thresholds;
+mod upkeep;
 mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
 pub use kubelet::Kubelet;
+pub use process::process_metrics;
 pub use server::{TlsError, tls_config};
+pub use thresholds::{Amount, Thresholds};

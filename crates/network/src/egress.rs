@@ -87,11 +87,7 @@ impl EgressNat {
         outer: Option<&NetNs>,
         config: &EgressConfig,
     ) -> Result<Self, EgressError> {
-        let this = EgressNat {
-            outer: outer.cloned(),
-            link: link_name(&config.name),
-            table: format!("trireme-{}", config.name),
-        };
+        let this = EgressNat::of(outer, &config.name);
         this.remove_parts()?;
         this.check(config)?;
         let done = this.connect(fabric, config);
@@ -99,6 +95,15 @@ impl EgressNat {
             this.remove_parts()?;
         }
         done.map(|()| this)
+    }
+
+    /// What a cluster of this name has outside, if anything: to be removed after its process died.
+    pub fn of(outer: Option<&NetNs>, name: &str) -> Self {
+        EgressNat {
+            outer: outer.cloned(),
+            link: link_name(name),
+            table: format!("trireme-{name}"),
+        }
     }
 
     /// Takes the link and the table away. Idempotent.

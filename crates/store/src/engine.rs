@@ -16,23 +16,49 @@ pub struct Record {
 pub enum EngineError {
     #[error("open the store at {path}: {detail}")]
     Open { path: String, detail: String },
-    #[error("read the store at {path}: {detail}")]
+    #[error("read the store's {path}: {detail}")]
     Read { path: String, detail: String },
     #[error(
-        "the store's record of {key:?} is damaged: {detail}; restore the store's folder from a copy"
+        "the store's {path} is damaged: {detail}; nothing was changed; restore the store's folder \
+         from a backup, or give up its content with `trireme reset`"
     )]
-    Damaged { key: String, detail: String },
-    #[error("write to the store at {path}: {detail}")]
+    Damaged { path: String, detail: String },
+    #[error("write to the store's {path}: {detail}")]
     Commit { path: String, detail: String },
+    /// Refused before anything was written; further writes may succeed.
+    #[error("no space left for the store at {path}: delete objects, or free space on its disk")]
+    Full { path: String },
+}
+
+/// What an engine has space for. Each step allows what the later ones do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    Nothing,
+    Deletions,
+    /// Deletions, and updates that leave an object about as large as it was: finalizers must come
+    /// off and deletion times go on before an object can be deleted.
+    NoGrowth,
+    Plenty,
 }
 
 /// A durable map from keys to (revision, value). Used by one thread at a time.
 pub trait Engine: Send {
-    /// Calls `visit` with every live record, and returns the last committed revision.
+    /// Calls `visit` with every live record, each key once, and returns the last committed
+    /// revision.
     fn load(&mut self, visit: &mut dyn FnMut(Record)) -> Result<u64, EngineError>;
+
+    /// What the next commit, of about `bytes`, may consist of.
+    fn room(&mut self, _bytes: usize) -> Result<Room, EngineError> {
+        Ok(Room::Plenty)
+    }
 
     /// Makes the batch durable before it returns; all of it or nothing. Revisions rise.
     fn commit(&mut self, batch: &[Record]) -> Result<(), EngineError>;
+
+    /// A small step of housekeeping while nobody writes; whether more is to be done.
+    fn tidy(&mut self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
 }
 
 /// Keeps nothing: for tests and throw-away servers.

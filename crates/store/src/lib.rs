@@ -7,11 +7,10 @@
 
 mod collection;
 mod engine;
-mod fjall_engine;
-mod journal;
+mod log;
 mod writer;
 
 pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
-pub use engine::{Engine, EngineError, MemoryEngine, Record};
-pub use fjall_engine::FjallEngine;
+pub use engine::{Engine, EngineError, MemoryEngine, Record, Room};
+pub use log::LogEngine;
 pub use writer::{Expect, Store, Write, WriteError};

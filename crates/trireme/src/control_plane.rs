@@ -9,7 +9,7 @@ use apiserver::{
     Authenticator, AuthorizationModes, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
 };
 use client::{Client, Tasks};
-use store::{FjallEngine, Store};
+use store::{LogEngine, Store};
 use tokio::net::TcpListener;
 
 use crate::pki_files::PkiFiles;
@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
+    pub(crate) event_ttl: std::time::Duration,
     pub(crate) token_file: Option<PathBuf>,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
@@ -48,7 +49,7 @@ impl ControlPlane {
         let folder = options.data_dir.join("db");
         std::fs::create_dir_all(&options.data_dir)
             .with_context(|| format!("create {}", options.data_dir.display()))?;
-        let engine = FjallEngine::open(&folder)?;
+        let engine = LogEngine::open(&folder)?;
         let store = Store::open(Box::new(engine), apiserver::collections())?;
         let tokens = Arc::new(pki.tokens()?);
         let mut authenticator = Authenticator::new(tokens.clone());
@@ -65,6 +66,7 @@ impl ControlPlane {
             advertise: (options.advertise.ip(), options.advertise.port()),
             tokens,
             authorization: options.authorization,
+            event_ttl: options.event_ttl,
         };
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;

@@ -28,6 +28,8 @@ struct Cli {
 enum Command {
     /// Start a cluster on this machine and keep it running until Ctrl-C.
     Up(cluster::UpArgs),
+    /// Start a cluster on the host's own network and keep it running until Ctrl-C.
+    Server(cluster::ServerArgs),
     /// End a cluster; its data is kept.
     Down(cluster::NameArg),
     /// Show a running cluster.
@@ -64,6 +66,10 @@ enum Command {
     Kubelet(roles::kubelet::Args),
 }
 
+/// Writes make thousands of small allocations; glibc's allocator was half of their time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The supervisor is started by the runtime, once a node, and must stay small: no async
     // runtime, no logging set up.
@@ -75,6 +81,7 @@ fn main() -> ExitCode {
     logging::start();
     let outcome = match cli.command {
         Command::Up(args) => cluster::up(args),
+        Command::Server(args) => cluster::server(args),
         Command::Down(cluster) => cluster::down(&cluster.name),
         Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
         Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),

@@ -1,13 +1,13 @@
 //! What one state of an object has that another has not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::element::Element;
+use super::element::{Element, compare_values};
 use super::filter::Filter;
 use super::node::{Kind, Node};
-use super::set::FieldSet;
+use super::set::{Branch, FieldSet};
 use crate::schema::Schema;
 
 /// The fields in which two states differ. No field is in two of the sets.
@@ -26,9 +26,12 @@ impl Differences {
         old: &Value,
         new: &Value,
     ) -> Result<Differences, String> {
-        let mut walk = Walk { schema, path: Vec::new(), found: Differences::default() };
-        walk.compare(node, Some(old), Some(new))?;
-        Ok(walk.found)
+        let found = compare(schema, node, Some(old), Some(new))?;
+        Ok(Differences {
+            removed: found.removed.below,
+            modified: found.modified.below,
+            added: found.added.below,
+        })
     }
 
     #[must_use]
@@ -44,101 +47,135 @@ impl Differences {
         self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
     }
 
-    pub fn changed(&self) -> FieldSet {
-        self.modified.union(&self.added)
+    /// What the new state has that is the old one's no more.
+    pub fn into_changed(self) -> FieldSet {
+        self.modified.union(self.added)
     }
-}
-
-struct Walk<'a> {
-    schema: &'a Schema,
-    path: Vec<Element>,
-    found: Differences,
 }
 
 type Side<'v> = Option<&'v Value>;
 
-impl<'a> Walk<'a> {
-    fn compare(&mut self, node: Node<'a>, old: Side<'_>, new: Side<'_>) -> Result<(), String> {
-        let is_leaf = match node.kind(self.schema, [old, new]) {
-            Kind::Scalar | Kind::Atomic => true,
-            _ if is_bare(old) && is_bare(new) => true,
-            Kind::Struct(_) | Kind::Map => {
-                self.fields(node, old, new)?;
-                false
-            }
-            Kind::List(keys) => {
-                self.items(node, keys, old, new)?;
-                false
-            }
-        };
-        match (old, new) {
-            (None, _) => self.found.added.insert(&self.path),
-            (_, None) => self.found.removed.insert(&self.path),
-            (Some(old), Some(new)) if is_leaf && !same(old, new) => {
-                self.found.modified.insert(&self.path);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
+/// What was found at one element.
+#[derive(Default)]
+struct Found {
+    removed: Branch,
+    modified: Branch,
+    added: Branch,
+}
 
-    fn fields(&mut self, node: Node<'a>, old: Side<'_>, new: Side<'_>) -> Result<(), String> {
-        let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
-        let is_old = |name: &String| old.is_some_and(|map| map.contains_key(name));
-        let only_new = new.into_iter().flat_map(Map::keys).filter(|name| !is_old(name));
-        for name in old.into_iter().flat_map(Map::keys).chain(only_new) {
-            let (old, new) = (old.and_then(|m| m.get(name)), new.and_then(|m| m.get(name)));
-            self.path.push(Element::field(name));
-            self.compare(node.field(self.schema, name), old, new)?;
-            self.path.pop();
+impl Found {
+    fn below(found: Differences) -> Found {
+        let branch = |below| Branch { member: false, below };
+        Found {
+            removed: branch(found.removed),
+            modified: branch(found.modified),
+            added: branch(found.added),
         }
-        Ok(())
     }
+}
 
-    fn items(
-        &mut self,
-        node: Node<'a>,
-        keys: &[Box<str>],
-        old: Side<'_>,
-        new: Side<'_>,
-    ) -> Result<(), String> {
-        let old = grouped(self.schema, &node, keys, old)?;
-        let new = grouped(self.schema, &node, keys, new)?;
-        let elements: BTreeSet<&Element> = old.keys().chain(new.keys()).collect();
-        for element in elements {
-            let before = old.get(element).map_or(&[][..], Vec::as_slice);
-            let after = new.get(element).map_or(&[][..], Vec::as_slice);
-            self.path.push(element.clone());
-            self.same_items(node.item(), before, after)?;
-            self.path.pop();
-        }
-        Ok(())
+impl Differences {
+    fn put(&mut self, element: &Element, found: Found) {
+        self.removed.put(element, found.removed);
+        self.modified.put(element, found.modified);
+        self.added.put(element, found.added);
     }
+}
 
-    /// Compares what stands under one key: usually one item on each side, but updates may store
-    /// duplicates, which are owned as one value.
-    fn same_items(&mut self, node: Node<'a>, old: &[&Value], new: &[&Value]) -> Result<(), String> {
-        match (old.len(), new.len()) {
-            (0 | 1, 0 | 1) => {
-                return self.compare(node, old.first().copied(), new.first().copied());
-            }
-            (0 | 1, _) => {
-                if let Some(one) = old.first() {
-                    self.compare(node, Some(one), None)?;
-                }
-                self.found.added.insert(&self.path);
-            }
-            (_, 0 | 1) => {
-                if let Some(one) = new.first() {
-                    self.compare(node, None, Some(one))?;
-                }
-                self.found.removed.insert(&self.path);
-            }
-            _ if old != new => self.found.modified.insert(&self.path),
-            _ => {}
-        }
-        Ok(())
+fn compare(schema: &Schema, node: Node<'_>, old: Side<'_>, new: Side<'_>) -> Result<Found, String> {
+    if old == new {
+        return Ok(Found::default());
     }
+    let mut is_leaf = false;
+    let mut found = match node.kind(schema, [old, new]) {
+        Kind::Struct(_) | Kind::Map if !(is_bare(old) && is_bare(new)) => {
+            Found::below(fields(schema, node, old, new)?)
+        }
+        Kind::List(keys) if !(is_bare(old) && is_bare(new)) => {
+            Found::below(items(schema, node, keys, old, new)?)
+        }
+        _ => {
+            is_leaf = true;
+            Found::default()
+        }
+    };
+    match (old, new) {
+        (None, _) => found.added.member = true,
+        (_, None) => found.removed.member = true,
+        (Some(old), Some(new)) => found.modified.member = is_leaf && !same(old, new),
+    }
+    Ok(found)
+}
+
+fn fields(
+    schema: &Schema,
+    node: Node<'_>,
+    old: Side<'_>,
+    new: Side<'_>,
+) -> Result<Differences, String> {
+    let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+    let mut found = Differences::default();
+    let is_old = |name: &String| old.is_some_and(|map| map.contains_key(name));
+    let only_new = new.into_iter().flat_map(Map::keys).filter(|name| !is_old(name));
+    for name in old.into_iter().flat_map(Map::keys).chain(only_new) {
+        let (old, new) = (old.and_then(|m| m.get(name)), new.and_then(|m| m.get(name)));
+        if old != new {
+            let below = compare(schema, node.field(schema, name), old, new)?;
+            found.put(&Element::field(name), below);
+        }
+    }
+    Ok(found)
+}
+
+fn items(
+    schema: &Schema,
+    node: Node<'_>,
+    keys: &[Box<str>],
+    old: Side<'_>,
+    new: Side<'_>,
+) -> Result<Differences, String> {
+    let old = grouped(schema, &node, keys, old)?;
+    let new = grouped(schema, &node, keys, new)?;
+    let mut found = Differences::default();
+    let only_new = new.keys().filter(|element| !old.contains_key(element));
+    for element in old.keys().chain(only_new) {
+        let before = old.get(element).map_or(&[][..], Vec::as_slice);
+        let after = new.get(element).map_or(&[][..], Vec::as_slice);
+        found.put(element, same_items(schema, node.item(), before, after)?);
+    }
+    Ok(found)
+}
+
+/// Compares what stands under one key: usually one item on each side, but updates may store
+/// duplicates, which are owned as one value.
+fn same_items(
+    schema: &Schema,
+    node: Node<'_>,
+    old: &[&Value],
+    new: &[&Value],
+) -> Result<Found, String> {
+    let mut found = Found::default();
+    match (old, new) {
+        ([] | [_], [] | [_]) => return compare(schema, node, one(old), one(new)),
+        ([] | [_], _) => {
+            if !old.is_empty() {
+                found = compare(schema, node, one(old), None)?;
+            }
+            found.added.member = true;
+        }
+        (_, [] | [_]) => {
+            if !new.is_empty() {
+                found = compare(schema, node, None, one(new))?;
+            }
+            found.removed.member = true;
+        }
+        _ => found.modified.member = old != new,
+    }
+    Ok(found)
+}
+
+fn one<'v>(items: &[&'v Value]) -> Side<'v> {
+    items.first().copied()
 }
 
 type Grouped<'v> = BTreeMap<Element, Vec<&'v Value>>;
@@ -169,5 +206,5 @@ fn is_bare(side: Side<'_>) -> bool {
 
 /// Equal, with 1 and 1.0 the same number.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
-    a == b || super::Scalar(a.clone()) == super::Scalar(b.clone())
+    a == b || compare_values(a, b).is_eq()
 }

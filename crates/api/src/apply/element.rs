@@ -50,14 +50,20 @@ impl Element {
     /// The key of `fieldsV1`.
     pub fn encode(&self) -> String {
         match self {
-            Element::Field(name) => format!("f:{name}"),
+            Element::Field(name) => ["f:", name].concat(),
             Element::Value(value) => format!("v:{}", go_json(&value.0)),
             Element::Index(at) => format!("i:{at}"),
             Element::Key(keys) => {
-                let pair = |(name, value): &(Box<str>, Scalar)| {
-                    format!("{}:{}", go_json(&Value::from(&**name)), go_json(&value.0))
-                };
-                format!("k:{{{}}}", keys.iter().map(pair).collect::<Vec<_>>().join(","))
+                let mut out = String::from("k:{");
+                for (at, (name, value)) in keys.iter().enumerate() {
+                    // Names are identifiers of the schema: nothing in them is escaped.
+                    out.push_str(if at == 0 { "\"" } else { ",\"" });
+                    out.push_str(name);
+                    out.push_str("\":");
+                    out.push_str(&go_json(&value.0));
+                }
+                out.push('}');
+                out
             }
         }
     }
@@ -127,7 +133,7 @@ fn rank(value: &Value) -> u8 {
     }
 }
 
-fn compare_values(a: &Value, b: &Value) -> Ordering {
+pub(super) fn compare_values(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
             (Some(a), Some(b)) => a.cmp(&b),

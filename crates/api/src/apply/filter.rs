@@ -17,10 +17,12 @@ impl Filter {
         Filter::Except(FieldSet::new())
     }
 
-    pub fn apply(&self, set: FieldSet) -> FieldSet {
+    pub fn apply(&self, mut set: FieldSet) -> FieldSet {
         match self {
-            Filter::Except(dropped) if dropped.is_empty() => set,
-            Filter::Except(dropped) => set.difference_below(dropped),
+            Filter::Except(dropped) => {
+                set.subtract_below(dropped);
+                set
+            }
             Filter::Only(patterns) => set.matching(patterns),
         }
     }

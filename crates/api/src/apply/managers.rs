@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::set::FieldSet;
+use super::owned::Owned;
 
 /// Most entries of updates an object keeps; the oldest of more are merged (the original's number).
 const UPDATE_MANAGERS_MAX: usize = 10;
@@ -25,7 +25,7 @@ pub struct Identity {
 pub struct Entry {
     /// The version whose field names the set uses.
     pub api_version: String,
-    pub fields: FieldSet,
+    pub fields: Owned,
     /// RFC 3339 in seconds; such texts sort by time.
     pub time: Option<String>,
 }
@@ -91,8 +91,17 @@ impl std::fmt::Display for Identity {
 }
 
 impl Managers {
-    /// Reads `metadata.managedFields`; `None` when an entry is not valid.
+    /// Reads the `metadata.managedFields` that a client sent; `None` when an entry is not valid.
     pub fn decode(managed_fields: &Value) -> Option<Managers> {
+        let mut managers = Managers::stored(managed_fields)?;
+        for entry in managers.entries.values_mut() {
+            entry.fields = Owned::Set(entry.fields.set().into_owned());
+        }
+        Some(managers)
+    }
+
+    /// Reads `metadata.managedFields` of a stored object, whose sets are canonical.
+    pub fn stored(managed_fields: &Value) -> Option<Managers> {
         let mut managers = Managers::default();
         for entry in managed_fields.as_array().into_iter().flatten() {
             let (identity, entry) = decode_entry(entry)?;
@@ -106,11 +115,11 @@ impl Managers {
     }
 
     /// The list to store, unless it is empty: applies first, then by time and name.
-    pub fn encode(&self) -> Option<Value> {
+    pub fn encode(self) -> Option<Value> {
         if self.is_empty() {
             return None;
         }
-        let mut sorted: Vec<(&Identity, &Entry)> = self.entries.iter().collect();
+        let mut sorted: Vec<(Identity, Entry)> = self.entries.into_iter().collect();
         sorted.sort_by(|(a, left), (b, right)| {
             let by_time = || left.time.cmp(&right.time);
             (b.applied.cmp(&a.applied))
@@ -119,7 +128,7 @@ impl Managers {
                 .then_with(|| left.api_version.cmp(&right.api_version))
                 .then_with(|| a.subresource.cmp(&b.subresource))
         });
-        Some(sorted.into_iter().map(|(identity, entry)| encode_entry(identity, entry)).collect())
+        Some(sorted.into_iter().map(|(identity, entry)| encode_entry(&identity, entry)).collect())
     }
 
     /// Merges the oldest updates' entries of each version until few enough are left.
@@ -157,7 +166,7 @@ impl Managers {
         if let (Some(merged), Some(into)) =
             (self.entries.remove(identity), self.entries.get_mut(&bucket))
         {
-            into.fields = into.fields.union(&merged.fields);
+            into.fields.extend(merged.fields.into_set());
             // The later of the two.
             into.time = merged.time;
         }
@@ -182,11 +191,11 @@ fn decode_entry(entry: &Value) -> Option<(Identity, Entry)> {
         api_version: version_of_identity,
         subresource: text("subresource"),
     };
-    let fields = FieldSet::from_json(&entry["fieldsV1"]);
+    let fields = Owned::Stored(entry["fieldsV1"].clone());
     Some((identity, Entry { api_version, fields, time: entry["time"].as_str().map(Into::into) }))
 }
 
-fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
+fn encode_entry(identity: &Identity, entry: Entry) -> Value {
     let mut map = Map::new();
     let mut put = |key: &str, value: &str| {
         if !value.is_empty() {
@@ -199,9 +208,6 @@ fn encode_entry(identity: &Identity, entry: &Entry) -> Value {
     put("time", entry.time.as_deref().unwrap_or(""));
     put("fieldsType", "FieldsV1");
     put("subresource", &identity.subresource);
-    map.insert(
-        "fieldsV1".into(),
-        if entry.fields.is_empty() { json!({}) } else { entry.fields.to_json() },
-    );
+    map.insert("fieldsV1".into(), entry.fields.into_json());
     Value::Object(map)
 }

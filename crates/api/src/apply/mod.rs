@@ -15,6 +15,7 @@ mod managers;
 mod merge;
 mod node;
 mod operate;
+mod owned;
 mod remove;
 mod set;
 
@@ -27,6 +28,7 @@ pub use managers::{Entry, Identity, Managers, is_reset};
 pub use merge::merge;
 pub use node::Node;
 pub use operate::{ApplyError, Conflict, Manage};
+pub use owned::Owned;
 pub use remove::remove;
 pub use set::FieldSet;
 

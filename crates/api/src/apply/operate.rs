@@ -2,6 +2,7 @@
 //! what it says and gives up what it no longer says.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::filter::Filter;
 use super::managers::{Entry, Identity, Managers};
 use super::merge::merge;
 use super::node::Node;
+use super::owned::Owned;
 use super::remove::remove;
 use super::set::FieldSet;
 use crate::schema::{Schema, Shape};
@@ -103,20 +105,25 @@ impl<'a> Manage<'a> {
         managers: &mut Managers,
         manager: &str,
     ) -> Result<(), String> {
-        let found =
+        let mut found =
             Differences::between(self.schema, self.root(), live, new)?.filtered(self.filter);
-        let changed = found.changed();
-        self.take_away(managers, None, &changed, &found.removed);
-        let taken = stripped(&self.filter.apply(changed));
-        if taken.is_empty() {
-            return Ok(());
-        }
+        let removed = std::mem::take(&mut found.removed);
+        let changed = found.into_changed();
         let identity = Identity::update(manager, self.api_version, self.subresource);
-        let before = managers.entries.remove(&identity);
-        let fields = before.map_or_else(|| taken.clone(), |before| taken.union(&before.fields));
-        let entry =
-            Entry { api_version: self.api_version.into(), fields, time: self.now.map(Into::into) };
-        managers.entries.insert(identity, entry);
+        self.take_away(managers, &identity, &changed, &removed);
+        let own = managers.entries.remove(&identity);
+        let mut fields = own.as_ref().map_or(Owned::Set(FieldSet::new()), |e| e.fields.clone());
+        fields.subtract(&removed);
+        let taken = stripped(changed);
+        let time = match taken.is_empty() {
+            true => own.and_then(|own| own.time),
+            false => self.now.map(Into::into),
+        };
+        fields.extend(taken);
+        if !fields.is_empty() {
+            let entry = Entry { api_version: self.api_version.into(), fields, time };
+            managers.entries.insert(identity, entry);
+        }
         Ok(())
     }
 
@@ -124,18 +131,19 @@ impl<'a> Manage<'a> {
     fn take_away(
         &self,
         managers: &mut Managers,
-        except: Option<&Identity>,
+        except: &Identity,
         changed: &FieldSet,
         removed: &FieldSet,
     ) {
         managers.entries.retain(|identity, entry| {
-            if except == Some(identity) {
+            if except == identity {
                 return !entry.fields.is_empty();
             }
             if !(self.is_served)(&entry.api_version) {
                 return false;
             }
-            entry.fields = entry.fields.difference(changed).difference(removed);
+            entry.fields.subtract(changed);
+            entry.fields.subtract(removed);
             !entry.fields.is_empty()
         });
     }
@@ -166,7 +174,7 @@ impl<'a> Manage<'a> {
         let set = extract::fields(self.schema, self.root(), applied).map_err(ApplyError::Merge)?;
         let entry = Entry {
             api_version: self.api_version.into(),
-            fields: self.filter.apply(set),
+            fields: Owned::Set(self.filter.apply(set)),
             time: None,
         };
         let last = managers.entries.insert(identity.clone(), entry);
@@ -188,13 +196,14 @@ impl<'a> Manage<'a> {
         identity: &Identity,
         force: bool,
     ) -> Result<(), ApplyError> {
-        let found = Differences::between(self.schema, self.root(), live, new)
+        let mut found = Differences::between(self.schema, self.root(), live, new)
             .map_err(ApplyError::Merge)?
             .filtered(self.filter);
-        let changed = found.changed();
+        let removed = std::mem::take(&mut found.removed);
+        let changed = found.into_changed();
         let mut conflicts: BTreeMap<String, Vec<Conflict>> = BTreeMap::new();
         for (other, entry) in managers.entries.iter().filter(|(other, _)| *other != identity) {
-            let paths = entry.fields.intersection(&changed).paths();
+            let paths = entry.fields.set().intersection(&changed).paths();
             let of_other = |path| Conflict { manager: other.clone(), path };
             conflicts.entry(other.sort_key()).or_default().extend(paths.into_iter().map(of_other));
         }
@@ -202,7 +211,7 @@ impl<'a> Manage<'a> {
         if !force && !conflicts.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));
         }
-        self.take_away(managers, Some(identity), &changed, &found.removed);
+        self.take_away(managers, identity, &changed, &removed);
         Ok(())
     }
 
@@ -224,28 +233,32 @@ impl<'a> Manage<'a> {
         let fields_of =
             |value: &Value| extract::fields(self.schema, self.root(), value).map(|set| named(&set));
         let all = fields_of(&merged)?;
-        let last = named(&last.fields);
+        let last = named(&last.fields.set());
         let pruned = without(&last);
-        let owned = managers.entries.values().fold(FieldSet::new(), |all, e| all.union(&e.fields));
+        let owned = managers
+            .entries
+            .values()
+            .fold(FieldSet::new(), |all, e| all.union(e.fields.set().into_owned()));
         // Back comes what any manager owns, the applying one's new configuration included …
-        let kept = fields_of(&pruned)?.union(&named(&owned));
-        let pruned = without(&all.difference(&kept));
+        let kept = fields_of(&pruned)?.union(named(&owned));
+        let pruned = without(&all.clone().difference(&kept));
         // … and what this manager never had.
         let gone = all.difference(&fields_of(&pruned)?);
         Ok(without(&gone.intersection(&last)))
     }
 }
 
-fn stripped(set: &FieldSet) -> FieldSet {
-    set.difference(&FieldSet::of_fields(&STRIPPED))
+fn stripped(set: FieldSet) -> FieldSet {
+    static NEVER: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of_fields(&STRIPPED));
+    set.difference(&NEVER)
 }
 
 /// Strips and dates the applying manager's entry.
 fn finish(managers: &mut Managers, identity: &Identity, time: Option<String>) {
-    let Some(entry) = managers.entries.get_mut(identity) else { return };
-    entry.fields = stripped(&entry.fields);
-    entry.time = time;
-    if entry.fields.is_empty() {
-        managers.entries.remove(identity);
+    let Some(mut entry) = managers.entries.remove(identity) else { return };
+    let fields = stripped(entry.fields.into_set());
+    if !fields.is_empty() {
+        (entry.fields, entry.time) = (Owned::Set(fields), time);
+        managers.entries.insert(identity.clone(), entry);
     }
 }

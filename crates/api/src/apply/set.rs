@@ -14,14 +14,15 @@ pub struct FieldSet {
     nodes: BTreeMap<Element, Branch>,
 }
 
+/// What a set says of one element: that it is a member, and what is in the set below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Branch {
-    member: bool,
-    below: FieldSet,
+pub(super) struct Branch {
+    pub(super) member: bool,
+    pub(super) below: FieldSet,
 }
 
 impl Branch {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 }
@@ -72,17 +73,32 @@ impl FieldSet {
         self.nodes.get(element).map(|branch| &branch.below).filter(|below| !below.is_empty())
     }
 
-    pub fn union(&self, other: &FieldSet) -> FieldSet {
-        let mut all = self.clone();
-        all.extend(other);
-        all
+    /// Puts a whole branch in, unless there is nothing in it.
+    pub(super) fn put(&mut self, element: &Element, branch: Branch) {
+        if !branch.is_empty() {
+            self.nodes.insert(element.clone(), branch);
+        }
     }
 
-    fn extend(&mut self, other: &FieldSet) {
-        for (element, theirs) in &other.nodes {
-            let ours = self.nodes.entry(element.clone()).or_default();
+    pub(super) fn branches(&self) -> impl Iterator<Item = (&Element, &Branch)> {
+        self.nodes.iter()
+    }
+
+    #[must_use]
+    pub fn union(mut self, other: FieldSet) -> FieldSet {
+        self.extend(other);
+        self
+    }
+
+    pub fn extend(&mut self, other: FieldSet) {
+        if self.nodes.is_empty() {
+            self.nodes = other.nodes;
+            return;
+        }
+        for (element, theirs) in other.nodes {
+            let ours = self.nodes.entry(element).or_default();
             ours.member |= theirs.member;
-            ours.below.extend(&theirs.below);
+            ours.below.extend(theirs.below);
         }
     }
 
@@ -95,24 +111,37 @@ impl FieldSet {
     }
 
     /// Without the other's members; what is below a member stays unless it is a member too.
-    pub fn difference(&self, other: &FieldSet) -> FieldSet {
-        self.combine(|element, ours| {
-            let Some(theirs) = other.nodes.get(element) else { return Some(ours.clone()) };
-            let below = ours.below.difference(&theirs.below);
-            Some(Branch { member: ours.member && !theirs.member, below })
-        })
+    #[must_use]
+    pub fn difference(mut self, other: &FieldSet) -> FieldSet {
+        self.subtract(other);
+        self
     }
 
-    /// Without the other's members and everything below them.
-    pub fn difference_below(&self, other: &FieldSet) -> FieldSet {
-        self.combine(|element, ours| match other.nodes.get(element) {
-            None => Some(ours.clone()),
-            Some(theirs) if theirs.member => None,
-            Some(theirs) => {
-                let below = ours.below.difference_below(&theirs.below);
-                Some(Branch { member: ours.member, below })
+    /// Takes the other's members out, but not what is below them.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        self.take(other, |ours, theirs| {
+            ours.member &= !theirs.member;
+            ours.below.subtract(&theirs.below);
+        });
+    }
+
+    /// Takes the other's members out with everything below them.
+    pub fn subtract_below(&mut self, other: &FieldSet) {
+        self.take(other, |ours, theirs| match theirs.member {
+            true => *ours = Branch::default(),
+            false => ours.below.subtract_below(&theirs.below),
+        });
+    }
+
+    fn take(&mut self, other: &FieldSet, each: impl Fn(&mut Branch, &Branch)) {
+        for (element, theirs) in &other.nodes {
+            if let Some(ours) = self.nodes.get_mut(element) {
+                each(ours, theirs);
+                if ours.is_empty() {
+                    self.nodes.remove(element);
+                }
             }
-        })
+        }
     }
 
     fn combine(&self, each: impl Fn(&Element, &Branch) -> Option<Branch>) -> FieldSet {

@@ -75,7 +75,7 @@ fn applied(spec: Value) -> Value {
 
 fn fields_of(managers: &Managers, manager: &str) -> Value {
     let found = managers.entries.iter().find(|(i, _)| i.manager == manager);
-    found.map_or(Value::Null, |(_, entry)| entry.fields.to_json())
+    found.map_or(Value::Null, |(_, entry)| entry.fields.clone().into_json())
 }
 
 #[test]
@@ -247,10 +247,12 @@ fn sets_read_and_write_as_fields_v1() {
     let paths: Vec<String> = set.paths().iter().map(ToString::to_string).collect();
     let want = [".spec", ".list[=\"one\"]", ".list[3]", ".spec.a", ".spec[name=\"<x>\",port=1].y"];
     assert_eq!(paths, want);
-    assert_eq!(set.difference(&set), FieldSet::new());
-    assert_eq!(set.union(&set).intersection(&set), set);
+    assert_eq!(set.clone().difference(&set), FieldSet::new());
+    assert_eq!(set.clone().union(set.clone()).intersection(&set), set);
     assert_eq!(set.leaves().paths().len(), 4);
-    assert_eq!(set.difference_below(&FieldSet::of_fields(&["spec"])).paths().len(), 2);
+    let mut without_spec = set.clone();
+    without_spec.subtract_below(&FieldSet::of_fields(&["spec"]));
+    assert_eq!(without_spec.paths().len(), 2);
 }
 
 #[test]

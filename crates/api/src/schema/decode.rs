@@ -316,18 +316,24 @@ impl<'a> Seed<'_, 'a> {
             seen.push(&field.name);
             self.enter(Segment::Field(key))?;
             let value = entries.next_value_seed(self.child(&field.shape, Some(id)))?;
-            self.state.path.pop();
-            keep(schema, &mut map, field, value);
+            if let Some(Segment::Field(key)) = self.state.path.pop() {
+                keep(schema, &mut map, (key, field), value);
+            }
         }
         schema.complete(id, &mut map);
         Ok(Value::Object(map))
     }
 }
 
-fn keep(schema: &Schema, map: &mut Map<String, Value>, field: &Field, value: Value) {
+fn keep(
+    schema: &Schema,
+    map: &mut Map<String, Value>,
+    (key, field): (String, &Field),
+    value: Value,
+) {
     if value.is_null() || schema.is_omitted(field, &value) {
-        map.remove(field.name.as_ref());
+        map.remove(&key);
     } else {
-        map.insert(field.name.to_string(), value);
+        map.insert(key, value);
     }
 }

@@ -23,6 +23,8 @@ pub type TypeId = u32;
 pub struct Schema {
     types: Vec<Type>,
     by_name: HashMap<Box<str>, TypeId>,
+    /// Of each type, the fields that have defaults in or below them.
+    defaulted: Vec<Box<[usize]>>,
 }
 
 /// One struct.
@@ -119,6 +121,38 @@ impl Schema {
         &BUILT_IN
     }
 
+    /// Adds a type of a schema that is made at run time; [`Schema::index`] ends the making.
+    pub fn add(&mut self, ty: Type) -> TypeId {
+        self.types.push(ty);
+        self.types.len() as TypeId - 1
+    }
+
+    /// Adds another schema's type and all it refers to.
+    pub fn import(&mut self, from: &Schema, id: TypeId) -> TypeId {
+        self.import_once(from, id, &mut HashMap::new())
+    }
+
+    fn import_once(
+        &mut self,
+        from: &Schema,
+        id: TypeId,
+        done: &mut HashMap<TypeId, TypeId>,
+    ) -> TypeId {
+        if let Some(known) = done.get(&id) {
+            return *known;
+        }
+        let own = self.add(from.get(id).clone());
+        done.insert(id, own);
+        for at in 0..self.types[own as usize].fields.len() {
+            let mut shape = self.types[own as usize].fields[at].shape.clone();
+            if let Some(below) = shape.innermost() {
+                *below = self.import_once(from, *below, done);
+            }
+            self.types[own as usize].fields[at].shape = shape;
+        }
+        own
+    }
+
     /// The type of a short name such as `core.v1.Pod`.
     pub fn find(&self, name: &str) -> Option<TypeId> {
         self.by_name.get(name).copied()
@@ -158,6 +192,15 @@ impl Type {
 }
 
 impl Shape {
+    /// The struct that lists and maps are of, if it is one.
+    fn innermost(&mut self) -> Option<&mut TypeId> {
+        match self {
+            Shape::List(inner) | Shape::Map(inner) => inner.innermost(),
+            Shape::Struct(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// The Go type's name, as decoding errors print it.
     pub fn go_name(&self, schema: &Schema) -> String {
         match self {

@@ -55,6 +55,7 @@ pub(super) fn built_in() -> Schema {
         define(&mut schema, text);
     }
     super::zero::apply_known_defaults(&mut schema);
+    schema.index();
     schema
 }
 

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Field, Schema, Shape, TypeId};
+use super::{Field, Schema, Shape, Type, TypeId};
 
 /// `Type.field = json`, one a line.
 const DEFAULTS: &str = include_str!("../../schema/defaults.txt");
@@ -81,6 +81,32 @@ impl Schema {
         }
     }
 
+    /// Finds where defaults are, so that filling them in passes over all other fields.
+    pub fn index(&mut self) {
+        self.defaulted = vec![Box::default(); self.types.len()];
+        loop {
+            let index = |ty: &Type| {
+                let fields = ty.fields.iter().enumerate();
+                fields.filter(|(_, f)| self.has_defaults(f)).map(|(at, _)| at).collect()
+            };
+            let found: Vec<Box<[usize]>> = self.types.iter().map(index).collect();
+            if found == self.defaulted {
+                return;
+            }
+            self.defaulted = found;
+        }
+    }
+
+    /// By what is known so far of the types below.
+    fn has_defaults(&self, field: &Field) -> bool {
+        let mut shape = &field.shape;
+        while let Shape::List(inner) | Shape::Map(inner) = shape {
+            shape = inner;
+        }
+        let below = matches!(shape, Shape::Struct(id) if !self.defaulted[*id as usize].is_empty());
+        field.default.is_some() || below
+    }
+
     /// Fills declared defaults, everywhere in `value`, where a field is absent or empty.
     pub fn apply_defaults(&self, shape: &Shape, value: &mut Value) {
         match (shape, value) {
@@ -96,7 +122,8 @@ impl Schema {
     }
 
     fn default_struct(&self, id: TypeId, map: &mut Map<String, Value>) {
-        for field in &self.get(id).fields {
+        let fields = &self.get(id).fields;
+        for field in self.defaulted[id as usize].iter().map(|&at| &fields[at]) {
             if let Some(default) = &field.default {
                 let unset = match map.get(field.name.as_ref()) {
                     None | Some(Value::Null) => true,

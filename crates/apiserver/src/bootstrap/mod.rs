@@ -10,6 +10,7 @@ use client::{Client, Error, Request, Response};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::expiry;
 use crate::local::Local;
 use crate::server::Server;
 use crate::user::User;
@@ -75,6 +76,10 @@ impl Server {
             ensure(&client, "priorityclasses", &class).await?;
         }
         self.publish_address(&client).await?;
+        self.follow_definitions(client, tasks);
+        let events = self.inner.collection_of("", "v1", "events");
+        let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
+        tasks.spawn("event expiry", expiry);
         self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
         Ok(())
     }
@@ -94,8 +99,8 @@ impl Server {
         });
         ensure(client, "services", &service).await?;
         if ip.is_loopback() {
-            // No pod reaches it there; such endpoints are invalid.
-            tracing::warn!(%ip, "the kubernetes Service has no endpoints: the address is this host's own");
+            // Endpoints may not be loopback addresses; there are no pods that could use one either.
+            tracing::warn!(%ip, "the kubernetes Service has no endpoint: advertise an address that pods can reach");
             return Ok(());
         }
         let endpoints = json!({

@@ -1,6 +1,7 @@
 //! What a kind does in a request, beyond its schema and its pure rules (crate `kinds`): one table of
 //! hooks, one file a kind that has any.
 
+mod definition;
 mod namespace;
 mod node;
 mod pod;
@@ -56,6 +57,7 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("", "services") => &service::HOOKS,
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::HOOKS,
         ("", "endpoints" | "events")
         | ("coordination.k8s.io", "leases")
         | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
@@ -71,12 +73,11 @@ pub(crate) fn has_status(row: &Resource) -> bool {
 
 /// A new object has no status but its zero value; nodes bring theirs.
 pub(crate) fn reset_status(call: &Call<'_>, object: &mut Value) {
-    let row = call.row;
-    if !has_status(row) || row.name == "nodes" {
+    if !call.has_status() || call.row.name == "nodes" {
         return;
     }
     let shape = call.shape();
-    let zero = call.server.schema.zero(&shape);
+    let zero = call.schema().zero(&shape);
     let Some(map) = object.as_object_mut() else { return };
     match zero.get("status") {
         Some(status) => drop(map.insert("status".into(), status.clone())),

@@ -1,6 +1,6 @@
 //! POST to a collection.
 
-use api::{Draft, Status};
+use api::Status;
 use bytes::Bytes;
 use serde_json::Value;
 use store::{Expect, Write, WriteError};
@@ -20,7 +20,7 @@ pub(crate) async fn create(
     content_type: &str,
 ) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
-    let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
+    let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     create_object(call, decoded.value, Operation::Update).await
 }
@@ -33,20 +33,17 @@ pub(crate) async fn create_object(
 ) -> Result<Answer, Status> {
     let row = call.row;
     let hooks = hooks::of(row);
-    let rules = kinds::of(row);
     // Managers own what was sent and its defaults, not what the server makes of it below.
-    call.server.schema.apply_defaults(&call.shape(), &mut object);
-    (rules.default)(&mut object);
+    call.apply_defaults(&mut object);
     if operation == Operation::Update {
         managed::track(call, None, &mut object);
     }
     meta::prepare_create(call, &mut object)?;
     hooks::reset_status(call, &mut object);
     (hooks.prepare_create)(call, &mut object)?;
-    call.server.schema.apply_defaults(&call.shape(), &mut object);
-    (rules.default)(&mut object);
+    call.apply_defaults(&mut object);
     admission::create(call, &mut object)?;
-    let causes = kinds::validate_create(row, &object);
+    let causes = call.validate(&object, None);
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
     }
@@ -70,7 +67,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
-        let draft = Some(Draft::new(object, row.selectable));
+        let draft = Some(call.draft(object));
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.server.store.write(write).await {
             Ok(object) => return Ok(Answer::Object { code: 201, object }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::schema::Shape;
-use api::{Draft, Object, Status};
+use api::{Object, Status};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use store::{Expect, Write, WriteError};
@@ -96,7 +96,7 @@ async fn delete_one(
         let found = collection.get(key);
         let old = found.ok_or_else(|| Status::not_found(row.group, row.name, name))?;
         check_preconditions(call, &old, name, options)?;
-        let old_tree = old.to_value();
+        let old_tree = call.shown(&old);
         (hooks::of(row).check_delete)(call, &old_tree)?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
@@ -107,7 +107,7 @@ async fn delete_one(
         if !gone && new == old_tree {
             return Ok(Answer::Object { code: 200, object: old });
         }
-        let draft = (!gone).then(|| Draft::new(&new, row.selectable));
+        let draft = (!gone).then(|| call.draft(&new));
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.server.store.write(write).await {

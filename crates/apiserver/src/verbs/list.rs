@@ -154,7 +154,14 @@ impl Filter {
             let known = matches!(field, "metadata.name" | "metadata.namespace")
                 || call.row.selectable.contains(&field);
             if !known {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+                return Err(Status::bad_request(
+                    match call.row.selectable.is_empty() && call.custom.is_none() {
+                        true => format!(
+                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        ),
+                        false => format!("field label not supported: {field}"),
+                    },
+                ));
             }
         }
         Ok(Filter { labels: call.query.label_selector()?, fields, selectable: call.row.selectable })

@@ -2,7 +2,7 @@
 
 use api::{Status, patch as algorithms};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::update::{Operation, change};
 use super::{Answer, create};
@@ -10,6 +10,8 @@ use crate::body::{self, media_type};
 use crate::call::Call;
 use crate::{managed, meta};
 
+const ACCEPTED_OF_CUSTOM: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 pub(crate) async fn patch(
@@ -23,7 +25,7 @@ pub(crate) async fn patch(
         "application/json-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
+                let mut tree = base(old, &body);
                 algorithms::apply_json_patch(&mut tree, &patch).map_err(|_| unprocessable())?;
                 reread(call, old, tree)
             })
@@ -32,24 +34,24 @@ pub(crate) async fn patch(
         "application/merge-patch+json" => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
+                let mut tree = base(old, &body);
                 algorithms::apply_merge_patch(&mut tree, &patch);
                 reread(call, old, tree)
             })
             .await
         }
-        "application/strategic-merge-patch+json" => {
+        "application/strategic-merge-patch+json" if call.custom.is_none() => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
-                let mut tree = old.clone();
-                let schema = call.server.schema;
-                algorithms::apply_strategic_patch(schema, &call.shape(), &mut tree, &patch)
+                let mut tree = base(old, &body);
+                algorithms::apply_strategic_patch(call.schema(), &call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
                 reread(call, old, tree)
             })
             .await
         }
         "application/apply-patch+yaml" => apply(call, &body).await,
+        _ if call.custom.is_some() => Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }
@@ -79,11 +81,28 @@ fn json_body(body: &[u8]) -> Result<Value, Status> {
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
 }
 
+/// What the patch is laid on. Managers, often half of an object, are left out unless the patch names
+/// them: absent, they stay as they are.
+fn base(old: &Value, patch: &[u8]) -> Value {
+    const MANAGERS: &str = "managedFields";
+    if patch.windows(MANAGERS.len()).any(|part| part == MANAGERS.as_bytes()) {
+        return old.clone();
+    }
+    let without = |map: &Map<String, Value>, key: &str| -> Map<String, Value> {
+        map.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let Some(map) = old.as_object() else { return old.clone() };
+    let mut base = without(map, "metadata");
+    if let Some(meta) = old["metadata"].as_object() {
+        base.insert("metadata".into(), without(meta, MANAGERS).into());
+    }
+    base.into()
+}
+
 /// The patched tree as a decoded object; what it says of the revision is a precondition only when
 /// the patch changed it.
 fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
-    let row = call.main_row();
-    let decoded = body::redecode(call.server.schema, row, tree, call.validation)?;
+    let decoded = body::redecode(call, tree, call.validation)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let mut value = decoded.value;
     if value["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {

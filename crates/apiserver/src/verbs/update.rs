@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Draft, Object, Status};
+use api::{Object, Status};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use store::{Expect, Write, WriteError};
@@ -30,15 +30,26 @@ pub(crate) async fn update(
     content_type: &str,
 ) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
-    let decoded = body::decode(call.server.schema, call.row, &body, format, call.validation)?;
+    let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let sent = decoded.value;
+    needs_revision(call, &sent)?;
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
     if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {
         return super::create::create_object(call, sent, Operation::Update).await;
     }
     change(call, Operation::Update, |_| Ok(sent.clone())).await
+}
+
+/// Custom resources are replaced only by who knows what is replaced.
+fn needs_revision(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
+    if call.custom.is_none() || !meta::text(sent, "resourceVersion").is_empty() {
+        return Ok(());
+    }
+    let (row, field) = (call.row, "metadata.resourceVersion");
+    let cause = meta::invalid(field, &0.into(), "must be specified for an update");
+    Err(Status::invalid(row.group, row.name, &call.info.name, vec![cause]))
 }
 
 /// Computes a new state from the present one and writes it, again when it lost a race, unless the
@@ -52,7 +63,7 @@ pub(crate) async fn change(
     let key = call.key();
     for _ in 0..RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
-        let old_tree = old.to_value();
+        let old_tree = call.shown(&old);
         let mut new = compute(&old_tree)?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
@@ -77,20 +88,20 @@ fn prepare(
 ) -> Result<(), Status> {
     let row = call.main_row();
     let hooks = hooks::of(call.row);
-    let rules = kinds::of(row);
-    call.server.schema.apply_defaults(&call.shape(), new);
-    (rules.default)(new);
+    call.apply_defaults(new);
     if operation == Operation::Update {
         managed::track(call, Some(old), new);
     }
     meta::prepare_update(call, old, new)?;
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
-    call.server.schema.apply_defaults(&call.shape(), new);
-    (rules.default)(new);
+    call.apply_defaults(new);
     admission::update(call, old, new)?;
-    meta::bump_generation(row, old, new);
-    let causes = kinds::validate_update(call.row, new, old);
+    // What the server itself writes (a pod's binding) is no new generation.
+    if operation != Operation::Internal {
+        meta::bump_generation(call, old, new);
+    }
+    let causes = call.validate(new, Some(old));
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
     }
@@ -106,17 +117,19 @@ fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
             let sent_meta = map.remove("metadata");
             *map = old.as_object().cloned().unwrap_or_default();
             restore(map, "status", status.as_ref());
-            keep_status_metadata(map, sent_meta.as_ref());
+            keep_status_metadata(call, map, sent_meta.as_ref());
         }
-        "" if hooks::has_status(call.row) => restore(map, "status", old.get("status")),
+        "" if call.has_status() => restore(map, "status", old.get("status")),
         _ => {}
     }
 }
 
 /// A status write may also set labels, annotations, owners and finalizers, and carries its fields.
-fn keep_status_metadata(map: &mut Map<String, Value>, sent: Option<&Value>) {
+fn keep_status_metadata(call: &Call<'_>, map: &mut Map<String, Value>, sent: Option<&Value>) {
     let (Some(Value::Object(meta)), Some(sent)) = (map.get_mut("metadata"), sent) else { return };
-    for key in ["labels", "annotations", "finalizers", "managedFields"] {
+    // Through a custom resource's status nothing else goes.
+    let all = ["managedFields", "labels", "annotations", "finalizers"];
+    for key in if call.custom.is_some() { &all[..1] } else { &all[..] } {
         restore(meta, key, sent.get(key));
     }
 }
@@ -144,7 +157,7 @@ async fn store(
         return Ok(Answer::Tree { code, value: new });
     }
     let done = is_finished(row.name, &new);
-    let draft = (!done).then(|| Draft::new(&new, row.selectable));
+    let draft = (!done).then(|| call.draft(&new));
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
     let written =
@@ -158,20 +171,25 @@ async fn store(
 
 /// Equal but for when fields were last managed: such a write is not made.
 fn unchanged(old: &Value, new: &Value) -> bool {
-    let without_times = |value: &Value| {
-        let mut meta = value["metadata"].clone();
-        for entry in meta["managedFields"].as_array_mut().into_iter().flatten() {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        meta
-    };
+    same_but(old, new, "metadata", |old, new| {
+        same_but(old, new, "managedFields", |old, new| {
+            let lists = old.as_array().zip(new.as_array());
+            lists.is_some_and(|(old, new)| {
+                let pairs = old.iter().zip(new);
+                old.len() == new.len()
+                    && pairs.into_iter().all(|(a, b)| same_but(a, b, "time", |_, _| true))
+            })
+        })
+    })
+}
+
+/// Equal maps, where one key's values are compared in a way of their own.
+fn same_but(old: &Value, new: &Value, but: &str, same: impl Fn(&Value, &Value) -> bool) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else { return old == new };
-    let rest = |m: &Map<String, Value>| m.len();
-    rest(a) == rest(b)
-        && a.iter().all(|(key, value)| key == "metadata" || b.get(key) == Some(value))
-        && without_times(old) == without_times(new)
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|((key, x), (other, y))| key == other && (x == y || (key == but && same(x, y))))
 }
 
 /// Deletion was asked for and nothing holds the object back any more.

@@ -16,7 +16,7 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 
 /// A watch that is about to stream.
 pub(crate) struct Watching {
-    pub(crate) row: &'static Resource,
+    row: &'static Resource,
     filter: Filter,
     prefix: String,
     /// States to send first.

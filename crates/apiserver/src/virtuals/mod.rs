@@ -2,7 +2,7 @@
 
 mod pods;
 mod reviews;
-mod scale;
+pub(crate) mod scale;
 mod tokens;
 
 use api::Status;
@@ -68,7 +68,7 @@ async fn answer(
 
 fn decode(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Value, Status> {
     let format = Format::of(content_type)?;
-    let decoded = body::decode(call.server.schema, call.row, body, format, call.validation)?;
+    let decoded = body::decode(call, body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     Ok(decoded.value)
 }

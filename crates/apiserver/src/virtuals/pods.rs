@@ -28,8 +28,13 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
     }
     let conflict = |why: String| Status::conflict("", "pods/binding", &name, &why);
     let info = crate::request::RequestInfo { name: name.clone(), ..call.info.clone() };
-    let bound =
-        Call::new(call.server, call.user, (&info, call.query), call.main_pod_row(), &call.manager)?;
+    let bound = Call::new(
+        call.server,
+        call.user,
+        (&info, call.query),
+        (call.main_pod_row(), None),
+        &call.manager,
+    )?;
     change(&bound, Operation::Internal, |pod| {
         if pod["metadata"]["deletionTimestamp"].is_string() {
             return Err(conflict(format!(
@@ -87,7 +92,7 @@ pub(super) async fn evict(call: &Call<'_>, eviction: Value) -> Result<Answer, St
         call.server,
         call.user,
         (call.info, call.query),
-        call.main_pod_row(),
+        (call.main_pod_row(), None),
         &call.manager,
     )?;
     delete::delete(&target, body, "application/json").await?;
@@ -115,8 +120,13 @@ async fn spend_budget(call: &Call<'_>, pod: &api::Meta) -> Result<(), Status> {
             .registry
             .find("policy", "v1", "poddisruptionbudgets", "status")
             .expect("built in");
-        let spend =
-            Call::new(call.server, call.user, (&info, call.query), status_row, &call.manager)?;
+        let spend = Call::new(
+            call.server,
+            call.user,
+            (&info, call.query),
+            (status_row, None),
+            &call.manager,
+        )?;
         change(&spend, Operation::Update, |budget| {
             let allowed = budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
             if allowed <= 0 {

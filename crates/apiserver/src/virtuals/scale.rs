@@ -20,17 +20,51 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
             "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
         },
         "spec": {},
-        "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
-    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
-    if replicas != 0 {
-        scale["spec"]["replicas"] = replicas.into();
+    let (spec, status) = paths(call);
+    let number = |path: &str| at(object, path).and_then(Value::as_i64).unwrap_or(0);
+    scale["status"] = json!({"replicas": number(&status)});
+    if number(&spec) != 0 {
+        scale["spec"]["replicas"] = number(&spec).into();
     }
-    let selector = selector_text(&object["spec"]["selector"]);
+    let selector = match selector_path(call) {
+        None => selector_text(&object["spec"]["selector"]),
+        Some(path) => at(object, &path).and_then(Value::as_str).unwrap_or("").to_owned(),
+    };
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
     scale
+}
+
+/// Where the object has its wanted and its actual number of replicas.
+pub(crate) fn paths(call: &Call<'_>) -> (String, String) {
+    match call.custom.as_ref().and_then(|custom| custom.version().scale.as_ref()) {
+        Some(scale) => (scale.spec_replicas.to_string(), scale.status_replicas.to_string()),
+        None => ("spec.replicas".into(), "status.replicas".into()),
+    }
+}
+
+/// Where a custom resource keeps its selector, as text. Built-in ones have theirs in the spec.
+fn selector_path(call: &Call<'_>) -> Option<String> {
+    let custom = call.custom.as_ref()?;
+    let scale = custom.version().scale.as_ref()?;
+    Some(scale.selector.as_deref().unwrap_or("").to_owned())
+}
+
+fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    path.split('.').try_fold(object, |value, key| value.get(key))
+}
+
+pub(crate) fn put(object: &mut Value, path: &str, number: i64) {
+    let mut place = object;
+    for key in path.split('.') {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[key];
+    }
+    *place = number.into();
 }
 
 /// `metav1.FormatLabelSelector`.
@@ -60,7 +94,7 @@ fn selector_text(selector: &Value) -> String {
 pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.server.collection(call.main_row());
     let object = collection.get(&call.key()).ok_or_else(|| call.not_found())?;
-    Ok(Answer::Tree { code: 200, value: view(call, &object.to_value()) })
+    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object)) })
 }
 
 pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Status> {
@@ -78,7 +112,8 @@ pub(super) async fn patch(
         let applied = applied_body(body)?;
         let answer = change(call, Operation::Apply, |object| {
             let object = crate::managed::apply_scale(call, object, &applied)?;
-            check_replicas(call, object["spec"]["replicas"].as_i64().unwrap_or(0))?;
+            let replicas = at(&object, &paths(call).0).and_then(Value::as_i64).unwrap_or(0);
+            check_replicas(call, replicas)?;
             Ok(object)
         });
         return Ok(viewed(call, answer.await?));
@@ -111,7 +146,7 @@ async fn set(
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         check_replicas(call, replicas)?;
         let mut object = object.clone();
-        object["spec"]["replicas"] = replicas.into();
+        put(&mut object, &paths(call).0, replicas);
         let based_on = scale["metadata"]["resourceVersion"].clone();
         let meta = crate::meta::of(&mut object);
         let same = meta.get("resourceVersion") == Some(&based_on);
@@ -138,7 +173,7 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
 /// The Scale of the object that was written.
 fn viewed(call: &Call<'_>, answer: Answer) -> Answer {
     let object = match answer {
-        Answer::Object { object, .. } => object.to_value(),
+        Answer::Object { object, .. } => call.shown(&object),
         Answer::Tree { value, .. } => value,
         other => return other,
     };

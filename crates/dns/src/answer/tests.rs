@@ -234,3 +234,28 @@ fn what_goes_leaves_nothing_behind() {
     "#]],
     );
 }
+
+#[test]
+fn an_empty_namespace_has_a_name_while_it_exists() {
+    let mut index = index();
+    let question = ["A bare.svc.cluster.local"];
+    ask(
+        &index,
+        &question,
+        expect![[r#"
+            A bare.svc.cluster.local
+              NoName
+        "#]],
+    );
+    index.apply(Change::Namespace("bare".into()));
+    ask(
+        &index,
+        &question,
+        expect![[r#"
+            A bare.svc.cluster.local
+              NoData
+        "#]],
+    );
+    index.apply(Change::NamespaceDeleted("bare".into()));
+    assert!(!index.has_namespace("bare"));
+}

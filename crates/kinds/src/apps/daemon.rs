@@ -58,7 +58,9 @@ fn strategy(at: &At<'_>) {
             at.get("rollingUpdate").required("");
         }
         "RollingUpdate" => rolling(&at.get("rollingUpdate")),
-        _ => at.not_supported_struct("apps.DaemonSetUpdateStrategy", &["RollingUpdate", "OnDelete"]),
+        _ => {
+            at.not_supported_struct("apps.DaemonSetUpdateStrategy", &["RollingUpdate", "OnDelete"])
+        }
     }
 }
 

@@ -111,7 +111,9 @@ fn selected(spec: &At<'_>, skip: Skip) {
 /// The template with the volumes that the claims will be, without the names that are per pod.
 fn with_claims(spec: &Value) -> Value {
     let mut template = spec["template"].clone();
-    let Some(pod) = template.get_mut("spec").and_then(Value::as_object_mut) else { return template };
+    let Some(pod) = template.get_mut("spec").and_then(Value::as_object_mut) else {
+        return template;
+    };
     pod.remove("subdomain");
     pod.remove("hostname");
     let claims = spec["volumeClaimTemplates"].as_array().map_or(&[][..], Vec::as_slice);
@@ -127,7 +129,8 @@ fn with_claims(spec: &Value) -> Value {
     }
     let made = volumes.clone();
     if let Some(Value::Array(own)) = pod.get("volumes") {
-        volumes.extend(own.iter().filter(|v| !made.iter().any(|m| m["name"] == v["name"])).cloned());
+        volumes
+            .extend(own.iter().filter(|v| !made.iter().any(|m| m["name"] == v["name"])).cloned());
     }
     pod.insert("volumes".into(), volumes.into());
     template
@@ -179,7 +182,8 @@ fn update(set: &At<'_>) {
     let skip = Skip { service_name: true, claims: true, template: false };
     let template = !is_sound(old, skip);
     spec(&at, Skip { template, ..skip });
-    let (Some(mut now), Some(mut before)) = (at.value().as_object().cloned(), old.as_object().cloned())
+    let (Some(mut now), Some(mut before)) =
+        (at.value().as_object().cloned(), old.as_object().cloned())
     else {
         return;
     };

@@ -44,7 +44,10 @@ fn spec(spec: &At<'_>) {
     }
     let manual = inner.get("manualSelector");
     if manual.is_true() {
-        manual.report("FieldValueNotSupported", "Unsupported value: true: supported values: \"nil\", \"false\"");
+        manual.report(
+            "FieldValueNotSupported",
+            "Unsupported value: true: supported values: \"nil\", \"false\"",
+        );
     }
     spec.get("successfulJobsHistoryLimit").non_negative();
     spec.get("failedJobsHistoryLimit").non_negative();
@@ -80,7 +83,9 @@ fn time_zone(zone: &At<'_>) {
         return zone.invalid(&unknown);
     }
     if name.eq_ignore_ascii_case("local") {
-        zone.invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+        zone.invalid(
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        );
     } else if name != "UTC" && !schedule::is_time_zone(name) {
         zone.invalid(&unknown);
     }

@@ -18,7 +18,9 @@ pub(super) fn count(text: &str, completions: i64) -> Result<i64, String> {
 fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
     let bounds: Vec<&str> = part.split('-').collect();
     if bounds.len() > 2 {
-        return Err(format!("the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"));
+        return Err(format!(
+            "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+        ));
     }
     let bound = |text: &str| {
         let number: i64 = text

@@ -11,13 +11,7 @@ use crate::shared::{LabelRules, domain_prefixed_path, label_selector, selector_m
 use crate::value::{items_mut, set_default, text};
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind {
-    default,
-    create,
-    update,
-    status: status::status,
-    ..PLAIN
-};
+pub(crate) static KIND: Kind = Kind { default, create, update, status: status::status, ..PLAIN };
 
 const INDEXED_MAX: i64 = 100_000;
 const HIGH_PARALLELISM: i64 = 10_000;
@@ -320,7 +314,9 @@ fn template_change(job: &At<'_>, spec: &At<'_>, old: &Value) {
         allow_resources(&mut expected["spec"], &template.value()["spec"]);
         if !golang::same(&template.value()["spec"], &expected["spec"]) {
             let place = spec.get("template.spec");
-            place.with(&template.value()["spec"]).invalid_struct("core.PodSpec", "field is immutable");
+            place
+                .with(&template.value()["spec"])
+                .invalid_struct("core.PodSpec", "field is immutable");
         }
     } else if !golang::same(template.value(), &expected) {
         template.invalid_template("field is immutable");

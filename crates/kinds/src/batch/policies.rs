@@ -41,8 +41,9 @@ fn failure_rule(rule: &At<'_>, no_per_index: bool, containers: &[&str]) {
     }
     pod_conditions(&conditions);
     match (codes.is_absent(), conditions.len() == 0) {
-        (false, false) => rule
-            .invalid_omitted("specifying both OnExitCodes and OnPodConditions is not supported"),
+        (false, false) => {
+            rule.invalid_omitted("specifying both OnExitCodes and OnPodConditions is not supported")
+        }
         (true, true) => {
             rule.invalid_omitted("specifying one of OnExitCodes and OnPodConditions is required");
         }
@@ -134,7 +135,9 @@ fn success_rule(rule: &At<'_>, completions: i64) {
     let Some(wanted) = count.int() else { return };
     count.non_negative();
     if wanted > completions {
-        count.invalid(&format!("must be less than or equal to {completions} (the number of specified completions)"));
+        count.invalid(&format!(
+            "must be less than or equal to {completions} (the number of specified completions)"
+        ));
     }
     if !which.is_absent() && wanted > total {
         count.invalid(&format!("must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"));

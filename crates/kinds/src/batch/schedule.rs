@@ -59,9 +59,9 @@ fn descriptor(text: &str) -> Result<(), String> {
         }
         _ => match text.strip_prefix("@every ") {
             Some(duration) if is_duration(duration) => Ok(()),
-            Some(duration) => Err(format!(
-                "failed to parse duration {text}: time: invalid duration {duration:?}"
-            )),
+            Some(duration) => {
+                Err(format!("failed to parse duration {text}: time: invalid duration {duration:?}"))
+            }
             None => Err(format!("unrecognized descriptor: {text}")),
         },
     }
@@ -74,7 +74,8 @@ fn is_duration(text: &str) -> bool {
         return true;
     }
     while !rest.is_empty() {
-        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let number =
+            rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let units = ["ns", "us", "µs", "ms", "s", "m", "h"];
         let after = &rest[number..];
         let Some(unit) = units.into_iter().filter(|u| after.starts_with(u)).max_by_key(|u| u.len())
@@ -153,14 +154,19 @@ mod tests {
 
     #[test]
     fn schedules_and_their_faults() {
-        for good in ["*/5 * * * *", "0 0 1 jan ?", "@hourly", "@every 1h30m", "TZ=UTC 0 0 * * MON-FRI"] {
+        for good in
+            ["*/5 * * * *", "0 0 1 jan ?", "@hourly", "@every 1h30m", "TZ=UTC 0 0 * * MON-FRI"]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for (bad, fault) in [
             ("bad", "expected exactly 5 fields, found 1: [bad]"),
             ("60 * * * *", "end of range (60) above maximum (59): 60"),
             ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
-            ("x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),
+            (
+                "x * * * *",
+                "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax",
+            ),
             ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
             ("*/0 * * * *", "step of range should be a positive number: */0"),
             ("@never", "unrecognized descriptor: @never"),

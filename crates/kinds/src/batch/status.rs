@@ -52,7 +52,8 @@ fn conditions(status: &At<'_>, old: &Value) {
     let now = status.value();
     let list = status.get("conditions");
     let complete = holds(now, "Complete");
-    let both = |other: &str| changed(status, old, &["Complete", other]) && complete && holds(now, other);
+    let both =
+        |other: &str| changed(status, old, &["Complete", other]) && complete && holds(now, other);
     if both("Failed") {
         list.invalid_omitted("cannot set Complete=True and Failed=true conditions");
     }
@@ -67,14 +68,28 @@ fn conditions(status: &At<'_>, old: &Value) {
     if ended && end.is_absent() && complete {
         end.required("completionTime is required for Complete jobs");
     }
-    if (!start.unchanged() || !end.unchanged()) && !start.is_absent() && !end.is_absent() && end.text() < start.text() {
+    if (!start.unchanged() || !end.unchanged())
+        && !start.is_absent()
+        && !end.is_absent()
+        && end.text() < start.text()
+    {
         end.invalid("must be equal to or after `startTime`");
     }
-    if changed(status, old, &["Failed", "FailureTarget"]) && holds(now, "Failed") && !holds(now, "FailureTarget") {
-        list.invalid_omitted("cannot set Failed=True condition without the FailureTarget=true condition");
+    if changed(status, old, &["Failed", "FailureTarget"])
+        && holds(now, "Failed")
+        && !holds(now, "FailureTarget")
+    {
+        list.invalid_omitted(
+            "cannot set Failed=True condition without the FailureTarget=true condition",
+        );
     }
-    if changed(status, old, &["Complete", "SuccessCriteriaMet"]) && complete && !holds(now, "SuccessCriteriaMet") {
-        list.invalid_omitted("cannot set Complete=True condition without the SuccessCriteriaMet=true condition");
+    if changed(status, old, &["Complete", "SuccessCriteriaMet"])
+        && complete
+        && !holds(now, "SuccessCriteriaMet")
+    {
+        list.invalid_omitted(
+            "cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+        );
     }
 }
 
@@ -144,10 +159,14 @@ fn success(spec: &At<'_>, status: &At<'_>) {
         list.invalid_omitted("cannot set SuccessCriteriaMet=True and Failed=true conditions");
     }
     if met && holds(now, "FailureTarget") {
-        list.invalid_omitted("cannot set SuccessCriteriaMet=True and FailureTarget=true conditions");
+        list.invalid_omitted(
+            "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
+        );
     }
     if !spec.get("successPolicy").is_absent() && !met && holds(now, "Complete") {
-        list.invalid_omitted("cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True");
+        list.invalid_omitted(
+            "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
+        );
     }
 }
 
@@ -177,6 +196,8 @@ fn transitions(spec: &At<'_>, status: &At<'_>, old: &Value) {
         list.invalid_omitted("cannot disable the SuccessCriteriaMet=True condition");
     }
     if holds(old, "Complete") && !met(old) && met(now) {
-        list.invalid_omitted("cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions");
+        list.invalid_omitted(
+            "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions",
+        );
     }
 }

@@ -121,7 +121,10 @@ fn sources_agree(spec: &At<'_>, source: &At<'_>, reference: &At<'_>) {
     let shown = serde_json::json!({});
     if !reference.get("namespace").is_empty() {
         spec.invalid_as(&shown, "may not be specified when dataSourceRef.namespace is specified");
-    } else if ["apiGroup", "kind", "name"].iter().any(|f| source.value()[*f] != reference.value()[*f]) {
+    } else if ["apiGroup", "kind", "name"]
+        .iter()
+        .any(|f| source.value()[*f] != reference.value()[*f])
+    {
         spec.invalid_as(&shown, "must match dataSourceRef");
     }
 }
@@ -144,7 +147,8 @@ fn update(claim: &At<'_>) {
     let spec_at = claim.get("spec");
     let Some(old) = spec_at.old() else { return };
     let rules = Rules {
-        any_api_group: !old["dataSource"]["apiGroup"].is_null() || !old["dataSourceRef"]["apiGroup"].is_null(),
+        any_api_group: !old["dataSource"]["apiGroup"].is_null()
+            || !old["dataSourceRef"]["apiGroup"].is_null(),
         ..Rules::default()
     };
     spec(&spec_at, rules);
@@ -168,7 +172,11 @@ fn update(claim: &At<'_>) {
     size_change(claim, old);
     let mode = spec_at.get("volumeMode");
     if mode.old().is_some_and(|old| old != mode.value()) {
-        mode.report_at("volumeMode", "FieldValueInvalid", format!("Invalid value: {}: field is immutable", mode.value()));
+        mode.report_at(
+            "volumeMode",
+            "FieldValueInvalid",
+            format!("Invalid value: {}: field is immutable", mode.value()),
+        );
     }
     attributes_change(claim);
 }
@@ -183,9 +191,11 @@ fn carry(into: &mut Value, from: &Value, key: &str) {
 
 /// A class may move from the old annotation to its field.
 fn class_change(meta: &At<'_>, old: &Value, masked: &mut Value) {
-    let annotation = |v: Option<&Value>| v.and_then(|m| m["annotations"][CLASS].as_str()).map(str::to_owned);
+    let annotation =
+        |v: Option<&Value>| v.and_then(|m| m["annotations"][CLASS].as_str()).map(str::to_owned);
     let (before, now) = (annotation(meta.old()), annotation(Some(meta.value())));
-    let (old_class, new_class) = (old["storageClassName"].as_str(), masked["storageClassName"].as_str());
+    let (old_class, new_class) =
+        (old["storageClassName"].as_str(), masked["storageClassName"].as_str());
     let moved = before.is_some()
         && old_class.is_none()
         && new_class == before.as_deref()

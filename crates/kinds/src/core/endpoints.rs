@@ -3,8 +3,8 @@
 use api::names;
 
 use crate::check::At;
-use crate::shared::{endpoint_ip, port_number};
 use crate::formats;
+use crate::shared::{endpoint_ip, port_number};
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind = Kind { create: subsets, update: subsets, again: true, ..PLAIN };

@@ -130,15 +130,17 @@ fn compare(limit: &At<'_>, name: &str, pod: bool) {
     let (min, max) = (amount("min"), amount("max"));
     let whole = |what: &str| if pod { None } else { amount(what) };
     let (default, request) = (whole("default"), whole("defaultRequest"));
-    let tell = |at: &str, low: Option<Quantity>, high: Option<Quantity>, shown: bool, words: [&str; 2]| {
-        if let (Some(low), Some(high)) = (low, high)
-            && low > high
-        {
-            let detail = format!("{} value {low} is greater than {} value {high}", words[0], words[1]);
-            let value = if shown { low } else { high };
-            limit.get(at).key(name).invalid_as(&value.to_string().into(), &detail);
-        }
-    };
+    let tell =
+        |at: &str, low: Option<Quantity>, high: Option<Quantity>, shown: bool, words: [&str; 2]| {
+            if let (Some(low), Some(high)) = (low, high)
+                && low > high
+            {
+                let detail =
+                    format!("{} value {low} is greater than {} value {high}", words[0], words[1]);
+                let value = if shown { low } else { high };
+                limit.get(at).key(name).invalid_as(&value.to_string().into(), &detail);
+            }
+        };
     tell("min", min, max, true, ["min", "max"]);
     tell("defaultRequest", min, request, false, ["min", "default request"]);
     tell("defaultRequest", request, max, true, ["default request", "max"]);
@@ -146,10 +148,13 @@ fn compare(limit: &At<'_>, name: &str, pod: bool) {
     tell("default", min, default, true, ["min", "default"]);
     tell("default", default, max, false, ["default", "max"]);
     ratio(limit, name, min, max);
-    if let (false, Some(default), Some(request)) = (quantity::is_overcommit_allowed(name), default, request)
+    if let (false, Some(default), Some(request)) =
+        (quantity::is_overcommit_allowed(name), default, request)
         && default.partial_cmp(&request) != Some(std::cmp::Ordering::Equal)
     {
-        let detail = format!("default value {default} must equal to defaultRequest value {request} in {name}");
+        let detail = format!(
+            "default value {default} must equal to defaultRequest value {request} in {name}"
+        );
         limit.get("defaultRequest").key(name).invalid_as(&request.to_string().into(), &detail);
     }
 }
@@ -259,7 +264,8 @@ fn selected_scopes(spec: &At<'_>, selector: &At<'_>, hard: &[&str]) {
                 .invalid_struct("core.ScopeSelector", "unsupported scope applied to resource");
         }
         let told = at.get("operator");
-        let plain = !matches!(name, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&name);
+        let plain =
+            !matches!(name, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&name);
         if plain && operator.text() != "Exists" {
             told.invalid_as(&operator.text().into(), "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity");
         }

@@ -25,8 +25,10 @@ fn default(node: &mut Value) {
 /// The one range and the list of ranges follow each other.
 fn pod_cidrs(spec: &mut Value) {
     let Some(map) = spec.as_object_mut() else { return };
-    let one = map.get("podCIDR").and_then(Value::as_str).filter(|c| !c.is_empty()).map(str::to_owned);
-    let first = map.get("podCIDRs").and_then(|l| l.get(0)).and_then(Value::as_str).map(str::to_owned);
+    let one =
+        map.get("podCIDR").and_then(Value::as_str).filter(|c| !c.is_empty()).map(str::to_owned);
+    let first =
+        map.get("podCIDRs").and_then(|l| l.get(0)).and_then(Value::as_str).map(str::to_owned);
     match (one, first) {
         (Some(one), first) if first.as_ref() != Some(&one) => {
             map.insert("podCIDRs".into(), vec![one].into());
@@ -45,7 +47,8 @@ fn create(node: &At<'_>) {
     let ranges = spec.get("podCIDRs");
     ranges.items().for_each(|range| range.named(formats::cidr));
     if ranges.len() > 1 {
-        let parsed: Vec<_> = ranges.items().filter_map(|r| formats::sloppy_cidr(r.text())).collect();
+        let parsed: Vec<_> =
+            ranges.items().filter_map(|r| formats::sloppy_cidr(r.text())).collect();
         let dual = parsed.iter().any(|r| r.0.is_ipv4()) && parsed.iter().any(|r| r.0.is_ipv6());
         if parsed.len() < ranges.len() {
             let bad = ranges.items().find(|r| formats::sloppy_cidr(r.text()).is_none());
@@ -63,7 +66,9 @@ fn annotations(node: &At<'_>) {
     let annotations = meta.get("annotations");
     const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
     let text = annotations.key(TAINTS);
-    if !text.is_empty() && let Err(e) = serde_json::from_str::<Value>(text.text()) {
+    if !text.is_empty()
+        && let Err(e) = serde_json::from_str::<Value>(text.text())
+    {
         annotations.invalid_as(&TAINTS.into(), &e.to_string());
     }
 }
@@ -105,7 +110,8 @@ fn is_feature(name: &str) -> bool {
     let mut parts = name.split('/');
     let first = parts.next().unwrap_or("");
     let word = |part: &str, first: fn(&u8) -> bool| {
-        part.as_bytes().first().is_some_and(first) && part.bytes().all(|c| c.is_ascii_alphanumeric())
+        part.as_bytes().first().is_some_and(first)
+            && part.bytes().all(|c| c.is_ascii_alphanumeric())
     };
     word(first, u8::is_ascii_uppercase) && parts.all(|part| word(part, u8::is_ascii_alphabetic))
 }
@@ -117,7 +123,9 @@ fn declared_features(node: &At<'_>) {
     for (at, feature) in list.items().enumerate() {
         let name = feature.text();
         if name.len() > 253 {
-            feature.invalid(&format!("invalid feature name {name:?}: must be no more than 253 characters"));
+            feature.invalid(&format!(
+                "invalid feature name {name:?}: must be no more than 253 characters"
+            ));
         } else if !is_feature(name) {
             feature.invalid(&format!("invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"));
         }
@@ -151,7 +159,8 @@ fn update(node: &At<'_>) {
         if before.len() != ranges.len() {
             ranges.forbidden(ONCE);
         } else {
-            let changed = before.iter().zip(ranges.items()).filter(|(old, new)| *old != new.value());
+            let changed =
+                before.iter().zip(ranges.items()).filter(|(old, new)| *old != new.value());
             changed.for_each(|_| ranges.forbidden(ONCE));
         }
     }
@@ -175,8 +184,10 @@ fn config_source(source: &At<'_>) {
     }
     let map = source.get("configMap");
     if map.is_absent() {
-        return source
-            .invalid_struct("core.NodeConfigSource", "exactly one reference subfield must be non-nil");
+        return source.invalid_struct(
+            "core.NodeConfigSource",
+            "exactly one reference subfield must be non-nil",
+        );
     }
     for field in ["uid", "resourceVersion"] {
         if !map.get(field).is_empty() {

@@ -93,9 +93,10 @@ fn csi(source: &At<'_>) {
         if secret.is_absent() {
             continue;
         }
-        for (key, rule) in
-            [("name", names::dns_subdomain as fn(&str) -> Vec<String>), ("namespace", names::dns_label)]
-        {
+        for (key, rule) in [
+            ("name", names::dns_subdomain as fn(&str) -> Vec<String>),
+            ("namespace", names::dns_label),
+        ] {
             if secret.get(key).need() {
                 secret.get(key).named(rule);
             }
@@ -189,7 +190,8 @@ fn sources(spec: &At<'_>, name: &str, has_affinity: bool) {
     }
     let host = spec.get("hostPath");
     let path = host.get("path");
-    let is_root = path.text().starts_with('/') && path.text().split('/').all(|s| matches!(s, "" | "." | ".."));
+    let is_root = path.text().starts_with('/')
+        && path.text().split('/').all(|s| matches!(s, "" | "." | ".."));
     let policy = spec.get("persistentVolumeReclaimPolicy");
     if is_root && policy.text() == "Recycle" {
         policy.forbidden("may not be 'recycle' for a hostPath mount of '/'");
@@ -210,7 +212,9 @@ fn classes(spec: &At<'_>, inline: bool) {
         if !inline {
             mode.one_of(&["Block", "Filesystem"]);
         } else if mode.text() != "Filesystem" {
-            mode.forbidden("may not specify volumeMode other than Filesystem in the context of inline volumes");
+            mode.forbidden(
+                "may not specify volumeMode other than Filesystem in the context of inline volumes",
+            );
         }
     }
     let attributes = spec.get("volumeAttributesClassName");

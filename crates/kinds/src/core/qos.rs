@@ -7,7 +7,8 @@ use crate::shared::quantity::parse;
 /// Guaranteed, Burstable or BestEffort.
 pub fn class(spec: &Value) -> &'static str {
     let own = &spec["resources"];
-    let as_whole = ["requests", "limits"].iter().any(|w| own[*w].as_object().is_some_and(|m| !m.is_empty()));
+    let as_whole =
+        ["requests", "limits"].iter().any(|w| own[*w].as_object().is_some_and(|m| !m.is_empty()));
     if as_whole {
         return of_all(std::iter::once(own));
     }

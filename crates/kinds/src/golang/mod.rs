@@ -73,7 +73,8 @@ pub(crate) fn diff(ty: &str, old: &Value, new: &Value) -> String {
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            let within = |a: &serde_json::Map<String, Value>, b: &serde_json::Map<String, Value>| {
+            let within = |a: &serde_json::Map<String, Value>,
+                          b: &serde_json::Map<String, Value>| {
                 a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&Value::Null)))
             };
             within(a, b) && b.iter().all(|(key, value)| a.contains_key(key) || unset(value))
@@ -206,14 +207,20 @@ mod tests {
     fn a_taint_shows_as_gos_json() {
         let taint = json!({"key": "a<b", "effect": "NoSchedule"});
         let shown = super::compact("core.Taint", &taint);
-        assert_eq!(shown, r#"{"Key":"a\u003cb","Value":"","Effect":"NoSchedule","TimeAdded":null}"#);
+        assert_eq!(
+            shown,
+            r#"{"Key":"a\u003cb","Value":"","Effect":"NoSchedule","TimeAdded":null}"#
+        );
     }
 
     #[test]
     fn the_hosts_namespaces_stand_in_the_pods_context() {
         let spec = json!({"hostNetwork": true, "securityContext": {}});
         let shown = super::compact("core.PodSpec", &spec);
-        assert!(shown.contains(r#""SecurityContext":{"HostNetwork":true,"HostPID":false"#), "{shown}");
+        assert!(
+            shown.contains(r#""SecurityContext":{"HostNetwork":true,"HostPID":false"#),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::check::At;
 use crate::formats;
 
-pub(crate) use selector::{LabelRules, label_selector, node_selector, node_selector_term, selector_matches};
+pub(crate) use selector::{
+    LabelRules, label_selector, node_selector, node_selector_term, selector_matches,
+};
 
 /// A port's number or its name.
 pub(crate) fn port_or_name(port: &At<'_>) {
@@ -50,9 +52,7 @@ pub(crate) fn endpoint_ip(at: &At<'_>) {
         return at.invalid_text("must be a valid IP address");
     };
     let (link_local, multicast) = match ip {
-        std::net::IpAddr::V4(v4) => {
-            (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0])
-        }
+        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
         std::net::IpAddr::V6(v6) => {
             let first = v6.segments()[0];
             (first & 0xffc0 == 0xfe80, first & 0xff0f == 0xff02)
@@ -181,7 +181,8 @@ pub(crate) fn domain_prefixed_path(at: &At<'_>) {
     if !at.need() {
         return;
     }
-    let parts = at.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
+    let parts =
+        at.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
     let Some((host, path)) = parts else {
         return at.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")");
     };
@@ -190,7 +191,10 @@ pub(crate) fn domain_prefixed_path(at: &At<'_>) {
     }
     let allowed = |c: u8| c.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&c);
     if !path.bytes().all(allowed) {
-        at.invalid_as(&path.into(), "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')");
+        at.invalid_as(
+            &path.into(),
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        );
     }
 }
 

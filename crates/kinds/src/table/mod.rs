@@ -19,7 +19,8 @@ pub struct Printer {
     pub cells: fn(&Value) -> Vec<Value>,
 }
 
-const NAME: Column = ("Name", "string", "name", false);
+/// Every kind's first column.
+pub const NAME: Column = ("Name", "string", "name", false);
 const AGE: Column = ("Age", "string", "", false);
 const CREATED: Column = ("Created At", "date", "", false);
 
@@ -35,12 +36,13 @@ fn name(object: &Value) -> Value {
     object["metadata"]["name"].clone()
 }
 
-fn age(object: &Value) -> Value {
+/// The age of an object, as `kubectl` prints it.
+pub fn age(object: &Value) -> Value {
     since(&object["metadata"]["creationTimestamp"]).into()
 }
 
 /// Time since a timestamp, as `kubectl` prints it.
-fn since(stamp: &Value) -> String {
+pub fn since(stamp: &Value) -> String {
     let parsed = stamp.as_str().and_then(|t| t.parse::<Timestamp>().ok());
     parsed.map_or("<unknown>".into(), |at| human(Timestamp::now().duration_since(at).as_secs()))
 }

@@ -18,6 +18,7 @@ use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::spec::resources::NodeResources;
 
+pub(crate) use facts::{Machine, machine};
 pub(crate) use lease::run as run_lease;
 
 /// Wait before a request that the API did not answer well is sent again.
@@ -25,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// What containers' resource values depend on.
 pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
-    let machine = facts::machine(&config.root_dir);
+    let machine = machine(&config.root_dir);
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     NodeResources {
         memory_bytes: signed(machine.memory_bytes),
@@ -35,7 +36,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
         allocatable_cpu_millis: signed(
             (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis),
         ),
-        allocatable_storage_bytes: signed(status::allocatable_storage(&machine)),
+        allocatable_storage_bytes: signed(status::allocatable_storage(&machine, &config.eviction)),
     }
 }
 
@@ -137,7 +138,7 @@ async fn write(shared: &Shared, new: &NodeStatus) -> bool {
     }
 }
 
-fn about(shared: &Shared) -> ObjectReference {
+pub(crate) fn about(shared: &Shared) -> ObjectReference {
     let name = shared.config.node_name.clone();
     ObjectReference {
         api_version: Some("v1".into()),

@@ -13,18 +13,15 @@ use runtime::cri::ImageFilter;
 use super::facts::{self, Machine};
 use crate::kubelet::Shared;
 use crate::status::seconds;
+use crate::thresholds::Thresholds;
 
 const KUBELET_VERSION: &str = "v1.36.2";
-/// Free below these is pressure (the original's default eviction thresholds).
-const MEMORY_FREE_MIN_BYTES: u64 = 100 << 20;
-const DISK_FREE_MIN_PERCENT: u64 = 10;
-const INODES_FREE_MIN_PERCENT: u64 = 5;
 /// Most images named, largest first.
 const IMAGES_MAX: usize = 50;
 
 /// Pods may use all but the eviction threshold.
-pub(super) fn allocatable_storage(machine: &Machine) -> u64 {
-    machine.disk_bytes - machine.disk_bytes / DISK_FREE_MIN_PERCENT
+pub(super) fn allocatable_storage(machine: &Machine, eviction: &Thresholds) -> u64 {
+    machine.disk_bytes.saturating_sub(eviction.disk.of(machine.disk_bytes))
 }
 
 pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
@@ -44,7 +41,7 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
         0 => (cpu / 1000).to_string(),
         _ => format!("{cpu}m"),
     };
-    let allocatable = (usable, memory, allocatable_storage(&machine).to_string());
+    let allocatable = (usable, memory, allocatable_storage(&machine, &config.eviction).to_string());
     NodeStatus {
         addresses: Some(addresses),
         capacity: Some(list(capacity, config.max_pods)),
@@ -124,10 +121,10 @@ async fn readiness(shared: &Shared) -> Result<(), String> {
 }
 
 async fn conditions(shared: &Shared, machine: &Machine, old: &NodeStatus) -> Vec<NodeCondition> {
-    let memory = machine.memory_available_bytes < MEMORY_FREE_MIN_BYTES;
-    let short = |free: u64, all: u64, percent: u64| all > 0 && free * 100 / all < percent;
-    let disk = short(machine.disk_available_bytes, machine.disk_bytes, DISK_FREE_MIN_PERCENT)
-        || short(machine.inodes_free, machine.inodes, INODES_FREE_MIN_PERCENT);
+    let least = &shared.config.eviction;
+    let memory = least.memory.is_short(machine.memory_available_bytes, machine.memory_bytes);
+    let disk = least.disk.is_short(machine.disk_available_bytes, machine.disk_bytes)
+        || least.inodes.is_short(machine.inodes_free, machine.inodes);
     let pids = machine.pids_max > 0 && machine.pids >= machine.pids_max;
     let pressure = |on: bool, yes, no, has, fine| match on {
         true => (true, yes, has),

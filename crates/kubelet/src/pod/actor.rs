@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// After `ErrImagePull` was shown, `ImagePullBackOff` is.
 const PULL_BACKOFF_SHOWN_AFTER: Duration = Duration::from_secs(1);
 
+/// Reason of a pod that the node ended for its own sake.
+const EVICTED: &str = "Evicted";
+
 type Op = BoxFuture<'static, (Slot, u64, Option<Outcome>)>;
 
 pub(super) struct Actor {
@@ -199,11 +202,12 @@ impl Actor {
         match event {
             Event::Changed(pod) => {
                 if revision(&pod) >= revision(&self.pod) {
-                    self.pod = pod;
+                    self.changed(pod);
                 }
             }
             Event::Gone => self.memory.gone = true,
             Event::Runtime => self.dirty = true,
+            Event::Evict { message } => self.evict(message),
             Event::Reference => {
                 self.stale = true;
                 self.refresh();
@@ -221,6 +225,25 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Ends the pod at once; one that ends already is left to do so.
+    fn evict(&mut self, message: String) {
+        if terminate::is_ending(&self.view(Timestamp::now())) {
+            return;
+        }
+        let about = pod_reference(&self.pod);
+        self.shared.recorder.event(&about, EventType::Warning, EVICTED, message.clone());
+        self.memory.ending = Some(Ending { reason: EVICTED.into(), message, grace: Some(0) });
+        self.dirty = true;
+    }
+
+    /// Volumes may show the pod's own labels and annotations.
+    fn changed(&mut self, pod: Arc<Pod>) {
+        let (old, new) = (&self.pod.metadata, &pod.metadata);
+        self.stale |= old.labels != new.labels || old.annotations != new.annotations;
+        self.pod = pod;
+        self.refresh();
     }
 
     /// A referred object changed: volumes are written anew, failed configurations tried again.

@@ -34,6 +34,8 @@ pub(crate) enum Event {
     Runtime,
     /// A config map, secret or other object that the pod refers to changed.
     Reference,
+    /// The node must get rid of the pod.
+    Evict { message: String },
     /// A probe's verdict on a container instance changed.
     Probe { container: String, instance: String, kind: ProbeKind, healthy: bool, output: String },
 }

@@ -2,7 +2,9 @@
 
 mod auth;
 mod logs;
+mod metrics;
 mod route;
+mod stats;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,6 +38,13 @@ pub(crate) fn answer(code: u16, text: impl Into<String>) -> Response {
         http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+}
+
+pub(crate) fn json(value: &serde_json::Value) -> Response {
+    let mut response = Response::new(full(value.to_string()));
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     response
 }
 

@@ -11,7 +11,7 @@ use runtime::cri::{ContainerFilter, PodSandboxFilter};
 use runtime::cri::{ContainerState, ContainerStateValue, ExecSyncRequest, PodSandboxState};
 use serde_json::json;
 
-use super::{Request, Response, answer, full, logs};
+use super::{Request, Response, answer, full, logs, metrics, stats};
 use crate::config::NodeUser;
 use crate::kubelet::Shared;
 use crate::spec::{labels, uid_of};
@@ -99,6 +99,9 @@ pub(super) async fn handle(
     match parts.as_slice() {
         ["healthz", ..] => answer(200, "ok"),
         ["pods"] => pods(&shared),
+        ["stats", "summary"] => stats::summary(&shared).await,
+        ["metrics", "resource"] => stats::resource_metrics(&shared).await,
+        ["metrics"] => metrics::own(&shared).await,
         ["containerLogs", ns, pod, container] => {
             logs::serve(shared, &tasks, &request, ns, pod, container).await
         }
@@ -112,10 +115,7 @@ pub(super) async fn handle(
 fn pods(shared: &Shared) -> Response {
     let items: Vec<_> = shared.pods.list().iter().map(|p| json!(**p)).collect();
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-    let mut response = Response::new(full(list.to_string()));
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-    response
+    super::json(&list)
 }
 
 /// The pod of that name, and of that uid if one is given.

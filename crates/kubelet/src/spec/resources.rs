@@ -70,6 +70,13 @@ pub(crate) fn limits(container: &Container) -> Option<&List> {
     container.resources.as_ref().and_then(|r| r.limits.as_ref())
 }
 
+/// What the pod's regular containers ask for together, in whole units.
+pub(crate) fn total_request(pod: &Pod, name: &str) -> u64 {
+    let spec = spec_of(pod);
+    let sum: i64 = spec.containers.iter().map(|c| list_value(requests(c), name, units)).sum();
+    u64::try_from(sum).unwrap_or(0)
+}
+
 /// The pod's quality of service, by its own resources or those of its containers.
 pub(crate) fn qos(pod: &Pod) -> Qos {
     if let Some(class) = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
@@ -153,6 +160,8 @@ pub(crate) fn container_resources(
         // No swap beyond the limit.
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
+        // A container is not left half killed. cgroup v1 has no such switch.
+        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
         ..LinuxContainerResources::default()
     }
 }

@@ -29,7 +29,8 @@ fn full_id(view: &View<'_>, id: &str) -> String {
     format!("{}://{id}", view.memory.runtime_name)
 }
 
-fn state(view: &View<'_>, i: &Instance) -> ContainerState {
+/// `default` is the reason of a container that waits for nothing in particular.
+fn state(view: &View<'_>, i: &Instance, default: &str) -> ContainerState {
     match i.state {
         State::Running => ContainerState {
             running: Some(ContainerStateRunning { started_at: time(i.started_at) }),
@@ -47,7 +48,9 @@ fn state(view: &View<'_>, i: &Instance) -> ContainerState {
             }),
             ..ContainerState::default()
         },
-        State::Created | State::Unknown => waiting("", ""),
+        // About to be started.
+        State::Created => waiting(default, ""),
+        State::Unknown => waiting("", ""),
     }
 }
 
@@ -107,7 +110,7 @@ fn status(
     let hidden = |i: &&Instance| starting && i.state == State::Running && hook;
     let latest = view.observed.latest(&c.name).filter(|i| !hidden(i));
     if let Some(i) = latest {
-        observed(view, c, i, &mut s);
+        observed(view, c, i, default, &mut s);
     }
     let spec = spec_of(view.pod);
     let done = latest.is_some_and(|i| {
@@ -127,14 +130,14 @@ fn status(
     s
 }
 
-fn observed(view: &View<'_>, c: &Container, i: &Instance, s: &mut ContainerStatus) {
+fn observed(view: &View<'_>, c: &Container, i: &Instance, default: &str, s: &mut ContainerStatus) {
     s.restart_count = i32::try_from(i.attempt).unwrap_or(i32::MAX);
     if !i.image.is_empty() && !i.image.starts_with("sha256:") {
         s.image = i.image.clone();
     }
     s.image_id = i.image_ref.clone();
     s.container_id = Some(full_id(view, &i.id));
-    s.state = Some(state(view, i));
+    s.state = Some(state(view, i, default));
     s.resources = c.resources.clone();
     s.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone());
     s.stop_signal = i.stop_signal.map(str::to_owned);
@@ -146,7 +149,7 @@ fn observed(view: &View<'_>, c: &Container, i: &Instance, s: &mut ContainerStatu
         }),
     });
     if let Some(previous) = view.observed.previous(&c.name) {
-        s.last_state = Some(state(view, previous));
+        s.last_state = Some(state(view, previous, default));
     }
 }
 

@@ -118,7 +118,10 @@ impl Inner {
         record.attached = !on_node(options.network);
         // Written before anything exists: after a crash there is someone to clean up.
         records::save(&self.sandbox_dir(&record.id), record)?;
-        self.cgroups.create(&self.parent_group(&config))?;
+        let group = self.cgroups.create(&self.parent_group(&config))?;
+        if let Some(limits) = own_group(&config).and_then(|linux| linux.resources.as_ref()) {
+            group.apply(limits)?;
+        }
         let dir = self.pin_dir(&record.id);
         let wanted = Wanted {
             net: !on_node(options.network),
@@ -158,6 +161,21 @@ impl Inner {
     pub(super) fn parent_group(&self, config: &PodSandboxConfig) -> String {
         let own = config.linux.as_ref().map_or("", |l| l.cgroup_parent.as_str());
         if own.is_empty() { self.config.cgroup_parent.clone() } else { own.to_owned() }
+    }
+
+    /// The pod's cgroup goes with its last sandbox; with another one in it the kernel refuses.
+    fn remove_group(&self, config: &PodSandboxConfig) {
+        let Some(linux) = own_group(config) else { return };
+        let others = self.state().sandboxes.values().any(|s| {
+            own_group(&s.record.config()).is_some_and(|o| o.cgroup_parent == linux.cgroup_parent)
+        });
+        if others {
+            return;
+        }
+        let removed = self.cgroups.group(&linux.cgroup_parent).and_then(|group| group.remove());
+        if let Err(error) = removed {
+            tracing::debug!(group = linux.cgroup_parent, "not removed: {}", error.chain());
+        }
     }
 
     fn sandbox_net(&self, record: &SandboxRecord) -> SandboxNet {
@@ -229,7 +247,9 @@ impl Inner {
             self.remove_container(&container).await?;
         }
         remove_dir(&self.sandbox_dir(id));
-        if self.state().sandboxes.remove(id).is_some() {
+        let removed = self.state().sandboxes.remove(id);
+        if let Some(sandbox) = removed {
+            self.remove_group(&sandbox.record.config());
             self.emit(id, ContainerEventType::Deleted);
         }
         Ok(())
@@ -243,6 +263,11 @@ fn remove_dir(dir: &std::path::Path) {
         }
         _ => {}
     }
+}
+
+/// The configuration of a sandbox whose pod has a cgroup of its own.
+fn own_group(config: &PodSandboxConfig) -> Option<&LinuxPodSandboxConfig> {
+    config.linux.as_ref().filter(|linux| !linux.cgroup_parent.is_empty())
 }
 
 /// Nothing said about pids means containers of their own, as does the CRI's zero value with no options.

@@ -55,11 +55,12 @@ impl LogFile {
         self.append(&out);
     }
 
-    /// The stream has ended: an unfinished line is written as it is.
+    /// The stream has ended: an unfinished line stays one, so that readers add no newline.
     pub(super) fn finish(&mut self, stream: &str, partial: &mut Partial) {
         if !partial.text.is_empty() {
             let mut out = Vec::new();
-            partial.end(&mut out, &timestamp(super::now_ns()), stream);
+            let text = std::mem::take(&mut partial.text);
+            record(&mut out, &timestamp(super::now_ns()), stream, b'P', &text);
             self.append(&out);
         }
     }

@@ -22,7 +22,7 @@ fn lines_are_whole_even_when_reads_are_not() {
     log.write("stdout", &mut partial, b"one\ntw");
     log.write("stdout", &mut partial, b"o\n\nend");
     log.finish("stdout", &mut partial);
-    assert_eq!(lines(&path), ["stdout F one", "stdout F two", "stdout F ", "stdout F end"]);
+    assert_eq!(lines(&path), ["stdout F one", "stdout F two", "stdout F ", "stdout P end"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::{FjallEngine, MemoryEngine, Page};
+use crate::{LogEngine, MemoryEngine, Page};
 
 const PREFIX: &str = "/registry/pods/";
 
@@ -115,7 +115,7 @@ async fn what_was_acknowledged_is_there_after_reopening() {
     let mut mirror = BTreeMap::new();
     let mut last = 0;
     for round in 0..3u64 {
-        let engine = FjallEngine::open(folder.path()).expect("opens");
+        let engine = LogEngine::open(folder.path()).expect("opens");
         let store = Store::open(Box::new(engine), vec![spec()]).expect("loads");
         let pods = store.collection(PREFIX).expect("registered");
         let seen: BTreeMap<String, u64> = pods

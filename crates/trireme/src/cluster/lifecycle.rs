@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::leftovers;
 use super::node::runtime_config;
 use super::paths::ClusterPaths;
-use super::up::remove_file;
+use super::start::remove_file;
+use super::{egress, server};
 
 /// Time a cluster gets to end its pods in order.
 const STOP_MAX: Duration = Duration::from_secs(60);
@@ -68,6 +69,8 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
         Fabric::create(pins, FabricConfig::new(paths.name.clone()))?.remove()?;
         PinDir::open(paths.namespaces())?.close()?;
     }
+    egress::remove_leftovers(paths).context("remove the way out")?;
+    server::close_host(paths)?;
     leftovers::end_supervisors(paths);
     leftovers::remove_cgroups(&paths.name);
     unmount_below(&paths.root)?;

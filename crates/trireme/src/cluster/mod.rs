@@ -1,23 +1,33 @@
-//! The one-command cluster: `up`, `down`, `status`, `reset`.
+//! The one-command cluster: `up`, `server`, `down`, `status`, `reset`.
 //!
-//! Every node is a network namespace of its own on a bridge in yet another one, so that nothing is
+//! With `up` every node is a network namespace of its own on a bridge in yet another one, so that nothing is
 //! added to the host's network. The API server listens on the host's loopback and, for the pods,
 //! inside the first node's namespace.
 
+mod detach;
+mod egress;
 mod host_ports;
 mod leftovers;
 mod lifecycle;
 pub(crate) mod node;
 mod paths;
+mod place;
 mod progress;
+mod server;
 pub(crate) mod services;
+mod start;
 mod up;
+mod wait;
 
 pub(crate) use lifecycle::{down, reset, status};
 pub(crate) use paths::ClusterPaths;
-pub(crate) use up::{UpArgs, remove_file, up};
+pub(crate) use server::{ServerArgs, server};
+pub(crate) use start::remove_file;
+pub(crate) use up::{UpArgs, up};
 
 use std::net::IpAddr;
+
+use anyhow::{Result, bail};
 
 /// Addresses of Services; the API's own is the first, DNS the tenth.
 pub(crate) const SERVICE_CIDR: &str = "10.43.0.0/16";
@@ -40,4 +50,17 @@ pub(crate) struct NameArg {
     /// Name of the cluster.
     #[arg(long, default_value = "trireme")]
     pub(crate) name: String,
+}
+
+/// One process a cluster.
+fn refuse_running(paths: &ClusterPaths) -> Result<()> {
+    match paths.running() {
+        Some(record) => bail!(
+            "cluster {:?} is running already (pid {}); `trireme down --name {}` ends it",
+            paths.name,
+            record.pid,
+            paths.name
+        ),
+        None => Ok(()),
+    }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use client::{Informers, Patch, Tasks};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kubelet::{Deps, Kubelet, KubeletConfig};
-use network::{NetNs, PodNetwork, PodNetworkConfig, Uplink};
+use network::{NetNs, PodNetwork, PodNetworkConfig};
 use pki::{CertSpec, KeyPairPem};
 use proxy::{HostPort, Protocol, ProxyConfig};
 use runtime::{Config as RuntimeConfig, Embedded, NetworkError, SandboxNet, SandboxNetwork};
@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::place::Place;
 use super::services::{self, Message};
 use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
 use crate::control_plane::ControlPlane;
@@ -38,8 +39,7 @@ pub(crate) struct Shared<'a> {
 
 /// A running node. Dropping it stops answering DNS; the rest ends with the tasks.
 pub(crate) struct Node {
-    pub(crate) name: String,
-    pub(crate) uplink: Uplink,
+    pub(crate) place: Place,
     pub(crate) runtime: Arc<Embedded>,
     _dns: dns::Server,
 }
@@ -57,32 +57,31 @@ pub(crate) fn runtime_config(
     config
 }
 
-/// Brings a node up on its place in the fabric.
-pub(crate) async fn start(shared: &Shared<'_>, index: u32, uplink: Uplink) -> Result<Node> {
-    let name = shared.paths.node_name(index);
+/// Brings a node up at its place.
+pub(crate) async fn start(shared: &Shared<'_>, index: u32, place: Place) -> Result<Node> {
     let folder = shared.paths.node(index);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let network = pod_network(index, &uplink, folder.join("ipam.json")).await?;
+    let network = pod_network(index, &place, folder.join("ipam.json")).await?;
     let proxy =
-        services::start_proxy(proxy_config(&name, &uplink)?, shared.informers, shared.tasks)
-            .await?;
+        services::start_proxy(proxy_config(&place)?, shared.informers, shared.tasks).await?;
     let adapter = Arc::new(Sandboxes { network: Arc::new(network), proxy });
-    let config = runtime_config(shared.paths, index, Some(uplink.ns.path().to_owned()));
+    let config =
+        runtime_config(shared.paths, index, place.ns.as_ref().map(|ns| ns.path().to_owned()));
     let runtime =
         Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
-    let dns = start_dns(shared, &uplink)?;
-    start_kubelet(shared, index, &uplink, runtime.clone()).await?;
-    assign_cidr(shared, &name, index).await?;
-    Ok(Node { name, uplink, runtime, _dns: dns })
+    let dns = start_dns(shared, &place)?;
+    start_kubelet(shared, index, &place, runtime.clone()).await?;
+    assign_cidr(shared, &place.name, index).await?;
+    Ok(Node { place, runtime, _dns: dns })
 }
 
 fn cidrs(text: &str) -> Result<Vec<network::ipnet::IpNet>> {
     Ok(vec![text.parse().with_context(|| format!("range {text}"))?])
 }
 
-async fn pod_network(index: u32, uplink: &Uplink, ipam_path: PathBuf) -> Result<PodNetwork> {
+async fn pod_network(index: u32, place: &Place, ipam_path: PathBuf) -> Result<PodNetwork> {
     let config = PodNetworkConfig {
-        node_ns: Some(uplink.ns.clone()),
+        node_ns: place.ns.clone(),
         pod_cidrs: cidrs(&pod_cidr(index))?,
         service_cidrs: cidrs(SERVICE_CIDR)?,
         local_addresses: vec![dns_address()],
@@ -95,24 +94,24 @@ async fn pod_network(index: u32, uplink: &Uplink, ipam_path: PathBuf) -> Result<
         .context("set up the pod network")
 }
 
-fn proxy_config(name: &str, uplink: &Uplink) -> Result<ProxyConfig> {
+fn proxy_config(place: &Place) -> Result<ProxyConfig> {
     Ok(ProxyConfig {
-        node_name: name.to_owned(),
-        node_ips: uplink.addresses.clone(),
+        node_name: place.name.clone(),
+        node_ips: place.addresses.clone(),
         zone: None,
-        netns: Some(uplink.ns.clone()),
+        netns: place.ns.clone(),
         service_cidrs: cidrs(SERVICE_CIDR)?,
         pod_cidrs: cidrs(POD_CIDR)?,
         local_addresses: vec![dns_address()],
     })
 }
 
-fn start_dns(shared: &Shared<'_>, uplink: &Uplink) -> Result<dns::Server> {
+fn start_dns(shared: &Shared<'_>, place: &Place) -> Result<dns::Server> {
     let forward = dns::ForwardConfig { upstreams: shared.upstreams.clone() };
     let config = dns::ServerConfig { zone: CLUSTER_DOMAIN.to_owned(), forward };
     let server = dns::Server::new(config, shared.index.clone()).context("start DNS")?;
     let at = SocketAddr::new(dns_address(), 53);
-    let ns = Some(&uplink.ns);
+    let ns = place.ns.as_ref();
     server.serve_udp(
         network::netns::udp_bind(ns, at).with_context(|| format!("listen on {at}/udp"))?,
     );
@@ -125,15 +124,15 @@ fn start_dns(shared: &Shared<'_>, uplink: &Uplink) -> Result<dns::Server> {
 async fn start_kubelet(
     shared: &Shared<'_>,
     index: u32,
-    uplink: &Uplink,
+    place: &Place,
     runtime: Arc<Embedded>,
 ) -> Result<()> {
-    let name = shared.paths.node_name(index);
+    let name = &place.name;
     let folder = shared.paths.node(index);
-    let mut config = KubeletConfig::new(&name);
+    let mut config = KubeletConfig::new(name);
     config.root_dir = folder.join("kubelet");
     config.log_dir = folder.join("pods");
-    config.node_ips = uplink.addresses.clone();
+    config.node_ips = place.addresses.clone();
     config.cluster_dns = vec![dns_address()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
     config.port = KUBELET_PORT;
@@ -146,15 +145,15 @@ async fn start_kubelet(
         client: shared.plane.client(&user, &["system:nodes"], "kubelet"),
         images: runtime.clone(),
         runtime,
-        dialer: Arc::new(Inside(uplink.ns.clone())),
+        dialer: Arc::new(Inside(place.ns.clone())),
         authorizer: Arc::new(kubelet::SystemMasters),
         services: Some(shared.informers.of()),
     };
     let agent = Arc::new(Kubelet::new(config, deps, shared.tasks));
-    let address = uplink.addresses.first().copied().context("the node has no address")?;
-    let listener =
-        network::netns::tcp_listen(Some(&uplink.ns), SocketAddr::new(address, KUBELET_PORT))?;
-    let tls = kubelet_tls(shared.pki, &name, &uplink.addresses)?;
+    let at = SocketAddr::new(place.address()?, KUBELET_PORT);
+    let listener = network::netns::tcp_listen(place.ns.as_ref(), at)
+        .with_context(|| format!("listen on {at}: is another kubelet running here?"))?;
+    let tls = kubelet_tls(shared.pki, name, &place.addresses)?;
     let server = agent.clone();
     shared.tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     shared.tasks.spawn("kubelet", async move { agent.run().await });
@@ -176,12 +175,20 @@ pub(crate) fn server_tls(
     client_ca_pem: &str,
     pair: &KeyPairPem,
 ) -> Result<Arc<rustls::ServerConfig>> {
-    let certificates = |pem: &str| -> Result<Vec<CertificateDer<'static>>> {
-        Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
-    };
-    let (ca, chain) = (certificates(client_ca_pem)?, certificates(&pair.cert_pem)?);
+    let (chain, key) = server_identity(pair)?;
+    Ok(kubelet::tls_config(&certificates(client_ca_pem)?, chain, key)?)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    Ok(CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>()?)
+}
+
+/// A certificate chain and its key, parsed.
+pub(crate) fn server_identity(
+    pair: &KeyPairPem,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    Ok(kubelet::tls_config(&ca, chain, key)?)
+    Ok((certificates(&pair.cert_pem)?, key))
 }
 
 /// Waits for the node to register, and writes its pod range into it.
@@ -205,13 +212,13 @@ async fn assign_cidr(shared: &Shared<'_>, name: &str, index: u32) -> Result<()> 
     Ok(())
 }
 
-/// Opens connections inside a node's namespace.
-pub(crate) struct Inside(pub(crate) NetNs);
+/// Opens connections inside a node's network.
+pub(crate) struct Inside(pub(crate) Option<NetNs>);
 
 #[async_trait]
 impl kubelet::Dialer for Inside {
     async fn tcp(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
-        network::netns::tcp_connect(Some(&self.0), address).await
+        network::netns::tcp_connect(self.0.as_ref(), address).await
     }
 }
 

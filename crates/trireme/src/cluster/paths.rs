@@ -46,6 +46,11 @@ impl ClusterPaths {
         self.root.join("kubeconfig")
     }
 
+    /// Is there while the cluster has something in the host's own network.
+    pub(crate) fn host_mark(&self) -> PathBuf {
+        self.root.join("host-network")
+    }
+
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.root.join("control.sock")
     }

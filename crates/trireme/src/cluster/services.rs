@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use client::{Change, Informer, Informers, Tasks};
 use k8s_openapi::Metadata;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy::{HealthServer, HostPort, Proxy, ProxyConfig};
@@ -147,9 +147,18 @@ pub(crate) async fn start_index(informers: &Informers) -> Arc<RwLock<dns::Index>
         }
         other => dns::Change::Pod(Box::new(other.object().as_ref().clone())),
     });
+    let namespaces = informers.of::<Namespace>();
+    feed(&namespaces, &index, |change| {
+        let name = change.object().metadata.name.clone().unwrap_or_default();
+        match change {
+            Change::Deleted(_) => dns::Change::NamespaceDeleted(name),
+            _ => dns::Change::Namespace(name),
+        }
+    });
     services.synced().await;
     slices.synced().await;
     pods.synced().await;
+    namespaces.synced().await;
     index.write().unwrap_or_else(|p| p.into_inner()).set_synced();
     index
 }

@@ -1,35 +1,25 @@
-//! `trireme up`: from nothing to a Ready node with DNS, step by step.
+//! `trireme up`: from nothing to a Ready node with DNS, in network namespaces of its own.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
-use client::{Client, Informers, Tasks};
-use k8s_openapi::api::core::v1::Node as NodeObject;
-use network::{Fabric, FabricConfig, NetNs, PinDir};
-use pki::Identity;
+use anyhow::{Context, Result};
+use apiserver::NodeDialer;
+use client::Tasks;
+use network::{EgressNat, Fabric, FabricConfig, NetNs, PinDir};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::host_ports;
-use super::node::{self, Node, Shared};
-use super::paths::Record;
+use super::detach::detached;
+use super::host_ports::Doors;
+use super::place::Place;
 use super::progress::{Progress, say};
-use super::{ClusterPaths, NameArg, SERVICE_CIDR, dns_address, pod_cidr, services};
-use crate::control_plane::{ControlPlane, Options};
+use super::start::{Ground, Running, USUAL_PORT, announce, remove_file, start};
+use super::{ClusterPaths, NameArg, egress, pod_cidr, refuse_running};
 use crate::doctor;
-use crate::pki_files::{PkiFiles, write_private};
+use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::{interrupted, kubelet_tls};
-
-/// Where clients expect an API server.
-const USUAL_PORT: u16 = 6443;
-/// A node that takes longer than this to become Ready has a fault worth looking at.
-const READY_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UpArgs {
@@ -52,77 +42,33 @@ pub(crate) struct UpArgs {
 /// Runs the cluster in the foreground, or in a process of its own.
 pub(crate) fn up(args: UpArgs) -> Result<()> {
     let paths = ClusterPaths::new(&args.cluster.name)?;
-    if let Some(record) = paths.running() {
-        bail!(
-            "cluster {:?} is running already (pid {}); `trireme down --name {}` ends it",
-            paths.name,
-            record.pid,
-            paths.name
-        );
-    }
+    refuse_running(&paths)?;
     doctor::require()?;
     if args.detach {
-        return detached(&args, &paths);
+        let mut again = vec!["up".to_owned(), "--egress".to_owned(), args.egress.clone()];
+        again.extend(["--nodes".to_owned(), args.nodes.to_string()]);
+        again.extend(args.port.map(|port| format!("--port={port}")));
+        return detached(&again, &paths);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(args, paths))
 }
 
-/// Starts this program again without `-d`, shows its progress, and leaves when it is ready.
-fn detached(args: &UpArgs, paths: &ClusterPaths) -> Result<()> {
-    use std::io::BufRead as _;
-    use std::os::unix::process::CommandExt as _;
-    std::fs::create_dir_all(&paths.root)
-        .with_context(|| format!("create {}", paths.root.display()))?;
-    let log = std::fs::File::create(paths.log())
-        .with_context(|| format!("write {}", paths.log().display()))?;
-    let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg0("trireme").args(["up", "--name", &paths.name, "--egress", &args.egress]);
-    command.args(["--nodes", &args.nodes.to_string()]);
-    if let Some(port) = args.port {
-        command.args(["--port", &port.to_string()]);
-    }
-    // A process group of its own: the terminal's Ctrl-C is not for it.
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
-    let mut child = command.spawn().context("start the cluster's process")?;
-    let output = child.stdout.take().context("the cluster's output")?;
-    for line in std::io::BufReader::new(output).lines() {
-        let line = line?;
-        say(&line);
-        if line.starts_with(READY_LINE) {
-            say(&next_steps(paths));
-            return Ok(());
-        }
-    }
-    let status = child.wait()?;
-    let log = std::fs::read_to_string(paths.log()).unwrap_or_default();
-    bail!("the cluster did not start ({status}): {}", log.trim())
-}
-
-const READY_LINE: &str = "Cluster is ready";
-
-fn next_steps(paths: &ClusterPaths) -> String {
-    format!(
-        "\nkubeconfig: {0}\n\nNext:\n  export KUBECONFIG={0}\n  kubectl create deployment hello --image=trireme.local/demo:v1\n  kubectl get pods -w",
-        paths.kubeconfig().display()
-    )
-}
-
 async fn run(args: UpArgs, paths: ClusterPaths) -> Result<()> {
     let tasks = Tasks::new();
-    let cluster = start(&args, &paths, &tasks).await?;
+    let cluster = Cluster::start(&args, &paths, &tasks).await?;
     interrupted().await?;
     say(&format!("\nStopping; `trireme up --name {}` continues where this ends.", paths.name));
     cluster.stop(&tasks, &paths).await
 }
 
 struct Cluster {
-    plane: ControlPlane,
+    running: Running,
     fabric: Fabric,
-    nodes: Vec<Node>,
+    egress: Option<EgressNat>,
 }
 
-/// The API server's sockets: one on the host's loopback, one for the pods.
+/// The API server's socket on the host's loopback.
 async fn listen(args: &UpArgs) -> Result<TcpListener> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match args.port {
@@ -138,124 +84,94 @@ async fn listen(args: &UpArgs) -> Result<TcpListener> {
     }
 }
 
-async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Cluster> {
-    let mut progress = Progress::new();
-    say(&format!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes));
-    std::fs::create_dir_all(&paths.root)
-        .with_context(|| format!("create {}", paths.root.display()))?;
-    let pki = PkiFiles::open(&paths.root.join("pki"))?;
-    progress.step("keys and certificates");
+impl Cluster {
+    async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Cluster> {
+        let mut progress = Progress::new();
+        say(&format!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes));
+        std::fs::create_dir_all(&paths.root)
+            .with_context(|| format!("create {}", paths.root.display()))?;
+        let pki = PkiFiles::open(&paths.root.join("pki"))?;
+        progress.step("keys and certificates");
 
-    let (mut fabric, uplinks) = join_nodes(args, paths).await?;
-    progress.step("node networks");
-    if args.egress == "nat" {
-        egress(paths, &mut fabric, args.nodes);
+        let fabric = join_nodes(args, paths).await?;
+        progress.step("node networks");
+        let egress = (args.egress == "nat").then(|| egress::enable(paths, &fabric)).flatten();
+        route_pods(&fabric)?;
+
+        let ground = ground(args, paths, &fabric, &pki).await?;
+        let running = start(ground, paths, &pki, tasks, &mut progress).await?;
+        announce(paths, &progress);
+        Ok(Cluster { running, fabric, egress })
     }
 
-    let first = uplinks.first().context("a cluster has a node")?;
-    let listener = listen(args).await?;
-    let server = format!("https://{}", listener.local_addr()?);
-    let plane = control_plane(paths, &pki, first, tasks).await?;
-    plane.listen(listener)?;
-    plane.listen(network::netns::tcp_listen(
-        Some(&first.ns),
-        SocketAddr::new(first.addresses[0], USUAL_PORT),
-    )?)?;
-    progress.step("API server and store");
-
-    write_kubeconfig(paths, &pki, &server)?;
-    let informers = start_loops(&plane, &pki, tasks).await?;
-    progress.step("controllers and scheduler");
-
-    let index = services::start_index(&informers).await;
-    let upstreams = upstreams(&uplinks);
-    let shared =
-        Shared { paths, plane: &plane, pki: &pki, informers: &informers, index, upstreams, tasks };
-    let mut nodes = Vec::new();
-    for (index, uplink) in uplinks.into_iter().enumerate() {
-        nodes.push(node::start(&shared, index as u32, uplink).await?);
+    /// Ends pods, networks and processes; data stays.
+    async fn stop(self, tasks: &Tasks, paths: &ClusterPaths) -> Result<()> {
+        self.running.stop(tasks, paths).await?;
+        let (fabric, egress, folder) = (self.fabric, self.egress, paths.namespaces());
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            egress.map(EgressNat::remove).transpose()?;
+            fabric.remove()?;
+            Ok(PinDir::open(folder)?.close()?)
+        })
+        .await??;
+        remove_file(&paths.record())
     }
-    progress.step("container runtime, kubelet, service proxy, DNS");
-    route_pods(&fabric, &nodes)?;
-    offer_demo(&nodes).await?;
-    progress.step("demo image trireme.local/demo:v1, :v2");
-
-    let door = nodes.first().context("a cluster has a node")?;
-    let address =
-        door.uplink.addresses.first().copied().context("the first node has no address")?;
-    let (services, client) = (informers.of(), informers.client().clone());
-    tasks.spawn("host ports", host_ports::run(services, client, door.uplink.ns.clone(), address));
-    let runtimes = nodes.iter().map(|n| n.runtime.clone()).collect();
-    crate::control::serve(&paths.control_socket(), runtimes, tasks)?;
-    let names: Vec<String> = nodes.iter().map(|n| n.name.clone()).collect();
-    ready(informers.client(), &names).await?;
-    dns_answers(&nodes).await?;
-    progress.step("node Ready, DNS answering");
-    let record = Record {
-        name: paths.name.clone(),
-        pid: std::process::id(),
-        server,
-        kubeconfig: paths.kubeconfig(),
-        nodes: names,
-    };
-    write_private(&paths.record(), &serde_json::to_vec_pretty(&record)?)?;
-    say(&format!("{READY_LINE} after {:.2} s. Ctrl-C stops it.", progress.total()));
-    say(&next_steps(paths));
-    Ok(Cluster { plane, fabric, nodes })
 }
 
-async fn join_nodes(args: &UpArgs, paths: &ClusterPaths) -> Result<(Fabric, Vec<network::Uplink>)> {
+/// The API listens on the host's loopback and, for the pods, inside the first node.
+async fn ground(
+    args: &UpArgs,
+    paths: &ClusterPaths,
+    fabric: &Fabric,
+    pki: &PkiFiles,
+) -> Result<Ground> {
+    let place = |uplink: &network::Uplink| Place {
+        name: paths.node_name(uplink.index),
+        ns: Some(uplink.ns.clone()),
+        addresses: uplink.addresses.clone(),
+    };
+    let places: Vec<Place> = fabric.nodes().iter().map(place).collect();
+    let first = places.first().context("a cluster has a node")?;
+    let (address, ns) = (first.address()?, fabric.nodes()[0].ns.clone());
+    let advertise = SocketAddr::new(address, USUAL_PORT);
+    let outside = listen(args).await?;
+    let server = format!("https://{}", outside.local_addr()?);
+    let inside = network::netns::tcp_listen(Some(&ns), advertise)?;
+    let doors = Doors::loopback(ns.clone(), address);
+    Ok(Ground {
+        listeners: vec![outside, inside],
+        server,
+        advertise,
+        addresses: vec![Ipv4Addr::LOCALHOST.into(), address],
+        dialer: Arc::new(InsideDialer { ns, tls: kubelet_tls(pki)? }),
+        doors,
+        places,
+    })
+}
+
+async fn join_nodes(args: &UpArgs, paths: &ClusterPaths) -> Result<Fabric> {
     let (folder, name, count) = (paths.namespaces(), paths.name.clone(), args.nodes);
     let joined = tokio::task::spawn_blocking(move || -> Result<_> {
         let mut fabric = Fabric::create(PinDir::open(folder)?, FabricConfig::new(name))?;
-        let uplinks =
-            (0..count).map(|index| fabric.add_node(index)).collect::<Result<Vec<_>, _>>()?;
-        for uplink in &uplinks {
-            uplink.ns.loopback_up()?;
+        for index in 0..count {
+            fabric.add_node(index)?.ns.loopback_up()?;
         }
-        Ok((fabric, uplinks))
+        Ok(fabric)
     });
     joined.await?.context("make the nodes' networks")
 }
 
-/// Says so and goes on when pods cannot reach the outside.
-fn egress(paths: &ClusterPaths, fabric: &mut Fabric, nodes: u32) {
-    let number = paths.name.bytes().fold(0u16, |n, b| n.wrapping_mul(31).wrapping_add(b.into()));
-    let config = network::EgressConfig::new(paths.name.clone(), number);
-    let enabled = network::EgressNat::enable(fabric, None, &config).map_err(anyhow::Error::from);
-    let routed =
-        enabled.and_then(|_| (0..nodes).try_for_each(|index| Ok(fabric.set_default_route(index)?)));
-    if let Err(error) = routed {
-        say(&format!("          pods will not reach the outside: {error}"));
+/// Each node learns the way to the pods of the others.
+fn route_pods(fabric: &Fabric) -> Result<()> {
+    for at in fabric.nodes() {
+        let mut routes = Vec::new();
+        for other in fabric.nodes().iter().filter(|other| other.index != at.index) {
+            let via = other.addresses.first().copied().context("a node has no address")?;
+            routes.push((pod_cidr(other.index).parse()?, via));
+        }
+        fabric.set_routes(at.index, &routes)?;
     }
-}
-
-/// Nameservers of the host that are not our own.
-fn upstreams(uplinks: &[network::Uplink]) -> Vec<SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let mut own: Vec<IpAddr> = uplinks.iter().flat_map(|u| u.addresses.clone()).collect();
-    own.push(dns_address());
-    dns::resolv::upstreams(&text, &own)
-}
-
-async fn control_plane(
-    paths: &ClusterPaths,
-    pki: &PkiFiles,
-    first: &network::Uplink,
-    tasks: &Tasks,
-) -> Result<ControlPlane> {
-    let address = first.addresses.first().copied().context("the first node has no address")?;
-    let options = Options {
-        data_dir: paths.root.clone(),
-        service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
-        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
-        token_file: None,
-        advertise: SocketAddr::new(address, USUAL_PORT),
-        addresses: vec![Ipv4Addr::LOCALHOST.into(), address],
-        client_ca_pem: None,
-        node_dialer: Arc::new(InsideDialer { ns: first.ns.clone(), tls: kubelet_tls(pki)? }),
-    };
-    ControlPlane::start(options, pki, tasks).await
+    Ok(())
 }
 
 /// Reaches every node and pod from the first node's namespace.
@@ -275,126 +191,5 @@ impl NodeDialer for InsideDialer {
 
     fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
         self.tls.clone()
-    }
-}
-
-fn write_kubeconfig(paths: &ClusterPaths, pki: &PkiFiles, server: &str) -> Result<()> {
-    let admin = pki.client("kubernetes-admin", Some("system:masters"))?;
-    let name = format!("trireme-{}", paths.name);
-    let text = pki::kubeconfig(&name, server, pki.ca_pem(), &Identity::Certificate(&admin));
-    write_private(&paths.kubeconfig(), text.as_bytes())
-}
-
-/// Controllers and scheduler, on one set of informers.
-async fn start_loops(plane: &ControlPlane, pki: &PkiFiles, tasks: &Tasks) -> Result<Informers> {
-    let client = plane.client(
-        "system:kube-controller-manager",
-        &["system:masters"],
-        "kube-controller-manager",
-    );
-    let informers = Informers::new(client, tasks.clone());
-    crate::loops::start(plane, &informers, pki, tasks).await?;
-    Ok(informers)
-}
-
-/// Each node learns the way to the pods of the others.
-fn route_pods(fabric: &Fabric, nodes: &[Node]) -> Result<()> {
-    for (at, _) in nodes.iter().enumerate() {
-        let others = nodes.iter().enumerate().filter(|(other, _)| *other != at);
-        let routes: Result<Vec<_>> = others
-            .map(|(other, node)| {
-                let via =
-                    node.uplink.addresses.first().copied().context("a node has no address")?;
-                Ok((pod_cidr(other as u32).parse()?, via))
-            })
-            .collect();
-        fabric.set_routes(at as u32, &routes?)?;
-    }
-    Ok(())
-}
-
-async fn offer_demo(nodes: &[Node]) -> Result<()> {
-    for node in nodes {
-        let images = node.runtime.images();
-        tokio::task::spawn_blocking(move || crate::demo::build_images(&images)).await??;
-    }
-    Ok(())
-}
-
-/// Waits until every node says it is Ready.
-async fn ready(client: &Client, names: &[String]) -> Result<()> {
-    let is_ready = |node: &NodeObject| {
-        let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-        conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-    };
-    let id = <NodeObject as client::Resource>::id();
-    let mut follower = client.follow(client::Follow {
-        group: id.group.into(),
-        version: id.version.into(),
-        resource: id.resource.into(),
-        ..client::Follow::default()
-    });
-    let mut waiting: Vec<&str> = names.iter().map(String::as_str).collect();
-    let all = async {
-        while !waiting.is_empty() {
-            let Some(event) = follower.next().await else { return };
-            if let client::FollowEvent::Put(object) = event
-                && object.decode::<NodeObject>().is_ok_and(|n| is_ready(&n))
-            {
-                waiting.retain(|name| *name != object.meta().name.as_ref());
-            }
-        }
-    };
-    match tokio::time::timeout(READY_MAX, all).await {
-        Ok(()) => Ok(()),
-        Err(_) => bail!(
-            "node(s) {} not Ready after {} s; see the log",
-            waiting.join(", "),
-            READY_MAX.as_secs()
-        ),
-    }
-}
-
-/// Asks each node's DNS for the API's own name, as a pod would.
-async fn dns_answers(nodes: &[Node]) -> Result<()> {
-    for node in nodes {
-        let at = SocketAddr::new(dns_address(), 53);
-        let stream = network::netns::tcp_connect(Some(&node.uplink.ns), at).await;
-        stream.with_context(|| format!("reach DNS at {at} on {}", node.name))?;
-    }
-    Ok(())
-}
-
-impl Cluster {
-    /// Ends pods, networks and processes; data stays.
-    async fn stop(self, tasks: &Tasks, paths: &ClusterPaths) -> Result<()> {
-        tasks.shutdown().await;
-        self.plane.close().await;
-        for node in self.nodes {
-            let Node { runtime, .. } = node;
-            // The kubelet's tasks have ended, so this is the last holder, but for calls under way.
-            match Arc::try_unwrap(runtime) {
-                Ok(runtime) => runtime.reset().await.context("stop the containers")?,
-                Err(_) => tracing::warn!("the runtime is still in use; `trireme down` cleans up"),
-            }
-        }
-        let (fabric, folder) = (self.fabric, paths.namespaces());
-        tokio::task::spawn_blocking(move || -> Result<()> {
-            fabric.remove()?;
-            Ok(PinDir::open(folder)?.close()?)
-        })
-        .await??;
-        super::leftovers::remove_cgroups(&paths.name);
-        super::lifecycle::unmount_below(&paths.root)?;
-        remove_file(&paths.record())
-    }
-}
-
-pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Comma-separated: AlwaysAllow, Node, RBAC.
     #[arg(long, default_value = "Node,RBAC")]
     authorization_mode: String,
+    /// How long events are kept, as Go writes durations.
+    #[arg(long, default_value = "1h0m0s")]
+    event_ttl: jiff::SignedDuration,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
@@ -112,6 +115,7 @@ async fn serve(args: Args) -> Result<()> {
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization: modes(&args.authorization_mode)?,
+        event_ttl: args.event_ttl.unsigned_abs(),
         token_file: args.token_auth_file,
         advertise: SocketAddr::new(ip, local.port()),
         addresses: vec![loopback, ip],

@@ -1,5 +1,6 @@
 //! What every component that runs alone has in common: its connection, its lease, its end.
 
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,24 @@ impl Connection {
 /// The name this machine has, as nodes are named.
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+}
+
+/// The address this machine would speak to `to` from.
+pub(crate) fn address_towards(to: IpAddr) -> Result<IpAddr> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => [0, 0, 0, 0].into(),
+        IpAddr::V6(_) => [0u16; 8].into(),
+    };
+    // Connecting a datagram socket chooses a route and sends nothing; the port does not matter.
+    let socket = UdpSocket::bind((any, 0)).context("open a socket")?;
+    socket.connect((to, 443)).with_context(|| format!("find a route to {to}"))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// The address this machine reaches the outside from.
+pub(crate) fn address_of_default_route() -> Result<IpAddr> {
+    // TEST-NET-3: an address that no network has, so only a default route leads there.
+    address_towards([203, 0, 113, 1].into()).context("there is no default route: give --node-ip")
 }
 
 /// Runs `work` on a runtime of its own until interrupted; the tasks it started end with it.

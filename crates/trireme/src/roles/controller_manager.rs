@@ -1,6 +1,4 @@
 //! `trireme kube-controller-manager`.
-//!
-//! No port is served: there is neither a health nor a metrics endpoint, and their flags are unknown.
 
 use std::path::PathBuf;
 
@@ -9,12 +7,15 @@ use client::{Informers, Tasks};
 use network::ipnet::IpNet;
 
 use super::component::{Connection, KubeconfigArg, block_on, lead};
+use super::health::SecurePort;
 
 /// Flags of the original that these controllers know.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     connection: KubeconfigArg,
+    #[command(flatten)]
+    health: SecurePort,
     /// Controllers to run: `*` for all, `name` to add one, `-name` to leave one out.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     controllers: Vec<String>,
@@ -53,6 +54,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let config = config(&args, &connection)?;
     let elect = (args.leader_elect != Some(false)).then_some("kube-controller-manager");
     block_on(async move |tasks| {
+        let client = connection.client(&tasks);
+        if let Some(port) = args.health.open(10257, "kube-controller-manager", client).await? {
+            port.serve(&tasks);
+        }
         let own = connection.clone();
         lead(&connection, &tasks, elect, move |term| start(&own, term, &config));
         Ok(())

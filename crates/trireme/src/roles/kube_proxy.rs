@@ -1,9 +1,8 @@
 //! `trireme kube-proxy`: the service proxy on the host's own network.
 //!
-//! No port is served but those of Services' health checks: there is neither a health nor a metrics
-//! endpoint, and their flags are unknown. Cluster DNS is a workload or another process's business.
+//! Cluster DNS is a workload or another process's business.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 use client::{Informers, Tasks};
@@ -13,6 +12,7 @@ use proxy::ProxyConfig;
 use tokio::sync::mpsc;
 
 use super::component::{Connection, KubeconfigArg, block_on, hostname};
+use super::health::HealthPort;
 use crate::cluster::services;
 
 /// The label that says where a node stands.
@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// Node ports are offered on the node's addresses within these ranges; on all when absent.
     #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
     nodeport_addresses: Vec<IpNet>,
+    /// Address and port of health, by HTTP; port 0 serves none.
+    #[arg(long, default_value = "0.0.0.0:10256")]
+    healthz_bind_address: SocketAddr,
+    /// Address and port of metrics, by HTTP; port 0 serves none.
+    #[arg(long, default_value = "127.0.0.1:10249")]
+    metrics_bind_address: SocketAddr,
 }
 
 /// Runs until interrupted; the rules stay, so that Services outlive a restart of the proxy.
@@ -47,12 +53,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
+    let (healthz, metrics) = (args.healthz_bind_address, args.metrics_bind_address);
+    let health = HealthPort::plain(healthz, "--healthz-bind-address", [true, false]).await?;
+    // The original tells its health there, too.
+    let metrics = HealthPort::plain(metrics, "--metrics-bind-address", [true, true]).await?;
+    metrics.into_iter().for_each(|port| port.serve(tasks));
     let informers = Informers::new(connection.client(tasks), tasks.clone());
     let name = args.hostname_override.clone().unwrap_or_else(hostname);
     eprintln!("waiting for the addresses of node {name}");
     let node = addressed_node(&informers, &name).await?;
     let config = config(&args, name, &node);
     services::start_proxy(config, &informers, tasks).await?;
+    // Healthy means that this node forwards: load balancers outside ask for that.
+    health.into_iter().for_each(|port| port.serve(tasks));
     eprintln!("services are in the kernel");
     Ok(())
 }

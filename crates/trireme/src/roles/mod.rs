@@ -1,8 +1,9 @@
 //! The components under their original names, with their common flags; unknown flags are refused.
 
 pub(crate) mod apiserver;
-mod component;
+pub(crate) mod component;
 pub(crate) mod controller_manager;
+mod health;
 pub(crate) mod kube_proxy;
 mod kubeconfig;
 pub(crate) mod kubelet;

@@ -1,6 +1,4 @@
 //! `trireme kube-scheduler`.
-//!
-//! No port is served: there is neither a health nor a metrics endpoint, and their flags are unknown.
 
 use std::path::PathBuf;
 
@@ -8,12 +6,15 @@ use anyhow::{Result, bail};
 use client::Informers;
 
 use super::component::{Connection, KubeconfigArg, block_on, lead};
+use super::health::SecurePort;
 
 /// Flags of the original that this scheduler knows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     connection: KubeconfigArg,
+    #[command(flatten)]
+    health: SecurePort,
     /// Work only while holding the lease kube-system/kube-scheduler.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
     leader_elect: Option<bool>,
@@ -33,6 +34,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let connection = Connection::open(&args.connection.kubeconfig)?;
     let elect = (args.leader_elect != Some(false)).then_some("kube-scheduler");
     block_on(async move |tasks| {
+        let client = connection.client(&tasks);
+        if let Some(port) = args.health.open(10259, "kube-scheduler", client).await? {
+            port.serve(&tasks);
+        }
         let own = connection.clone();
         lead(&connection, &tasks, elect, move |term| {
             let informers = Informers::new(own.client(term), term.clone());

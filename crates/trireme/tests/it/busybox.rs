@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) const NAME: &str = "test.local/busybox:1";
-const APPLETS: [&str; 12] =
-    ["sh", "nslookup", "tar", "cat", "ls", "echo", "sleep", "wget", "ps", "kill", "mkdir", "true"];
+const APPLETS: [&str; 16] = [
+    "sh", "nslookup", "tar", "cat", "ls", "echo", "sleep", "wget", "ps", "kill", "mkdir", "true",
+    "ping", "stty", "grep", "touch",
+];
 
 fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().expect("the program runs");

@@ -1,7 +1,12 @@
 //! A cluster of the test's own: its folder, its name, its kubectl; gone when dropped.
 
+use std::cell::RefCell;
 use std::process::{Command, Output};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use crate::busybox;
+use crate::netns::Netns;
 
 /// Longest wait for something that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -11,27 +16,80 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     name: String,
+    /// `up` or `server`.
+    role: &'static str,
+    /// The namespace that plays the host; none for the machine's own.
+    host: Option<Rc<Netns>>,
+    /// What the last start printed.
+    said: RefCell<String>,
 }
 
 impl Cluster {
     /// Starts `trireme up -d` with further flags.
     pub(crate) fn up(name: &str, flags: &[&str]) -> Cluster {
+        Cluster::begin(name, "up", None, flags)
+    }
+
+    /// The same inside a namespace that plays the host.
+    pub(crate) fn inside(name: &str, host: Netns, flags: &[&str]) -> Cluster {
+        Cluster::begin(name, "up", Some(Rc::new(host)), flags)
+    }
+
+    /// Starts `trireme server -d` in a namespace that plays the host.
+    pub(crate) fn server(name: &str, host: Netns, flags: &[&str]) -> Cluster {
+        Cluster::begin(name, "server", Some(Rc::new(host)), flags)
+    }
+
+    fn begin(name: &str, role: &'static str, host: Option<Rc<Netns>>, flags: &[&str]) -> Cluster {
         // Short: unix socket paths end at 108 bytes.
         let folder = tempfile::Builder::new().prefix("tri").tempdir_in("/tmp").expect("a folder");
-        let cluster = Cluster { folder, name: format!("{name}{}", std::process::id() % 10_000) };
+        let name = format!("{name}{}", std::process::id() % 10_000);
+        let cluster = Cluster { folder, name, role, host, said: RefCell::default() };
         cluster.start(flags);
         cluster
     }
 
     pub(crate) fn start(&self, flags: &[&str]) {
-        let mut args = vec!["up", "-d", "--name", &self.name];
+        let mut args = vec![self.role, "-d", "--name", &self.name];
         args.extend(flags);
         let output = self.trireme(&args);
         assert!(output.contains("Cluster is ready"), "{output}");
+        self.said.replace(output);
+    }
+
+    /// Another cluster on the same host.
+    pub(crate) fn beside(&self, name: &str) -> Cluster {
+        Cluster::begin(name, "up", self.host.clone(), &[])
+    }
+
+    /// Loads the image of [`busybox`].
+    pub(crate) fn import_busybox(&self) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = busybox::archive(folder.path()).to_string_lossy().into_owned();
+        let images = self.trireme(&["image", "--name", &self.name, "import", &archive]);
+        assert!(images.contains(busybox::NAME), "{images}");
+    }
+
+    /// What the last start printed.
+    pub(crate) fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
+    /// The namespace that plays the host.
+    pub(crate) fn host(&self) -> &Netns {
+        self.host.as_ref().expect("this cluster has a host of the test's own")
+    }
+
+    /// A program as the host runs it.
+    fn program(&self, program: &str) -> Command {
+        match &self.host {
+            Some(host) => host.command(program),
+            None => Command::new(program),
+        }
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trireme"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_trireme"));
         command.env("TRIREME_ROOT", self.folder.path());
         command
     }
@@ -64,7 +122,7 @@ impl Cluster {
     }
 
     fn kubectl_command_of(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = self.program(program);
         command.env("KUBECONFIG", self.folder.path().join(&self.name).join("kubeconfig"));
         command.env("HOME", self.folder.path());
         command
@@ -85,6 +143,20 @@ impl Cluster {
             text(command.args(args).output().expect("kubectl runs"), args)
         };
         installed.map(run).collect()
+    }
+
+    /// A kubectl with these arguments, to be run as the caller likes.
+    pub(crate) fn kubectl_command_for(&self, args: &[&str]) -> Command {
+        let mut command = self.kubectl_command();
+        command.args(args);
+        command
+    }
+
+    /// Runs kubectl, which must not succeed; its exit code and what it said.
+    pub(crate) fn kubectl_fails_with(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.kubectl_command().args(args).output().expect("kubectl runs");
+        assert!(!output.status.success(), "{args:?} succeeded");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Runs kubectl, which must not succeed.
@@ -116,6 +188,11 @@ impl Cluster {
         let output = self.with_input(args, input);
         assert!(!output.status.success(), "{args:?} succeeded");
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Runs kubectl until it succeeds.
+    pub(crate) fn kubectl_until(&self, args: &[&str]) -> String {
+        self.eventually(args, |_| true)
     }
 
     /// Runs kubectl until its output satisfies `enough`.

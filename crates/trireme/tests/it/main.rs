@@ -2,6 +2,12 @@
 
 mod busybox;
 mod cluster;
+mod commands;
+mod ground;
 mod harness;
+mod netns;
 mod roles;
+mod standalone;
+mod terminal;
+mod vm;
 mod workloads;

@@ -92,7 +92,9 @@ impl Server {
 
     fn component(&self, name: &str, user: &str) -> Component {
         let kubeconfig = self.kubeconfig(user);
-        Component::spawn(&[name, "--kubeconfig", &kubeconfig.to_string_lossy()])
+        // Tests run side by side on one network: nobody has the usual health port.
+        let (path, none) = (kubeconfig.to_string_lossy().into_owned(), "--secure-port=0");
+        Component::spawn(&[name, "--kubeconfig", &path, none])
     }
 
     fn try_kubectl(&self, args: &[&str]) -> Output {

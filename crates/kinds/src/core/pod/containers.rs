@@ -49,7 +49,9 @@ pub(super) fn init_containers(list: &At<'_>, pod: &Pod<'_>) {
             for resize in container.get("resizePolicy").items() {
                 let policy = resize.get("restartPolicy");
                 if policy.text() == "RestartContainer" {
-                    policy.invalid("must not be set to 'RestartContainer' for non-sidecar initContainers");
+                    policy.invalid(
+                        "must not be set to 'RestartContainer' for non-sidecar initContainers",
+                    );
                 }
             }
         }
@@ -71,7 +73,8 @@ const EPHEMERAL_FORBIDDEN: [&str; 9] = [
 
 pub(super) fn ephemeral_containers(list: &At<'_>, pod: &Pod<'_>) {
     const WHY: &str = "cannot be set for an Ephemeral Container";
-    let others = [names_of(&pod.spec["containers"]), names_of(&pod.spec["initContainers"])].concat();
+    let others =
+        [names_of(&pod.spec["containers"]), names_of(&pod.spec["initContainers"])].concat();
     let mut seen = others.clone();
     for (at, value) in slice(list.value()).iter().enumerate() {
         let container = list.index(at);

@@ -108,7 +108,8 @@ pub(crate) fn default_spec(spec: &mut Value) {
         }
     }
     for volume in items_mut(spec, "volumes") {
-        let named = volume.as_object().map_or(0, |v| v.iter().filter(|(_, v)| !v.is_null()).count());
+        let named =
+            volume.as_object().map_or(0, |v| v.iter().filter(|(_, v)| !v.is_null()).count());
         if named == usize::from(volume.get("name").is_some()) {
             volume["emptyDir"] = json!({});
         }
@@ -122,7 +123,8 @@ pub(crate) fn default_spec(spec: &mut Value) {
 
 /// The deprecated alias follows the name.
 fn service_account(spec: &mut Value) {
-    let text = |spec: &Value, key: &str| spec[key].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+    let text =
+        |spec: &Value, key: &str| spec[key].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
     if let Some(account) = text(spec, "serviceAccountName") {
         spec["serviceAccount"] = account.into();
     } else if let Some(account) = text(spec, "serviceAccount") {

@@ -132,7 +132,12 @@ pub(super) fn check_spec(spec: &At<'_>, name: Option<&str>, mirror: bool) {
     resources::of_pod(spec, &pod);
     system::host_network_ports(spec, &pod);
     spec.get("restartPolicy").need_one_of(&["Always", "OnFailure", "Never"]);
-    spec.get("dnsPolicy").need_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
+    spec.get("dnsPolicy").need_one_of(&[
+        "ClusterFirstWithHostNet",
+        "ClusterFirst",
+        "Default",
+        "None",
+    ]);
     spec.get("nodeSelector").labels();
     security::pod(spec);
     scheduling::affinity(&spec.get("affinity"));

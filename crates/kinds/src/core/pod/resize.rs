@@ -14,7 +14,11 @@ pub(super) fn resize(pod: &At<'_>) {
     let (spec, status) = (pod.get("spec"), pod.get("status"));
     let Some(old) = spec.old() else { return };
     if old["os"]["name"] == "windows" {
-        return pod.report_at("", "FieldValueForbidden", "Forbidden: windows pods cannot be resized");
+        return pod.report_at(
+            "",
+            "FieldValueForbidden",
+            "Forbidden: windows pods cannot be resized",
+        );
     }
     let class = |spec: &Value| super::super::qos::class(spec);
     if class(old) != class(spec.value()) {
@@ -83,11 +87,15 @@ fn unchanged_but_resources(spec: &At<'_>, old: &Value) -> Option<Value> {
             if !golang::same(container, before) {
                 match kind {
                     "containers" => spec.forbidden(ONLY),
-                    _ => place.index(at).forbidden("only cpu and memory resources for init or sidecar containers are mutable"),
+                    _ => place.index(at).forbidden(
+                        "only cpu and memory resources for init or sidecar containers are mutable",
+                    ),
                 }
             }
             let sidecar = container["restartPolicy"] == "Always";
-            let restarts = list(container, "resizePolicy").iter().any(|p| p["restartPolicy"] == "RestartContainer");
+            let restarts = list(container, "resizePolicy")
+                .iter()
+                .any(|p| p["restartPolicy"] == "RestartContainer");
             if kind == "initContainers" && resized && !sidecar && restarts {
                 place.index(at).forbidden("non-sidecar init containers with a resize policy of RestartContainer cannot be resized");
             }

@@ -68,7 +68,8 @@ fn against_limit(limits: &At<'_>, requests: &At<'_>, name: &str, asked: &Value) 
     if differs && !is_overcommit_allowed(name) {
         requests.invalid_as(&shown, &format!("must be equal to {name} limit of {most}"));
     } else if asked > most {
-        requests.invalid_as(&shown, &format!("must be less than or equal to {name} limit of {most}"));
+        requests
+            .invalid_as(&shown, &format!("must be less than or equal to {name} limit of {most}"));
     }
 }
 
@@ -158,8 +159,9 @@ fn consistent(spec: &At<'_>, resources: &At<'_>) {
         let together = aggregate(spec.value(), "requests", name);
         if parse(entry.value()).is_some_and(|own| together > own) {
             let shown = parse(entry.value()).map(|q| q.to_string()).unwrap_or_default();
-            let detail =
-                format!("must be greater than or equal to aggregate container requests of {together}");
+            let detail = format!(
+                "must be greater than or equal to aggregate container requests of {together}"
+            );
             entry.invalid_as(&shown.into(), &detail);
         }
     }
@@ -167,14 +169,16 @@ fn consistent(spec: &At<'_>, resources: &At<'_>) {
     for (name, entry) in limits.entries().filter(|(name, _)| is_huge_page(name)) {
         let together = aggregate(spec.value(), "limits", name);
         if let Some(own) = parse(entry.value()).filter(|own| together > *own) {
-            let detail =
-                format!("must be greater than or equal to aggregate container limits of {together}");
+            let detail = format!(
+                "must be greater than or equal to aggregate container limits of {together}"
+            );
             entry.invalid_as(&own.to_string().into(), &detail);
         }
     }
     for (at, container) in spec.get("containers").items().enumerate() {
         for (name, limit) in container.get("resources").get("limits").entries() {
-            let (Some(own), Some(most)) = (parse(limit.value()), parse(&limits.value()[name])) else {
+            let (Some(own), Some(most)) = (parse(limit.value()), parse(&limits.value()[name]))
+            else {
                 continue;
             };
             if own > most {

@@ -68,8 +68,12 @@ fn label_keys(term: &At<'_>) {
     let listed = |field: &str, key: &Value| {
         term.value()[field].as_array().and_then(|l| l.iter().rposition(|k| k == key))
     };
-    let mut in_selector: Vec<&str> =
-        selector["matchLabels"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+    let mut in_selector: Vec<&str> = selector["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k.as_str())
+        .collect();
     for requirement in selector["matchExpressions"].as_array().into_iter().flatten() {
         let key = requirement["key"].as_str().unwrap_or("");
         if let Some(at) = listed("matchLabelKeys", &requirement["key"])
@@ -157,7 +161,9 @@ fn min_domains(at: &At<'_>, action: &str) {
         at.invalid("must be greater than zero");
     }
     if action != "DoNotSchedule" {
-        at.invalid(&format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"));
+        at.invalid(&format!(
+            "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"
+        ));
     }
 }
 
@@ -182,7 +188,8 @@ pub(super) fn dns(spec: &At<'_>) {
         if config.is_absent() {
             return config.required("must provide `dnsConfig` when `dnsPolicy` is None");
         } else if servers.len() == 0 {
-            return servers.required("must provide at least one DNS nameserver when `dnsPolicy` is None");
+            return servers
+                .required("must provide at least one DNS nameserver when `dnsPolicy` is None");
         }
     }
     if servers.len() > 3 {
@@ -194,7 +201,9 @@ pub(super) fn dns(spec: &At<'_>) {
     }
     let length: usize = searches.items().map(|s| s.text().len() + 1).sum();
     if length > 2049 {
-        searches.invalid("must not have more than 2048 characters (including spaces) in the search list");
+        searches.invalid(
+            "must not have more than 2048 characters (including spaces) in the search list",
+        );
     }
     for search in searches.items().filter(|s| s.text() != ".") {
         let name = search.text().strip_suffix('.').unwrap_or(search.text());

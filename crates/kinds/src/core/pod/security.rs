@@ -158,7 +158,15 @@ fn sysctls(spec: &At<'_>, list: &At<'_>) {
 fn dotted(name: &str) -> String {
     match name.find(['.', '/']) {
         Some(at) if name.as_bytes()[at] == b'/' => {
-            let swap = |c| if c == '/' { '.' } else if c == '.' { '/' } else { c };
+            let swap = |c| {
+                if c == '/' {
+                    '.'
+                } else if c == '.' {
+                    '/'
+                } else {
+                    c
+                }
+            };
             name.chars().map(swap).collect()
         }
         _ => name.to_owned(),
@@ -215,8 +223,12 @@ fn windows_user(at: &At<'_>) {
     if !user.is_empty() && user.chars().all(|c| matches!(c, '.' | ' ')) {
         at.invalid("runAsUserName's User cannot contain only periods or spaces");
     }
-    if user.contains(['"', '/', '\\', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>', '@', '[', ']']) {
-        at.invalid("runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]");
+    if user
+        .contains(['"', '/', '\\', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>', '@', '[', ']'])
+    {
+        at.invalid(
+            "runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]",
+        );
     }
 }
 

@@ -219,7 +219,8 @@ pub(crate) fn quobyte(source: &At<'_>) {
     } else {
         for pair in registry.text().split(',') {
             let bare = pair.rsplit_once(':').map(|(host, _)| host);
-            let split = bare.is_some_and(|h| !h.contains(':') || (h.starts_with('[') && h.ends_with(']')));
+            let split =
+                bare.is_some_and(|h| !h.contains(':') || (h.starts_with('[') && h.ends_with(']')));
             if !split {
                 registry.invalid(PAIRS);
             }

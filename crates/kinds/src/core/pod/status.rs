@@ -83,7 +83,8 @@ fn transitions(now: &At<'_>, spec: &Value, containers: &str) {
             continue;
         }
         let list = now.value().as_array().into_iter().flatten();
-        let next = list.filter(|s| s["name"] == old["name"]).find(|s| s["state"]["terminated"].is_null());
+        let next =
+            list.filter(|s| s["name"] == old["name"]).find(|s| s["state"]["terminated"].is_null());
         if next.is_some() && !may_restart(spec, containers, old, ended) {
             now.index(at).get("state").forbidden("may not be transitioned to non-terminated state");
         }

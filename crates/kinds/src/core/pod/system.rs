@@ -131,7 +131,9 @@ pub(super) fn host_users(spec: &At<'_>, pod: &Pod<'_>) {
     if pod.host_users {
         return;
     }
-    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+    for (field, shown) in
+        [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")]
+    {
         if spec.get(field).is_true() {
             spec.get(shown).forbidden(WHY);
         }
@@ -203,7 +205,11 @@ pub(super) fn resource_claims(list: &At<'_>, is_mirror: bool) {
     let mut seen: Vec<String> = Vec::new();
     for claim in list.items() {
         if is_mirror {
-            list.report_at("", "FieldValueForbidden", "Forbidden: static pods do not support resource claims");
+            list.report_at(
+                "",
+                "FieldValueForbidden",
+                "Forbidden: static pods do not support resource claims",
+            );
             continue;
         }
         let name = claim.get("name");

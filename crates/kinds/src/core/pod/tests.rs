@@ -29,7 +29,9 @@ fn a_plain_pod_has_no_faults() {
 
 #[test]
 fn a_volume_has_one_source() {
-    let two = faults(|s| s["volumes"] = json!([{"name": "v", "emptyDir": {}, "cephfs": {"monitors": ["m"]}}]));
+    let two = faults(|s| {
+        s["volumes"] = json!([{"name": "v", "emptyDir": {}, "cephfs": {"monitors": ["m"]}}])
+    });
     assert_eq!(two, ["spec.volumes[0].cephFS: Forbidden: may not specify more than 1 volume type"]);
     let none = faults(|s| s["volumes"] = json!([{"name": "v"}]));
     assert_eq!(none, ["spec.volumes[0]: Required value: must specify a volume type"]);
@@ -39,7 +41,8 @@ fn a_volume_has_one_source() {
 fn mounts_are_of_sound_volumes() {
     let found = faults(|s| {
         s["volumes"] = json!([{"name": "v"}]);
-        s["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "subPath": "../x"}]);
+        s["containers"][0]["volumeMounts"] =
+            json!([{"name": "v", "mountPath": "/v", "subPath": "../x"}]);
     });
     assert_eq!(found[1], "spec.containers[0].volumeMounts[0].name: Not found: \"v\"");
     assert_eq!(
@@ -53,10 +56,13 @@ fn extended_resources_are_whole_and_limited() {
     let found = faults(|s| {
         s["containers"][0]["resources"] = json!({"requests": {"example.com/gpu": "1500m"}});
     });
-    assert_eq!(found, [
-        "spec.containers[0].resources.requests[example.com/gpu]: Invalid value: \"1500m\": must be an integer",
-        "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "spec.containers[0].resources.requests[example.com/gpu]: Invalid value: \"1500m\": must be an integer",
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
+        ]
+    );
 }
 
 #[test]
@@ -67,9 +73,12 @@ fn init_containers_without_always_have_no_probes() {
         init["lifecycle"] = json!({});
         s["initContainers"] = json!([init]);
     });
-    assert_eq!(found, [
-        "spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always"
-    ]);
+    assert_eq!(
+        found,
+        [
+            "spec.initContainers[0].lifecycle: Forbidden: may not be set for init containers without restartPolicy=Always"
+        ]
+    );
 }
 
 #[test]
@@ -77,9 +86,12 @@ fn a_sleep_is_within_the_grace() {
     let found = faults(|s| {
         s["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 31}}});
     });
-    assert_eq!(found, [
-        "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"
-    ]);
+    assert_eq!(
+        found,
+        [
+            "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)"
+        ]
+    );
 }
 
 #[test]
@@ -89,10 +101,13 @@ fn windows_pods_have_no_linux_fields() {
         s["hostPID"] = true.into();
         s["containers"][0]["securityContext"] = json!({"privileged": false});
     });
-    assert_eq!(found, [
-        "spec.hostPID: Forbidden: cannot be set for a windows pod",
-        "spec.containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "spec.hostPID: Forbidden: cannot be set for a windows pod",
+            "spec.containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
+        ]
+    );
 }
 
 #[test]
@@ -104,5 +119,8 @@ fn projected_paths_do_not_collide() {
             {"configMap": {"name": "c", "items": [item]}},
         ]}}]);
     });
-    assert_eq!(found, ["spec.volumes[0].projected: Invalid value: \"c\": conflicting duplicate paths"]);
+    assert_eq!(
+        found,
+        ["spec.volumes[0].projected: Invalid value: \"c\": conflicting duplicate paths"]
+    );
 }

@@ -140,9 +140,8 @@ fn gated(spec: &At<'_>, old: &Value, masked: &mut Value) {
     let selector = spec.get("nodeSelector");
     let mut before = old["nodeSelector"].as_object().into_iter().flatten();
     if before.any(|(key, value)| selector.value().get(key) != Some(value)) {
-        selector.invalid(
-            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
-        );
+        selector
+            .invalid("only additions to spec.nodeSelector are allowed (no mutations or deletions)");
     }
     carry(masked, old, "nodeSelector");
     let affinity = spec.get("affinity");
@@ -173,11 +172,13 @@ fn node_affinity(at: &At<'_>) {
         return;
     }
     if old.len() != terms.len() {
-        return terms.invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+        return terms
+            .invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed");
     }
     for (term, before) in terms.items().zip(old) {
         let fields = ["matchExpressions", "matchFields"];
-        let starts_with = |field: &str| list_of(term.value(), field).starts_with(list_of(before, field));
+        let starts_with =
+            |field: &str| list_of(term.value(), field).starts_with(list_of(before, field));
         let was_empty = fields.iter().all(|f| list_of(before, f).is_empty());
         let is_empty = fields.iter().all(|f| list_of(term.value(), f).is_empty());
         if !fields.into_iter().all(starts_with) || (was_empty && !is_empty) {
@@ -196,7 +197,8 @@ fn ephemeral(pod: &At<'_>) {
         let name = old["name"].as_str().unwrap_or("");
         let now = list.value().as_array().into_iter().flatten().find(|c| c["name"] == old["name"]);
         match now {
-            None => list.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n")),
+            None => list
+                .forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(now) if !golang::same(now, old) => {
                 let diff = golang::diff("core.EphemeralContainer", old, now);
                 list.forbidden(&format!(

@@ -144,10 +144,10 @@ fn ephemeral_name(volume: &At<'_>, pod: &Pod<'_>) {
     }
     let claim = format!("{}-{}", pod.name, name.text());
     for fault in names::dns_subdomain(&claim) {
-        volume.get("ephemeral").get("name").invalid_as(
-            name.value(),
-            &format!("PVC name {claim:?}: {fault}"),
-        );
+        volume
+            .get("ephemeral")
+            .get("name")
+            .invalid_as(name.value(), &format!("PVC name {claim:?}: {fault}"));
     }
 }
 

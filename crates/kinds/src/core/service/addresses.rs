@@ -132,7 +132,8 @@ fn list<'a>(spec: &'a Value, key: &str) -> &'a [Value] {
 fn released(spec: &At<'_>, what: &str) {
     let policy = spec.get("ipFamilyPolicy");
     if policy.text() != "SingleStack" {
-        policy.invalid(&format!("must be set to 'SingleStack' when releasing the secondary {what}"));
+        policy
+            .invalid(&format!("must be set to 'SingleStack' when releasing the secondary {what}"));
     }
 }
 

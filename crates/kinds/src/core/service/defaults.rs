@@ -9,7 +9,9 @@ pub(super) fn default(object: &mut Value) {
     let spec = &mut object["spec"];
     for port in items_mut(spec, "ports") {
         set_default(port, "protocol", "TCP");
-        let unset = matches!(&port["targetPort"], Value::Null) || port["targetPort"] == "" || port["targetPort"] == 0;
+        let unset = matches!(&port["targetPort"], Value::Null)
+            || port["targetPort"] == ""
+            || port["targetPort"] == 0;
         if unset {
             port["targetPort"] = port["port"].clone();
         }
@@ -32,7 +34,9 @@ pub(super) fn default(object: &mut Value) {
     }
     let spec = &mut object["spec"];
     match spec["sessionAffinity"].as_str() {
-        Some("ClientIP") if spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() => {
+        Some("ClientIP")
+            if spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() =>
+        {
             spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
         }
         Some("None") => {

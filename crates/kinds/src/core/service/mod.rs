@@ -156,7 +156,9 @@ fn node_ports(ports: &At<'_>, kind: &str) {
             port.get("nodePort").forbidden("may not be used when `type` is 'ClusterIP'");
         }
     }
-    let key = |port: &At<'_>, field: &str| (port.get("protocol").text().to_owned(), port.get(field).number());
+    let key = |port: &At<'_>, field: &str| {
+        (port.get("protocol").text().to_owned(), port.get(field).number())
+    };
     let mut taken: Vec<(String, i64)> = Vec::new();
     for port in ports.items().filter(|p| p.get("nodePort").number() != 0) {
         let own = key(&port, "nodePort");
@@ -254,7 +256,11 @@ fn traffic(spec: &At<'_>) {
         internal.required("");
     }
     internal.one_of_if_set(&["Cluster", "Local"]);
-    spec.get("trafficDistribution").one_of_if_set(&["PreferClose", "PreferSameZone", "PreferSameNode"]);
+    spec.get("trafficDistribution").one_of_if_set(&[
+        "PreferClose",
+        "PreferSameZone",
+        "PreferSameNode",
+    ]);
 }
 
 fn status(object: &At<'_>) {
@@ -318,7 +324,10 @@ mod tests {
             "ports": [a, b],
         }));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\""));
+        assert!(
+            found[0]
+                .starts_with("spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\"")
+        );
     }
 
     #[test]
@@ -328,8 +337,11 @@ mod tests {
             "externalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true,
             "clusterIP": "None", "clusterIPs": ["None"],
         }));
-        assert_eq!(found, [
-            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for LoadBalancer services"
-        ]);
+        assert_eq!(
+            found,
+            [
+                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for LoadBalancer services"
+            ]
+        );
     }
 }

@@ -5,11 +5,11 @@
 
 mod network;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::kubelet::{Deps, Kubelet, KubeletConfig};
+use ::kubelet::{Amount, Deps, Kubelet, KubeletConfig, Thresholds};
 use ::network::ipnet::IpNet;
 use ::runtime::{Config as RuntimeConfig, Embedded};
 use anyhow::{Context, Result, bail};
@@ -19,7 +19,8 @@ use pki::{Authority, CertSpec, KeyPairPem};
 use tokio::net::TcpListener;
 
 use self::network::LateNetwork;
-use super::component::{Connection, KubeconfigArg, block_on, hostname};
+use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
+use super::health::HealthPort;
 use super::kubeconfig::server_ip;
 use crate::cluster::node::server_tls;
 use crate::pki_files::save_pair;
@@ -75,11 +76,39 @@ pub(crate) struct Args {
     /// Port of the node API, on all addresses.
     #[arg(long, default_value_t = 10250)]
     port: u16,
+    /// A container's log is put aside when it is longer: a quantity.
+    #[arg(long, default_value = "10Mi", value_parser = bytes)]
+    container_log_max_size: u64,
+    /// Most files of a container's log.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
+    container_log_max_files: u32,
+    /// Unused images go when the disk is fuller than this, in percent.
+    #[arg(long, default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_high_threshold: u8,
+    /// Until it is no fuller than this.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_low_threshold: u8,
+    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
+    #[arg(long, default_value = "")]
+    eviction_hard: Thresholds,
+    /// Address that health is served on.
+    #[arg(long, default_value = "127.0.0.1")]
+    healthz_bind_address: IpAddr,
+    /// Port of health, by HTTP; 0 serves none.
+    #[arg(long, default_value_t = 10248)]
+    healthz_port: u16,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected key=value")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    match Amount::parse(text) {
+        Some(Amount::Bytes(bytes)) => Ok(bytes),
+        _ => Err("expected a quantity such as 10Mi".to_owned()),
+    }
 }
 
 fn taint(text: &str) -> Result<Taint, String> {
@@ -119,6 +148,8 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     let listener = TcpListener::bind(at).await.with_context(|| {
         format!("listen on {at}: choose another --port, or stop what uses this one")
     })?;
+    let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
+    let health = HealthPort::plain(health, "--healthz-port", [true, false]).await?;
     let client = connection.client(tasks);
     let network = LateNetwork {
         client: client.clone(),
@@ -145,6 +176,7 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     let server = agent.clone();
     tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     tasks.spawn("kubelet", async move { agent.run().await });
+    health.into_iter().for_each(|port| port.serve(tasks));
     eprintln!("node {name} works for {}", connection.server());
     Ok(())
 }
@@ -171,6 +203,11 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
     config.labels = args.node_labels.iter().cloned().collect();
     config.taints.clone_from(&args.register_with_taints);
     config.port = args.port;
+    config.log_max_bytes = args.container_log_max_size;
+    config.log_max_files = args.container_log_max_files;
+    config.image_gc_high_percent = args.image_gc_high_threshold;
+    config.image_gc_low_percent = args.image_gc_low_threshold;
+    config.eviction = args.eviction_hard;
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
     Ok(config)
 }
@@ -182,15 +219,7 @@ fn below(root: &str, name: &str) -> String {
 
 /// The address this machine would speak to the server from.
 fn address_towards(server: &str) -> Result<IpAddr> {
-    let to = server_ip(server)?;
-    let any: IpAddr = match to {
-        IpAddr::V4(_) => [0, 0, 0, 0].into(),
-        IpAddr::V6(_) => [0u16; 8].into(),
-    };
-    // Connecting a datagram socket chooses a route and sends nothing; the port does not matter.
-    let socket = UdpSocket::bind((any, 0)).context("open a socket")?;
-    socket.connect((to, 443)).with_context(|| format!("find a route to {to}"))?;
-    let from = socket.local_addr()?.ip();
+    let from = component::address_towards(server_ip(server)?)?;
     if from.is_loopback() {
         bail!(
             "the API server is on this machine's loopback, so the node's address is not known: give --node-ip"

@@ -1,0 +1,233 @@
+//! Following the definitions: names are given out, versions go in and out of service, and the objects
+//! of a definition that is deleted are deleted before it goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Object;
+use client::{Client, Error, Request, Tasks};
+use custom::{Definition, Names};
+use http::Method;
+use serde_json::{Value, json};
+use store::{Collection, CollectionSpec};
+
+use super::names::{self, Taken};
+use super::{CLEANUP, Installed, Served, rows};
+use crate::local::Local;
+use crate::server::{Inner, Server};
+
+/// Pause before a failed step is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where definitions are written.
+const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+impl Server {
+    /// Puts the present definitions into service, then follows their changes in `tasks`.
+    pub(crate) fn follow_definitions(&self, client: Client, tasks: &Tasks) {
+        install(&self.inner);
+        let upkeep = Upkeep { server: self.clone(), client, tasks: tasks.clone() };
+        tasks.spawn("custom resource definitions", upkeep.run());
+    }
+}
+
+fn definitions(server: &Inner) -> Arc<Collection> {
+    server.collection_of("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+}
+
+fn all(server: &Inner) -> Vec<Value> {
+    let collection = definitions(server);
+    let page = collection.list("", None, 0, usize::MAX, &|_| true);
+    page.map(|page| page.objects.iter().map(|o| o.to_value()).collect()).unwrap_or_default()
+}
+
+/// Serves what is established.
+fn install(server: &Inner) {
+    let mut served: Vec<Arc<Served>> = Vec::new();
+    for object in all(server).iter().filter(|d| names::is_true(d, "Established")) {
+        match Definition::parse(object) {
+            Ok(mut definition) => {
+                definition.names = Names::parse(&object["status"]["acceptedNames"]);
+                served.extend(rows::served(definition));
+            }
+            Err(fault) => {
+                let name = object["metadata"]["name"].as_str().unwrap_or("");
+                tracing::error!(name, fault, "a definition cannot be served");
+            }
+        }
+    }
+    for one in &served {
+        let spec =
+            CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.row.selectable };
+        if let Err(error) = server.store.register(spec) {
+            tracing::error!(resource = one.row.name, %error, "stored objects cannot be read");
+        }
+    }
+    server.customs.replace(Installed::new(served));
+}
+
+struct Upkeep {
+    server: Server,
+    client: Client,
+    tasks: Tasks,
+}
+
+impl Upkeep {
+    async fn run(self) {
+        let collection = definitions(&self.server.inner);
+        loop {
+            let Ok(mut watcher) = collection.watch(collection.last_change()) else { continue };
+            let mut settled = self.pass().await;
+            loop {
+                let wait = if settled { Duration::MAX } else { RETRY };
+                tokio::select! {
+                    events = watcher.next() => if events.is_err() { break },
+                    () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
+                }
+                settled = self.pass().await;
+            }
+        }
+    }
+
+    /// Brings every definition to where it should be; false when something has to be tried again.
+    async fn pass(&self) -> bool {
+        let mut settled = true;
+        let present = all(&self.server.inner);
+        for object in &present {
+            let done = match object["metadata"]["deletionTimestamp"].is_string() {
+                true => self.clean_up(object).await,
+                false => self.settle_names(object, &present).await,
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "a definition's step failed");
+                settled = false;
+            }
+        }
+        install(&self.server.inner);
+        settled
+    }
+
+    async fn settle_names(&self, object: &Value, present: &[Value]) -> Result<(), Error> {
+        let mut taken = Taken::default();
+        for other in present {
+            let apart = other["metadata"]["name"] != object["metadata"]["name"];
+            if apart && other["spec"]["group"] == object["spec"]["group"] {
+                taken.add(&Names::parse(&other["status"]["acceptedNames"]));
+            }
+        }
+        let mut status = names::settle(object, &taken, &now());
+        stored_versions(object, &mut status);
+        self.write_status(object, status).await
+    }
+
+    async fn write_status(&self, object: &Value, status: Value) -> Result<(), Error> {
+        if object["status"] == status {
+            return Ok(());
+        }
+        let mut new = object.clone();
+        new["status"] = status;
+        self.write("/status", &new).await
+    }
+
+    async fn write(&self, subresource: &str, object: &Value) -> Result<(), Error> {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        let target = format!("{PATH}/{name}{subresource}");
+        let body = Local::body(object);
+        let request = Request { method: Method::PUT, target, content_type: None, body };
+        match self.client.call(request).await {
+            // Changed in the meantime: the change wakes us up again.
+            Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Deletes the objects, and lets the definition go when none is left.
+    async fn clean_up(&self, object: &Value) -> Result<(), Error> {
+        let finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        if !finalizers.iter().any(|f| f == CLEANUP) {
+            return Ok(());
+        }
+        let left = self.delete_objects(object).await?;
+        if left > 0 {
+            let server = self.server.clone();
+            let prefix = prefix(object);
+            // The last object's end is what this waits for; it comes as a change of its collection.
+            self.tasks.spawn("custom resource cleanup", async move {
+                let Some(collection) = server.inner.store.collection(&prefix) else { return };
+                let Ok(mut watcher) = collection.watch(collection.last_change()) else { return };
+                while !collection.is_empty() && watcher.next().await.is_ok() {}
+            });
+            let detail = "CustomResource deletion is in progress";
+            let condition =
+                names::condition("Terminating", true, "InstanceDeletionInProgress", detail);
+            let mut status = object["status"].clone();
+            names::set(&mut status, condition, &now());
+            self.write_status(object, status).await?;
+            return Err(Error::Api(Box::new(api::Status::unavailable(format!(
+                "{left} objects left"
+            )))));
+        }
+        let mut new = object.clone();
+        let kept: Vec<Value> = finalizers.into_iter().filter(|f| f != CLEANUP).collect();
+        new["metadata"]["finalizers"] = json!(kept);
+        self.write("", &new).await
+    }
+
+    /// How many are still there after all were asked to go.
+    async fn delete_objects(&self, object: &Value) -> Result<usize, Error> {
+        let inner = &self.server.inner;
+        let Some(collection) = inner.store.collection(&prefix(object)) else { return Ok(0) };
+        let installed = inner.customs.installed();
+        let group = object["spec"]["group"].as_str().unwrap_or("");
+        let plural = object["spec"]["names"]["plural"].as_str().unwrap_or("");
+        let row =
+            installed.all().iter().map(|s| s.row).find(|r| r.group == group && r.name == plural);
+        let Some(row) = row else { return Ok(0) };
+        let page = collection.list("", None, 0, usize::MAX, &|_| true);
+        for found in page.map(|page| page.objects).unwrap_or_default() {
+            match self.delete_object(row, &found).await {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(collection.len())
+    }
+
+    async fn delete_object(
+        &self,
+        row: &api::registry::Resource,
+        object: &Object,
+    ) -> Result<(), Error> {
+        let meta = object.meta();
+        let namespace = match row.namespaced {
+            true => format!("/namespaces/{}", meta.namespace),
+            false => String::new(),
+        };
+        let target =
+            format!("/apis/{}/{}{namespace}/{}/{}", row.group, row.version, row.name, meta.name);
+        let body = Local::body(&json!({}));
+        let request = Request { method: Method::DELETE, target, content_type: None, body };
+        self.client.call(request).await.map(drop)
+    }
+}
+
+fn prefix(definition: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let spec = &definition["spec"];
+    format!("/registry/{}/{}/", text(&spec["group"]), text(&spec["names"]["plural"]))
+}
+
+/// Versions that objects may have been stored in; only added to here.
+fn stored_versions(object: &Value, status: &mut Value) {
+    let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+    let Some(storage) = versions.into_iter().find(|v| v["storage"] == true) else { return };
+    let mut stored = status["storedVersions"].as_array().cloned().unwrap_or_default();
+    if !stored.contains(&storage["name"]) {
+        stored.push(storage["name"].clone());
+    }
+    status["storedVersions"] = stored.into();
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

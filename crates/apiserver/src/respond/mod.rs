@@ -1,0 +1,166 @@
+//! Answers in the form the client asked for: JSON, YAML, protobuf, tables, metadata only.
+
+mod accept;
+mod encode;
+mod list;
+mod stream;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use api::registry::Resource;
+use api::{Object, Status};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+
+use crate::custom::Served;
+use crate::table;
+use crate::verbs::Answer;
+
+pub(crate) use accept::{Accept, Encoding, View};
+pub(crate) use encode::value;
+pub(crate) use stream::stream;
+
+/// What an answer's objects are shown as.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) row: &'static Resource,
+    pub(crate) custom: Option<Arc<Served>>,
+}
+
+impl Shown {
+    /// The object's JSON in the version that was asked for.
+    fn json(&self, object: &Object) -> Bytes {
+        match &self.custom {
+            None => object.json().clone(),
+            Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
+        }
+    }
+
+    fn tree(&self, object: &Object) -> Value {
+        let mut tree = object.to_value();
+        if let Some(custom) = &self.custom {
+            tree["apiVersion"] = custom.row.api_version().into();
+        }
+        tree
+    }
+
+    fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {
+        let trees = objects.iter().map(|object| self.tree(object));
+        table::of(self, trees, revision, include)
+    }
+}
+
+/// Any answer's body.
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).boxed()
+}
+
+pub(crate) fn json_bytes(code: u16, bytes: impl Into<Bytes>) -> Response<Body> {
+    with_type(code, "application/json", bytes)
+}
+
+pub(crate) fn with_type(
+    code: u16,
+    content_type: &'static str,
+    bytes: impl Into<Bytes>,
+) -> Response<Body> {
+    with_body(code, content_type, full(bytes))
+}
+
+fn with_body(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let mut response = json_bytes(status.code, status.to_value().to_string());
+    let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+    if retry > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
+    }
+    if status.code == 401 {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// `Warning` headers (RFC 7234 §5.5, code 299 as the original's).
+pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, header);
+        }
+    }
+}
+
+pub(crate) fn answer(
+    answer: Answer,
+    accept: Accept,
+    shown: Shown,
+    include: &str,
+) -> Response<Body> {
+    match answer {
+        Answer::Object { code, object } => one(code, accept, &shown, &object, include),
+        Answer::Tree { code, value: tree } => tree_answer(code, accept, &shown, tree, include),
+        Answer::List(listing) => list::list(accept, listing, &shown, include),
+        Answer::Watch(watching) => watch::watch(watching, accept, shown, include.to_owned()),
+    }
+}
+
+fn one(
+    code: u16,
+    accept: Accept,
+    shown: &Shown,
+    object: &Arc<Object>,
+    include: &str,
+) -> Response<Body> {
+    match (accept.view, accept.encoding) {
+        (View::Whole, Encoding::Json) => json_bytes(code, shown.json(object)),
+        (View::Whole, encoding) => value(code, encoding, &shown.tree(object)),
+        (View::Table, encoding) => {
+            let revision = object.revision().to_string();
+            value(code, encoding, &shown.table(std::slice::from_ref(object), &revision, include))
+        }
+        (View::Metadata, encoding) => value(code, encoding, &partial(&object.to_value())),
+    }
+}
+
+fn tree_answer(
+    code: u16,
+    accept: Accept,
+    shown: &Shown,
+    tree: Value,
+    include: &str,
+) -> Response<Body> {
+    if tree["kind"] == "Status" || accept.view == View::Whole {
+        return value(code, accept.encoding, &tree);
+    }
+    if accept.view == View::Metadata {
+        return value(code, accept.encoding, &partial(&tree));
+    }
+    let table = table::of(shown, std::iter::once(tree), "", include);
+    value(code, accept.encoding, &table)
+}
+
+/// `PartialObjectMetadata` of an object.
+pub(crate) fn partial(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
+}

@@ -1,0 +1,171 @@
+//! Watches: changes as they happen, each in a frame of the encoding the client asked for.
+
+use std::sync::Arc;
+
+use api::proto;
+use api::{Object, Status};
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use serde_json::{Value, json};
+
+use super::{Accept, Body, Encoding, Shown, View, encode, partial, stream, with_body};
+use crate::verbs::watch::{Change, Watching};
+
+/// Between bookmarks of a quiet watch (the original sends one about every minute).
+const BOOKMARK_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
+
+pub(super) fn watch(
+    watching: Watching,
+    accept: Accept,
+    shown: Shown,
+    include: String,
+) -> Response<Body> {
+    let framing = Framing::of(accept.encoding);
+    let deadline = tokio::time::Instant::now() + watching.timeout;
+    let start = Some((watching, Encoder { shown, accept, framing, include, headed: false }));
+    let chunks = futures::stream::unfold(start, move |state| async move {
+        let (mut watching, mut encoder) = state?;
+        let period = if watching.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
+        let chunk = tokio::select! {
+            () = tokio::time::sleep_until(deadline) => return None,
+            changes = watching.next() => match changes {
+                Ok(changes) => encoder.encode(&changes),
+                // The log went past this watcher: it is told, and the stream ends.
+                Err(expired) => {
+                    let status = Status::gone(expired.to_string());
+                    return Some((framing.event("ERROR", framing.tree(&status.to_value())), None));
+                }
+            },
+            () = tokio::time::sleep(period) => encoder.encode(&[watching.bookmark()]),
+        };
+        Some((chunk, Some((watching, encoder))))
+    });
+    with_body(200, framing.content_type(), stream::chunks(chunks))
+}
+
+/// How events follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// One JSON object a line.
+    Json,
+    /// Four bytes of length (big endian), then a `meta/v1.WatchEvent` whose object is sealed.
+    Protobuf,
+}
+
+impl Framing {
+    fn of(encoding: Encoding) -> Framing {
+        match encoding {
+            Encoding::Protobuf => Framing::Protobuf,
+            // YAML has no frames; as the original, such a watch is answered in JSON.
+            Encoding::Json | Encoding::Yaml => Framing::Json,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Framing::Json => "application/json",
+            Framing::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        }
+    }
+
+    /// An event's object. What has no message goes as JSON, which clients tell by its first byte.
+    fn tree(self, value: &Value) -> Vec<u8> {
+        let sealed = || encode::protobuf_bytes(value);
+        let message = if self == Framing::Protobuf { sealed() } else { None };
+        message.unwrap_or_else(|| value.to_string().into_bytes())
+    }
+
+    fn event(self, kind: &str, object: impl AsRef<[u8]>) -> Bytes {
+        let mut out = BytesMut::new();
+        self.write(&mut out, kind, object.as_ref());
+        out.freeze()
+    }
+
+    fn write(self, out: &mut BytesMut, kind: &str, object: &[u8]) {
+        match self {
+            Framing::Json => {
+                for part in [br#"{"type":""#, kind.as_bytes(), br#"","object":"#, object, b"}\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+            Framing::Protobuf => {
+                let mut raw = proto::Writer::default();
+                raw.bytes(1, object);
+                let mut event = proto::Writer::default();
+                event.bytes(1, kind.as_bytes());
+                event.bytes(2, raw.written());
+                let length = u32::try_from(event.written().len()).unwrap_or(u32::MAX);
+                out.extend_from_slice(&length.to_be_bytes());
+                out.extend_from_slice(event.written());
+            }
+        }
+    }
+}
+
+struct Encoder {
+    shown: Shown,
+    accept: Accept,
+    framing: Framing,
+    include: String,
+    /// Column definitions were sent (tables send them once).
+    headed: bool,
+}
+
+impl Encoder {
+    fn encode(&mut self, changes: &[Change]) -> Bytes {
+        let mut out = BytesMut::new();
+        for change in changes {
+            let (kind, object) = match change {
+                Change::Added(object) => ("ADDED", self.object(object)),
+                Change::Modified(object) => ("MODIFIED", self.object(object)),
+                Change::Deleted(object) => ("DELETED", self.object(object)),
+                Change::Bookmark(revision, end) => ("BOOKMARK", self.bookmark(*revision, *end)),
+            };
+            self.framing.write(&mut out, kind, &object);
+        }
+        out.freeze()
+    }
+
+    fn object(&mut self, object: &Arc<Object>) -> Bytes {
+        let tree = match self.accept.view {
+            View::Whole if self.framing == Framing::Json => {
+                return self.shown.json(object);
+            }
+            View::Whole => self.shown.tree(object),
+            View::Metadata => partial(&object.to_value()),
+            View::Table => self.table(object),
+        };
+        Bytes::from(self.framing.tree(&tree))
+    }
+
+    fn table(&mut self, object: &Arc<Object>) -> Value {
+        let revision = object.revision().to_string();
+        let objects = std::slice::from_ref(object);
+        let mut table = self.shown.table(objects, &revision, &self.include);
+        if std::mem::replace(&mut self.headed, true)
+            && let Some(map) = table.as_object_mut()
+        {
+            map.insert("columnDefinitions".into(), Value::Null);
+        }
+        table
+    }
+
+    fn bookmark(&self, revision: u64, end: bool) -> Bytes {
+        let mut meta = json!({"resourceVersion": revision.to_string()});
+        if end {
+            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.accept.view {
+            View::Whole => {
+                json!({"kind": self.shown.row.kind, "apiVersion": self.shown.row.api_version(), "metadata": meta})
+            }
+            View::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
+            }
+            View::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "columnDefinitions": [], "rows": []})
+            }
+        };
+        Bytes::from(self.framing.tree(&object))
+    }
+}

@@ -1,0 +1,172 @@
+//! A CustomResourceDefinition, read for serving: its names, its versions, and of each version the
+//! schema in both the forms that are needed.
+
+use api::schema::{Schema, TypeId};
+use serde_json::Value;
+
+use crate::apply;
+use crate::columns::Column;
+use crate::node::Node;
+
+/// What is served of one definition.
+#[derive(Debug)]
+pub struct Definition {
+    pub group: Box<str>,
+    pub names: Names,
+    pub namespaced: bool,
+    pub versions: Vec<Version>,
+    pub conversion: Conversion,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    pub plural: Box<str>,
+    pub singular: Box<str>,
+    pub kind: Box<str>,
+    pub list_kind: Box<str>,
+    pub short: Vec<Box<str>>,
+    pub categories: Vec<Box<str>>,
+}
+
+#[derive(Debug)]
+pub struct Version {
+    pub name: Box<str>,
+    pub served: bool,
+    pub storage: bool,
+    /// Told to clients of a deprecated version.
+    pub warning: Option<String>,
+    pub node: Node,
+    /// What field management and merges read.
+    pub schema: Schema,
+    pub root: TypeId,
+    pub has_status: bool,
+    pub scale: Option<ScalePaths>,
+    pub columns: Vec<Column>,
+    /// Dotted paths that field selectors may use.
+    pub selectable: Vec<Box<str>>,
+    /// The schema as it was written, for OpenAPI.
+    pub source: Value,
+}
+
+/// Where a scale's parts are in the object: dotted paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: Box<str>,
+    pub status_replicas: Box<str>,
+    pub selector: Option<Box<str>>,
+}
+
+/// How objects get from one version to another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Conversion {
+    /// Only `apiVersion` differs.
+    None,
+    /// `spec.conversion.webhook`, as it was written.
+    Webhook(Value),
+}
+
+impl Definition {
+    /// Reads a definition; the error says which part of it cannot be served.
+    pub fn parse(object: &Value) -> Result<Definition, String> {
+        let spec = &object["spec"];
+        let text = |value: &Value| -> Box<str> { value.as_str().unwrap_or("").into() };
+        let versions = spec["versions"].as_array().into_iter().flatten();
+        let conversion = &spec["conversion"];
+        Ok(Definition {
+            group: text(&spec["group"]),
+            names: Names::parse(&spec["names"]),
+            namespaced: spec["scope"] == "Namespaced",
+            versions: versions.map(|v| Version::parse(object, v)).collect::<Result<_, _>>()?,
+            conversion: match conversion["strategy"].as_str() {
+                Some("Webhook") => Conversion::Webhook(conversion["webhook"].clone()),
+                _ => Conversion::None,
+            },
+        })
+    }
+
+    /// The version objects are stored in.
+    pub fn storage(&self) -> Option<&Version> {
+        self.versions.iter().find(|v| v.storage)
+    }
+}
+
+impl Names {
+    pub fn parse(names: &Value) -> Names {
+        let text = |key: &str| -> Box<str> { names[key].as_str().unwrap_or("").into() };
+        let list = |key: &str| -> Vec<Box<str>> {
+            let words = names[key].as_array().into_iter().flatten();
+            words.filter_map(|w| Some(w.as_str()?.into())).collect()
+        };
+        let or = |text: Box<str>, default: String| match text.is_empty() {
+            true => default.into(),
+            false => text,
+        };
+        let kind = text("kind");
+        Names {
+            plural: text("plural"),
+            singular: or(text("singular"), kind.to_lowercase()),
+            list_kind: or(text("listKind"), format!("{kind}List")),
+            kind,
+            short: list("shortNames"),
+            categories: list("categories"),
+        }
+    }
+}
+
+impl Version {
+    fn parse(object: &Value, version: &Value) -> Result<Version, String> {
+        let name = version["name"].as_str().unwrap_or("");
+        let source = &version["schema"]["openAPIV3Schema"];
+        let fault = |e: String| format!("version {name}: {e}");
+        let mut node = Node::parse(source).map_err(fault)?;
+        node.embedded = true;
+        node.preserve |= object["spec"]["preserveUnknownFields"] == true;
+        let (schema, root) = apply::schema(&node);
+        let sub = &version["subresources"];
+        let paths = version["selectableFields"].as_array().into_iter().flatten();
+        Ok(Version {
+            name: name.into(),
+            served: version["served"] == true,
+            storage: version["storage"] == true,
+            warning: (version["deprecated"] == true).then(|| deprecation(object, version)),
+            node,
+            schema,
+            root,
+            has_status: sub["status"].is_object(),
+            scale: sub["scale"].is_object().then(|| ScalePaths::parse(&sub["scale"])),
+            columns: Column::all(&version["additionalPrinterColumns"]),
+            selectable: paths.filter_map(|f| Some(dotted(f["jsonPath"].as_str()?))).collect(),
+            source: source.clone(),
+        })
+    }
+}
+
+fn deprecation(object: &Value, version: &Value) -> String {
+    if let Some(warning) = version["deprecationWarning"].as_str() {
+        return warning.to_owned();
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let spec = &object["spec"];
+    format!(
+        "{}/{} {} is deprecated",
+        text(&spec["group"]),
+        text(&version["name"]),
+        text(&spec["names"]["kind"])
+    )
+}
+
+/// `.spec.size` without its leading point.
+fn dotted(path: &str) -> Box<str> {
+    path.trim_start_matches('.').into()
+}
+
+impl ScalePaths {
+    fn parse(scale: &Value) -> ScalePaths {
+        let path = |key: &str| dotted(scale[key].as_str().unwrap_or(""));
+        ScalePaths {
+            spec_replicas: path("specReplicasPath"),
+            status_replicas: path("statusReplicasPath"),
+            selector: scale["labelSelectorPath"].as_str().filter(|p| !p.is_empty()).map(dotted),
+        }
+    }
+}

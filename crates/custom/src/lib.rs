@@ -1,0 +1,20 @@
+//! Custom resources' definitions made usable, and what they make of objects: pruning, defaulting,
+//! validation with CEL rules, apply's schema, printer columns, OpenAPI. Pure; who serves the objects
+//! and where they are kept is the API server's.
+
+mod apply;
+mod columns;
+mod definition;
+mod format;
+mod library;
+mod node;
+mod rules;
+mod shape;
+mod validate;
+mod values;
+
+pub use columns::{Column, Path};
+pub use definition::{Conversion, Definition, Names, ScalePaths, Version};
+pub use node::Node;
+pub use shape::{default, drop_nulls, prune};
+pub use validate::validate;

@@ -1,0 +1,139 @@
+//! Images that no container uses go when the disk is full, those unused for longest first.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use runtime::cri::{ContainerFilter, Image, ImageFilter, ImageSpec};
+
+use crate::kubelet::Shared;
+use crate::node;
+
+/// An image younger than this may have been pulled for a pod that is about to start.
+const AGE_MIN: Duration = Duration::from_secs(120);
+
+/// What is remembered of each image; lost at a restart, after which all count as just seen.
+#[derive(Debug, Default)]
+pub(super) struct Images {
+    seen: HashMap<String, Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    first: Instant,
+    used: Instant,
+}
+
+impl Images {
+    /// Frees down to the lower threshold when the disk is fuller than the upper one.
+    pub(super) async fn collect(&mut self, shared: &Shared) {
+        let machine = node::machine(&shared.config.root_dir);
+        let used = machine.disk_bytes.saturating_sub(machine.disk_available_bytes);
+        let percent = |part: u8| machine.disk_bytes / 100 * u64::from(part);
+        let full = used > percent(shared.config.image_gc_high_percent);
+        let surplus = used.saturating_sub(percent(shared.config.image_gc_low_percent));
+        self.free(shared, if full { surplus } else { 0 }).await;
+    }
+
+    /// Frees this many bytes, as far as unused images have them.
+    pub(super) async fn free(&mut self, shared: &Shared, bytes: u64) {
+        let images = shared.images.list_images(ImageFilter::default()).await;
+        let containers = shared.runtime.list_containers(ContainerFilter::default()).await;
+        let (images, containers) = match (images, containers) {
+            (Ok(images), Ok(containers)) => (images, containers),
+            (Err(error), _) | (_, Err(error)) => {
+                return tracing::warn!(error = error.chain(), "images not looked at");
+            }
+        };
+        let in_use: HashSet<String> = containers
+            .into_iter()
+            .flat_map(|c| [c.image_ref, c.image.map(|i| i.image).unwrap_or_default()])
+            .collect();
+        let now = Instant::now();
+        self.note(&images, &in_use, now);
+        for id in self.plan(&images, &in_use, now, bytes) {
+            let spec = ImageSpec { image: id.clone(), ..ImageSpec::default() };
+            match shared.images.remove_image(spec).await {
+                Ok(()) => tracing::info!(image = id, "unused image removed"),
+                Err(error) => {
+                    tracing::warn!(image = id, error = error.chain(), "image not removed")
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, images: &[Image], in_use: &HashSet<String>, now: Instant) {
+        self.seen.retain(|id, _| images.iter().any(|image| image.id == *id));
+        for image in images {
+            let seen = self.seen.entry(image.id.clone()).or_insert(Seen { first: now, used: now });
+            if is_used(image, in_use) {
+                seen.used = now;
+            }
+        }
+    }
+
+    /// Which images to remove for so many bytes.
+    fn plan(
+        &self,
+        images: &[Image],
+        in_use: &HashSet<String>,
+        now: Instant,
+        bytes: u64,
+    ) -> Vec<String> {
+        let mut free: Vec<(&Image, Seen)> = images
+            .iter()
+            .filter(|image| !image.pinned && !is_used(image, in_use))
+            .filter_map(|image| Some((image, *self.seen.get(&image.id)?)))
+            .filter(|(_, seen)| now.duration_since(seen.first) >= AGE_MIN)
+            .collect();
+        free.sort_by_key(|(image, seen)| (seen.used, seen.first, image.id.clone()));
+        let mut left = bytes;
+        let mut chosen = Vec::new();
+        for (image, _) in free {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(image.size);
+            chosen.push(image.id.clone());
+        }
+        chosen
+    }
+}
+
+fn is_used(image: &Image, in_use: &HashSet<String>) -> bool {
+    let names = image.repo_tags.iter().chain(&image.repo_digests);
+    names.chain([&image.id]).any(|name| in_use.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str, size: u64) -> Image {
+        Image { id: id.into(), size, repo_tags: vec![format!("r/{id}:1")], ..Image::default() }
+    }
+
+    #[test]
+    fn the_longest_unused_go_until_there_is_room() {
+        let images = [image("a", 10), image("b", 10), image("c", 10), image("used", 10)];
+        let pinned = Image { pinned: true, ..image("pinned", 10) };
+        let images = [&images[..], &[pinned]].concat();
+        let in_use = HashSet::from(["r/used:1".to_owned()]);
+        let start = Instant::now();
+        let mut known = Images::default();
+        known.note(&images, &in_use, start);
+        // b was used once more, later.
+        let later = start + AGE_MIN;
+        known.note(&images, &HashSet::from(["b".to_owned()]), later);
+        assert_eq!(known.plan(&images, &in_use, later, 15), ["a", "c"]);
+        assert_eq!(known.plan(&images, &in_use, later, 1000), ["a", "c", "b"]);
+        assert!(known.plan(&images, &in_use, later, 0).is_empty());
+    }
+
+    #[test]
+    fn a_young_image_stays() {
+        let (images, start) = ([image("a", 10)], Instant::now());
+        let mut known = Images::default();
+        known.note(&images, &HashSet::new(), start);
+        assert!(known.plan(&images, &HashSet::new(), start + AGE_MIN / 2, 10).is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! Pods that use more of the disk than they were allowed end: volumes with a size limit, containers
+//! with a limit of ephemeral storage. Only pods with such limits are measured.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use runtime::cri::{ContainerStats, ContainerStatsFilter};
+
+use crate::kubelet::Shared;
+use crate::pod::Event;
+use crate::spec::{labels, quantity, resources, spec_of, uid_of};
+use crate::volumes;
+
+/// Bytes of the unit that `st_blocks` counts in.
+const BLOCK: u64 = 512;
+
+pub(super) async fn check(shared: &Arc<Shared>) {
+    for pod in shared.pods.list() {
+        if let Some(message) = exceeded(shared, &pod).await {
+            shared.tell(uid_of(&pod), Event::Evict { message });
+        }
+    }
+}
+
+async fn exceeded(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Option<String> {
+    let limits: Vec<(String, String, u64)> = volume_limits(pod);
+    if !limits.is_empty() {
+        let (root, pod) = (shared.config.root_dir.clone(), pod.clone());
+        let walked = tokio::task::spawn_blocking(move || volume_exceeded(&root, &pod, &limits));
+        let found = walked.await.unwrap_or_default();
+        if found.is_some() {
+            return found;
+        }
+    }
+    let limits = container_limits(pod);
+    if limits.is_empty() {
+        return None;
+    }
+    let label_selector = [(labels::POD_UID.to_owned(), uid_of(pod).to_owned())].into();
+    let filter = ContainerStatsFilter { label_selector, ..ContainerStatsFilter::default() };
+    let stats = shared.runtime.list_container_stats(filter).await.ok()?;
+    stats.iter().find_map(|stats| container_exceeded(stats, &limits))
+}
+
+/// Name, limit as written, and in bytes; those in memory are limited by the kernel.
+fn volume_limits(pod: &Pod) -> Vec<(String, String, u64)> {
+    let spec = spec_of(pod);
+    let all = spec.volumes.iter().flatten().filter_map(|volume| {
+        let empty = volume.empty_dir.as_ref()?;
+        let limit =
+            empty.size_limit.as_ref().filter(|_| empty.medium.as_deref() != Some("Memory"))?;
+        let bytes = u64::try_from(quantity::units(limit)?).ok().filter(|n| *n > 0)?;
+        Some((volume.name.clone(), limit.0.clone(), bytes))
+    });
+    all.collect()
+}
+
+fn volume_exceeded(root: &Path, pod: &Pod, limits: &[(String, String, u64)]) -> Option<String> {
+    let spec = spec_of(pod);
+    limits.iter().find_map(|(name, text, bytes)| {
+        let volume = spec.volumes.iter().flatten().find(|v| v.name == *name)?;
+        let used = usage(&volumes::path(root, uid_of(pod), volume)?);
+        (used > *bytes)
+            .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
+    })
+}
+
+fn usage(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let one = |entry: std::fs::DirEntry| {
+        let Ok(meta) = entry.metadata() else { return 0 };
+        let below = if meta.is_dir() { usage(&entry.path()) } else { 0 };
+        meta.blocks() * BLOCK + below
+    };
+    entries.map(one).sum()
+}
+
+fn container_limits(pod: &Pod) -> Vec<(String, String, u64)> {
+    let spec = spec_of(pod);
+    let all = spec.containers.iter().filter_map(|container| {
+        let limit = resources::limits(container)?.get("ephemeral-storage")?;
+        let bytes = u64::try_from(quantity::units(limit)?).ok().filter(|n| *n > 0)?;
+        Some((container.name.clone(), limit.0.clone(), bytes))
+    });
+    all.collect()
+}
+
+fn container_exceeded(stats: &ContainerStats, limits: &[(String, String, u64)]) -> Option<String> {
+    let name = stats.attributes.as_ref()?.labels.get(labels::CONTAINER_NAME)?;
+    let used = stats.writable_layer.as_ref()?.used_bytes.as_ref()?.value;
+    let (name, text, _) = limits.iter().find(|(of, _, bytes)| of == name && used > *bytes)?;
+    Some(format!("Container {name} exceeded its local ephemeral storage limit {text:?}. "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_that_outgrows_its_limit_is_named() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "spec": {"containers": [], "volumes": [
+                {"name": "free", "emptyDir": {}},
+                {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Ki"}},
+                {"name": "small", "emptyDir": {"sizeLimit": "16Ki"}},
+            ]},
+        }))
+        .unwrap();
+        let limits = volume_limits(&pod);
+        assert_eq!(limits, [("small".to_owned(), "16Ki".to_owned(), 16 << 10)]);
+        let root = tempfile::tempdir().unwrap();
+        let volume = &spec_of(&pod).volumes.clone().unwrap_or_default()[2];
+        let dir = volumes::path(root.path(), "u", volume).unwrap();
+        std::fs::create_dir_all(dir.join("below")).unwrap();
+        std::fs::write(dir.join("below/a"), vec![1; 4 << 10]).unwrap();
+        assert_eq!(volume_exceeded(root.path(), &pod, &limits), None);
+        std::fs::write(dir.join("below/b"), vec![1; 32 << 10]).unwrap();
+        let said = volume_exceeded(root.path(), &pod, &limits).unwrap();
+        assert_eq!(said, "Usage of EmptyDir volume \"small\" exceeds the limit \"16Ki\". ");
+    }
+}

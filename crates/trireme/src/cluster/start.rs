@@ -1,0 +1,185 @@
+//! A cluster's start, step by step, on whatever ground it stands: `up`'s namespaces or the host.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
+use client::{Informers, Tasks};
+use pki::Identity;
+use tokio::net::TcpListener;
+
+use super::detach::{READY_LINE, next_steps};
+use super::host_ports::{self, Doors};
+use super::node::{self, Node, Shared};
+use super::paths::Record;
+use super::place::Place;
+use super::progress::{Progress, say};
+use super::wait::{dns_answers, ready};
+use super::{ClusterPaths, SERVICE_CIDR, dns_address, services};
+use crate::control_plane::{ControlPlane, Options};
+use crate::pki_files::{PkiFiles, write_private};
+
+/// How long events are kept: the original's default.
+const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Where clients expect an API server.
+pub(super) const USUAL_PORT: u16 = 6443;
+
+/// What a cluster is started on.
+pub(super) struct Ground {
+    pub(super) places: Vec<Place>,
+    /// The API server's sockets.
+    pub(super) listeners: Vec<TcpListener>,
+    /// The API server as the kubeconfig names it.
+    pub(super) server: String,
+    /// The API server as pods reach it.
+    pub(super) advertise: SocketAddr,
+    /// Further addresses the API server's certificate is valid for.
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) dialer: Arc<dyn NodeDialer>,
+    pub(super) doors: Doors,
+}
+
+/// A running cluster, but for the ground it stands on.
+pub(super) struct Running {
+    plane: ControlPlane,
+    pub(super) nodes: Vec<Node>,
+}
+
+pub(super) async fn start(
+    ground: Ground,
+    paths: &ClusterPaths,
+    pki: &PkiFiles,
+    tasks: &Tasks,
+    progress: &mut Progress,
+) -> Result<Running> {
+    let plane = control_plane(&ground, paths, pki, tasks).await?;
+    for listener in ground.listeners {
+        plane.listen(listener)?;
+    }
+    progress.step("API server and store");
+
+    write_kubeconfig(paths, pki, &ground.server)?;
+    let informers = start_loops(&plane, pki, tasks).await?;
+    progress.step("controllers and scheduler");
+
+    let index = services::start_index(&informers).await;
+    let upstreams = upstreams(&ground.places);
+    let shared =
+        Shared { paths, plane: &plane, pki, informers: &informers, index, upstreams, tasks };
+    let mut nodes = Vec::new();
+    for (index, place) in (0..).zip(ground.places) {
+        nodes.push(node::start(&shared, index, place).await?);
+    }
+    progress.step("container runtime, kubelet, service proxy, DNS");
+    offer_demo(&nodes).await?;
+    progress.step("demo image trireme.local/demo:v1, :v2");
+
+    let (services, client) = (informers.of(), informers.client().clone());
+    tasks.spawn("host ports", host_ports::run(services, client, ground.doors));
+    let runtimes = nodes.iter().map(|n| n.runtime.clone()).collect();
+    crate::control::serve(&paths.control_socket(), runtimes, tasks)?;
+    let names: Vec<String> = nodes.iter().map(|n| n.place.name.clone()).collect();
+    ready(informers.client(), &names).await?;
+    dns_answers(&nodes).await?;
+    progress.step("node Ready, DNS answering");
+    let record = Record {
+        name: paths.name.clone(),
+        pid: std::process::id(),
+        server: ground.server,
+        kubeconfig: paths.kubeconfig(),
+        nodes: names,
+    };
+    write_private(&paths.record(), &serde_json::to_vec_pretty(&record)?)?;
+    Ok(Running { plane, nodes })
+}
+
+/// The cluster is there, and nothing more is to be set up.
+pub(super) fn announce(paths: &ClusterPaths, progress: &Progress) {
+    say(&format!("{READY_LINE} after {:.2} s. Ctrl-C stops it.", progress.total()));
+    say(&next_steps(paths));
+}
+
+/// Nameservers of the host that are not our own.
+fn upstreams(places: &[Place]) -> Vec<SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let mut own: Vec<IpAddr> = places.iter().flat_map(|p| p.addresses.clone()).collect();
+    own.push(dns_address());
+    dns::resolv::upstreams(&text, &own)
+}
+
+async fn control_plane(
+    ground: &Ground,
+    paths: &ClusterPaths,
+    pki: &PkiFiles,
+    tasks: &Tasks,
+) -> Result<ControlPlane> {
+    let options = Options {
+        data_dir: paths.root.clone(),
+        service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
+        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        event_ttl: EVENT_TTL,
+        token_file: None,
+        advertise: ground.advertise,
+        addresses: ground.addresses.clone(),
+        client_ca_pem: None,
+        node_dialer: ground.dialer.clone(),
+    };
+    ControlPlane::start(options, pki, tasks).await
+}
+
+fn write_kubeconfig(paths: &ClusterPaths, pki: &PkiFiles, server: &str) -> Result<()> {
+    let admin = pki.client("kubernetes-admin", Some("system:masters"))?;
+    let name = format!("trireme-{}", paths.name);
+    let text = pki::kubeconfig(&name, server, pki.ca_pem(), &Identity::Certificate(&admin));
+    write_private(&paths.kubeconfig(), text.as_bytes())
+}
+
+/// Controllers and scheduler, on one set of informers.
+async fn start_loops(plane: &ControlPlane, pki: &PkiFiles, tasks: &Tasks) -> Result<Informers> {
+    let client = plane.client(
+        "system:kube-controller-manager",
+        &["system:masters"],
+        "kube-controller-manager",
+    );
+    let informers = Informers::new(client, tasks.clone());
+    crate::loops::start(plane, &informers, pki, tasks).await?;
+    Ok(informers)
+}
+
+async fn offer_demo(nodes: &[Node]) -> Result<()> {
+    for node in nodes {
+        let images = node.runtime.images();
+        tokio::task::spawn_blocking(move || crate::demo::build_images(&images)).await??;
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Ends loops, pods and containers; data stays.
+    pub(super) async fn stop(self, tasks: &Tasks, paths: &ClusterPaths) -> Result<()> {
+        tasks.shutdown().await;
+        self.plane.close().await;
+        for node in self.nodes {
+            let Node { runtime, .. } = node;
+            // The kubelet's tasks have ended, so this is the last holder, but for calls under way.
+            match Arc::try_unwrap(runtime) {
+                Ok(runtime) => runtime.reset().await.context("stop the containers")?,
+                Err(_) => tracing::warn!("the runtime is still in use; `trireme down` cleans up"),
+            }
+        }
+        super::leftovers::remove_cgroups(&paths.name);
+        super::lifecycle::unmount_below(&paths.root)
+    }
+}
+
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

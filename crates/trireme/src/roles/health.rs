@@ -1,0 +1,208 @@
+//! Health and metrics ports of components that run alone, with the originals' paths.
+//!
+//! `/healthz`, `/livez` and `/readyz` are for everyone. Over HTTPS, `/metrics` is for those whom the
+//! API server knows by their bearer token and allows it; the certificate is the process's own.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use client::{Client, Tasks};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use pki::{Authority, CertSpec};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::cluster::node::server_identity;
+
+const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// A port that is open already, so that one in use is told before any work begins.
+pub(crate) struct HealthPort {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    guard: Option<Client>,
+    health: bool,
+    metrics: bool,
+}
+
+/// The flags of components that serve HTTPS.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SecurePort {
+    /// Address that health and metrics are served on.
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// Port of health and metrics, by HTTPS; 0 serves none. The original's when absent.
+    #[arg(long)]
+    secure_port: Option<u16>,
+}
+
+impl SecurePort {
+    /// Opens the port, `usual` unless the flag says otherwise.
+    pub(crate) async fn open(
+        &self,
+        usual: u16,
+        name: &str,
+        client: Client,
+    ) -> Result<Option<HealthPort>> {
+        let port = self.secure_port.unwrap_or(usual);
+        if port == 0 {
+            return Ok(None);
+        }
+        let listener = bind(SocketAddr::new(self.bind_address, port), "--secure-port").await?;
+        let tls = Some(TlsAcceptor::from(certificate(name)?));
+        Ok(Some(HealthPort { listener, tls, guard: Some(client), health: true, metrics: true }))
+    }
+}
+
+async fn bind(at: SocketAddr, flag: &str) -> Result<TcpListener> {
+    let bound = TcpListener::bind(at).await;
+    bound.with_context(|| format!("listen on {at}: choose another {flag}, or 0 for none"))
+}
+
+/// A certificate of an authority that is forgotten at once.
+fn certificate(name: &str) -> Result<Arc<rustls::ServerConfig>> {
+    let authority = Authority::create(&format!("{name}-ca"))?;
+    let loopback = [IpAddr::from([127, 0, 0, 1])];
+    let pair = authority.issue(&CertSpec::server(name, &["localhost"], &loopback))?;
+    let (chain, key) = server_identity(&pair)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
+
+impl HealthPort {
+    /// Plain HTTP; port 0 serves none.
+    pub(crate) async fn plain(
+        at: SocketAddr,
+        flag: &str,
+        [health, metrics]: [bool; 2],
+    ) -> Result<Option<HealthPort>> {
+        if at.port() == 0 {
+            return Ok(None);
+        }
+        let listener = bind(at, flag).await?;
+        Ok(Some(HealthPort { listener, tls: None, guard: None, health, metrics }))
+    }
+
+    /// Serves until the tasks end. A process that answers at all is healthy: its loops are its
+    /// tasks, and one that panics is told in the log and by its effects, not here.
+    pub(crate) fn serve(self, tasks: &Tasks) {
+        let own = tasks.clone();
+        tasks.spawn("health port", self.accept(own));
+    }
+
+    async fn accept(self, tasks: Tasks) {
+        let port = Arc::new(self);
+        loop {
+            let accepted = tokio::select! {
+                accepted = port.listener.accept() => accepted,
+                () = tasks.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => tasks.spawn("health request", port.clone().connection(stream)),
+                // Out of file descriptors, most likely: others must end first.
+                Err(error) => {
+                    tracing::warn!(%error, "health request not accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            };
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream) {
+        let served = match &self.tls {
+            None => self.clone().http(stream).await,
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => self.clone().http(stream).await,
+                Err(error) => return tracing::debug!(%error, "health port: TLS handshake failed"),
+            },
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "health request ended");
+        }
+    }
+
+    async fn http<S>(self: Arc<Self>, stream: S) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let service = service_fn(move |request| {
+            let port = self.clone();
+            async move { Ok::<_, Infallible>(port.answer(request).await) }
+        });
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if self.health && HEALTH.contains(&path) {
+            return text(StatusCode::OK, "ok".into());
+        }
+        if !(self.metrics && path == "/metrics") {
+            return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
+        }
+        if let Some(client) = &self.guard
+            && let Err((code, why)) = allowed(client, &request).await
+        {
+            return text(code, why);
+        }
+        text(StatusCode::OK, kubelet::process_metrics())
+    }
+}
+
+/// Asks the API server who calls and whether they may read metrics.
+async fn allowed(client: &Client, request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
+    let header = request.headers().get(http::header::AUTHORIZATION);
+    let token = header.and_then(|h| h.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
+    let nobody = || (StatusCode::UNAUTHORIZED, "Unauthorized\n".to_owned());
+    let failed = |error: client::Error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    let spec = TokenReviewSpec { token: token.ok_or_else(nobody)?, audiences: None };
+    let review = TokenReview { spec, ..TokenReview::default() };
+    let review = client.create("", &review).await.map_err(failed)?;
+    let status = review.status.filter(|s| s.authenticated == Some(true)).ok_or_else(nobody)?;
+    let user = status.user.ok_or_else(nobody)?;
+    let name = user.username.unwrap_or_default();
+    let spec = SubjectAccessReviewSpec {
+        user: Some(name.clone()),
+        groups: user.groups,
+        non_resource_attributes: Some(NonResourceAttributes {
+            path: Some("/metrics".into()),
+            verb: Some("get".into()),
+        }),
+        ..SubjectAccessReviewSpec::default()
+    };
+    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+    let review = client.create("", &review).await.map_err(failed)?;
+    match review.status.is_some_and(|s| s.allowed) {
+        true => Ok(()),
+        false => {
+            let why = format!("forbidden: User {name:?} cannot get path \"/metrics\"\n");
+            Err((StatusCode::FORBIDDEN, why))
+        }
+    }
+}
+
+fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = code;
+    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
+}
