@@ -251,6 +251,11 @@ fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
+/// Is the address in the network?
+pub(crate) fn contains((network, bits): (IpAddr, u8), ip: IpAddr) -> bool {
+    network.is_ipv4() == ip.is_ipv4() && masked(ip, bits) == masked(network, bits)
+}
+
 /// A network, strictly written.
 pub(crate) fn cidr(text: &str) -> Vec<String> {
     let Some((address, bits)) = sloppy_cidr(text) else {

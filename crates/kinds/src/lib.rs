@@ -3,21 +3,30 @@
 //!
 //! Everything that needs the request, other objects or time to act is a hook of the API server.
 
+mod admission;
 mod apps;
+mod autoscaling;
 mod batch;
+mod certificates;
 mod check;
 mod core;
+mod flowcontrol;
 mod formats;
 mod gojson;
 mod golang;
 mod meta;
+mod networking;
+mod policy;
 mod rbac;
 mod shared;
+mod small;
+mod storage;
 mod value;
 
 pub mod table;
 
 pub use check::{At, Check};
+pub use autoscaling::{to_hub as autoscaler_to_hub, to_v1 as autoscaler_to_v1};
 pub use core::qos::class as qos_class;
 pub use value::{items, items_mut, set_default, text};
 
@@ -78,7 +87,37 @@ pub fn of(row: &Resource) -> &'static Kind {
         ("apps", "controllerrevisions") => &apps::REVISION,
         ("batch", "jobs") => &batch::JOB,
         ("batch", "cronjobs") => &batch::CRON_JOB,
-        ("rbac.authorization.k8s.io", _) => &rbac::KIND,
+        ("autoscaling", "horizontalpodautoscalers") => &autoscaling::KIND,
+        ("networking.k8s.io", "networkpolicies") => &networking::NETWORK_POLICY,
+        ("networking.k8s.io", "ingresses") => &networking::INGRESS,
+        ("networking.k8s.io", "ingressclasses") => &networking::INGRESS_CLASS,
+        ("networking.k8s.io", "ipaddresses") => &networking::IP_ADDRESS,
+        ("networking.k8s.io", "servicecidrs") => &networking::SERVICE_CIDR,
+        ("policy", "poddisruptionbudgets") => &policy::KIND,
+        ("coordination.k8s.io", "leases") => &small::LEASE,
+        ("node.k8s.io", "runtimeclasses") => &small::RUNTIME_CLASS,
+        ("scheduling.k8s.io", "priorityclasses") => &small::PRIORITY_CLASS,
+        ("discovery.k8s.io", "endpointslices") => &small::ENDPOINT_SLICE,
+        ("rbac.authorization.k8s.io", "roles") => &rbac::ROLE,
+        ("rbac.authorization.k8s.io", "clusterroles") => &rbac::CLUSTER_ROLE,
+        ("rbac.authorization.k8s.io", "rolebindings") => &rbac::BINDING,
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &rbac::CLUSTER_BINDING,
+        ("storage.k8s.io", "storageclasses") => &storage::CLASS,
+        ("storage.k8s.io", "volumeattachments") => &storage::ATTACHMENT,
+        ("storage.k8s.io", "volumeattributesclasses") => &storage::ATTRIBUTES,
+        ("storage.k8s.io", "csistoragecapacities") => &storage::CAPACITY,
+        ("storage.k8s.io", "csidrivers") => &storage::DRIVER,
+        ("storage.k8s.io", "csinodes") => &storage::NODE,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificates::KIND,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flowcontrol::SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flowcontrol::LEVEL,
+        ("admissionregistration.k8s.io", name) => match name {
+            "validatingadmissionpolicies" => &admission::VALIDATING,
+            "mutatingadmissionpolicies" => &admission::MUTATING,
+            "validatingadmissionpolicybindings" => &admission::BINDING,
+            "mutatingadmissionpolicybindings" => &admission::MUTATING_BINDING,
+            _ => &admission::WEBHOOKS,
+        },
         ("apiregistration.k8s.io", _) => &SEGMENT_NAMED,
         _ => &UNRULED,
     }

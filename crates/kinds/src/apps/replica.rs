@@ -65,7 +65,10 @@ fn default_controller(object: &mut Value) {
 
 fn controller(spec: &At<'_>) {
     let (at, template) = (spec.get("selector"), spec.get("template"));
+    spec.get("minReadySeconds").non_negative();
     at.need();
+    spec.get("replicas").need_present();
+    spec.get("replicas").non_negative();
     if template.is_absent() {
         template.required("");
     } else {
@@ -78,10 +81,6 @@ fn controller(spec: &At<'_>) {
         pod::template(&template);
         super::runs_always(&template, "ReplicationController");
     }
-    // These are declared in the type; their faults come after the others'.
-    spec.get("replicas").need_present();
-    spec.get("replicas").non_negative();
-    spec.get("minReadySeconds").non_negative();
 }
 
 fn status(status: &At<'_>) {

@@ -26,8 +26,7 @@ pub(crate) static KIND: Kind = Kind {
 
 fn spec(spec: &At<'_>) {
     let at = spec.get("schedule");
-    let missing = at.is_empty();
-    if !missing {
+    if at.need() {
         schedule_text(spec, &at);
     }
     spec.get("startingDeadlineSeconds").non_negative();
@@ -52,10 +51,6 @@ fn spec(spec: &At<'_>) {
     }
     spec.get("successfulJobsHistoryLimit").non_negative();
     spec.get("failedJobsHistoryLimit").non_negative();
-    // Declared in the type: told last.
-    if missing {
-        at.required("");
-    }
 }
 
 fn schedule_text(spec: &At<'_>, at: &At<'_>) {

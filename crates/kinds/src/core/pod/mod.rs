@@ -28,7 +28,7 @@ use crate::check::At;
 use crate::{Kind, PLAIN};
 
 pub(crate) use defaults::default_template;
-pub(crate) use resources::aggregate;
+pub(crate) use resources::{aggregate, overhead};
 pub(crate) use scheduling::{EFFECTS, tolerations};
 pub(crate) use template::{template, template_metadata};
 
@@ -184,6 +184,6 @@ fn named_parts(spec: &At<'_>) {
     }
     let overhead = spec.get("overhead");
     if !overhead.is_absent() {
-        resources::overhead(&overhead);
+        resources::overhead(&overhead, overhead.value());
     }
 }

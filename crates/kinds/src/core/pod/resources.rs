@@ -16,10 +16,10 @@ pub(super) fn of_container(resources: &At<'_>, pod: &Pod<'_>) {
 }
 
 /// What a pod needs beside its containers: limits of their own.
-pub(super) fn overhead(at: &At<'_>) {
+pub(crate) fn overhead(at: &At<'_>, amounts: &Value) {
     let (mut huge, mut compute) = (false, false);
     let limits = at.get("limits");
-    for (name, amount) in at.value().as_object().into_iter().flatten() {
+    for (name, amount) in amounts.as_object().into_iter().flatten() {
         let entry = limits.key(name);
         limit(&entry.with(amount), name, quantity::container_resource_name);
         huge |= is_huge_page(name);

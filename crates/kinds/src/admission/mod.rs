@@ -1,0 +1,8 @@
+//! Webhooks and policies of admission.
+
+mod policy;
+mod rules;
+mod webhook;
+
+pub(crate) use policy::{BINDING, MUTATING, MUTATING_BINDING, VALIDATING};
+pub(crate) use webhook::KIND as WEBHOOKS;
