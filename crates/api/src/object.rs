@@ -204,9 +204,25 @@ impl Object {
         serde_json::from_slice(&self.json).expect("an Object holds valid JSON")
     }
 
-    /// The object as a typed value, e.g. one of `k8s-openapi`'s.
+    /// The object as a typed value, e.g. one of `k8s-openapi`'s. Go writes a time that is not set as
+    /// null, which such types refuse where a value is required: then nulls count as left out.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.json)
+        serde_json::from_slice(&self.json).or_else(|strict| {
+            let mut value = self.to_value();
+            drop_nulls(&mut value);
+            serde_json::from_value(value).map_err(|_| strict)
+        })
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -342,5 +358,28 @@ mod tests {
     fn empty_metadata_is_spliced_too() {
         let object = Object::new(&serde_json::json!({"metadata": {}}), 1, &[]);
         assert_eq!(object.json(), r#"{"metadata":{"resourceVersion":"1"}}"#);
+    }
+
+    #[test]
+    fn a_null_counts_as_left_out_where_a_value_is_required() {
+        #[derive(serde::Deserialize)]
+        struct Condition {
+            #[serde(default)]
+            time: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct Typed {
+            conditions: Vec<Condition>,
+        }
+        let value = serde_json::json!({"metadata": {"name": "a"}, "conditions": [{"time": null}]});
+        let typed: Typed = Object::new(&value, 1, &[]).decode().unwrap();
+        assert_eq!(typed.conditions[0].time, "");
+    }
+
+    #[test]
+    fn selectors_see_what_is_left_out_as_its_zero_value() {
+        let node = serde_json::json!({"metadata": {"name": "n"}, "spec": {}});
+        assert_eq!(&*field_text(&node, "spec.unschedulable"), "false");
+        assert_eq!(&*field_text(&node, "spec.nodeName"), "");
     }
 }

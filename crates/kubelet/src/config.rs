@@ -54,6 +54,8 @@ pub struct KubeletConfig {
     /// How often the node's own state is looked at.
     pub status_update_interval: Duration,
     pub lease_duration: Duration,
+    /// How often logs, images and free space are looked at.
+    pub upkeep_interval: Duration,
     /// A container's log is put aside when it is longer.
     pub log_max_bytes: u64,
     /// Most files of a container's log, the current one included.
@@ -92,6 +94,7 @@ impl KubeletConfig {
             status_report_interval: Duration::from_secs(300),
             status_update_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
+            upkeep_interval: Duration::from_secs(10),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             image_gc_high_percent: 85,

@@ -31,6 +31,15 @@ impl Default for Thresholds {
     }
 }
 
+impl Thresholds {
+    /// For a node that has its disk in common with much else: what others leave free is not the
+    /// node's to keep, so only a disk that is all but full counts.
+    pub fn shared() -> Thresholds {
+        let disk = Amount::Bytes(1 << 30);
+        Thresholds { disk, inodes: Amount::Percent(1.0), ..Thresholds::default() }
+    }
+}
+
 impl Amount {
     /// `100Mi`, or `10%`.
     pub fn parse(text: &str) -> Option<Amount> {

@@ -99,11 +99,7 @@ impl EgressNat {
 
     /// What a cluster of this name has outside, if anything: to be removed after its process died.
     pub fn of(outer: Option<&NetNs>, name: &str) -> Self {
-        EgressNat {
-            outer: outer.cloned(),
-            link: link_name(name),
-            table: format!("trireme-{name}"),
-        }
+        EgressNat { outer: outer.cloned(), link: link_name(name), table: format!("trireme-{name}") }
     }
 
     /// Takes the link and the table away. Idempotent.

@@ -63,7 +63,7 @@ enum Command {
     /// The service proxy alone, on the host's own network, with the original's flags.
     KubeProxy(roles::kube_proxy::Args),
     /// The node agent alone, on the host's own network, with the original's flags.
-    Kubelet(roles::kubelet::Args),
+    Kubelet(Box<roles::kubelet::Args>),
 }
 
 /// Writes make thousands of small allocations; glibc's allocator was half of their time.
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         Command::KubeControllerManager(args) => roles::controller_manager::run(args),
         Command::KubeScheduler(args) => roles::scheduler::run(args),
         Command::KubeProxy(args) => roles::kube_proxy::run(args),
-        Command::Kubelet(args) => roles::kubelet::run(args),
+        Command::Kubelet(args) => roles::kubelet::run(*args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

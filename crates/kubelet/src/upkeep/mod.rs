@@ -9,17 +9,14 @@ mod limits;
 mod logs;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::kubelet::Shared;
 
-/// Between two rounds, as in the original.
-const ROUND: Duration = Duration::from_secs(10);
-/// Rounds between two looks at images without pressure: five minutes.
+/// Rounds between two looks at images without pressure: five minutes, as in the original.
 const IMAGE_ROUNDS: u32 = 30;
 
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(ROUND);
+    let mut ticks = tokio::time::interval(shared.config.upkeep_interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut images, mut eviction) = (images::Images::default(), eviction::Eviction::default());
     for round in 0u32.. {

@@ -20,6 +20,8 @@ pub(crate) struct Table {
 pub(crate) struct FakeRuntime {
     pub(crate) table: Mutex<Table>,
     events: broadcast::Sender<ContainerEventResponse>,
+    /// Told whenever a container's log is to be opened anew.
+    pub(crate) reopened: tokio::sync::Notify,
 }
 
 fn now() -> i64 {
@@ -36,7 +38,11 @@ fn gone<T>(kind: &'static str, id: &str) -> Result<T> {
 
 impl FakeRuntime {
     pub(crate) fn new() -> Arc<FakeRuntime> {
-        Arc::new(FakeRuntime { table: Mutex::default(), events: broadcast::channel(100).0 })
+        Arc::new(FakeRuntime {
+            table: Mutex::default(),
+            events: broadcast::channel(100).0,
+            reopened: tokio::sync::Notify::new(),
+        })
     }
 
     fn tell(&self, id: &str, kind: ContainerEventType) {
@@ -200,6 +206,7 @@ impl RuntimeService for FakeRuntime {
             .map(|(sandbox, config, status)| Container {
                 id: status.id.clone(),
                 pod_sandbox_id: sandbox.clone(),
+                metadata: config.metadata.clone(),
                 labels: config.labels.clone(),
                 state: status.state,
                 created_at: status.created_at,
@@ -216,6 +223,7 @@ impl RuntimeService for FakeRuntime {
         Ok(())
     }
     async fn reopen_container_log(&self, _: &str) -> Result<()> {
+        self.reopened.notify_one();
         Ok(())
     }
     async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
@@ -255,7 +263,17 @@ impl RuntimeService for FakeRuntime {
         &self,
         _: PodSandboxStatsFilter,
     ) -> Result<Vec<PodSandboxStats>> {
-        Ok(Vec::new())
+        let table = self.table.lock().unwrap();
+        let ready = table.sandboxes.iter().filter(|(_, (_, ready))| *ready);
+        let stats = ready.map(|(id, (config, _))| PodSandboxStats {
+            attributes: Some(PodSandboxAttributes {
+                id: id.clone(),
+                labels: config.labels.clone(),
+                ..Default::default()
+            }),
+            linux: None,
+        });
+        Ok(stats.collect())
     }
     async fn events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {
         let events = self.events.subscribe();

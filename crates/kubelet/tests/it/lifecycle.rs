@@ -20,18 +20,28 @@ const POD: &str = "/api/v1/namespaces/default/pods/web";
 
 impl Node {
     fn start() -> Node {
+        Node::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
         let (api, runtime) = (FakeApi::new(), FakeRuntime::new());
         let dir = tempfile::tempdir().unwrap();
         let node = Node { api, runtime, tasks: Tasks::new(), dir };
-        node.run(&node.tasks);
+        let mut config = node.config();
+        change(&mut config);
+        node.run(&node.tasks, config);
         node
     }
 
-    fn run(&self, tasks: &Tasks) {
+    fn config(&self) -> KubeletConfig {
         let mut config = KubeletConfig::new("n1");
         config.root_dir = self.dir.path().join("kubelet");
         config.log_dir = self.dir.path().join("logs");
         config.node_ips = vec!["10.0.0.1".parse().unwrap()];
+        config
+    }
+
+    fn run(&self, tasks: &Tasks, config: KubeletConfig) {
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
             runtime: self.runtime.clone(),
@@ -190,7 +200,7 @@ async fn a_new_agent_adopts_what_runs() {
     let before: Vec<String> =
         node.runtime.table.lock().unwrap().containers.keys().cloned().collect();
     let again = Tasks::new();
-    node.run(&again);
+    node.run(&again, node.config());
     node.runtime.exit("c", 1);
     let status = node.status(|s| s["containerStatuses"][0]["restartCount"] == 1).await;
     assert!(
@@ -218,5 +228,46 @@ async fn the_node_registers_and_holds_its_lease() {
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
     let held = node.api.until(|api| api.get(lease)).await;
     assert_eq!(held["spec"]["holderIdentity"], "n1");
+    node.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_too_long_is_put_aside() {
+    let node = Node::with(|config| {
+        config.upkeep_interval = std::time::Duration::from_millis(5);
+        config.log_max_bytes = 10;
+    });
+    node.create(one(json!({})));
+    node.status(|s| s["phase"] == "Running").await;
+    let dir = node.dir.path().join("logs/default_web_u1/c");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("0.log"), "longer than ten bytes").unwrap();
+    node.runtime.reopened.notified().await;
+    let names: Vec<String> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(names.len() == 1 && names[0].starts_with("0.log.20"), "{names:?}");
+    node.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_without_room_ends_a_pod() {
+    let node = Node::with(|config| {
+        config.upkeep_interval = std::time::Duration::from_millis(5);
+        // Some of every disk is in use.
+        config.eviction.disk = kubelet::Amount::Percent(100.0);
+    });
+    node.create(one(json!({})));
+    let status = node.status(|s| s["phase"] == "Failed").await;
+    assert_eq!(status["reason"], "Evicted");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("The node was low on resource: ephemeral-storage."), "{message}");
+    node.event("Evicted").await;
+    node.event("EvictionThresholdMet").await;
+    let node_object = node.api.get("/api/v1/nodes/n1").unwrap();
+    let pressure = node_object["status"]["conditions"].as_array().unwrap();
+    let pressure = pressure.iter().find(|c| c["type"] == "DiskPressure").unwrap();
+    assert_eq!(pressure["status"], "True");
     node.tasks.shutdown().await;
 }

@@ -35,6 +35,13 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|e| Error::Supervisor(format!("worker: {e}")))?
 }
 
+/// Goes on to its end when the caller gives up: half a start would be a process that nobody knows.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(|e| Error::Supervisor(e.to_string()))?
+}
+
 #[async_trait]
 impl RuntimeService for Embedded {
     async fn version(&self) -> Result<VersionResponse> {
@@ -86,7 +93,8 @@ impl RuntimeService for Embedded {
     }
 
     async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> Result<String> {
-        self.inner.run_sandbox(request).await
+        let inner = self.inner.clone();
+        whole(async move { inner.run_sandbox(request).await }).await
     }
 
     async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
@@ -94,7 +102,8 @@ impl RuntimeService for Embedded {
     }
 
     async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        self.inner.remove_sandbox(id).await
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        whole(async move { inner.remove_sandbox(&id).await }).await
     }
 
     async fn pod_sandbox_status(
@@ -135,11 +144,13 @@ impl RuntimeService for Embedded {
     }
 
     async fn create_container(&self, request: CreateContainerRequest) -> Result<String> {
-        self.inner.create_container(request).await
+        let inner = self.inner.clone();
+        whole(async move { inner.create_container(request).await }).await
     }
 
     async fn start_container(&self, id: &str) -> Result<()> {
-        self.inner.start_container(id).await
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        whole(async move { inner.start_container(&id).await }).await
     }
 
     async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
@@ -147,7 +158,8 @@ impl RuntimeService for Embedded {
     }
 
     async fn remove_container(&self, id: &str) -> Result<()> {
-        self.inner.remove_container(id).await
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        whole(async move { inner.remove_container(&id).await }).await
     }
 
     async fn list_containers(&self, filter: ContainerFilter) -> Result<Vec<Container>> {

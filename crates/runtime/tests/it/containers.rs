@@ -236,3 +236,37 @@ async fn read_only_roots_and_missing_directories() {
         "{text}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_given_up_leaves_nothing_behind() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let id = node.create(&sandbox, sh("sleep 31415")).await.unwrap();
+    let rt = node.rt();
+    // Asked for while the supervisor stands still, so that there is no answer, and dropped.
+    let supervisor = rustix::process::Pid::from_raw(node.supervisor_pid()).unwrap();
+    let signal = |signal| rustix::process::kill_process(supervisor, signal).unwrap();
+    signal(rustix::process::Signal::STOP);
+    let turns = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        started = rt.start_container(&id) => panic!("{started:?} by nobody"),
+        () = turns => {}
+    }
+    signal(rustix::process::Signal::CONT);
+    let alive = || {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            line.windows(5).any(|five| five == b"31415")
+        })
+    };
+    while !alive() {
+        tokio::task::yield_now().await;
+    }
+    rt.remove_pod_sandbox(&sandbox).await.unwrap();
+    assert!(!alive(), "a process that nobody knows");
+}

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::place::Place;
 use super::services::{self, Message};
+use super::start::Upkeep;
 use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
@@ -34,6 +35,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) informers: &'a Informers,
     pub(crate) index: Arc<RwLock<dns::Index>>,
     pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) upkeep: Upkeep,
     pub(crate) tasks: &'a Tasks,
 }
 
@@ -136,6 +138,8 @@ async fn start_kubelet(
     config.cluster_dns = vec![dns_address()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
     config.port = KUBELET_PORT;
+    config.eviction = shared.upkeep.eviction;
+    config.image_gc_high_percent = shared.upkeep.image_gc_high;
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.name);
     if index == 0 {
         config.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());

@@ -19,7 +19,7 @@ use super::detach::detached;
 use super::host_ports::Doors;
 use super::place::Place;
 use super::progress::{Progress, say};
-use super::start::{Ground, USUAL_PORT, announce, remove_file, start};
+use super::start::{Ground, USUAL_PORT, Upkeep, announce, remove_file, start};
 use super::{ClusterPaths, NameArg, POD_CIDR, SERVICE_CIDR, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
@@ -42,6 +42,9 @@ pub(crate) struct ServerArgs {
     /// The Node's name; this machine's host name when absent.
     #[arg(long)]
     node_name: Option<String>,
+    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
+    #[arg(long, default_value = "")]
+    eviction_hard: String,
 }
 
 /// Runs the cluster in the foreground, or in a process of its own.
@@ -51,6 +54,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<()> {
     doctor::require()?;
     if args.detach {
         let mut again = vec!["server".to_owned(), format!("--port={}", args.port)];
+        again.push(format!("--eviction-hard={}", args.eviction_hard));
         again.extend(args.node_ip.map(|ip| format!("--node-ip={ip}")));
         again.extend(args.node_name.as_ref().map(|name| format!("--node-name={name}")));
         return detached(&again, &paths);
@@ -93,7 +97,9 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
         format!("listen on {any}: choose another --port, or stop what uses this one")
     })?;
     let port = listener.local_addr()?.port();
+    let eviction = args.eviction_hard.parse().map_err(anyhow::Error::msg);
     Ok(Ground {
+        upkeep: Upkeep { eviction: eviction.context("--eviction-hard")?, image_gc_high: 85 },
         places: vec![place],
         listeners: vec![listener],
         server: format!("https://127.0.0.1:{port}"),

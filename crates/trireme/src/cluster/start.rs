@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
 use client::{Informers, Tasks};
+use kubelet::Thresholds;
 use pki::Identity;
 use tokio::net::TcpListener;
 
@@ -40,6 +41,16 @@ pub(super) struct Ground {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) dialer: Arc<dyn NodeDialer>,
     pub(super) doors: Doors,
+    pub(super) upkeep: Upkeep,
+}
+
+/// When nodes begin to free room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upkeep {
+    /// Pods end when less is available.
+    pub(crate) eviction: Thresholds,
+    /// Unused images go when the disk is fuller than this, in percent.
+    pub(crate) image_gc_high: u8,
 }
 
 /// A running cluster, but for the ground it stands on.
@@ -67,8 +78,16 @@ pub(super) async fn start(
 
     let index = services::start_index(&informers).await;
     let upstreams = upstreams(&ground.places);
-    let shared =
-        Shared { paths, plane: &plane, pki, informers: &informers, index, upstreams, tasks };
+    let shared = Shared {
+        paths,
+        plane: &plane,
+        pki,
+        informers: &informers,
+        index,
+        upstreams,
+        upkeep: ground.upkeep,
+        tasks,
+    };
     let mut nodes = Vec::new();
     for (index, place) in (0..).zip(ground.places) {
         nodes.push(node::start(&shared, index, place).await?);

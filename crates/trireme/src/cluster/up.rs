@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver::NodeDialer;
 use client::Tasks;
+use kubelet::Thresholds;
 use network::{EgressNat, Fabric, FabricConfig, NetNs, PinDir};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,7 +16,7 @@ use super::detach::detached;
 use super::host_ports::Doors;
 use super::place::Place;
 use super::progress::{Progress, say};
-use super::start::{Ground, Running, USUAL_PORT, announce, remove_file, start};
+use super::start::{Ground, Running, USUAL_PORT, Upkeep, announce, remove_file, start};
 use super::{ClusterPaths, NameArg, egress, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
@@ -146,6 +147,7 @@ async fn ground(
         dialer: Arc::new(InsideDialer { ns, tls: kubelet_tls(pki)? }),
         doors,
         places,
+        upkeep: Upkeep { eviction: Thresholds::shared(), image_gc_high: 100 },
     })
 }
 

@@ -13,11 +13,14 @@ fn network_of(host: &Netns) -> Vec<String> {
     vec![shown(&["-o", "link"]), shown(&["-4", "-o", "address"]), shown(&["route"]), rules]
 }
 
+/// A machine that runs tests may well have a nearly full disk.
+const FLAGS: [&str; 3] = ["--node-name", "box", "--eviction-hard=nodefs.available<1Gi"];
+
 #[test]
 fn a_server_uses_the_hosts_own_network_and_leaves_it_as_it_was() {
     let (host, internet) = Netns::host_and_internet();
     let before = network_of(&host);
-    let cluster = Cluster::server("srv", host, &["--node-name", "box"]);
+    let cluster = Cluster::server("srv", host, &FLAGS);
     assert!(cluster.kubectl(&["get", "node", "box", "-o", "wide"]).contains("192.0.2.1"));
     cluster.import_busybox();
 
@@ -47,7 +50,7 @@ fn a_server_uses_the_hosts_own_network_and_leaves_it_as_it_was() {
     );
 
     cluster.kill();
-    cluster.start(&["--node-name", "box"]);
+    cluster.start(&FLAGS);
     let restarts =
         ["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"];
     assert_eq!(cluster.kubectl(&restarts), "0 0", "containers must not be touched");

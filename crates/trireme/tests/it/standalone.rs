@@ -126,6 +126,8 @@ impl Machine {
         let mut args = vec!["--kubeconfig", &config, name, "--root-dir", &root];
         args.extend(["--client-ca-file", &ca, "--tls-cert-file", &crt]);
         args.extend(["--tls-private-key-file", &key, "--cgroup-root", &group]);
+        // A machine that runs tests may well have a nearly full disk.
+        args.push("--eviction-hard=nodefs.available<1Gi");
         self.start("kubelet", &args);
     }
 }
