@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
@@ -13,6 +13,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ping", "iputils-ping"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     ("kubectl", "kubernetes-client"),
 ];
 

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::*;
-use crate::{LogEngine, MemoryEngine, Page};
+use std::sync::Arc;
+
+use api::{Draft, Object};
+
+use crate::{
+    Collection, CollectionSpec, Expect, LogEngine, MemoryEngine, Page, Store, Write, WriteError,
+};
 
 const PREFIX: &str = "/registry/pods/";
 
