@@ -11,7 +11,7 @@ use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::user::User;
-use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
 use crate::{body, discovery, node_proxy, openapi, virtuals};
 
 impl Server {
@@ -179,7 +179,7 @@ async fn answer(
     if must_be_fresh(verb, call.query) {
         let row = call.row;
         let shown = call.server.store.catch_up().await;
-        shown.map_err(|e| verbs::write_failure(e, row, &call.info.name))?;
+        shown.map_err(|e| write_failure(e, row, &call.info.name))?;
     }
     match verb {
         "get" if call.row.name == "componentstatuses" => Err(call.not_found()),

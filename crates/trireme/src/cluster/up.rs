@@ -247,6 +247,7 @@ async fn control_plane(
     let address = first.addresses.first().copied().context("the first node has no address")?;
     let options = Options {
         data_dir: paths.root.clone(),
+        etcd: None,
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         token_file: None,
