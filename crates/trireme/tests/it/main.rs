@@ -2,6 +2,7 @@
 
 mod busybox;
 mod cluster;
+mod etcd;
 mod harness;
 mod roles;
 mod workloads;
