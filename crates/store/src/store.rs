@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use api::{Draft, Object};
 use async_trait::async_trait;
@@ -12,6 +12,9 @@ use crate::collection::{Collection, CollectionSpec};
 use crate::engine::{Engine, EngineError, Record};
 use crate::etcd::{Etcd, EtcdOptions};
 use crate::writer::Embedded;
+
+/// Records handed to a worker at once while loading.
+const CHUNK: usize = 256;
 
 /// What must be true of the key for the write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +133,12 @@ impl Shelf {
 
     /// Puts a record into its collection, before anyone reads.
     fn restore(&self, record: Record) -> Result<(), EngineError> {
-        let collections = self.collections();
-        let Some(collection) = find(&collections, &record.key) else {
+        let found = find(&self.collections(), &record.key).cloned();
+        let Some(collection) = found else {
             self.unclaimed().insert(record.key.clone(), record);
             return Ok(());
         };
-        let object = self.object(collection, &record)?;
+        let object = self.object(&collection, &record)?;
         collection.restore(&record.key[collection.spec().prefix.len()..], object);
         Ok(())
     }
@@ -167,6 +170,40 @@ impl Shelf {
     }
 }
 
+/// Fills the collections on all cores: parsing is nearly all that opening costs. The last revision.
+fn load(engine: &mut dyn Engine, shelf: &Shelf) -> Result<u64, EngineError> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (chunks, inbox) = mpsc::sync_channel::<Vec<Record>>(2 * workers);
+    let inbox = Mutex::new(inbox);
+    let next = || lock(&inbox).recv().ok();
+    // A failed worker goes on taking, or the engine would wait for ever.
+    let restore = || {
+        let each =
+            |outcome: Result<(), EngineError>, record| outcome.and_then(|()| shelf.restore(record));
+        std::iter::from_fn(next).flatten().fold(Ok(()), each)
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(restore)).collect();
+        let mut chunk = Vec::new();
+        let revision = engine.load(&mut |record| {
+            chunk.push(record);
+            if chunk.len() == CHUNK {
+                give(&chunks, std::mem::take(&mut chunk));
+            }
+        });
+        give(&chunks, chunk);
+        drop(chunks);
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        revision
+    })
+}
+
+fn give(chunks: &mpsc::SyncSender<Vec<Record>>, chunk: Vec<Record>) {
+    chunks.send(chunk).expect("the receiver outlives the workers");
+}
+
 /// The collection that a key belongs to.
 pub(crate) fn find<'a>(
     collections: &'a BTreeMap<String, Arc<Collection>>,
@@ -184,15 +221,7 @@ impl Store {
         specs: Vec<CollectionSpec>,
     ) -> Result<Store, EngineError> {
         let shelf = Arc::new(Shelf::new(specs, decode_json));
-        let mut fault = None;
-        let revision = engine.load(&mut |record| {
-            if let Err(error) = shelf.restore(record) {
-                fault = Some(error);
-            }
-        })?;
-        if let Some(error) = fault {
-            return Err(error);
-        }
+        let revision = load(&mut *engine, &shelf)?;
         // Revision 0 means "unset" to clients, so the first state is at 1.
         shelf.start_at(revision.max(1));
         let backend = Arc::new(Embedded::start(engine, shelf.current.clone())?);

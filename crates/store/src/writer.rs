@@ -174,6 +174,7 @@ impl Writer {
         };
         match self.engine.room(group.iter().map(size).sum()) {
             Ok(room) => Ok(room),
+            Err(EngineError::Full { .. }) => Ok(Room::Nothing),
             Err(error) => {
                 self.fail(&error);
                 Err(WriteError::Engine(error.to_string()))
