@@ -206,6 +206,8 @@ fn must_be_fresh(verb: &str, query: &Query) -> bool {
     let given = |key| query.get(key).is_some_and(|value| !value.is_empty());
     match verb {
         "get" | "list" => !given("resourceVersion") && !given("continue"),
+        // A watch that begins with all there is.
+        "watch" => given("sendInitialEvents") && !given("resourceVersion"),
         "update" | "patch" | "delete" | "deletecollection" => true,
         _ => false,
     }

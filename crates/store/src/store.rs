@@ -124,10 +124,8 @@ impl Shelf {
         record: &Record,
     ) -> Result<Object, EngineError> {
         let bytes = record.value.as_deref().unwrap_or_default();
-        let value = (self.decode)(bytes).map_err(|detail| EngineError::Damaged {
-            path: format!("record of {}", record.key),
-            detail,
-        })?;
+        let value = (self.decode)(bytes)
+            .map_err(|detail| EngineError::Object { key: record.key.clone(), detail })?;
         Ok(Object::new(&value, record.revision, collection.spec().selectable))
     }
 

@@ -162,9 +162,10 @@ impl Link {
             false => match self.shelf.object(collection, record) {
                 Ok(object) => Some(Arc::new(object)),
                 Err(error) => {
-                    // Shown as gone rather than in a state that it is no longer in.
+                    // The last readable state stays: shown as gone, what depends on it would be
+                    // collected as garbage. A write to it is refused, since its revision is old.
                     tracing::error!(%error, "an object in etcd cannot be read");
-                    None
+                    return None;
                 }
             },
         };
@@ -188,13 +189,15 @@ impl Link {
                 continue;
             };
             let prefix = collection.spec().prefix.as_str();
-            match self.shelf.object(collection, &record) {
-                Ok(object) => {
-                    let key = record.key[prefix.len()..].into();
-                    states.entry(prefix).or_default().insert(key, Arc::new(object));
+            let key: Arc<str> = record.key[prefix.len()..].into();
+            let shown = match self.shelf.object(collection, &record) {
+                Ok(object) => Some(Arc::new(object)),
+                Err(error) => {
+                    tracing::error!(%error, "an object in etcd cannot be read");
+                    collection.get(&key)
                 }
-                Err(error) => tracing::error!(%error, "an object in etcd cannot be read"),
-            }
+            };
+            states.entry(prefix).or_default().extend(shown.map(|object| (key, object)));
         }
         self.shelf.current.store(revision, Ordering::Release);
         for (prefix, collection) in collections.iter() {

@@ -169,5 +169,5 @@ impl Engine for Nonsense {
 #[test]
 fn a_record_that_is_no_object_is_named() {
     let error = Store::open(Box::new(Nonsense), vec![spec()]).expect_err("is refused");
-    assert!(error.to_string().contains("record of /registry/pods/"), "{error}");
+    assert!(error.to_string().contains("stored object /registry/pods/"), "{error}");
 }

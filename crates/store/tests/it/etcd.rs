@@ -251,3 +251,20 @@ async fn wrong_flags_say_what_is_wrong() {
     let options = EtcdOptions { ca_file: Some("/nonexistent".into()), ..server.options() };
     assert!(refused(options).await.contains("/nonexistent"));
 }
+
+#[tokio::test]
+async fn an_unreadable_object_is_named_and_never_shown_as_gone() {
+    let server = EtcdServer::start();
+    let (store, pods) = connect(server.options()).await;
+    let readable = put(&store, &pods, "a", "v1").await;
+    server.ctl(&["put", "/registry/pods/default/a", "k8s:enc:aescbc:v1:key1:secret"]);
+    store.catch_up().await.expect("reachable");
+    assert_eq!(image(&pods, "a").as_deref(), Some("v1"));
+    let expect = store::Expect::Revision(readable);
+    let write = store::Write { collection: pods, key: "default/a".into(), expect, draft: None };
+    assert!(matches!(store.write(write).await, Err(WriteError::Conflict(None))));
+    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[] };
+    let refused = Store::connect(server.options(), vec![spec]).await.expect_err("is refused");
+    let text = refused.to_string();
+    assert!(text.contains("/registry/pods/default/a cannot be read: it is encrypted"), "{text}");
+}
