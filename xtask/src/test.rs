@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::kernel;
 
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("nft", "nftables"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("sysctl", "procps"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
     ("kubectl", "kubernetes-client"),
 ];
 

@@ -11,7 +11,7 @@ use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::user::User;
-use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
 use crate::{body, discovery, node_proxy, openapi, virtuals};
 
 impl Server {
@@ -180,6 +180,11 @@ async fn answer(
     if let Some(scaled) = virtuals::scale(call, verb, &bytes, content_type).await {
         return scaled;
     }
+    if must_be_fresh(verb, call.query) {
+        let row = call.row;
+        let shown = call.server.store.catch_up().await;
+        shown.map_err(|e| write_failure(e, row, &call.info.name))?;
+    }
     match verb {
         "get" if call.row.name == "componentstatuses" => Err(call.not_found()),
         "list" if call.row.name == "componentstatuses" => Ok(component_statuses()),
@@ -195,6 +200,20 @@ async fn answer(
         "delete" => delete::delete(call, bytes, content_type).await,
         "deletecollection" => delete::delete_collection(call, bytes, content_type).await,
         _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Whether the answer must show what other servers of the same store have acknowledged: reads that
+/// name no revision, and changes, which are decided from the present state. A creation is not; the
+/// store refuses it when the name is taken.
+fn must_be_fresh(verb: &str, query: &Query) -> bool {
+    let given = |key| query.get(key).is_some_and(|value| !value.is_empty());
+    match verb {
+        "get" | "list" => !given("resourceVersion") && !given("continue"),
+        // A watch that begins with all there is.
+        "watch" => given("sendInitialEvents") && !given("resourceVersion"),
+        "update" | "patch" | "delete" | "deletecollection" => true,
+        _ => false,
     }
 }
 

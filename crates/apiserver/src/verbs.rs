@@ -43,6 +43,8 @@ pub(crate) fn write_failure(
             Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
         }
         WriteError::Full(detail) => Status::failure(507, "InsufficientStorage", detail),
+        WriteError::Unavailable(detail) => Status::unavailable(detail),
+        WriteError::Unknown(detail) => Status::timeout(detail),
         WriteError::Closed => Status::unavailable("the server is shutting down"),
     }
 }

@@ -158,6 +158,14 @@ impl Collection {
         self.write().floor = revision;
     }
 
+    /// Takes another state whose history is not known: watchers and older lists learn of the gap.
+    pub(crate) fn replace(&self, objects: BTreeMap<Arc<str>, Arc<Object>>, revision: u64) {
+        let mut state = self.write();
+        *state = State { objects, floor: revision, ..State::default() };
+        drop(state);
+        self.changed.send_replace(revision);
+    }
+
     /// Makes committed events visible. `current` is raised by `raise` while every touched
     /// collection is locked, so that no reader sees a revision without its state.
     pub(crate) fn publish(batches: &[(Arc<Collection>, Vec<Event>)], revision: u64) {

@@ -23,6 +23,8 @@ pub enum EngineError {
          from a backup, or give up its content with `trireme reset`"
     )]
     Damaged { path: String, detail: String },
+    #[error("the stored object {key} cannot be read: {detail}")]
+    Object { key: String, detail: String },
     #[error("write to the store's {path}: {detail}")]
     Commit { path: String, detail: String },
     /// Refused before anything was written; further writes may succeed.

@@ -7,10 +7,13 @@
 
 mod collection;
 mod engine;
+mod etcd;
 mod log;
+mod store;
 mod writer;
 
 pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
 pub use engine::{Engine, EngineError, MemoryEngine, Record, Room};
+pub use etcd::EtcdOptions;
 pub use log::LogEngine;
-pub use writer::{Expect, Store, Write, WriteError};
+pub use store::{Expect, Store, Write, WriteError};

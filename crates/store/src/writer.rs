@@ -3,17 +3,18 @@
 //! A write is acknowledged after the flush that made it durable, and becomes visible only then.
 //! While one group is flushed the next one gathers, so throughput grows with concurrency.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use api::{Draft, Object};
+use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use crate::collection::{Collection, CollectionSpec, Event};
+use crate::collection::{Collection, Event};
 use crate::engine::{Engine, EngineError, Record, Room};
+use crate::store::{Backend, Expect, Write, WriteError};
 
 /// Writes committed together at most: bounds the latency of the first of them.
 const GROUP_MAX: usize = 512;
@@ -23,42 +24,6 @@ const GROUP_BYTES: usize = 2 << 20;
 const QUIET: Duration = Duration::from_millis(50);
 /// What an update may add while the disk is full: a deletion time, a condition.
 const SMALL_GROWTH: usize = 1024;
-
-/// What must be true of the key for the write to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
-    /// It does not exist.
-    Absent,
-    /// Its last change was this revision.
-    Revision(u64),
-}
-
-/// One write: `draft` is the new state, absent for a deletion.
-#[derive(Debug)]
-pub struct Write {
-    pub collection: Arc<Collection>,
-    pub key: String,
-    pub expect: Expect,
-    pub draft: Option<Draft>,
-}
-
-/// Why nothing was written.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum WriteError {
-    /// The expectation does not hold; the present state, if any.
-    #[error("the object has changed")]
-    Conflict(Option<Arc<Object>>),
-    /// The engine failed: nothing of the group was acknowledged, and the store takes no further
-    /// writes until it is opened again (reads go on). Whether this group is on disk is unknown;
-    /// if so it is there whole.
-    #[error("{0}")]
-    Engine(String),
-    /// There is no space for this write; others, deletions first of all, may succeed.
-    #[error("{0}")]
-    Full(String),
-    #[error("the store is shutting down")]
-    Closed,
-}
 
 struct Job {
     write: Write,
@@ -71,136 +36,52 @@ enum Message {
     Close(oneshot::Sender<()>),
 }
 
-/// All collections and their writer. Clones share them.
-#[derive(Debug, Clone)]
-pub struct Store {
-    shared: Arc<Shared>,
-}
-
+/// The way to the writer thread, which ends with it.
 #[derive(Debug)]
-struct Shared {
-    collections: Mutex<BTreeMap<String, Arc<Collection>>>,
-    /// Loaded records whose collection is not registered (yet).
-    unclaimed: Mutex<Vec<Record>>,
-    current: Arc<AtomicU64>,
+pub(crate) struct Embedded {
     jobs: mpsc::Sender<Message>,
 }
 
-impl Store {
-    /// Loads everything from `engine` and starts the writer thread, which ends with the last clone.
-    pub fn open(
-        mut engine: Box<dyn Engine>,
-        specs: Vec<CollectionSpec>,
-    ) -> Result<Store, EngineError> {
-        let current = Arc::new(AtomicU64::new(0));
-        let mut collections = BTreeMap::new();
-        for spec in specs {
-            let prefix = spec.prefix.clone();
-            collections.insert(prefix, Arc::new(Collection::new(spec, current.clone())));
-        }
-        let (revision, unclaimed) = load(&mut *engine, &collections)?;
-        current.store(revision, Ordering::Release);
-        collections.values().for_each(|c| c.set_floor(revision));
+impl Embedded {
+    pub(crate) fn start(
+        engine: Box<dyn Engine>,
+        current: Arc<AtomicU64>,
+    ) -> Result<Embedded, EngineError> {
         let (jobs, inbox) = mpsc::channel();
-        let shared = Shared {
-            collections: Mutex::new(collections),
-            unclaimed: Mutex::new(unclaimed),
-            current: current.clone(),
-            jobs,
-        };
-        let store = Store { shared: Arc::new(shared) };
+        let revision = current.load(Ordering::Acquire);
         let writer = Writer { engine, current, revision, failed: None, untidy: true };
-        let spawned =
-            std::thread::Builder::new().name("store writer".into()).spawn(|| writer.run(inbox));
-        spawned.map_err(|e| EngineError::Open {
-            path: "writer thread".into(),
-            detail: e.to_string(),
-        })?;
-        Ok(store)
-    }
-
-    /// Adds a collection, with what was loaded for it; returns the one that is already there.
-    pub fn register(&self, spec: CollectionSpec) -> Result<Arc<Collection>, EngineError> {
-        let mut collections = lock(&self.shared.collections);
-        if let Some(known) = collections.get(&spec.prefix) {
-            return Ok(known.clone());
+        let thread = std::thread::Builder::new().name("store writer".into());
+        match thread.spawn(|| writer.run(inbox)) {
+            Ok(_) => Ok(Embedded { jobs }),
+            Err(e) => {
+                Err(EngineError::Open { path: "writer thread".into(), detail: e.to_string() })
+            }
         }
-        let collection = Arc::new(Collection::new(spec, self.shared.current.clone()));
-        let prefix = collection.spec().prefix.clone();
-        let claimed = lock(&self.shared.unclaimed)
-            .extract_if(.., |r| r.key.starts_with(&prefix))
-            .collect::<Vec<_>>();
-        claimed.iter().try_for_each(|record| restore(&collection, record))?;
-        collection.set_floor(self.revision());
-        collections.insert(prefix, collection.clone());
-        Ok(collection)
     }
+}
 
-    pub fn collection(&self, prefix: &str) -> Option<Arc<Collection>> {
-        lock(&self.shared.collections).get(prefix).cloned()
-    }
-
-    /// The last published revision.
-    pub fn revision(&self) -> u64 {
-        self.shared.current.load(Ordering::Acquire)
-    }
-
-    /// Writes, and waits until it is durable and visible: the object as of its revision (for a
-    /// deletion, its last state as of the deletion).
-    pub async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+#[async_trait]
+impl Backend for Embedded {
+    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.shared
-            .jobs
+        self.jobs
             .send(Message::Write(Box::new(Job { write, reply })))
             .map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
     }
 
-    /// Commits what is queued and closes the engine; later writes fail with `Closed`.
-    pub async fn close(&self) {
+    async fn catch_up(&self) -> Result<(), WriteError> {
+        // Nobody else writes, and an acknowledged write is visible already.
+        Ok(())
+    }
+
+    async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.shared.jobs.send(Message::Close(done)).is_ok() {
+        if self.jobs.send(Message::Close(done)).is_ok() {
             // An error means the writer had ended already, which is what was asked for.
             drop(closed.await);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Puts every record into its collection; the last revision, and the records of none.
-fn load(
-    engine: &mut dyn Engine,
-    collections: &BTreeMap<String, Arc<Collection>>,
-) -> Result<(u64, Vec<Record>), EngineError> {
-    let (mut unclaimed, mut fault) = (Vec::new(), None);
-    let revision = engine.load(&mut |record| {
-        let up_to = (Bound::Unbounded, Bound::Included(record.key.as_str()));
-        let nearest = collections.range::<str, _>(up_to).next_back();
-        match nearest.filter(|(prefix, _)| record.key.starts_with(*prefix)) {
-            None => unclaimed.push(record),
-            Some((_, collection)) => {
-                if let Err(error) = restore(collection, &record) {
-                    fault = Some(error);
-                }
-            }
-        }
-    })?;
-    // Revision 0 means "unset" to clients, so the first state is at 1.
-    fault.map_or(Ok((revision.max(1), unclaimed)), Err)
-}
-
-fn restore(collection: &Collection, record: &Record) -> Result<(), EngineError> {
-    let bytes = record.value.as_deref().unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| {
-        let path = format!("record of {}", record.key);
-        EngineError::Damaged { path, detail: e.to_string() }
-    })?;
-    let object = Object::new(&value, record.revision, collection.spec().selectable);
-    collection.restore(&record.key[collection.spec().prefix.len()..], object);
-    Ok(())
 }
 
 struct Writer {
@@ -293,6 +174,7 @@ impl Writer {
         };
         match self.engine.room(group.iter().map(size).sum()) {
             Ok(room) => Ok(room),
+            Err(EngineError::Full { .. }) => Ok(Room::Nothing),
             Err(error) => {
                 self.fail(&error);
                 Err(WriteError::Engine(error.to_string()))

@@ -9,7 +9,7 @@ use apiserver::{
     Authenticator, AuthorizationModes, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
 };
 use client::{Client, Tasks};
-use store::{LogEngine, Store};
+use store::{EtcdOptions, LogEngine, Store};
 use tokio::net::TcpListener;
 
 use crate::pki_files::PkiFiles;
@@ -17,6 +17,8 @@ use crate::pki_files::PkiFiles;
 /// What distinguishes one control plane from another.
 pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
+    /// A real etcd instead of the embedded store.
+    pub(crate) etcd: Option<EtcdOptions>,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
@@ -39,6 +41,16 @@ pub(crate) struct ControlPlane {
     tasks: Tasks,
 }
 
+async fn open_store(options: &Options) -> Result<Store> {
+    if let Some(etcd) = &options.etcd {
+        return Ok(Store::connect(etcd.clone(), apiserver::collections()).await?);
+    }
+    std::fs::create_dir_all(&options.data_dir)
+        .with_context(|| format!("create {}", options.data_dir.display()))?;
+    let engine = LogEngine::open(&options.data_dir.join("db"))?;
+    Ok(Store::open(Box::new(engine), apiserver::collections())?)
+}
+
 impl ControlPlane {
     /// Opens the store and makes the bootstrap objects; nothing listens yet.
     pub(crate) async fn start(
@@ -46,11 +58,7 @@ impl ControlPlane {
         pki: &PkiFiles,
         tasks: &Tasks,
     ) -> Result<ControlPlane> {
-        let folder = options.data_dir.join("db");
-        std::fs::create_dir_all(&options.data_dir)
-            .with_context(|| format!("create {}", options.data_dir.display()))?;
-        let engine = LogEngine::open(&folder)?;
-        let store = Store::open(Box::new(engine), apiserver::collections())?;
+        let store = open_store(&options).await?;
         let tokens = Arc::new(pki.tokens()?);
         let mut authenticator = Authenticator::new(tokens.clone());
         if let Some(path) = &options.token_file {

@@ -52,8 +52,15 @@ impl Walk {
         self.seen == self.payload.len() && self.at == self.end
     }
 
-    /// Puts what is live into `builder`, until `budget` bytes were looked at or all was.
-    fn step(&mut self, index: &Index, builder: &mut Builder, budget: usize) -> Result<(), Fault> {
+    /// Puts what is live into `builder`, until `budget` bytes were looked at, the builder holds
+    /// `space` bytes, or all was seen.
+    fn step(
+        &mut self,
+        index: &Index,
+        builder: &mut Builder,
+        budget: usize,
+        space: usize,
+    ) -> Result<(), Fault> {
         let mut looked_at = 0;
         while looked_at < budget && !self.finished() {
             if self.seen == self.payload.len() {
@@ -62,6 +69,9 @@ impl Walk {
             }
             let entry = frame::entry(&self.payload[self.seen..]).ok_or(Fault::Damaged(self.at))?;
             if index.is_live(&entry) {
+                if builder.len() + entry.size() > space {
+                    return Ok(());
+                }
                 builder.push(entry);
             }
             self.seen += entry.size();
@@ -98,13 +108,14 @@ impl LogEngine {
         if !self.is_sparse() || bytes > self.segment / 2 {
             return Ok(false);
         }
-        self.copy((PACE * bytes + PACE_MIN).min(self.segment / 4))
+        let space = self.segment - segment::HEADER - bytes;
+        self.copy((PACE * bytes + PACE_MIN).min(self.segment / 4), space)
     }
 
     /// A step of compaction in a frame of its own.
     pub(super) fn compaction_step(&mut self, budget: usize) -> Result<(), EngineError> {
         self.log().builder.clear();
-        let finished = self.copy(budget.min(self.segment / 4))?;
+        let finished = self.copy(budget.min(self.segment / 4), self.segment - segment::HEADER)?;
         if !self.log().builder.is_empty() {
             let revision = self.log().revision;
             if let Err(error) = self.flush(revision) {
@@ -115,13 +126,13 @@ impl LogEngine {
         if finished { self.retire_oldest() } else { Ok(()) }
     }
 
-    fn copy(&mut self, budget: usize) -> Result<bool, EngineError> {
+    fn copy(&mut self, budget: usize, space: usize) -> Result<bool, EngineError> {
         let mut walk = match self.log().walk.take() {
             Some(walk) => walk,
             None => self.walk_oldest()?,
         };
         let log = self.log();
-        match walk.step(&log.index, &mut log.builder, budget) {
+        match walk.step(&log.index, &mut log.builder, budget, space) {
             Ok(()) => {
                 let finished = walk.finished();
                 log.walk = Some(walk);

@@ -76,8 +76,10 @@ impl LogEngine {
         }
         self.reclaim()?;
         let (segment, log) = (self.segment, self.log());
-        let free = segment - log.active.end + log.spares.len() * segment;
-        let left = free.saturating_sub(bytes);
+        let rest = segment - log.active.end;
+        // A frame that does not fit into the rest of the active segment leaves it unused.
+        let rest = if bytes > rest { 0 } else { rest };
+        let left = (rest + log.spares.len() * segment).saturating_sub(bytes);
         Ok(match log.spares.len() {
             RESERVE.. => Room::Plenty,
             _ if left >= segment * 3 / 2 => Room::NoGrowth,

@@ -251,3 +251,23 @@ fn the_folder_stays_small_and_a_mass_deletion_gives_space_back() {
     while engine.tidy().expect("sound") {}
     assert!(size() < 10 * SEGMENT, "{} bytes for nothing", size());
 }
+
+/// Records up to nearly a segment's size, so that frames and copies hardly fit.
+#[test]
+fn large_records_never_make_a_frame_too_long() {
+    let disk = SimDisk::new(AMPLE);
+    let (mut engine, mut map, mut revision) = read(&disk).expect("opens");
+    let mut dice = Dice(13);
+    for _ in 0..3_000 {
+        revision += 1;
+        let batch = [record(&mut dice, revision, 12, SEGMENT as u64 - 200)];
+        engine.commit(&batch).expect("fits");
+        apply(&mut map, &batch);
+        if dice.roll(5) == 0 {
+            engine.tidy().expect("fits");
+        }
+    }
+    drop(engine);
+    let (_, found, last) = read(&disk).expect("opens");
+    assert_eq!((found, last), (map, revision));
+}

@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::*;
-use crate::{LogEngine, MemoryEngine, Page};
+use std::sync::Arc;
+
+use api::{Draft, Object};
+
+use crate::{
+    Collection, CollectionSpec, Engine, EngineError, Expect, LogEngine, MemoryEngine, Page, Record,
+    Store, Write, WriteError,
+};
 
 const PREFIX: &str = "/registry/pods/";
 
@@ -141,4 +147,27 @@ async fn what_was_acknowledged_is_there_after_reopening() {
         last = store.revision();
         store.close().await;
     }
+}
+
+/// An engine of many records that are no objects.
+struct Nonsense;
+
+impl Engine for Nonsense {
+    fn load(&mut self, visit: &mut dyn FnMut(Record)) -> Result<u64, EngineError> {
+        for revision in 1..=10_000 {
+            let key = format!("{PREFIX}{revision}");
+            visit(Record { key, value: Some(b"nonsense".to_vec()), revision });
+        }
+        Ok(10_000)
+    }
+
+    fn commit(&mut self, _batch: &[Record]) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_record_that_is_no_object_is_named() {
+    let error = Store::open(Box::new(Nonsense), vec![spec()]).expect_err("is refused");
+    assert!(error.to_string().contains("stored object /registry/pods/"), "{error}");
 }

@@ -1,7 +1,9 @@
-//! The store on a real disk: killed at random points, damaged, full, churned.
+//! The store on a real disk: killed at random points, damaged, full, churned; and on a real etcd.
 
 mod crash;
 mod damage;
+mod etcd;
+mod etcd_server;
 mod full_disk;
 mod harness;
 mod soak;

@@ -140,6 +140,7 @@ async fn control_plane(
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
+        etcd: None,
         token_file: None,
         advertise: ground.advertise,
         addresses: ground.addresses.clone(),

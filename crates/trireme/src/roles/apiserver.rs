@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
@@ -39,9 +40,21 @@ pub(crate) struct Args {
     /// Where the embedded store keeps its data.
     #[arg(long, default_value = "/var/lib/trireme/data")]
     data_dir: PathBuf,
-    /// A real etcd instead of the embedded store.
-    #[arg(long)]
-    etcd_servers: Option<String>,
+    /// Comma-separated URLs of a real etcd, instead of the embedded store.
+    #[arg(long, value_delimiter = ',')]
+    etcd_servers: Vec<String>,
+    /// PEM of the CA that signed etcd's certificates.
+    #[arg(long, requires = "etcd_servers")]
+    etcd_cafile: Option<PathBuf>,
+    /// PEM of the certificate to show to etcd.
+    #[arg(long, requires = "etcd_servers")]
+    etcd_certfile: Option<PathBuf>,
+    /// PEM of that certificate's key.
+    #[arg(long, requires = "etcd_servers")]
+    etcd_keyfile: Option<PathBuf>,
+    /// What all keys in etcd start with.
+    #[arg(long, default_value = "/registry")]
+    etcd_prefix: String,
     /// CIDRs that Services get their addresses from, one a family.
     #[arg(long, default_value = "10.43.0.0/16")]
     service_cluster_ip_range: String,
@@ -71,13 +84,22 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
     Ok(modes)
 }
 
+/// The original's interval: history is kept for as long at least.
+const COMPACTION: Duration = Duration::from_secs(300);
+
+fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
+    (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
+        servers: args.etcd_servers.clone(),
+        ca_file: args.etcd_cafile.clone(),
+        cert_file: args.etcd_certfile.clone(),
+        key_file: args.etcd_keyfile.clone(),
+        prefix: args.etcd_prefix.clone(),
+        compaction_interval: COMPACTION,
+    })
+}
+
 /// Serves until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
-    if let Some(servers) = &args.etcd_servers {
-        bail!(
-            "--etcd-servers {servers}: this build has only the embedded store; leave the flag out"
-        );
-    }
     if args.allow_privileged == Some(false) {
         bail!(
             "--allow-privileged=false is not supported; forbid privileged pods with Pod Security"
@@ -111,6 +133,7 @@ async fn serve(args: Args) -> Result<()> {
     };
     let dialer = PlainDialer::new(&pki)?;
     let options = Options {
+        etcd: etcd_options(&args),
         data_dir: args.data_dir,
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,

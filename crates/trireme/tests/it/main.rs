@@ -3,6 +3,7 @@
 mod busybox;
 mod cluster;
 mod commands;
+mod etcd;
 mod ground;
 mod harness;
 mod netns;

@@ -59,7 +59,7 @@ impl Drop for Component {
 }
 
 /// An API server of the test's own, and its kubeconfigs.
-struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     url: String,
     _process: Component,
@@ -67,12 +67,18 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// With more flags.
+    pub(crate) fn start_with(more: &[&str]) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         std::fs::write(path("tokens"), TOKENS).expect("tokens are written");
         let (pki, data, tokens) = (path("pki"), path("data"), path("tokens"));
         let mut args = vec!["kube-apiserver", "--bind-address=127.0.0.1", "--secure-port=0"];
         args.extend(["--cert-dir", &pki, "--data-dir", &data, "--token-auth-file", &tokens]);
+        args.extend(more);
         let (process, url) = Component::start(&args, "serving on ");
         Server { folder, url, _process: process }
     }
@@ -97,7 +103,7 @@ impl Server {
         Component::spawn(&[name, "--kubeconfig", &path, none])
     }
 
-    fn try_kubectl(&self, args: &[&str]) -> Output {
+    pub(crate) fn try_kubectl(&self, args: &[&str]) -> Output {
         // The dispatcher of some installations picks a version by asking the server: be direct.
         let direct = "/usr/lib/google-cloud-sdk/bin/kubectl.1.33";
         let program = if Path::new(direct).exists() { direct } else { "kubectl" };
@@ -107,7 +113,7 @@ impl Server {
     }
 
     /// Runs kubectl until its output satisfies `enough`.
-    fn eventually(&self, args: &[&str], enough: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn eventually(&self, args: &[&str], enough: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
             let output = self.try_kubectl(args);
@@ -178,7 +184,7 @@ fn every_component_has_help_and_refuses_unknown_flags() {
 }
 
 /// What trireme says when it refuses.
-fn refusal(args: &[&str]) -> String {
+pub(crate) fn refusal(args: &[&str]) -> String {
     let output = trireme(args).output().expect("trireme runs");
     assert!(!output.status.success(), "{args:?} succeeded");
     String::from_utf8_lossy(&output.stderr).into_owned()

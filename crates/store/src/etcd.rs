@@ -1,0 +1,236 @@
+//! A real etcd as the home of the state, which several servers may share.
+//!
+//! Keys and values are laid out as the original does. The collections are filled once and then fed
+//! by one watch, as they are by the embedded engine's writer; a write is a transaction that
+//! compares the key's last change, and is answered when the watch has brought it. So whoever reads
+//! the collections does not notice which of the two is below.
+//!
+//! [`grpc`] and [`wire`] are written by hand: the ready-made client needs `protoc` on the machine
+//! that builds, and brings a second HTTP stack.
+
+mod client;
+mod compact;
+mod endpoint;
+mod form;
+mod grpc;
+mod mirror;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::Object;
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::endpoint::Endpoint;
+pub use self::endpoint::EtcdOptions;
+pub(crate) use self::form::decode;
+use self::grpc::{CallError, Channel};
+use self::wire::KeyValue;
+use crate::collection::Collection;
+use crate::engine::{EngineError, Record};
+use crate::store::{Backend, Expect, Shelf, Write, WriteError};
+
+/// What keys start with in the collections; `--etcd-prefix` replaces it in etcd.
+const OUR_PREFIX: &str = "/registry";
+/// How long a write or a read waits for the watch to bring what etcd has.
+const VISIBLE: Duration = Duration::from_secs(10);
+/// After this, the missing revisions are taken for changes outside the prefix.
+const NUDGE: Duration = Duration::from_millis(100);
+/// Key below the prefix that is written to bring the watch forward. The original ignores it.
+const NUDGE_KEY: &str = "/trireme/progress";
+/// gRPC's codes for "out of space" and "cannot be had now".
+const RESOURCE_EXHAUSTED: u32 = 8;
+const UNAVAILABLE: u32 = 14;
+
+/// The connection to etcd, shared by the tasks that keep the collections.
+#[derive(Debug)]
+struct Link {
+    channel: Channel,
+    /// In etcd, without a slash at its end.
+    prefix: String,
+    shelf: Arc<Shelf>,
+    /// Up to where the collections show what etcd has.
+    seen: watch::Sender<u64>,
+    compaction_interval: Duration,
+}
+
+/// An etcd, followed until this is dropped or closed.
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    link: Arc<Link>,
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Etcd {
+    /// Reads all there is; nothing is followed yet.
+    pub(crate) async fn connect(
+        options: EtcdOptions,
+        shelf: Arc<Shelf>,
+    ) -> Result<(Etcd, Vec<Record>, u64), EngineError> {
+        let path = format!("etcd at {}", options.servers.join(","));
+        let fault = |detail: String| EngineError::Open { path: path.clone(), detail };
+        let endpoints: Vec<Endpoint> = options
+            .servers
+            .iter()
+            .map(|url| Endpoint::parse(url))
+            .collect::<Result<_, _>>()
+            .map_err(&fault)?;
+        if endpoints.is_empty() {
+            return Err(fault("no server is named".into()));
+        }
+        let tls = endpoint::tls(&options, &endpoints).map_err(&fault)?;
+        let prefix = format!("/{}", options.prefix.trim_matches('/'));
+        let link = Arc::new(Link {
+            channel: Channel::new(endpoints, tls),
+            prefix,
+            shelf,
+            seen: watch::Sender::new(0),
+            compaction_interval: options.compaction_interval,
+        });
+        let (records, revision) = link.read_patiently().await.map_err(|e| fault(e.to_string()))?;
+        Ok((Etcd { link, tasks: Mutex::default() }, records, revision))
+    }
+
+    /// Keeps the collections up to date from `revision` on.
+    pub(crate) fn follow(&self, revision: u64) {
+        self.link.seen.send_replace(revision);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.link.clone().mirror());
+        tasks.spawn(self.link.clone().compact_regularly());
+        *self.tasks() = Some(tasks);
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    /// The key in etcd of one in the collections.
+    fn outer(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.strip_prefix(OUR_PREFIX).unwrap_or(key))
+    }
+
+    /// What etcd returned, as the collections name it; absent for what is not text.
+    fn record(&self, kv: KeyValue) -> Option<Record> {
+        let key = String::from_utf8(kv.key).ok()?;
+        let key = format!("{OUR_PREFIX}{}", key.strip_prefix(&self.prefix)?);
+        let revision = u64::try_from(kv.mod_revision).ok()?;
+        Some(Record { key, value: Some(kv.value), revision })
+    }
+
+    async fn wait_until(&self, revision: u64, patience: Duration) -> bool {
+        let mut seen = self.seen.subscribe();
+        let reached = seen.wait_for(|seen| *seen >= revision);
+        tokio::time::timeout(patience, reached).await.is_ok_and(|r| r.is_ok())
+    }
+
+    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+        let Write { collection, key, expect, draft } = write;
+        let full = self.outer(&format!("{}{key}", collection.spec().prefix));
+        let expected = match expect {
+            Expect::Absent => 0,
+            Expect::Revision(revision) => revision,
+        };
+        let old = collection.get(&key);
+        let value = draft.as_ref().map(|d| form::encode(d.stored())).transpose();
+        let value = value.map_err(WriteError::Engine)?;
+        let outcome = self.channel.write_if(&full, expected, value).await.map_err(write_error)?;
+        if let Some(present) = outcome.refused {
+            return self.refusal(&collection, present, outcome.revision).await;
+        }
+        if !self.wait_until(outcome.revision, VISIBLE).await {
+            let text = "it was written to etcd, whose changes cannot be followed now";
+            return Err(WriteError::Unknown(text.into()));
+        }
+        match draft {
+            Some(draft) => {
+                let shown = collection.get(&key).filter(|o| o.revision() == outcome.revision);
+                Ok(shown.unwrap_or_else(|| Arc::new(draft.at(outcome.revision))))
+            }
+            None => {
+                let old = old.filter(|o| o.revision() == expected).ok_or_else(|| {
+                    WriteError::Unknown("it was deleted in a state not seen before".into())
+                })?;
+                Ok(Arc::new(old.at(outcome.revision)))
+            }
+        }
+    }
+
+    /// A conflict, told when the collections show what it is about: who tries again reads them.
+    async fn refusal(
+        &self,
+        collection: &Collection,
+        present: Option<KeyValue>,
+        revision: u64,
+    ) -> Result<Arc<Object>, WriteError> {
+        match &present {
+            Some(kv) => {
+                let changed = u64::try_from(kv.mod_revision).unwrap_or(0);
+                self.wait_until(changed, VISIBLE).await;
+            }
+            // When it was deleted is not known, only that it was by now.
+            None => drop(self.wait_until(revision, NUDGE).await),
+        }
+        Err(WriteError::Conflict(self.present(collection, present)))
+    }
+
+    fn present(&self, collection: &Collection, present: Option<KeyValue>) -> Option<Arc<Object>> {
+        let record = self.record(present?)?;
+        self.shelf.object(collection, &record).ok().map(Arc::new)
+    }
+
+    async fn catch_up(&self) -> Result<(), WriteError> {
+        let nudge_key = format!("{}{NUDGE_KEY}", self.prefix);
+        let revision = self.channel.revision(&nudge_key).await.map_err(write_error)?;
+        if self.wait_until(revision, NUDGE).await {
+            return Ok(());
+        }
+        // A change outside the prefix moves etcd's revision, but no watch brings it. Asking for
+        // progress would tell, were it not that etcd before 3.4.25 may answer ahead of its events.
+        let nudged = self.channel.put(&nudge_key).await.map_err(write_error)?;
+        match self.wait_until(nudged, VISIBLE).await {
+            true => Ok(()),
+            false => Err(WriteError::Unavailable("etcd cannot be followed now".into())),
+        }
+    }
+}
+
+fn write_error(error: CallError) -> WriteError {
+    let text = error.to_string();
+    match error {
+        CallError::Unreachable(_) => WriteError::Unavailable(text),
+        CallError::Refused { code: RESOURCE_EXHAUSTED, .. } => WriteError::Full(text),
+        CallError::Refused { code: UNAVAILABLE, message } if message.ends_with("no leader") => {
+            WriteError::Unavailable(text)
+        }
+        CallError::Refused { code: UNAVAILABLE, .. } | CallError::Lost(_) => {
+            WriteError::Unknown(text)
+        }
+        CallError::Refused { .. } => WriteError::Engine(text),
+    }
+}
+
+#[async_trait]
+impl Backend for Etcd {
+    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+        if self.tasks().is_none() {
+            return Err(WriteError::Closed);
+        }
+        self.link.write(write).await
+    }
+
+    async fn catch_up(&self) -> Result<(), WriteError> {
+        self.link.catch_up().await
+    }
+
+    async fn close(&self) {
+        let tasks = self.tasks().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+    }
+}

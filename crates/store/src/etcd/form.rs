@@ -1,0 +1,95 @@
+//! Values in the original's form: built-in types as protobuf, everything else as JSON; both are
+//! read, whatever the type.
+
+use api::proto;
+use api::registry::Registry;
+use api::schema::{Decoder, Schema, Shape};
+use serde_json::Value;
+
+/// Groups whose servers in the original keep JSON.
+const JSON_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+/// What the original puts in front of encrypted values.
+const ENCRYPTED: &[u8] = b"k8s:enc:";
+
+fn shape_of(api_version: &str, kind: &str) -> Option<Shape> {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let row = Registry::built_in().by_kind(group, version, kind)?;
+    row.ty.map(Shape::Struct)
+}
+
+/// The stored form of an object's canonical JSON.
+pub(super) fn encode(json: &[u8]) -> Result<Vec<u8>, String> {
+    let value: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    match shape_of(api_version, kind).filter(|_| !JSON_GROUPS.contains(&group)) {
+        None => Ok(json.to_vec()),
+        Some(shape) => {
+            let message = proto::encode(Schema::built_in(), &shape, &value);
+            Ok(proto::seal(api_version, kind, &message))
+        }
+    }
+}
+
+/// The object in a stored value.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
+    if bytes.starts_with(ENCRYPTED) {
+        return Err("it is encrypted, and this server has no key for it".into());
+    }
+    if !bytes.starts_with(proto::MAGIC) {
+        return serde_json::from_slice(bytes).map_err(|e| e.to_string());
+    }
+    let envelope = proto::open(bytes)?;
+    let (version, kind) = (&envelope.api_version, &envelope.kind);
+    let shape = shape_of(version, kind).ok_or_else(|| format!("{version} {kind} is not known"))?;
+    let schema = Schema::built_in();
+    let mut tree = proto::decode(schema, &shape, &envelope.message)?;
+    if let Some(map) = tree.as_object_mut() {
+        map.insert("apiVersion".into(), envelope.api_version.into());
+        map.insert("kind".into(), envelope.kind.into());
+    }
+    Ok(Decoder { schema, shape: &shape }.decode_value(tree)?.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{decode, encode};
+
+    #[test]
+    fn built_in_types_are_protobuf_and_come_back() {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "a", "namespace": "b", "labels": {"x": "y"}},
+            "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]},
+        });
+        let stored = encode(pod.to_string().as_bytes()).expect("encodes");
+        assert!(stored.starts_with(b"k8s\0"));
+        let back = decode(&stored).expect("decodes");
+        assert_eq!(back["spec"]["containers"][0]["ports"][0]["containerPort"], 80);
+        assert_eq!(back["metadata"]["labels"], pod["metadata"]["labels"]);
+        assert_eq!((&back["kind"], &back["apiVersion"]), (&pod["kind"], &pod["apiVersion"]));
+    }
+
+    #[test]
+    fn other_types_and_their_definitions_are_json() {
+        for (version, kind) in
+            [("example.com/v1", "Thing"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition")]
+        {
+            let thing = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}});
+            let stored = encode(thing.to_string().as_bytes()).expect("encodes");
+            assert_eq!(decode(&stored), Ok(thing.clone()));
+            assert_eq!(stored, thing.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let text = |bytes: &[u8]| decode(bytes).expect_err("is refused");
+        assert!(text(b"k8s:enc:aescbc:v1:key1:xyz").contains("encrypted"));
+        assert!(!text(b"k8s\0\xff\xff").is_empty());
+        assert!(!text(b"\x01").is_empty());
+    }
+}
