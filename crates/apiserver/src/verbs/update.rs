@@ -71,7 +71,9 @@ pub(crate) async fn change(
         }
         call.drop_claims();
         prepare(call, &old_tree, &mut new, operation)?;
-        admission::check_update(call, &old_tree, &new).await?;
+        if operation != Operation::Internal {
+            admission::check_update(call, &old_tree, &new).await?;
+        }
         match store(call, &old, &old_tree, new).await {
             Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
             Err(other) => return Err(write_failure(other, call.row, &call.info.name)),
@@ -99,10 +101,12 @@ fn prepare(
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new);
     admission::update(call, old, new)?;
-    // What the server itself writes (a pod's binding) is no new generation.
-    if operation != Operation::Internal {
-        meta::bump_generation(call, old, new);
+    // What the server itself writes (a pod's binding) is no new generation, and may change what
+    // nobody else may.
+    if operation == Operation::Internal {
+        return Ok(());
     }
+    meta::bump_generation(call, old, new);
     let causes = call.validate(new, Some(old));
     if !causes.is_empty() {
         return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
