@@ -28,7 +28,8 @@ const CREATES: usize = 8_000;
 /// now slow. The median counts.
 const ROUNDS: usize = 7;
 const UPDATES: usize = 100_000;
-const OBJECTS: usize = 1_000;
+/// A multiple of the writers, so that each has keys of its own.
+const OBJECTS: usize = 1_024;
 const MANY: usize = 150_000;
 
 type Open = fn(&Path) -> Box<dyn Engine>;
