@@ -13,6 +13,7 @@ mod bootstrap;
 mod call;
 mod custom;
 mod discovery;
+mod encryption;
 mod expiry;
 mod handle;
 mod hooks;
@@ -33,6 +34,7 @@ mod virtuals;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use authn::{Authenticator, TokenFileError};
+pub use encryption::{Encryption, EncryptionError};
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
 pub use node_proxy::NodeDialer;

@@ -31,6 +31,7 @@ use self::grpc::{CallError, Channel};
 use self::wire::KeyValue;
 use crate::collection::Collection;
 use crate::engine::{EngineError, Record};
+use crate::seal::{Seal, opened};
 use crate::store::{Backend, Expect, Shelf, Write, WriteError};
 
 /// What keys start with in the collections; `--etcd-prefix` replaces it in etcd.
@@ -55,6 +56,7 @@ struct Link {
     /// Up to where the collections show what etcd has.
     seen: watch::Sender<u64>,
     compaction_interval: Duration,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 /// An etcd, followed until this is dropped or closed.
@@ -89,6 +91,7 @@ impl Etcd {
             shelf,
             seen: watch::Sender::new(0),
             compaction_interval: options.compaction_interval,
+            seal: options.seal,
         });
         let (records, revision) = link.read_patiently().await.map_err(|e| fault(e.to_string()))?;
         Ok((Etcd { link, tasks: Mutex::default() }, records, revision))
@@ -116,10 +119,16 @@ impl Link {
 
     /// What etcd returned, as the collections name it; absent for what is not text.
     fn record(&self, kv: KeyValue) -> Option<Record> {
-        let key = String::from_utf8(kv.key).ok()?;
+        let full = String::from_utf8(kv.key).ok()?;
+        let key = full.as_str();
         let key = format!("{OUR_PREFIX}{}", key.strip_prefix(&self.prefix)?);
         let revision = u64::try_from(kv.mod_revision).ok()?;
-        Some(Record { key, value: Some(kv.value), revision })
+        let value = match &self.seal {
+            // What cannot be opened stays sealed, and is refused as such where it is read.
+            Some(seal) => opened(&**seal, &full, kv.value.clone()).unwrap_or(kv.value),
+            None => kv.value,
+        };
+        Some(Record { key, value: Some(value), revision })
     }
 
     async fn wait_until(&self, revision: u64, patience: Duration) -> bool {
@@ -137,7 +146,10 @@ impl Link {
         };
         let old = collection.get(&key);
         let value = draft.as_ref().map(|d| form::encode(d.stored())).transpose();
-        let value = value.map_err(WriteError::Engine)?;
+        let value = match (value.map_err(WriteError::Engine)?, &self.seal) {
+            (Some(value), Some(seal)) => Some(seal.seal(&full, value).map_err(WriteError::Engine)?),
+            (value, _) => value,
+        };
         let outcome = self.channel.write_if(&full, expected, value).await.map_err(write_error)?;
         if let Some(present) = outcome.refused {
             return self.refusal(&collection, present, outcome.revision).await;

@@ -9,6 +9,7 @@ mod collection;
 mod engine;
 mod etcd;
 mod log;
+mod seal;
 mod store;
 mod writer;
 
@@ -16,4 +17,5 @@ pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
 pub use engine::{Engine, EngineError, MemoryEngine, Record, Room};
 pub use etcd::EtcdOptions;
 pub use log::LogEngine;
+pub use seal::{SEALED, Seal, SealedEngine};
 pub use store::{Expect, Store, Write, WriteError};

@@ -1,15 +1,16 @@
 //! The control plane in this process: store, API server, and clients of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::{
-    Authenticator, AuthorizationModes, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
+    Authenticator, AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork,
+    TlsSetup, User,
 };
 use client::{Client, Tasks};
-use store::{EtcdOptions, LogEngine, Store};
+use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
 use tokio::net::TcpListener;
 
 use crate::pki_files::PkiFiles;
@@ -19,6 +20,9 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
     /// A real etcd instead of the embedded store.
     pub(crate) etcd: Option<EtcdOptions>,
+    /// How objects are encrypted at rest. Without one, Secrets in the embedded store are encrypted
+    /// with a key of the cluster's own; what is in etcd is as its other servers left it.
+    pub(crate) encryption: Option<PathBuf>,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
@@ -41,14 +45,27 @@ pub(crate) struct ControlPlane {
     tasks: Tasks,
 }
 
-async fn open_store(options: &Options) -> Result<Store> {
+async fn open_store(options: &Options, pki: &PkiFiles) -> Result<Store> {
+    let named = options.encryption.as_deref().map(read_encryption).transpose()?;
     if let Some(etcd) = &options.etcd {
-        return Ok(Store::connect(etcd.clone(), apiserver::collections()).await?);
+        let seal = named.map(|named| Arc::new(named) as Arc<dyn Seal>);
+        let etcd = EtcdOptions { seal, ..etcd.clone() };
+        return Ok(Store::connect(etcd, apiserver::collections()).await?);
     }
+    let encryption = match named {
+        Some(named) => named,
+        None => read_encryption(&pki.encryption()?)?,
+    };
     std::fs::create_dir_all(&options.data_dir)
         .with_context(|| format!("create {}", options.data_dir.display()))?;
     let engine = LogEngine::open(&options.data_dir.join("db"))?;
+    let engine = SealedEngine::new(engine, Arc::new(encryption));
     Ok(Store::open(Box::new(engine), apiserver::collections())?)
+}
+
+fn read_encryption(path: &Path) -> Result<Encryption> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    Encryption::parse(&text).with_context(|| path.display().to_string())
 }
 
 impl ControlPlane {
@@ -58,7 +75,7 @@ impl ControlPlane {
         pki: &PkiFiles,
         tasks: &Tasks,
     ) -> Result<ControlPlane> {
-        let store = open_store(&options).await?;
+        let store = open_store(&options, pki).await?;
         let tokens = Arc::new(pki.tokens()?);
         let mut authenticator = Authenticator::new(tokens.clone());
         if let Some(path) = &options.token_file {

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use apiserver::Encryption;
 use pki::{Authority, CertSpec, KeyPairPem, TokenIssuer};
 
 /// The issuer of service account tokens.
@@ -43,6 +44,13 @@ impl PkiFiles {
 
     pub(crate) fn tokens(&self) -> Result<TokenIssuer> {
         Ok(TokenIssuer::new(TOKEN_ISSUER, &self.token_key)?)
+    }
+
+    /// The configuration that Secrets are encrypted at rest with.
+    pub(crate) fn encryption(&self) -> Result<PathBuf> {
+        let path = self.folder.join("encryption.yaml");
+        load_or_make(&path, || Ok(Encryption::generate()?.into_bytes()))?;
+        Ok(path)
     }
 
     /// The API server's certificate for the names it is reached by; issued anew at every start.

@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::seal::Seal;
 
 /// What the flags say.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct EtcdOptions {
     pub prefix: String,
     /// How old what is compacted away is at least.
     pub compaction_interval: Duration,
+    /// Encrypts values in etcd and decrypts those that are.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 /// One member's client URL.

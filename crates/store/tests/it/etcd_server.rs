@@ -69,6 +69,7 @@ impl EtcdServer {
             cert_file: file("client.crt"),
             key_file: file("client.key"),
             prefix: "/registry".into(),
+            seal: None,
             compaction_interval: Duration::from_secs(300),
         }
     }

@@ -141,6 +141,7 @@ async fn control_plane(
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
         etcd: None,
+        encryption: None,
         token_file: None,
         advertise: ground.advertise,
         addresses: ground.addresses.clone(),

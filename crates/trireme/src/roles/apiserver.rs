@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// Comma-separated: AlwaysAllow, Node, RBAC.
     #[arg(long, default_value = "Node,RBAC")]
     authorization_mode: String,
+    /// An EncryptionConfiguration; without one, Secrets in the embedded store are encrypted with the
+    /// key in the folder of the cluster's keys.
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
     #[arg(long, default_value = "1h0m0s")]
     event_ttl: jiff::SignedDuration,
@@ -89,6 +93,7 @@ const COMPACTION: Duration = Duration::from_secs(300);
 
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
+        seal: None,
         servers: args.etcd_servers.clone(),
         ca_file: args.etcd_cafile.clone(),
         cert_file: args.etcd_certfile.clone(),
@@ -134,6 +139,7 @@ async fn serve(args: Args) -> Result<()> {
     let dialer = PlainDialer::new(&pki)?;
     let options = Options {
         etcd: etcd_options(&args),
+        encryption: args.encryption_provider_config,
         data_dir: args.data_dir,
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
