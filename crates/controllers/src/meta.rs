@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::selector::LabelSelector;
-use client::Resource;
+use client::{Client, Error, Resource};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     self as meta, ObjectMeta, OwnerReference, Time,
@@ -29,6 +29,21 @@ pub(crate) fn namespace(meta: &ObjectMeta) -> &str {
 
 pub(crate) fn uid(meta: &ObjectMeta) -> &str {
     meta.uid.as_deref().unwrap_or("")
+}
+
+/// Whether the server, too, has this very object and has not been asked to end it. Views differ in
+/// age: one that already shows dependents let go may be newer than the one that shows their owner,
+/// which ends, and to take them in again would end them with it.
+pub(crate) async fn may_adopt<K: Resource>(client: &Client, owner: &K) -> Result<bool, Error> {
+    let meta = owner.metadata();
+    match client.get::<K>(namespace(meta), name(meta)).await {
+        Ok(live) => {
+            let live = live.metadata();
+            Ok(live.uid == meta.uid && live.deletion_timestamp.is_none())
+        }
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What an event about the object refers to.

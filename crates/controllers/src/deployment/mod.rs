@@ -22,8 +22,8 @@ use serde_json::json;
 
 use crate::Context;
 use crate::meta::{
-    Key, controller, controller_uids, key, managed_by, matches, name, namespace, now, reference,
-    selector, uid,
+    Key, controller, controller_uids, key, managed_by, matches, may_adopt, name, namespace, now,
+    reference, selector, uid,
 };
 use crate::pods;
 
@@ -153,7 +153,11 @@ impl Deployments {
                     && s.metadata.deletion_timestamp.is_none()
                     && selects(deployment, s)
             };
-            for set in all.iter().filter(free) {
+            let free: Vec<_> = all.iter().filter(free).collect();
+            if free.is_empty() || !may_adopt(&self.client, deployment).await? {
+                return Ok(owned);
+            }
+            for set in free {
                 self.set_owners(set, json!([managed_by(deployment)])).await?;
             }
         }

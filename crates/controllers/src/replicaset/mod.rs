@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use crate::Context;
 use crate::meta::{
-    Key, controller, controller_uids, key, managed_by, matches, name, namespace, now, reference,
-    selector, uid,
+    Key, controller, controller_uids, key, managed_by, matches, may_adopt, name, namespace, now,
+    reference, selector, uid,
 };
 use crate::pods::from_template;
 
@@ -153,6 +153,10 @@ impl ReplicaSets {
             unseen,
             doomed: &doomed,
         });
+        if !plan.adopt.is_empty() && !may_adopt(&self.client, &*set).await? {
+            // It ends, or is another: the view will say so.
+            return Ok(Action::Done);
+        }
         self.claim(&set, &plan).await?;
         let outcome = self.apply(&key, &set, &plan).await;
         let failure = outcome.as_ref().err().map(|e| {

@@ -125,6 +125,10 @@ impl Actor {
             self.act(action, now);
         }
         self.probe();
+        if self.dirty {
+            // An action (the pod's end, a start given up) is something to look at by itself.
+            return Some(now);
+        }
         let status = self.memory.status_retry.filter(|at| *at > now);
         [planned.wake, status].into_iter().flatten().min()
     }

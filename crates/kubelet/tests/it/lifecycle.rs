@@ -38,6 +38,8 @@ impl Node {
         config.root_dir = self.dir.path().join("kubelet");
         config.log_dir = self.dir.path().join("logs");
         config.node_ips = vec!["10.0.0.1".parse().unwrap()];
+        // A machine that runs tests may well have a nearly full disk.
+        config.eviction = kubelet::Thresholds::shared();
         config
     }
 
@@ -269,5 +271,18 @@ async fn a_node_without_room_ends_a_pod() {
     let pressure = node_object["status"]["conditions"].as_array().unwrap();
     let pressure = pressure.iter().find(|c| c["type"] == "DiskPressure").unwrap();
     assert_eq!(pressure["status"], "True");
+    node.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_deadline_that_is_set_later_ends_the_pod() {
+    let node = Node::start();
+    node.create(one(json!({})));
+    node.status(|s| s["phase"] == "Running").await;
+    let mut pod = node.api.get(POD).unwrap();
+    pod["spec"]["activeDeadlineSeconds"] = json!(1);
+    node.api.put(POD, pod);
+    let status = node.status(|s| s["phase"] == "Failed").await;
+    assert_eq!(status["reason"], "DeadlineExceeded");
     node.tasks.shutdown().await;
 }

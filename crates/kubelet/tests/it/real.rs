@@ -57,6 +57,8 @@ impl Node {
         runtime.images().build_static(&busybox()).unwrap();
         let (api, tasks, pki) = (FakeApi::new(), Tasks::new(), Pki::new());
         let mut settings = KubeletConfig::new("n1");
+        // A machine that runs tests may well have a nearly full disk.
+        settings.eviction = kubelet::Thresholds::shared();
         settings.root_dir = dir.path().join("kubelet");
         settings.log_dir = dir.path().join("logs");
         settings.cgroup_root = format!("{}/kubepods", config.cgroup_parent);

@@ -64,6 +64,8 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
         });
         ended.with_context(|| format!("remove the containers of node {index}"))?;
     }
+    // Its tasks have ended then: nobody starts a supervisor after the last look for them.
+    drop(runtime);
     if paths.namespaces().exists() {
         let pins = PinDir::open(paths.namespaces())?;
         Fabric::create(pins, FabricConfig::new(paths.name.clone()))?.remove()?;
