@@ -115,8 +115,9 @@ impl<'a> Call<'a> {
     /// A stored object as this path's version shows it.
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        if self.custom.is_some() {
-            tree["apiVersion"] = self.main_row().api_version().into();
+        match self.custom.is_some() {
+            true => tree["apiVersion"] = self.main_row().api_version().into(),
+            false => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
     }
@@ -125,6 +126,11 @@ impl<'a> Call<'a> {
     pub(crate) fn draft(&self, object: &Value) -> Draft {
         let row = self.main_row();
         match &self.custom {
+            None if kinds::convert::is_converted(row) => {
+                let mut object = object.clone();
+                kinds::convert::to_stored(row, &mut object);
+                Draft::new(&object, row.selectable)
+            }
             None => Draft::new(object, row.selectable),
             Some(custom) => {
                 let mut object = object.clone();
@@ -139,8 +145,13 @@ impl<'a> Call<'a> {
         self.row.key(&self.info.namespace, &self.info.name)
     }
 
+    /// The group that refusals name: events are the core group's wherever they are asked for.
+    pub(crate) fn group(&self) -> &'static str {
+        if self.row.group == "events.k8s.io" { "" } else { self.row.group }
+    }
+
     pub(crate) fn not_found(&self) -> Status {
-        Status::not_found(self.row.group, self.row.name, &self.info.name)
+        Status::not_found(self.group(), self.row.name, &self.info.name)
     }
 
     pub(crate) fn warn(&self, text: impl Into<String>) {

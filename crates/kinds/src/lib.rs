@@ -23,10 +23,12 @@ mod small;
 mod storage;
 mod value;
 
+pub mod convert;
 pub mod table;
 
+pub use apps::count_template;
+pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
-pub use autoscaling::{to_hub as autoscaler_to_hub, to_v1 as autoscaler_to_v1};
 pub use core::qos::class as qos_class;
 pub use value::{items, items_mut, set_default, text};
 
@@ -48,6 +50,8 @@ pub struct Kind {
     pub status: fn(&At<'_>),
     /// An update checks the metadata once more, as that of a new object.
     pub again: bool,
+    /// An update is checked as a new object, too, and before the rest.
+    pub anew: bool,
 }
 
 /// A kind with no rules of its own.
@@ -58,6 +62,7 @@ pub const PLAIN: Kind = Kind {
     update: |_| {},
     status: |_| {},
     again: false,
+    anew: false,
 };
 
 static UNRULED: Kind = PLAIN;
@@ -127,6 +132,7 @@ pub fn of(row: &Resource) -> &'static Kind {
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let kind = of(row);
     let check = Check::of(row);
+    let object = &*convert::checked(row, object);
     let root = check.root(object, None);
     meta::create(&root.get("metadata"), row.namespaced, kind.name);
     (kind.create)(&root);
@@ -137,7 +143,12 @@ pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
 pub fn validate_update(row: &Resource, object: &Value, old: &Value) -> Vec<Cause> {
     let kind = of(row);
     let check = Check::of(row);
+    let (object, old) = (&*convert::checked(row, object), &*convert::checked(row, old));
     let root = check.root(object, Some(old));
+    if kind.anew && row.subresource.is_empty() {
+        meta::create(&root.get("metadata"), row.namespaced, kind.name);
+        (kind.create)(&root);
+    }
     meta::update(&root.get("metadata"));
     if kind.again && row.subresource != "status" {
         meta::again(&root.get("metadata"), kind.name);

@@ -86,7 +86,8 @@ fn cluster_role(role: &At<'_>) {
     }
     let selectors = aggregation.get("clusterRoleSelectors");
     if selectors.len() == 0 {
-        selectors.required("at least one clusterRoleSelector required if aggregationRule is non-nil");
+        selectors
+            .required("at least one clusterRoleSelector required if aggregationRule is non-nil");
     }
     for selector in selectors.items() {
         label_selector(&selector, LabelRules::default());
@@ -133,9 +134,11 @@ fn subject(subject: &At<'_>, namespaced: bool) {
 fn rebinding(at: &At<'_>, namespaced: bool) {
     binding(at, namespaced);
     let role = at.get("roleRef");
-    let field = |v: Option<&Value>, key: &str| v.and_then(|v| v[key].as_str()).unwrap_or("").to_owned();
-    let differs =
-        |key: &&str| role.old().is_some() && field(role.old(), key) != field(Some(role.value()), key);
+    let field =
+        |v: Option<&Value>, key: &str| v.and_then(|v| v[key].as_str()).unwrap_or("").to_owned();
+    let differs = |key: &&str| {
+        role.old().is_some() && field(role.old(), key) != field(Some(role.value()), key)
+    };
     if ["apiGroup", "kind", "name"].iter().any(differs) {
         role.invalid_struct("rbac.RoleRef", "cannot change roleRef");
     }

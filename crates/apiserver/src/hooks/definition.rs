@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::custom::{CLEANUP, condition, set_condition};
 use crate::meta;
 
-pub(super) static HOOKS: Hooks = Hooks { deleting, ..DEFAULT };
+pub(super) static HOOKS: Hooks = Hooks { deleting, unconditional: false, ..DEFAULT };
 
 /// The upkeep deletes the objects, then takes the finalizer off.
 fn deleting(call: &Call<'_>, object: &mut Value) {

@@ -45,7 +45,7 @@ pub(crate) async fn create_object(
     admission::create(call, &mut object)?;
     let causes = call.validate(&object, None);
     if !causes.is_empty() {
-        return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
+        return Err(Status::invalid(call.group(), row.kind, meta::text(&object, "name"), causes));
     }
     let result = write(call, &mut object).await;
     if result.is_err() || call.dry_run {
@@ -63,7 +63,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
         let key = row.key(&call.info.namespace, &name);
         if call.dry_run {
             if collection.get(&key).is_some() {
-                return Err(Status::already_exists(row.group, row.name, &name));
+                return Err(Status::already_exists(call.group(), row.name, &name));
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
@@ -77,7 +77,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
                 meta::generate_name(meta);
             }
             Err(WriteError::Conflict(_)) => {
-                return Err(Status::already_exists(row.group, row.name, &name));
+                return Err(Status::already_exists(call.group(), row.name, &name));
             }
             Err(other) => return Err(write_failure(other, row, &name)),
         }

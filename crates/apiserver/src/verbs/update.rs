@@ -33,18 +33,21 @@ pub(crate) async fn update(
     let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let sent = decoded.value;
-    needs_revision(call, &sent)?;
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
     if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {
         return super::create::create_object(call, sent, Operation::Update).await;
     }
+    if exists {
+        needs_revision(call, &sent)?;
+    }
     change(call, Operation::Update, |_| Ok(sent.clone())).await
 }
 
-/// Custom resources are replaced only by who knows what is replaced.
+/// Some kinds are replaced only by who knows what is replaced.
 fn needs_revision(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
-    if call.custom.is_none() || !meta::text(sent, "resourceVersion").is_empty() {
+    let any = call.custom.is_none() && hooks::of(call.row).unconditional;
+    if any || !matches!(meta::text(sent, "resourceVersion"), "" | "0") {
         return Ok(());
     }
     let (row, field) = (call.row, "metadata.resourceVersion");
@@ -67,7 +70,7 @@ pub(crate) async fn change(
         let mut new = compute(&old_tree)?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
-            return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
+            return Err(Status::modified(call.group(), call.row.name, &call.info.name));
         }
         prepare(call, &old_tree, &mut new, operation)?;
         match store(call, &old, &old_tree, new).await {
@@ -76,7 +79,7 @@ pub(crate) async fn change(
             Ok(answer) => return Ok(answer),
         }
     }
-    Err(Status::modified(call.row.group, call.row.name, &call.info.name))
+    Err(Status::modified(call.group(), call.row.name, &call.info.name))
 }
 
 /// Everything between the requested state and the one to store.
@@ -93,17 +96,18 @@ fn prepare(
         managed::track(call, Some(old), new);
     }
     meta::prepare_update(call, old, new)?;
+    if operation == Operation::Internal {
+        // What the server itself writes (a pod's binding) is sound, and no new generation.
+        return Ok(());
+    }
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new);
     admission::update(call, old, new)?;
-    // What the server itself writes (a pod's binding) is no new generation.
-    if operation != Operation::Internal {
-        meta::bump_generation(call, old, new);
-    }
+    meta::bump_generation(call, old, new);
     let causes = call.validate(new, Some(old));
     if !causes.is_empty() {
-        return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
+        return Err(Status::invalid(call.group(), row.kind, &call.info.name, causes));
     }
     Ok(())
 }

@@ -41,7 +41,11 @@ impl Strict {
         };
         let unique =
             old.iter().enumerate().all(|(at, h)| old[..at].iter().all(|b| b["name"] != h["name"]));
-        Strict { side_effects: old.iter().all(quiet), reviews: old.iter().all(known), names: unique }
+        Strict {
+            side_effects: old.iter().all(quiet),
+            reviews: old.iter().all(known),
+            names: unique,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) static KIND: Kind = Kind {
         }
     },
     status,
+    anew: true,
     ..PLAIN
 };
 

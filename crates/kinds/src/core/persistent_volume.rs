@@ -12,7 +12,7 @@ use crate::shared::{csi_driver_name, node_selector};
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind =
-    Kind { create: |pv| spec(&pv.get("spec"), Some(pv)), update, again: true, ..PLAIN };
+    Kind { create: |pv| spec(&pv.get("spec"), Some(pv)), update, again: true, anew: true, ..PLAIN };
 
 type Source = (&'static str, &'static str, &'static str, fn(&At<'_>, &str));
 

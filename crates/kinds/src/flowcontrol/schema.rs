@@ -9,13 +9,8 @@ use crate::golang;
 use crate::shared::texts;
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind {
-    create: schema,
-    update: schema,
-    status: conditions,
-    again: true,
-    ..PLAIN
-};
+pub(crate) static KIND: Kind =
+    Kind { create: schema, update: schema, status: conditions, again: true, ..PLAIN };
 
 fn schema(object: &At<'_>) {
     let (meta, at) = (object.get("metadata"), object.get("spec"));

@@ -3,46 +3,30 @@
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{AGE, CREATED, NAME, Printer, age, joined, name, number, selector, since, text};
+use super::{Cells, age, joined, name, number, selector, since, text};
 use crate::value::items;
 
-pub(super) fn printer(row: &Resource) -> Option<Printer> {
+pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
         ("", "namespaces") => NAMESPACES,
         ("", "services") => SERVICES,
         ("", "nodes") => NODES,
         ("", "configmaps") => CONFIG_MAPS,
         ("", "secrets") => SECRETS,
-        ("", "serviceaccounts") => ACCOUNTS,
         ("", "events") | ("events.k8s.io", "events") => EVENTS,
         ("", "endpoints") => ENDPOINTS,
         ("discovery.k8s.io", "endpointslices") => SLICES,
         ("coordination.k8s.io", "leases") => LEASES,
         ("scheduling.k8s.io", "priorityclasses") => PRIORITIES,
-        ("rbac.authorization.k8s.io", "clusterroles" | "roles") => ROLES,
-        ("rbac.authorization.k8s.io", _) => BINDINGS,
-        ("", "persistentvolumeclaims") => CLAIMS,
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => BINDINGS,
         ("networking.k8s.io", "ingresses") => INGRESSES,
         _ => return None,
     })
 }
 
-const NAMESPACES: Printer = Printer {
-    columns: &[NAME, ("Status", "string", "", false), AGE],
-    cells: |o| vec![name(o), o["status"]["phase"].clone(), age(o)],
-};
+const NAMESPACES: Cells = |o| vec![name(o), o["status"]["phase"].clone(), age(o)];
 
-const SERVICES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Type", "string", "", false),
-        ("Cluster-IP", "string", "", false),
-        ("External-IP", "string", "", false),
-        ("Port(s)", "string", "", false),
-        AGE,
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const SERVICES: Cells = |o| {
         let spec = &o["spec"];
         let ip =
             if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
@@ -55,8 +39,7 @@ const SERVICES: Printer = Printer {
             age(o),
             selector(&spec["selector"]).into(),
         ]
-    },
-};
+    };
 
 fn external(service: &Value) -> String {
     let spec = &service["spec"];
@@ -83,20 +66,7 @@ fn ports(spec: &Value) -> String {
     joined(all.iter().map(String::as_str))
 }
 
-const NODES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Roles", "string", "", false),
-        AGE,
-        ("Version", "string", "", false),
-        ("Internal-IP", "string", "", true),
-        ("External-IP", "string", "", true),
-        ("OS-Image", "string", "", true),
-        ("Kernel-Version", "string", "", true),
-        ("Container-Runtime", "string", "", true),
-    ],
-    cells: |o| {
+const NODES: Cells = |o| {
         let info = &o["status"]["nodeInfo"];
         let unknown = |v: &Value| if text(v).is_empty() { "<unknown>".into() } else { v.clone() };
         vec![
@@ -111,8 +81,7 @@ const NODES: Printer = Printer {
             unknown(&info["kernelVersion"]),
             unknown(&info["containerRuntimeVersion"]),
         ]
-    },
-};
+    };
 
 fn node_status(node: &Value) -> String {
     let ready = items(&node["status"], "conditions").find(|c| c["type"] == "Ready");
@@ -141,40 +110,17 @@ fn address(node: &Value, kind: &str) -> Value {
     found.map_or("<none>".into(), |a| a["address"].clone())
 }
 
-const CONFIG_MAPS: Printer = Printer {
-    columns: &[NAME, ("Data", "string", "", false), AGE],
-    cells: |o| vec![name(o), entries(o, &["data", "binaryData"]), age(o)],
-};
+const CONFIG_MAPS: Cells = |o| vec![name(o), entries(o, &["data", "binaryData"]), age(o)];
 
-const SECRETS: Printer = Printer {
-    columns: &[NAME, ("Type", "string", "", false), ("Data", "string", "", false), AGE],
-    cells: |o| vec![name(o), o["type"].clone(), entries(o, &["data"]), age(o)],
-};
+const SECRETS: Cells = |o| vec![name(o), o["type"].clone(), entries(o, &["data"]), age(o)];
 
 fn entries(object: &Value, keys: &[&str]) -> Value {
     let count = |key: &&str| object[*key].as_object().map_or(0, |m| m.len());
     keys.iter().map(count).sum::<usize>().into()
 }
 
-const ACCOUNTS: Printer = Printer {
-    columns: &[NAME, ("Secrets", "string", "", false), AGE],
-    cells: |o| vec![name(o), items(o, "secrets").count().into(), age(o)],
-};
-
-const EVENTS: Printer = Printer {
-    columns: &[
-        ("Last Seen", "string", "", false),
-        ("Type", "string", "", false),
-        ("Reason", "string", "", false),
-        ("Object", "string", "", false),
-        ("Subobject", "string", "", true),
-        ("Source", "string", "", true),
-        ("Message", "string", "", false),
-        ("First Seen", "string", "", true),
-        ("Count", "string", "", true),
-        ("Name", "string", "name", true),
-    ],
-    cells: |o| {
+const EVENTS: Cells = |o| {
+    let o = &*crate::convert::core_event(o);
         let about = &o["involvedObject"];
         let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
         let source = match text(&o["source"]["host"]) {
@@ -197,12 +143,9 @@ const EVENTS: Printer = Printer {
             number(&o["count"]).max(1).into(),
             name(o),
         ]
-    },
-};
+    };
 
-const ENDPOINTS: Printer = Printer {
-    columns: &[NAME, ("Endpoints", "string", "", false), AGE],
-    cells: |o| {
+const ENDPOINTS: Cells = |o| {
         let mut all = Vec::new();
         for subset in items(o, "subsets") {
             for address in items(subset, "addresses") {
@@ -215,8 +158,7 @@ const ENDPOINTS: Printer = Printer {
             }
         }
         vec![name(o), few(&all, 3).into(), age(o)]
-    },
-};
+    };
 
 /// The first few, and how many more.
 fn few(all: &[String], most: usize) -> String {
@@ -227,15 +169,7 @@ fn few(all: &[String], most: usize) -> String {
     }
 }
 
-const SLICES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("AddressType", "string", "", false),
-        ("Ports", "string", "", false),
-        ("Endpoints", "string", "", false),
-        AGE,
-    ],
-    cells: |o| {
+const SLICES: Cells = |o| {
         let ports: Vec<String> =
             items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
         let points: Vec<String> = items(o, "endpoints")
@@ -252,23 +186,11 @@ const SLICES: Printer = Printer {
             shown(&points, "<unset>").into(),
             age(o),
         ]
-    },
-};
+    };
 
-const LEASES: Printer = Printer {
-    columns: &[NAME, ("Holder", "string", "", false), AGE],
-    cells: |o| vec![name(o), text(&o["spec"]["holderIdentity"]).into(), age(o)],
-};
+const LEASES: Cells = |o| vec![name(o), text(&o["spec"]["holderIdentity"]).into(), age(o)];
 
-const PRIORITIES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Value", "integer", "", false),
-        ("Global-Default", "boolean", "", false),
-        AGE,
-        ("PreemptionPolicy", "string", "", false),
-    ],
-    cells: |o| {
+const PRIORITIES: Cells = |o| {
         let global = o["globalDefault"].as_bool().unwrap_or(false);
         vec![
             name(o),
@@ -277,24 +199,9 @@ const PRIORITIES: Printer = Printer {
             age(o),
             o["preemptionPolicy"].clone(),
         ]
-    },
-};
+    };
 
-const ROLES: Printer = Printer {
-    columns: &[NAME, CREATED],
-    cells: |o| vec![name(o), o["metadata"]["creationTimestamp"].clone()],
-};
-
-const BINDINGS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Role", "string", "", false),
-        AGE,
-        ("Users", "string", "", true),
-        ("Groups", "string", "", true),
-        ("ServiceAccounts", "string", "", true),
-    ],
-    cells: |o| {
+const BINDINGS: Cells = |o| {
         let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
         let of = |kind: &str| {
             let all = items(o, "subjects").filter(|s| s["kind"] == kind);
@@ -307,53 +214,9 @@ const BINDINGS: Printer = Printer {
             Value::from(all.join(", "))
         };
         vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
-    },
-};
+    };
 
-const CLAIMS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Volume", "string", "", false),
-        ("Capacity", "string", "", false),
-        ("Access Modes", "string", "", false),
-        ("StorageClass", "string", "", false),
-        ("VolumeAttributesClass", "string", "", false),
-        AGE,
-        ("VolumeMode", "string", "", true),
-    ],
-    cells: |o| {
-        let modes = items(&o["status"], "accessModes").map(|m| match text(m) {
-            "ReadWriteOnce" => "RWO",
-            "ReadOnlyMany" => "ROX",
-            "ReadWriteMany" => "RWX",
-            _ => "RWOP",
-        });
-        let modes: Vec<&str> = modes.collect();
-        vec![
-            name(o),
-            o["status"]["phase"].clone(),
-            text(&o["spec"]["volumeName"]).into(),
-            text(&o["status"]["capacity"]["storage"]).into(),
-            modes.join(",").into(),
-            text(&o["spec"]["storageClassName"]).into(),
-            "<unset>".into(),
-            age(o),
-            text(&o["spec"]["volumeMode"]).into(),
-        ]
-    },
-};
-
-const INGRESSES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Class", "string", "", false),
-        ("Hosts", "string", "", false),
-        ("Address", "string", "", false),
-        ("Ports", "string", "", false),
-        AGE,
-    ],
-    cells: |o| {
+const INGRESSES: Cells = |o| {
         let spec = &o["spec"];
         let hosts: Vec<&str> =
             items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
@@ -368,5 +231,4 @@ const INGRESSES: Printer = Printer {
             class => class,
         };
         vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
-    },
-};
+    };

@@ -3,10 +3,10 @@
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{AGE, NAME, Printer, age, containers, human, name, number, selector, since, text};
+use super::{Cells, age, containers, human, name, number, selector, since, text};
 use crate::value::items;
 
-pub(super) fn printer(row: &Resource) -> Option<Printer> {
+pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
         ("", "pods") => PODS,
         ("apps", "deployments") => DEPLOYMENTS,
@@ -19,20 +19,7 @@ pub(super) fn printer(row: &Resource) -> Option<Printer> {
     })
 }
 
-const PODS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        ("Status", "string", "", false),
-        ("Restarts", "string", "", false),
-        AGE,
-        ("IP", "string", "", true),
-        ("Node", "string", "", true),
-        ("Nominated Node", "string", "", true),
-        ("Readiness Gates", "string", "", true),
-    ],
-    cells: pod_cells,
-};
+const PODS: Cells = pod_cells;
 
 fn pod_cells(pod: &Value) -> Vec<Value> {
     let status = &pod["status"];
@@ -145,18 +132,7 @@ fn init_status(pod: &Value) -> Option<String> {
     None
 }
 
-const DEPLOYMENTS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        ("Up-to-date", "string", "", false),
-        ("Available", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const DEPLOYMENTS: Cells = |o| {
         let (spec, status) = (&o["spec"], &o["status"]);
         let (names, images) = containers(&spec["template"]["spec"]);
         let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
@@ -170,21 +146,9 @@ const DEPLOYMENTS: Printer = Printer {
             images.into(),
             selector(&spec["selector"]).into(),
         ]
-    },
-};
+    };
 
-const REPLICA_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Desired", "integer", "", false),
-        ("Current", "integer", "", false),
-        ("Ready", "integer", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const REPLICA_SETS: Cells = |o| {
         let (spec, status) = (&o["spec"], &o["status"]);
         let (names, images) = containers(&spec["template"]["spec"]);
         vec![
@@ -197,24 +161,9 @@ const REPLICA_SETS: Printer = Printer {
             images.into(),
             selector(&spec["selector"]).into(),
         ]
-    },
-};
+    };
 
-const DAEMON_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Desired", "integer", "", false),
-        ("Current", "integer", "", false),
-        ("Ready", "integer", "", false),
-        ("Up-to-date", "integer", "", false),
-        ("Available", "integer", "", false),
-        ("Node Selector", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const DAEMON_SETS: Cells = |o| {
         let (spec, status) = (&o["spec"], &o["status"]);
         let (names, images) = containers(&spec["template"]["spec"]);
         vec![
@@ -230,37 +179,16 @@ const DAEMON_SETS: Printer = Printer {
             images.into(),
             selector(&spec["selector"]).into(),
         ]
-    },
-};
+    };
 
-const STATEFUL_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-    ],
-    cells: |o| {
+const STATEFUL_SETS: Cells = |o| {
         let (names, images) = containers(&o["spec"]["template"]["spec"]);
         let ready =
             format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
         vec![name(o), ready.into(), age(o), names.into(), images.into()]
-    },
-};
+    };
 
-const JOBS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Completions", "string", "", false),
-        ("Duration", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const JOBS: Cells = |o| {
         let (spec, status) = (&o["spec"], &o["status"]);
         let (names, images) = containers(&spec["template"]["spec"]);
         let wanted = spec["completions"].as_i64().unwrap_or(1);
@@ -274,8 +202,7 @@ const JOBS: Printer = Printer {
             images.into(),
             selector(&spec["selector"]).into(),
         ]
-    },
-};
+    };
 
 fn job_status(job: &Value) -> &'static str {
     let holds = |kind: &str| {
@@ -307,20 +234,7 @@ fn job_duration(status: &Value) -> String {
     }
 }
 
-const CRON_JOBS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Schedule", "string", "", false),
-        ("Timezone", "string", "", false),
-        ("Suspend", "boolean", "", false),
-        ("Active", "integer", "", false),
-        ("Last Schedule", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
+const CRON_JOBS: Cells = |o| {
         let spec = &o["spec"];
         let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
         let zone = match text(&spec["timeZone"]) {
@@ -343,5 +257,4 @@ const CRON_JOBS: Printer = Printer {
             images.into(),
             "<none>".into(),
         ]
-    },
-};
+    };
