@@ -24,7 +24,16 @@ pub(crate) fn create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> 
 }
 
 pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    node_restriction(call, Some(old), new)
+    node_restriction(call, Some(old), new)?;
+    if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "") {
+        for key in ["priority", "preemptionPolicy"] {
+            if new["spec"][key].is_null() && !old["spec"][key].is_null() {
+                new["spec"][key] = old["spec"][key].clone();
+            }
+        }
+        default_tolerations(new);
+    }
+    Ok(())
 }
 
 /// Nothing is created in a namespace that is absent or on its way out.

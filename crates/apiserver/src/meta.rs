@@ -93,22 +93,27 @@ fn check_namespace(call: &Call<'_>, row: &Resource, object: &mut Value) -> Resul
     }
 }
 
+/// The body of a change names the object that the path names.
+pub(crate) fn check_name(call: &Call<'_>, new: &Value) -> Result<(), Status> {
+    let (name, asked) = (text(new, "name"), &call.info.name);
+    if name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({asked} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if name != asked {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({asked})"
+        )));
+    }
+    Ok(())
+}
+
 /// Carries over what an update may not touch, and checks its preconditions.
 pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     let row = call.main_row();
+    check_name(call, new)?;
     let name = text(new, "name").to_owned();
-    if name.is_empty() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.info.name
-        )));
-    }
-    if name != call.info.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.info.name
-        )));
-    }
     check_namespace(call, row, new)?;
     let sent_uid = text(new, "uid");
     if !sent_uid.is_empty() && sent_uid != text(old, "uid") {

@@ -4,12 +4,14 @@
 //! Everything that needs the request, other objects or time to act is a hook of the API server.
 
 mod admission;
+mod api_service;
 mod apps;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod check;
 mod core;
+mod definition;
 mod flowcontrol;
 mod formats;
 mod gojson;
@@ -30,6 +32,7 @@ pub use apps::count_template;
 pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
 pub use core::qos::class as qos_class;
+pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use value::{items, items_mut, set_default, text};
 
 use api::registry::Resource;
@@ -66,7 +69,6 @@ pub const PLAIN: Kind = Kind {
 };
 
 static UNRULED: Kind = PLAIN;
-static SEGMENT_NAMED: Kind = Kind { name: api::names::path_segment, ..PLAIN };
 
 /// The rules of a resource; its subresources share them.
 pub fn of(row: &Resource) -> &'static Kind {
@@ -123,7 +125,8 @@ pub fn of(row: &Resource) -> &'static Kind {
             "mutatingadmissionpolicybindings" => &admission::MUTATING_BINDING,
             _ => &admission::WEBHOOKS,
         },
-        ("apiregistration.k8s.io", _) => &SEGMENT_NAMED,
+        ("apiextensions.k8s.io", _) => &definition::KIND,
+        ("apiregistration.k8s.io", _) => &api_service::KIND,
         _ => &UNRULED,
     }
 }

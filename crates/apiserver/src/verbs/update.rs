@@ -33,6 +33,7 @@ pub(crate) async fn update(
     let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let sent = decoded.value;
+    meta::check_name(call, &sent)?;
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
     if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {

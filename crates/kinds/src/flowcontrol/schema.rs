@@ -10,7 +10,14 @@ use crate::shared::texts;
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind =
-    Kind { create: schema, update: schema, status: conditions, again: true, ..PLAIN };
+    Kind { default, create: schema, update: schema, status: conditions, again: true, ..PLAIN };
+
+fn default(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    if spec["matchingPrecedence"].as_i64().is_none_or(|n| n == 0) {
+        spec["matchingPrecedence"] = 1000.into();
+    }
+}
 
 fn schema(object: &At<'_>) {
     let (meta, at) = (object.get("metadata"), object.get("spec"));

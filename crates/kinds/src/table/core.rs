@@ -27,19 +27,18 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
 const NAMESPACES: Cells = |o| vec![name(o), o["status"]["phase"].clone(), age(o)];
 
 const SERVICES: Cells = |o| {
-        let spec = &o["spec"];
-        let ip =
-            if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
-        vec![
-            name(o),
-            spec["type"].clone(),
-            ip.into(),
-            external(o).into(),
-            ports(spec).into(),
-            age(o),
-            selector(&spec["selector"]).into(),
-        ]
-    };
+    let spec = &o["spec"];
+    let ip = if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
+    vec![
+        name(o),
+        spec["type"].clone(),
+        ip.into(),
+        external(o).into(),
+        ports(spec).into(),
+        age(o),
+        selector(&spec["selector"]).into(),
+    ]
+};
 
 fn external(service: &Value) -> String {
     let spec = &service["spec"];
@@ -67,21 +66,21 @@ fn ports(spec: &Value) -> String {
 }
 
 const NODES: Cells = |o| {
-        let info = &o["status"]["nodeInfo"];
-        let unknown = |v: &Value| if text(v).is_empty() { "<unknown>".into() } else { v.clone() };
-        vec![
-            name(o),
-            node_status(o).into(),
-            roles(o).into(),
-            age(o),
-            info["kubeletVersion"].clone(),
-            address(o, "InternalIP"),
-            address(o, "ExternalIP"),
-            unknown(&info["osImage"]),
-            unknown(&info["kernelVersion"]),
-            unknown(&info["containerRuntimeVersion"]),
-        ]
-    };
+    let info = &o["status"]["nodeInfo"];
+    let unknown = |v: &Value| if text(v).is_empty() { "<unknown>".into() } else { v.clone() };
+    vec![
+        name(o),
+        node_status(o).into(),
+        roles(o).into(),
+        age(o),
+        info["kubeletVersion"].clone(),
+        address(o, "InternalIP"),
+        address(o, "ExternalIP"),
+        unknown(&info["osImage"]),
+        unknown(&info["kernelVersion"]),
+        unknown(&info["containerRuntimeVersion"]),
+    ]
+};
 
 fn node_status(node: &Value) -> String {
     let ready = items(&node["status"], "conditions").find(|c| c["type"] == "Ready");
@@ -121,44 +120,44 @@ fn entries(object: &Value, keys: &[&str]) -> Value {
 
 const EVENTS: Cells = |o| {
     let o = &*crate::convert::core_event(o);
-        let about = &o["involvedObject"];
-        let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
-        let source = match text(&o["source"]["host"]) {
-            "" => text(&o["source"]["component"]).to_owned(),
-            host => format!("{}, {host}", text(&o["source"]["component"])),
-        };
-        let message = text(&o["message"]).trim().to_owned();
-        let first =
-            if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
-        let last = if o["lastTimestamp"].is_string() { &o["lastTimestamp"] } else { first };
-        vec![
-            since(last).into(),
-            o["type"].clone(),
-            o["reason"].clone(),
-            target.into(),
-            text(&about["fieldPath"]).into(),
-            source.into(),
-            message.into(),
-            since(first).into(),
-            number(&o["count"]).max(1).into(),
-            name(o),
-        ]
+    let about = &o["involvedObject"];
+    let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
+    let source = match text(&o["source"]["host"]) {
+        "" => text(&o["source"]["component"]).to_owned(),
+        host => format!("{}, {host}", text(&o["source"]["component"])),
     };
+    let message = text(&o["message"]).trim().to_owned();
+    let first =
+        if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
+    let last = if o["lastTimestamp"].is_string() { &o["lastTimestamp"] } else { first };
+    vec![
+        since(last).into(),
+        o["type"].clone(),
+        o["reason"].clone(),
+        target.into(),
+        text(&about["fieldPath"]).into(),
+        source.into(),
+        message.into(),
+        since(first).into(),
+        number(&o["count"]).max(1).into(),
+        name(o),
+    ]
+};
 
 const ENDPOINTS: Cells = |o| {
-        let mut all = Vec::new();
-        for subset in items(o, "subsets") {
-            for address in items(subset, "addresses") {
-                let ports: Vec<i64> = items(subset, "ports").map(|p| number(&p["port"])).collect();
-                let ip = text(&address["ip"]);
-                all.extend(ports.iter().map(|p| format!("{ip}:{p}")));
-                if ports.is_empty() {
-                    all.push(ip.to_owned());
-                }
+    let mut all = Vec::new();
+    for subset in items(o, "subsets") {
+        for address in items(subset, "addresses") {
+            let ports: Vec<i64> = items(subset, "ports").map(|p| number(&p["port"])).collect();
+            let ip = text(&address["ip"]);
+            all.extend(ports.iter().map(|p| format!("{ip}:{p}")));
+            if ports.is_empty() {
+                all.push(ip.to_owned());
             }
         }
-        vec![name(o), few(&all, 3).into(), age(o)]
-    };
+    }
+    vec![name(o), few(&all, 3).into(), age(o)]
+};
 
 /// The first few, and how many more.
 fn few(all: &[String], most: usize) -> String {
@@ -170,65 +169,58 @@ fn few(all: &[String], most: usize) -> String {
 }
 
 const SLICES: Cells = |o| {
-        let ports: Vec<String> =
-            items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
-        let points: Vec<String> = items(o, "endpoints")
-            .flat_map(|e| items(e, "addresses"))
-            .filter_map(|a| a.as_str().map(str::to_owned))
-            .collect();
-        let shown = |list: &[String], none: &str| {
-            if list.is_empty() { none.to_owned() } else { few(list, 3) }
-        };
-        vec![
-            name(o),
-            o["addressType"].clone(),
-            shown(&ports, "<unset>").into(),
-            shown(&points, "<unset>").into(),
-            age(o),
-        ]
+    let ports: Vec<String> = items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
+    let points: Vec<String> = items(o, "endpoints")
+        .flat_map(|e| items(e, "addresses"))
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    let shown = |list: &[String], none: &str| {
+        if list.is_empty() { none.to_owned() } else { few(list, 3) }
     };
+    vec![
+        name(o),
+        o["addressType"].clone(),
+        shown(&ports, "<unset>").into(),
+        shown(&points, "<unset>").into(),
+        age(o),
+    ]
+};
 
 const LEASES: Cells = |o| vec![name(o), text(&o["spec"]["holderIdentity"]).into(), age(o)];
 
 const PRIORITIES: Cells = |o| {
-        let global = o["globalDefault"].as_bool().unwrap_or(false);
-        vec![
-            name(o),
-            number(&o["value"]).into(),
-            global.into(),
-            age(o),
-            o["preemptionPolicy"].clone(),
-        ]
-    };
+    let global = o["globalDefault"].as_bool().unwrap_or(false);
+    vec![name(o), number(&o["value"]).into(), global.into(), age(o), o["preemptionPolicy"].clone()]
+};
 
 const BINDINGS: Cells = |o| {
-        let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
-        let of = |kind: &str| {
-            let all = items(o, "subjects").filter(|s| s["kind"] == kind);
-            let all: Vec<String> = all
-                .map(|s| match text(&s["namespace"]) {
-                    "" => text(&s["name"]).to_owned(),
-                    ns => format!("{ns}/{}", text(&s["name"])),
-                })
-                .collect();
-            Value::from(all.join(", "))
-        };
-        vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
+    let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
+    let of = |kind: &str| {
+        let all = items(o, "subjects").filter(|s| s["kind"] == kind);
+        let all: Vec<String> = all
+            .map(|s| match text(&s["namespace"]) {
+                "" => text(&s["name"]).to_owned(),
+                ns => format!("{ns}/{}", text(&s["name"])),
+            })
+            .collect();
+        Value::from(all.join(", "))
     };
+    vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
+};
 
 const INGRESSES: Cells = |o| {
-        let spec = &o["spec"];
-        let hosts: Vec<&str> =
-            items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
-        let hosts = if hosts.is_empty() { "*".into() } else { hosts.join(",") };
-        let points = items(&o["status"]["loadBalancer"], "ingress");
-        let points: Vec<&str> = points
-            .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) })
-            .collect();
-        let ports = if items(spec, "tls").next().is_some() { "80, 443" } else { "80" };
-        let class = match text(&spec["ingressClassName"]) {
-            "" => "<none>",
-            class => class,
-        };
-        vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
+    let spec = &o["spec"];
+    let hosts: Vec<&str> =
+        items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
+    let hosts = if hosts.is_empty() { "*".into() } else { hosts.join(",") };
+    let points = items(&o["status"]["loadBalancer"], "ingress");
+    let points: Vec<&str> = points
+        .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) })
+        .collect();
+    let ports = if items(spec, "tls").next().is_some() { "80, 443" } else { "80" };
+    let class = match text(&spec["ingressClassName"]) {
+        "" => "<none>",
+        class => class,
     };
+    vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
+};

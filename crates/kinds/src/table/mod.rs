@@ -78,8 +78,7 @@ pub fn printer(row: &Resource) -> Printer {
         "" => COLUMNS.get(row.name),
         group => COLUMNS.get(&*format!("{}.{group}", row.name)),
     };
-    let cells =
-        core::cells(row).or_else(|| workloads::cells(row)).or_else(|| others::cells(row));
+    let cells = core::cells(row).or_else(|| workloads::cells(row)).or_else(|| others::cells(row));
     match columns {
         None => Printer {
             columns: &PLAIN,

@@ -34,7 +34,12 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
         "volumeattributesclasses" => |o| vec![name(o), o["driverName"].clone(), age(o)],
         "controllerrevisions" => |o| {
             let owner = items(&o["metadata"], "ownerReferences").find(|r| r["controller"] == true);
-            vec![name(o), owner.map_or("<none>".into(), owned_by).into(), o["revision"].clone(), age(o)]
+            vec![
+                name(o),
+                owner.map_or("<none>".into(), owned_by).into(),
+                o["revision"].clone(),
+                age(o),
+            ]
         },
         "resourcequotas" => quota,
         "runtimeclasses" => |o| vec![name(o), o["handler"].clone(), age(o)],
@@ -208,7 +213,14 @@ fn request(csr: &Value) -> Vec<Value> {
     }
     let duration = spec["expirationSeconds"].as_i64().map_or("<none>".into(), human);
     let user = text(&spec["username"]);
-    vec![name(csr), age(csr), spec["signerName"].clone(), user.into(), duration.into(), state.into()]
+    vec![
+        name(csr),
+        age(csr),
+        spec["signerName"].clone(),
+        user.into(),
+        duration.into(),
+        state.into(),
+    ]
 }
 
 /// `Kind.group/name`, as `kubectl` takes it.

@@ -133,76 +133,76 @@ fn init_status(pod: &Value) -> Option<String> {
 }
 
 const DEPLOYMENTS: Cells = |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-        vec![
-            name(o),
-            ready.into(),
-            number(&status["updatedReplicas"]).into(),
-            number(&status["availableReplicas"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    };
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
+    vec![
+        name(o),
+        ready.into(),
+        number(&status["updatedReplicas"]).into(),
+        number(&status["availableReplicas"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
+};
 
 const REPLICA_SETS: Cells = |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        vec![
-            name(o),
-            number(&spec["replicas"]).into(),
-            number(&status["replicas"]).into(),
-            number(&status["readyReplicas"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    };
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    vec![
+        name(o),
+        number(&spec["replicas"]).into(),
+        number(&status["replicas"]).into(),
+        number(&status["readyReplicas"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
+};
 
 const DAEMON_SETS: Cells = |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        vec![
-            name(o),
-            number(&status["desiredNumberScheduled"]).into(),
-            number(&status["currentNumberScheduled"]).into(),
-            number(&status["numberReady"]).into(),
-            number(&status["updatedNumberScheduled"]).into(),
-            number(&status["numberAvailable"]).into(),
-            selector(&spec["template"]["spec"]["nodeSelector"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    };
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    vec![
+        name(o),
+        number(&status["desiredNumberScheduled"]).into(),
+        number(&status["currentNumberScheduled"]).into(),
+        number(&status["numberReady"]).into(),
+        number(&status["updatedNumberScheduled"]).into(),
+        number(&status["numberAvailable"]).into(),
+        selector(&spec["template"]["spec"]["nodeSelector"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
+};
 
 const STATEFUL_SETS: Cells = |o| {
-        let (names, images) = containers(&o["spec"]["template"]["spec"]);
-        let ready =
-            format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
-        vec![name(o), ready.into(), age(o), names.into(), images.into()]
-    };
+    let (names, images) = containers(&o["spec"]["template"]["spec"]);
+    let ready =
+        format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
+    vec![name(o), ready.into(), age(o), names.into(), images.into()]
+};
 
 const JOBS: Cells = |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        let wanted = spec["completions"].as_i64().unwrap_or(1);
-        vec![
-            name(o),
-            job_status(o).into(),
-            format!("{}/{wanted}", number(&status["succeeded"])).into(),
-            job_duration(status).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    };
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    let wanted = spec["completions"].as_i64().unwrap_or(1);
+    vec![
+        name(o),
+        job_status(o).into(),
+        format!("{}/{wanted}", number(&status["succeeded"])).into(),
+        job_duration(status).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
+};
 
 fn job_status(job: &Value) -> &'static str {
     let holds = |kind: &str| {
@@ -235,26 +235,26 @@ fn job_duration(status: &Value) -> String {
 }
 
 const CRON_JOBS: Cells = |o| {
-        let spec = &o["spec"];
-        let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
-        let zone = match text(&spec["timeZone"]) {
-            "" => "<none>",
-            zone => zone,
-        };
-        let last = match o["status"]["lastScheduleTime"].as_str() {
-            Some(_) => since(&o["status"]["lastScheduleTime"]),
-            None => "<none>".into(),
-        };
-        vec![
-            name(o),
-            spec["schedule"].clone(),
-            zone.into(),
-            (spec["suspend"] == true).into(),
-            items(&o["status"], "active").count().into(),
-            last.into(),
-            age(o),
-            names.into(),
-            images.into(),
-            "<none>".into(),
-        ]
+    let spec = &o["spec"];
+    let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
+    let zone = match text(&spec["timeZone"]) {
+        "" => "<none>",
+        zone => zone,
     };
+    let last = match o["status"]["lastScheduleTime"].as_str() {
+        Some(_) => since(&o["status"]["lastScheduleTime"]),
+        None => "<none>".into(),
+    };
+    vec![
+        name(o),
+        spec["schedule"].clone(),
+        zone.into(),
+        (spec["suspend"] == true).into(),
+        items(&o["status"], "active").count().into(),
+        last.into(),
+        age(o),
+        names.into(),
+        images.into(),
+        "<none>".into(),
+    ]
+};
