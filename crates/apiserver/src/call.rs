@@ -145,13 +145,13 @@ impl<'a> Call<'a> {
         self.row.key(&self.info.namespace, &self.info.name)
     }
 
-    /// The group that refusals name: events are the core group's wherever they are asked for.
+    /// The group of the kind that refusals name: events are the core group's.
     pub(crate) fn group(&self) -> &'static str {
         if self.row.group == "events.k8s.io" { "" } else { self.row.group }
     }
 
     pub(crate) fn not_found(&self) -> Status {
-        Status::not_found(self.group(), self.row.name, &self.info.name)
+        Status::not_found(self.row.group, self.row.name, &self.info.name)
     }
 
     pub(crate) fn warn(&self, text: impl Into<String>) {

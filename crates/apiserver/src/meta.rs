@@ -144,7 +144,8 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
 
 /// Raises the generation when something besides metadata and status changed.
 pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
-    if !call.main_row().generation {
+    // That of priority classes stays the first.
+    if !call.main_row().generation || call.row.name == "priorityclasses" {
         return;
     }
     // Where the status has no path of its own it is a part of the object like any other.
@@ -157,7 +158,9 @@ pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
     let keys = |v: &Value| {
         v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
-    if keys(old).iter().chain(&keys(new)).any(differs) {
+    let relabelled =
+        call.row.name == "endpointslices" && old["metadata"]["labels"] != new["metadata"]["labels"];
+    if relabelled || keys(old).iter().chain(&keys(new)).any(differs) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         of(new).insert("generation".into(), generation.into());
     }

@@ -12,6 +12,7 @@ mod certificates;
 mod check;
 mod core;
 mod definition;
+mod devices;
 mod flowcontrol;
 mod formats;
 mod gojson;
@@ -125,6 +126,10 @@ pub fn of(row: &Resource) -> &'static Kind {
             "mutatingadmissionpolicybindings" => &admission::MUTATING_BINDING,
             _ => &admission::WEBHOOKS,
         },
+        ("resource.k8s.io", "resourceclaims") => &devices::CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => &devices::TEMPLATE,
+        ("resource.k8s.io", "deviceclasses") => &devices::CLASS,
+        ("resource.k8s.io", "resourceslices") => &devices::SLICE,
         ("apiextensions.k8s.io", _) => &definition::KIND,
         ("apiregistration.k8s.io", _) => &api_service::KIND,
         _ => &UNRULED,

@@ -79,7 +79,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
             Err(WriteError::Conflict(_)) => {
                 let there = collection.get(&row.key(&call.info.namespace, &name));
                 return Err(there.map_or_else(
-                    || Status::already_exists(call.group(), row.name, &name),
+                    || Status::already_exists(call.row.group, row.name, &name),
                     |there| taken(call, &there, &name),
                 ));
             }
@@ -91,7 +91,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
 
 /// The name is another's, that may be on its way out.
 fn taken(call: &Call<'_>, there: &Object, name: &str) -> Status {
-    let mut status = Status::already_exists(call.group(), call.row.name, name);
+    let mut status = Status::already_exists(call.row.group, call.row.name, name);
     if there.meta().deletion_timestamp.is_some() {
         status.message = format!("object is being deleted: {}", status.message);
     }

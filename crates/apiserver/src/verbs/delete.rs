@@ -94,7 +94,7 @@ async fn delete_one(
     let collection = call.server.collection(row);
     for _ in 0..RETRIES {
         let found = collection.get(key);
-        let old = found.ok_or_else(|| Status::not_found(call.group(), row.name, name))?;
+        let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
         check_preconditions(call, &old, name, options)?;
         let old_tree = call.shown(&old);
         (hooks::of(row).check_delete)(call, &old_tree)?;
@@ -120,14 +120,14 @@ async fn delete_one(
             Err(other) => return Err(write_failure(other, row, name)),
         }
     }
-    Err(Status::modified(call.group(), row.name, name))
+    Err(Status::modified(call.row.group, row.name, name))
 }
 
 /// A finished deletion answers with a Status; pods and a few others with their last state.
 fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer {
     if gone && !hooks::of(call.row).returns_deleted {
         let m = old.meta();
-        let status = Status::deleted(call.group(), call.row.name, &m.name, &m.uid);
+        let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
         return Answer::Tree { code: 200, value: status.to_value() };
     }
     // Only pods are marked before they go.

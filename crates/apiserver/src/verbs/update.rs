@@ -71,7 +71,7 @@ pub(crate) async fn change(
         let mut new = compute(&old_tree)?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
-            return Err(Status::modified(call.group(), call.row.name, &call.info.name));
+            return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
         prepare(call, &old_tree, &mut new, operation)?;
         match store(call, &old, &old_tree, new).await {
@@ -80,7 +80,7 @@ pub(crate) async fn change(
             Ok(answer) => return Ok(answer),
         }
     }
-    Err(Status::modified(call.group(), call.row.name, &call.info.name))
+    Err(Status::modified(call.row.group, call.row.name, &call.info.name))
 }
 
 /// Everything between the requested state and the one to store.
@@ -132,9 +132,10 @@ fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
 /// A status write may also set labels, annotations, owners and finalizers, and carries its fields.
 fn keep_status_metadata(call: &Call<'_>, map: &mut Map<String, Value>, sent: Option<&Value>) {
     let (Some(Value::Object(meta)), Some(sent)) = (map.get_mut("metadata"), sent) else { return };
-    // Through a custom resource's status nothing else goes.
+    // Through some kinds' status, and that of custom resources, nothing else goes.
     let all = ["managedFields", "labels", "annotations", "finalizers"];
-    for key in if call.custom.is_some() { &all[..1] } else { &all[..] } {
+    let alone = call.custom.is_some() || managed::status_owns_no_metadata(call.row);
+    for key in if alone { &all[..1] } else { &all[..] } {
         restore(meta, key, sent.get(key));
     }
 }
