@@ -26,8 +26,17 @@ fn refusal(text: &str, layout: &str) -> String {
     let is_digit = |rest: &str, at: usize| rest.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
     let mut rest = text;
     for (part, digits) in [
-        ("2006", 4), ("-", 0), ("01", 2), ("-", 0), ("02", 2), ("T", 0), ("15", 2), (":", 0),
-        ("04", 2), (":", 0), ("05", 2),
+        ("2006", 4),
+        ("-", 0),
+        ("01", 2),
+        ("-", 0),
+        ("02", 2),
+        ("T", 0),
+        ("15", 2),
+        (":", 0),
+        ("04", 2),
+        (":", 0),
+        ("05", 2),
     ] {
         let fits = match digits {
             0 => rest.starts_with(part),
@@ -43,7 +52,11 @@ fn refusal(text: &str, layout: &str) -> String {
     }
     let zone = match rest.as_bytes() {
         [b'Z', ..] => 1,
-        [b'+' | b'-', _, _, b':', _, _, ..] if [1, 2, 4, 5].iter().all(|at| is_digit(rest, *at)) => 6,
+        [b'+' | b'-', _, _, b':', _, _, ..]
+            if [1, 2, 4, 5].iter().all(|at| is_digit(rest, *at)) =>
+        {
+            6
+        }
         _ => return cannot(rest, "Z07:00"),
     };
     match &rest[zone..] {

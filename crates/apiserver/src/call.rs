@@ -90,6 +90,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Built-in objects are stored without telling empty lists from none.
+    pub(crate) fn settle(&self, object: &mut Value) {
+        let as_json = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&self.row.group);
+        if self.custom.is_none() && !as_json {
+            self.server.schema.settle(&self.shape(), object);
+        }
+    }
+
     /// Is the status written through a path of its own?
     pub(crate) fn has_status(&self) -> bool {
         match &self.custom {

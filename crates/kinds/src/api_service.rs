@@ -26,7 +26,7 @@ fn service(object: &At<'_>) {
     let (meta, spec) = (object.get("metadata"), object.get("spec"));
     let (name, group, version) = (meta.get("name"), spec.get("group"), spec.get("version"));
     let expected = format!("{}.{}", version.text(), group.text());
-    if names::path_segment(name.text()).is_empty() && name.text() != expected {
+    if !name.is_empty() && names::path_segment(name.text()).is_empty() && name.text() != expected {
         name.invalid_text(&format!("must be `spec.version+\".\"+spec.group`: {expected:?}"));
     }
     if group.is_empty() {

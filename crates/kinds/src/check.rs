@@ -475,6 +475,12 @@ fn with_value(what: &str, value: &Value, detail: &str) -> String {
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
+        // The original's order of fields, where that is not the alphabet's.
+        Value::Object(selector) if selector.contains_key("matchExpressions") => {
+            let labels = selector.get("matchLabels").filter(|l| !l.is_null());
+            let labels = labels.map(|l| format!("\"matchLabels\":{l},")).unwrap_or_default();
+            format!("{{{labels}\"matchExpressions\":{}}}", selector["matchExpressions"])
+        }
         other => other.to_string(),
     }
 }

@@ -158,7 +158,7 @@ fn request(request: &At<'_>) {
     label(&request.get("name"));
     let (exactly, first) = (request.get("exactly"), request.get("firstAvailable"));
     const ONE: &str = "exactly one of `exactly` or `firstAvailable` is required";
-    match (!exactly.is_absent(), first.len() > 0) {
+    match (!exactly.is_absent(), !first.is_empty()) {
         (false, false) => request.required(ONE),
         (true, true) => {
             request.invalid_as(&Value::Null, &format!("{ONE}, but multiple fields are set"));
@@ -304,7 +304,7 @@ fn slice(spec: &At<'_>) {
             label(&counter_set.get("name"));
         }
         let all = counter_set.get("counters");
-        if all.len() == 0 {
+        if all.is_empty() {
             all.required("");
         }
     }
@@ -331,8 +331,7 @@ fn pool(pool: &At<'_>) {
 
 /// The devices are one node's, or those of some in exactly one other way.
 fn whose(spec: &At<'_>) {
-    const WAYS: &str =
-        "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
+    const WAYS: &str = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     let mut ways: Vec<&str> = Vec::new();
     let (node, selector) = (spec.get("nodeName"), spec.get("nodeSelector"));
     if !node.is_absent() {

@@ -176,7 +176,7 @@ fn slice_ports(ports: &At<'_>) {
 
 fn endpoint(at: &At<'_>, kind: &str) {
     let list = at.get("addresses");
-    if list.len() == 0 {
+    if list.is_empty() {
         list.required("must contain at least 1 address");
     } else if list.len() > 100 {
         list.too_many(100);

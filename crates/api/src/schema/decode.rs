@@ -344,9 +344,6 @@ fn keep(
 ) {
     if value.is_null() || schema.is_omitted(field, &value) {
         map.remove(&key);
-    } else if matches!(field.shape, Shape::List(_)) && value.as_array().is_some_and(Vec::is_empty) {
-        // What is stored does not tell an empty list from none.
-        map.insert(key, Value::Null);
     } else {
         map.insert(key, value);
     }

@@ -18,6 +18,15 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
 }
 
 fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    let node = old["spec"]["nodeName"].as_str().unwrap_or("");
+    // What a node can do is asked of the node (admission NodeDeclaredFeatureValidator).
+    if call.row.subresource == "resize"
+        && !node.is_empty()
+        && call.read(("", "v1", "nodes"), node).is_none()
+    {
+        let why = format!("node {node:?} not found");
+        return Err(Status::forbidden("", "pods", &call.info.name, &why));
+    }
     if call.row.subresource == "status" {
         set_default(&mut new["status"], "qosClass", old["status"]["qosClass"].clone());
     }

@@ -42,6 +42,7 @@ pub(crate) async fn create_object(
     hooks::reset_status(call, &mut object);
     (hooks.prepare_create)(call, &mut object)?;
     call.apply_defaults(&mut object);
+    call.settle(&mut object);
     admission::create(call, &mut object)?;
     let causes = call.validate(&object, None);
     if !causes.is_empty() {

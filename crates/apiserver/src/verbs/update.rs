@@ -104,6 +104,7 @@ fn prepare(
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new);
+    call.settle(new);
     admission::update(call, old, new)?;
     meta::bump_generation(call, old, new);
     let causes = call.validate(new, Some(old));

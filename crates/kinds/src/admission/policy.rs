@@ -221,7 +221,7 @@ fn mutating(policy: &At<'_>) {
     match_conditions(&spec.get("matchConditions"));
     variables(&spec.get("variables"));
     let mutations = spec.get("mutations");
-    if mutations.len() == 0 {
+    if mutations.is_empty() {
         mutations.required("mutations must contain at least one item");
     }
     mutations.items().for_each(|at| mutation(&at));

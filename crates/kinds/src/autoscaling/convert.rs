@@ -364,7 +364,7 @@ fn internal_names(value: &Value) -> Value {
             let fields = map.iter().filter(|(_, v)| !v.is_null());
             Value::Object(fields.map(|(k, v)| (lower(k), internal_names(v))).collect())
         }
-        Value::Array(list) => list.iter().map(|v| internal_names(v)).collect(),
+        Value::Array(list) => list.iter().map(internal_names).collect(),
         other => other.clone(),
     }
 }

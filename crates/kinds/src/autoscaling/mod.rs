@@ -118,7 +118,7 @@ fn rules(rules: &At<'_>) {
     }
     rules.get("selectPolicy").one_of_if_set(&["Disabled", "Max", "Min"]);
     let policies = rules.get("policies");
-    if policies.len() == 0 {
+    if policies.is_empty() {
         policies.required("must specify at least one Policy");
     }
     for policy in policies.items() {

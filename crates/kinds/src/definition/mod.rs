@@ -140,7 +140,7 @@ fn spec(spec: &At<'_>) {
     scale(&subresources);
     spec.get("additionalPrinterColumns").items().for_each(|column| self::column(&column));
     let fields = spec.get("selectableFields");
-    if fields.len() > 0 {
+    if !fields.is_empty() {
         match validation.is_absent() {
             true => {
                 fields.invalid_as(&"".into(), "may only be set when validations.schema is included")
@@ -210,7 +210,7 @@ fn version(spec: &At<'_>, version: &At<'_>) {
     scale(&own);
     version.get("additionalPrinterColumns").items().for_each(|column| self::column(&column));
     let fields = version.get("selectableFields");
-    if fields.len() > 0 {
+    if !fields.is_empty() {
         match schema.is_null() {
             true => fields.invalid_as(
                 &"".into(),
@@ -323,7 +323,7 @@ fn conversion(conversion: &At<'_>) {
         if !client.is_absent() {
             client.forbidden("should not be set when strategy is not set to Webhook");
         }
-        if versions.len() > 0 {
+        if !versions.is_empty() {
             versions.forbidden("should not be set when strategy is not set to Webhook");
         }
         return;
@@ -342,7 +342,7 @@ fn conversion(conversion: &At<'_>) {
 }
 
 fn review_versions(versions: &At<'_>) {
-    if versions.len() == 0 {
+    if versions.is_empty() {
         return versions.required("");
     }
     let mut seen: Vec<&str> = Vec::new();
@@ -364,7 +364,7 @@ fn review_versions(versions: &At<'_>) {
 
 /// Versions that objects may be stored in are there, and the one for new objects is among them.
 fn stored(spec: &At<'_>, list: &At<'_>) {
-    if list.len() == 0 {
+    if list.is_empty() {
         return list.invalid_as(&Value::Null, "must have at least one stored version");
     }
     let has = |name: &Value| list.items().any(|v| v.value() == name);

@@ -130,7 +130,7 @@ fn standard(schema: &At<'_>) {
         );
     }
     let (additional, properties) = (schema.get("additionalProperties"), schema.get("properties"));
-    if !additional.is_absent() && properties.len() > 0 && additional.value() != true {
+    if !additional.is_absent() && !properties.is_empty() && additional.value() != true {
         additional.forbidden("additionalProperties and properties are mutual exclusive");
     }
     standard(&additional);
@@ -158,10 +158,10 @@ fn lists(schema: &At<'_>, kind: &At<'_>) {
         }
     }
     if list.text() == "map" {
-        if keys.len() == 0 {
+        if keys.is_empty() {
             keys.required("must not be empty if x-kubernetes-list-type is map");
         }
-    } else if keys.len() > 0 {
+    } else if !keys.is_empty() {
         list.invalid("must be map if x-kubernetes-list-map-keys is non-empty");
     }
     let map = schema.get("x-kubernetes-map-type");

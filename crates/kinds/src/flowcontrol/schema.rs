@@ -89,7 +89,7 @@ fn rule(rule: &At<'_>) {
     let (subjects, resources, others) =
         (rule.get("subjects"), rule.get("resourceRules"), rule.get("nonResourceRules"));
     subjects.items().for_each(|at| subject(&at));
-    if subjects.len() == 0 {
+    if subjects.is_empty() {
         subjects.required("subjects must contain at least one value");
     }
     if resources.len() + others.len() == 0 {

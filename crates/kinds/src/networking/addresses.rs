@@ -58,7 +58,7 @@ fn parent(reference: &At<'_>) {
 }
 
 fn cidrs(list: &At<'_>) {
-    if list.len() == 0 {
+    if list.is_empty() {
         return list.required("at least one CIDR required");
     }
     if list.len() > 2 {

@@ -246,11 +246,17 @@ fn quota(quota: &Value) -> Vec<Value> {
 fn driver(driver: &Value) -> Vec<Value> {
     let spec = &driver["spec"];
     let is = |field: &str| Value::from(spec[field] == true);
+    let modes = list(spec, "volumeLifecycleModes");
+    let tokens: Vec<&str> = items(spec, "tokenRequests").map(|t| text(&t["audience"])).collect();
     vec![
         name(driver),
         (spec["attachRequired"] != false).into(),
         is("podInfoOnMount"),
         is("storageCapacity"),
+        if spec["tokenRequests"].is_array() { tokens.join(",").into() } else { "<unset>".into() },
+        is("requiresRepublish"),
+        if modes.is_empty() { "<none>".into() } else { modes.into() },
+        age(driver),
     ]
 }
 
