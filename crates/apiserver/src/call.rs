@@ -94,6 +94,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Built-in objects are stored without telling empty lists from none.
+    pub(crate) fn settle(&self, object: &mut Value) {
+        let as_json = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&self.row.group);
+        if self.custom.is_none() && !as_json {
+            self.server.schema.settle(&self.shape(), object);
+        }
+    }
+
     /// Is the status written through a path of its own?
     pub(crate) fn has_status(&self) -> bool {
         match &self.custom {
@@ -119,8 +127,9 @@ impl<'a> Call<'a> {
     /// A stored object as this path's version shows it.
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        if self.custom.is_some() {
-            tree["apiVersion"] = self.main_row().api_version().into();
+        match self.custom.is_some() {
+            true => tree["apiVersion"] = self.main_row().api_version().into(),
+            false => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
     }
@@ -129,6 +138,11 @@ impl<'a> Call<'a> {
     pub(crate) fn draft(&self, object: &Value) -> Draft {
         let row = self.main_row();
         match &self.custom {
+            None if kinds::convert::is_converted(row) => {
+                let mut object = object.clone();
+                kinds::convert::to_stored(row, &mut object);
+                Draft::new(&object, row.selectable)
+            }
             None => Draft::new(object, row.selectable),
             Some(custom) => {
                 let mut object = object.clone();
@@ -141,6 +155,11 @@ impl<'a> Call<'a> {
     /// Key of the object that the path names.
     pub(crate) fn key(&self) -> String {
         self.row.key(&self.info.namespace, &self.info.name)
+    }
+
+    /// The group of the kind that refusals name: events are the core group's.
+    pub(crate) fn group(&self) -> &'static str {
+        if self.row.group == "events.k8s.io" { "" } else { self.row.group }
     }
 
     pub(crate) fn not_found(&self) -> Status {

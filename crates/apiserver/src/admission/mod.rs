@@ -56,7 +56,12 @@ pub(crate) async fn check_create(call: &Call<'_>, object: &Value) -> Result<(), 
 }
 
 pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    node::restrict(call, Some(old), new)
+    node::restrict(call, Some(old), new)?;
+    if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "") {
+        pods::keep_priority(old, new);
+        pods::default_tolerations(new);
+    }
+    Ok(())
 }
 
 /// Refusals of a change.

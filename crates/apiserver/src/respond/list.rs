@@ -116,6 +116,13 @@ impl Iterator for Chunks {
             match &shown.custom {
                 // Items of custom resources carry their type.
                 Some(_) => out.put_slice(&shown.json(object)),
+                None if shown.is_converted() => {
+                    let mut item = shown.tree(object);
+                    if let Some(map) = item.as_object_mut() {
+                        map.retain(|key, _| key != "kind" && key != "apiVersion");
+                    }
+                    out.put_slice(item.to_string().as_bytes());
+                }
                 None => {
                     out.put_u8(b'{');
                     out.put_slice(object.item(version, listing.row.kind));

@@ -36,6 +36,7 @@ impl Shown {
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
         match &self.custom {
+            None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
             None => object.json().clone(),
             Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
         }
@@ -43,10 +44,16 @@ impl Shown {
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        if let Some(custom) = &self.custom {
-            tree["apiVersion"] = custom.row.api_version().into();
+        match &self.custom {
+            Some(custom) => tree["apiVersion"] = custom.row.api_version().into(),
+            None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
+    }
+
+    /// Is what is stored not what is shown?
+    fn is_converted(&self) -> bool {
+        kinds::convert::is_converted(self.row)
     }
 
     fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {
