@@ -15,6 +15,7 @@ mod nodelifecycle;
 mod podgc;
 mod pods;
 mod replicaset;
+mod resourcequota;
 mod rootca;
 mod serviceaccount;
 mod services;
@@ -92,6 +93,7 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
     ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
+    ("resourcequota-controller", "resourcequota", resourcequota::start),
     (
         "persistentvolumeclaim-protection-controller",
         "pvc-protection",

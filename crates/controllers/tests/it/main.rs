@@ -12,8 +12,8 @@ use client::{Client, DeleteParams, Informer, Informers, Patch, Resource, Tasks};
 use controllers::Config;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
@@ -222,5 +222,36 @@ async fn storage_in_use_is_kept_and_then_goes() {
     let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
     world.client.patch_status::<PersistentVolume>("", "v", &released).await.unwrap();
     world.until::<PersistentVolume>(|all| all.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_quota_counts_what_is_there_and_gives_back_what_goes() {
+    let world = World::start(Config::default());
+    let pod = |name: &str, seconds: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n"},
+            "spec": {"containers": [], "activeDeadlineSeconds": seconds}})
+    };
+    world.create::<Pod>("n", pod("a", Value::Null)).await;
+    world.create::<Pod>("n", pod("b", Value::Null)).await;
+    world.create::<Pod>("n", pod("ends", json!(60))).await;
+    let hard = json!({"pods": "9", "count/configmaps": "5", "count/gizmos.example.com": "1"});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "q", "namespace": "n"},
+        "spec": {"hard": hard, "scopes": ["NotTerminating"]}});
+    world.create::<ResourceQuota>("n", quota).await;
+    let used = |all: &[Arc<ResourceQuota>]| {
+        let status = all.first().and_then(|q| q.status.as_ref());
+        serde_json::to_value(status.map(|s| (&s.hard, &s.used))).unwrap()
+    };
+    // Configmaps are in no scope; nobody knows gizmos.
+    let counted = json!([hard, {"pods": "2", "count/configmaps": "0"}]);
+    world.until::<ResourceQuota>(|all| used(all) == counted).await;
+    // Two more are charged and under way; one goes.
+    let charge = Patch::Merge(json!({"status": {"used": {"pods": "4"}}}));
+    world.client.patch_status::<ResourceQuota>("n", "q", &charge).await.unwrap();
+    world.client.delete::<Pod>("n", "a", &DeleteParams::default()).await.unwrap();
+    let counted = json!([hard, {"pods": "3", "count/configmaps": "0"}]);
+    world.until::<ResourceQuota>(|all| used(all) == counted).await;
     world.tasks.shutdown().await;
 }
