@@ -99,11 +99,9 @@ impl Measured {
         let mut stored = Amounts::from([(count, Quantity::from_units(1))]);
         let (mut running, mut until) = (Amounts::new(), None);
         match (group, resource) {
-            ("", "pods") => {
-                if !matches!(text(&object["status"]["phase"]), "Failed" | "Succeeded") {
-                    running = pod(object);
-                    until = runs_until(&object["metadata"]);
-                }
+            ("", "pods") if !finished(object) => {
+                running = pod(object);
+                until = runs_until(&object["metadata"]);
             }
             ("", "services") => stored.extend(service(&object["spec"])),
             ("", "persistentvolumeclaims") => stored.extend(claim(object)),
@@ -133,6 +131,10 @@ impl Measured {
     pub fn matches(&self, spec: &Value) -> bool {
         self.scopes.fit(spec)
     }
+}
+
+fn finished(pod: &Value) -> bool {
+    matches!(text(&pod["status"]["phase"]), "Failed" | "Succeeded")
 }
 
 /// A pod that is long overdue may be on a lost node; its owner is not charged for that.

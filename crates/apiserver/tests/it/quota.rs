@@ -1,7 +1,10 @@
 //! Quotas under concurrency: what is admitted is exactly what fits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use apiserver::{Local, User};
+use client::{Client, Informers, Tasks};
 use serde_json::{Value, json};
 
 use crate::harness::World;
@@ -14,8 +17,14 @@ fn pod(name: &str) -> Value {
         "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
 
-/// A world with a quota that has counted nothing yet, as the controller would have left it.
+/// A world with a quota whose status says what the controller would.
 async fn world(hard: &Value, used: &Value) -> World {
+    let world = uncounted(hard).await;
+    count(&world, hard, used).await;
+    world
+}
+
+async fn uncounted(hard: &Value) -> World {
     let world = World::new().await;
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
@@ -24,7 +33,6 @@ async fn world(hard: &Value, used: &Value) -> World {
         "spec": {"hard": hard}});
     let made = world.ask("POST", QUOTAS, &quota).await;
     assert_eq!(made.code, 201, "{}", made.json());
-    count(&world, hard, used).await;
     world
 }
 
@@ -118,4 +126,58 @@ async fn nothing_is_charged_for_what_is_not_stored() {
     let headers = [("content-type", "application/merge-patch+json")];
     let refused = world.ask_as(&world.admin, ("PATCH", &path), &headers, patch).await;
     assert_eq!(refused.code, 403, "{}", refused.json());
+}
+
+/// The controller of quotas alone, in front of the server.
+fn count_continuously(world: &World, tasks: &Tasks) {
+    let masters = User::new("system:kube-controller-manager", &["system:masters"]);
+    let local = Local::new(world.server.clone(), masters, "controllers", tasks.clone());
+    let informers = Informers::new(Client::new(Arc::new(local)), tasks.clone());
+    let only = vec!["resourcequota".to_owned()];
+    let config = controllers::Config { controllers: only, ..controllers::Config::default() };
+    controllers::run(&informers, tasks, config).expect("a known name");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn coming_and_going_never_exceeds_the_quota() {
+    const LIMIT: usize = 3;
+    let hard = json!({"pods": LIMIT.to_string()});
+    let world = Arc::new(uncounted(&hard).await);
+    let tasks = Tasks::new();
+    count_continuously(&world, &tasks);
+    let counted = |_: &str, quota: &Value| quota["status"]["used"]["pods"] == "0";
+    world.until(&format!("{QUOTAS}?watch=true"), counted).await;
+    let mut workers = Vec::new();
+    for worker in 0..8 {
+        let world = world.clone();
+        workers.push(tokio::spawn(async move {
+            let mut made = 0;
+            for n in 0..40 {
+                let name = format!("p{worker}-{n}");
+                if world.ask("POST", PODS, &pod(&name)).await.code != 201 {
+                    continue;
+                }
+                made += 1;
+                let there = world.ask("GET", PODS, &Value::Null).await.json();
+                assert!(there["items"].as_array().is_some_and(|all| all.len() <= LIMIT));
+                let gone = world.ask("DELETE", &format!("{PODS}/{name}"), &Value::Null).await;
+                assert_eq!(gone.code, 200, "{}", gone.json());
+            }
+            made
+        }));
+    }
+    let mut made = 0;
+    for worker in workers {
+        made += worker.await.expect("no panic");
+    }
+    assert!(made >= LIMIT, "{made}");
+    // All is given back as it goes, sooner than a recount (ten seconds) would correct it.
+    let path = format!("{QUOTAS}?watch=true");
+    let free = tokio::time::timeout(Duration::from_secs(8), world.until(&path, counted));
+    free.await.expect("what goes is given back");
+    for n in 0..=LIMIT {
+        let code = world.ask("POST", PODS, &pod(&format!("last{n}"))).await.code;
+        assert_eq!(code, if n < LIMIT { 201 } else { 403 });
+    }
+    tasks.shutdown().await;
 }

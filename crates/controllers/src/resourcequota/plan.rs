@@ -50,7 +50,10 @@ pub(super) fn plan(known: &Known<'_>) -> Plan {
         used.extend(amount.map(|amount| (name.clone(), amount)));
     }
     let current = same(known.hard, known.told_hard) && same(&used, known.used);
-    Plan { write: (!current).then_some(used), again }
+    // The status we see may be older than what went: only a write that succeeds tells that it was
+    // not, even if it changes nothing.
+    let write = !current || !known.released.is_empty();
+    Plan { write: write.then_some(used), again }
 }
 
 /// What `before` cost and `after` costs no more.

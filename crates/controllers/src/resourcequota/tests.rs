@@ -53,6 +53,9 @@ fn charges_under_way_are_not_forgotten() {
     assert_eq!(of(&behind), (None, true));
     let one_went = Case { released: json!({"pods": "1"}), counted: json!({"pods": "2"}), ..case() };
     assert_eq!(of(&one_went), (Some(json!({"pods": "4"})), true));
+    // The status is not as new as the count; what went must be taken off the new one.
+    let stale = Case { released: json!({"pods": "1"}), ..case() };
+    assert_eq!(of(&stale), (Some(json!({"pods": "5"})), false));
     let quiet = Case { quiet: true, counted: json!({"pods": "3"}), ..case() };
     assert_eq!(of(&quiet), (Some(json!({"pods": "3"})), false));
 }
