@@ -1,7 +1,9 @@
 //! The server as a whole, asked without sockets.
 
+mod certificates;
 mod custom;
 mod harness;
 mod malformed;
+mod quota;
 mod rights;
 mod wire;
