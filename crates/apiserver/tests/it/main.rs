@@ -3,5 +3,6 @@
 mod custom;
 mod harness;
 mod malformed;
+mod proxied;
 mod rights;
 mod wire;
