@@ -161,6 +161,9 @@ where
     if row.namespaced && call.info.namespace.is_empty() && !matches!(verb, "list" | "watch") {
         return Err(Status::method_not_allowed());
     }
+    if verb != "watch" {
+        accept.check(call.main_row(), matches!(verb, "list" | "deletecollection"))?;
+    }
     let bytes = match verb {
         "get" | "list" | "watch" => Bytes::new(),
         _ => body::collect(request.into_body()).await?,

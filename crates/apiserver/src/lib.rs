@@ -5,6 +5,7 @@
 //! and what controllers do with them, is not known here.
 
 mod admission;
+mod addresses;
 mod allocate;
 mod authn;
 mod authz;

@@ -5,4 +5,5 @@ mod harness;
 mod malformed;
 mod proxied;
 mod rights;
+mod services;
 mod wire;
