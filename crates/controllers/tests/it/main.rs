@@ -213,9 +213,8 @@ async fn a_circle_of_owners_has_an_end() {
         world.client.patch::<ConfigMap>("n", name, &Patch::Merge(patch)).await.unwrap();
     }
     world.until::<ConfigMap>(|all| all.iter().all(|m| m.metadata.owner_references.is_some())).await;
-    let foreground = json!({"metadata": {"finalizers": ["foregroundDeletion"]}});
-    world.client.patch::<ConfigMap>("n", "a", &Patch::Merge(foreground)).await.unwrap();
-    world.client.delete::<ConfigMap>("n", "a", &DeleteParams::default()).await.unwrap();
+    let foreground = DeleteParams { propagation: Some("Foreground"), ..DeleteParams::default() };
+    world.client.delete::<ConfigMap>("n", "a", &foreground).await.unwrap();
     world.until::<ConfigMap>(|all| all.is_empty()).await;
     world.tasks.shutdown().await;
 }
