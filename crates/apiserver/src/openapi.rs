@@ -254,7 +254,7 @@ impl Document<'_> {
             }
             Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
             Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
-            Shape::Any => json!({"type": "object"}),
+            Shape::Any | Shape::SchemaOr(_) => json!({"type": "object"}),
             Shape::List(inner) => json!({"type": "array", "items": self.shape(inner)}),
             Shape::Map(inner) => {
                 json!({"type": "object", "additionalProperties": self.shape(inner)})

@@ -188,23 +188,3 @@ fn a_refusal_is_written_once() {
     let nominated = refusal_patch(&pod, "m", Some("a")).unwrap();
     assert_eq!(nominated["status"]["nominatedNodeName"], "a");
 }
-
-#[test]
-#[ignore = "a measurement: cargo test --release -p scheduler -- --ignored --nocapture"]
-fn many_pods_on_many_nodes() {
-    let nodes: Vec<_> = (0..1000).map(|i| node(&format!("n{i}"), "16", json!({}))).collect();
-    let mut c = cluster(&nodes);
-    let owned = |i: usize| {
-        let owner = json!({"metadata": {"ownerReferences": [{"apiVersion": "apps/v1",
-            "kind": "ReplicaSet", "name": "r", "uid": format!("r{}", i % 50),
-            "controller": true}]}});
-        pod(&format!("p{i}"), "10m", owner)
-    };
-    let pods: Vec<_> = (0..5000).map(owned).collect();
-    let start = std::time::Instant::now();
-    for pod in pods {
-        let node = choose(&mut c, &pod).unwrap();
-        c.place(&node, pod);
-    }
-    println!("{:.0} pods/s", 5000.0 / start.elapsed().as_secs_f64());
-}

@@ -7,7 +7,7 @@ use kinds::text;
 use serde_json::Value;
 
 /// `pod-security.kubernetes.io/<mode>` and `…/<mode>-version`.
-const PREFIX: &str = "pod-security.kubernetes.io/";
+pub const PREFIX: &str = "pod-security.kubernetes.io/";
 /// The newest version with checks of its own; later ones are read as this (minor of 1.x).
 const LATEST: u32 = 36;
 

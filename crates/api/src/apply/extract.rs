@@ -72,7 +72,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn value(&mut self, node: Node<'a>, value: &Value, path: &mut String) {
         match (node.shape(), value) {
-            (_, Value::Null) | (Shape::Any, _) => {}
+            (_, Value::Null) | (Shape::Any | Shape::SchemaOr(_), _) => {}
             (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
                 for (name, value) in map {
                     if matches!(node.shape(), Shape::Struct(_)) && !node.declares(self.schema, name)

@@ -35,7 +35,7 @@ impl<'a> Node<'a> {
     /// A field of free form is one value. What may be owned in part says so by being a map of
     /// free-form values (custom resources that preserve unknown fields).
     fn of_field(field: &'a Field) -> Node<'a> {
-        let atomic = field.atomic || field.shape == Shape::Any;
+        let atomic = field.atomic || matches!(field.shape, Shape::Any | Shape::SchemaOr(_));
         Node { shape: &field.shape, list: &field.list, atomic }
     }
 
@@ -55,6 +55,7 @@ impl<'a> Node<'a> {
                 ListKind::Set => Kind::List(&[]),
                 ListKind::Map(keys) => Kind::List(keys),
             },
+            Shape::SchemaOr(_) => Kind::Atomic,
             Shape::Any if self.atomic => Kind::Atomic,
             Shape::Any => {
                 let present = || values.iter().flatten();

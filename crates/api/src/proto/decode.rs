@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::JSON_SCHEMA;
 use super::wire::{Malformed, Reader, Wire};
-use crate::schema::{Field, Schema, Shape, TypeId};
+use crate::schema::{Alternative, Field, Schema, Shape, TypeId};
 
 /// Messages within messages allowed: JSON schemas are the deepest, and recursive.
 const DEPTH_MAX: usize = 100;
@@ -39,6 +40,7 @@ impl Decoder<'_> {
             Shape::Time => time(wire.bytes()?, false)?,
             Shape::MicroTime => time(wire.bytes()?, true)?,
             Shape::Any => raw(wire.bytes()?)?,
+            Shape::SchemaOr(other) => self.schema_or(*other, wire.bytes()?, depth)?,
             Shape::Struct(id) => {
                 let mut map = Map::new();
                 self.fields(*id, &mut Vec::new(), wire.bytes()?, &mut map, depth)?;
@@ -114,6 +116,34 @@ impl Decoder<'_> {
             shape => drop(map.insert(name, self.value(shape, wire, depth + 1)?)),
         }
         Ok(())
+    }
+
+    /// apiextensions `JSONSchemaPropsOrBool`, `…OrArray`, `…OrStringArray`.
+    fn schema_or(
+        &self,
+        other: Alternative,
+        bytes: &[u8],
+        depth: usize,
+    ) -> Result<Value, Malformed> {
+        let id = self.schema.find(JSON_SCHEMA).ok_or(Malformed::Mismatch)?;
+        let schema = Shape::Struct(id);
+        let (mut one, mut allows, mut items) = (None, false, Vec::new());
+        let mut reader = Reader::new(bytes);
+        while let Some((tag, wire)) = reader.next()? {
+            match (other, tag) {
+                (Alternative::Bool, 1) => allows = wire.varint()? != 0,
+                (Alternative::Bool, 2) | (_, 1) => {
+                    one = Some(self.value(&schema, wire, depth + 1)?)
+                }
+                (Alternative::Schemas, 2) => items.push(self.value(&schema, wire, depth + 1)?),
+                (Alternative::Strings, 2) => items.push(wire.text()?.into()),
+                _ => {}
+            }
+        }
+        Ok(one.unwrap_or(match other {
+            Alternative::Bool => allows.into(),
+            _ => items.into(),
+        }))
     }
 
     fn entry(

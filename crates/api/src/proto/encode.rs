@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::JSON_SCHEMA;
 use super::wire::Writer;
-use crate::schema::{Field, Schema, Shape, TypeId};
+use crate::schema::{Alternative, Field, Schema, Shape, TypeId};
 
 pub(super) fn message(schema: &Schema, shape: &Shape, value: &Value) -> Vec<u8> {
     let encoder = Encoder { schema };
@@ -76,7 +77,7 @@ impl Encoder<'_> {
             (Shape::List(_) | Shape::Map(_), _) => {}
             (shape, Some(value)) => self.value(tag, shape, value, writer),
             (_, None) if field.presence.pointer => {}
-            (Shape::Bytes | Shape::Any, None) => {}
+            (Shape::Bytes | Shape::Any | Shape::SchemaOr(_), None) => {}
             (shape @ (Shape::Time | Shape::MicroTime), None) => {
                 self.value(tag, shape, &Value::Null, writer)
             }
@@ -106,6 +107,9 @@ impl Encoder<'_> {
                 }
             }),
             Shape::Any => nested(tag, writer, |w| w.bytes(1, value.to_string().as_bytes())),
+            Shape::SchemaOr(other) => {
+                nested(tag, writer, |w| self.schema_or(*other, value, w));
+            }
             Shape::Struct(id) => {
                 let empty = Map::new();
                 let bytes = self.fields(*id, value.as_object().unwrap_or(&empty));
@@ -119,6 +123,33 @@ impl Encoder<'_> {
                     .for_each(|item| self.value(1, inner, item, w));
             }),
             Shape::Map(_) => {}
+        }
+    }
+}
+
+impl Encoder<'_> {
+    /// apiextensions `JSONSchemaPropsOrBool`, `…OrArray`, `…OrStringArray`.
+    fn schema_or(&self, other: Alternative, value: &Value, writer: &mut Writer) {
+        let Some(id) = self.schema.find(JSON_SCHEMA) else { return };
+        let schema = Shape::Struct(id);
+        match (other, value) {
+            (Alternative::Bool, Value::Object(_)) => {
+                writer.varint(1, 1);
+                self.value(2, &schema, value, writer);
+            }
+            (Alternative::Bool, _) => writer.varint(1, u64::from(value == &Value::Bool(true))),
+            (_, Value::Object(_)) => self.value(1, &schema, value, writer),
+            (Alternative::Schemas, _) => {
+                value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|v| self.value(2, &schema, v, writer));
+            }
+            (Alternative::Strings, _) => {
+                let words = value.as_array().into_iter().flatten();
+                words.for_each(|v| self.value(2, &Shape::String, v, writer));
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use wire::{Malformed, Reader};
 
 pub use wire::Writer;
 
+/// The type that alternatives to a JSON schema are beside.
+const JSON_SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
+
 /// What a protobuf body starts with.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 

@@ -66,3 +66,26 @@ fn malformed_input_is_told() {
     }
     assert!(open(b"{}").is_err());
 }
+
+/// Definitions of custom resources hold what is a schema or something else.
+#[test]
+fn alternatives_to_schemas_come_back() {
+    let schema = Schema::built_in();
+    let id = schema.find("apiextensions.v1.JSONSchemaProps").expect("the type");
+    let shape = Shape::Struct(id);
+    let value = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "list": {"type": "array", "items": {"type": "string", "enum": ["a", 1]}},
+            "many": {"items": [{"type": "string"}, {"type": "integer"}]},
+            "open": {"additionalProperties": {"type": "string", "default": "x"}},
+            "any": {"additionalProperties": true},
+        },
+        "dependencies": {"a": ["b", "c"], "d": {"type": "object"}},
+    });
+    let message = encode(schema, &shape, &value);
+    let back = decode(schema, &shape, &message).expect("a message");
+    let read = Decoder { schema, shape: &shape };
+    assert_eq!(read.decode_value(back).expect("a schema").value, value);
+}

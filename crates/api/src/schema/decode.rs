@@ -6,11 +6,12 @@
 //! Error sentences are those of Go's `encoding/json` and of `sigs.k8s.io/json`.
 
 use std::fmt::{self, Write as _};
+use std::sync::LazyLock;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{Field, Schema, Shape, TypeId};
+use super::{Alternative, Field, Schema, Shape, TypeId};
 use crate::quantity::Quantity;
 use crate::time;
 
@@ -100,6 +101,12 @@ impl State {
         out + last
     }
 }
+
+/// A JSON schema, where one stands that might also be something else.
+static JSON_SCHEMA: LazyLock<Shape> = LazyLock::new(|| {
+    let id = Schema::built_in().find("apiextensions.v1.JSONSchemaProps");
+    id.map_or(Shape::Any, Shape::Struct)
+});
 
 struct Seed<'s, 'a> {
     schema: &'a Schema,
@@ -196,7 +203,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
     fn visit_bool<E>(mut self, b: bool) -> Result<Value, E> {
         Ok(match self.shape {
-            Shape::Bool | Shape::Any => Value::Bool(b),
+            Shape::Bool | Shape::Any | Shape::SchemaOr(Alternative::Bool) => Value::Bool(b),
             _ => self.mismatch("bool"),
         })
     }
@@ -228,6 +235,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let inner = match self.shape {
             Shape::List(inner) => inner,
             Shape::Any => &Shape::Any,
+            Shape::SchemaOr(Alternative::Strings) => &Shape::String,
+            Shape::SchemaOr(_) => &*JSON_SCHEMA,
             _ => {
                 self.mismatch("array");
                 while items.next_element::<IgnoredAny>()?.is_some() {}
@@ -250,7 +259,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Value, A::Error> {
-        match self.shape {
+        let schema = matches!(self.shape, Shape::SchemaOr(_)).then(|| &*JSON_SCHEMA);
+        match schema.unwrap_or(self.shape) {
             Shape::Struct(id) => self.visit_struct(*id, entries),
             Shape::Map(inner) => self.visit_entries(inner, entries),
             Shape::Any => self.visit_entries(&Shape::Any, entries),

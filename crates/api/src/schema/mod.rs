@@ -90,9 +90,19 @@ pub enum Shape {
     MicroTime,
     /// Any JSON: raw extensions, field sets, JSON schema fragments.
     Any,
+    /// A JSON schema, or something else: any JSON, with a protobuf form of its own.
+    SchemaOr(Alternative),
     List(Box<Shape>),
     Map(Box<Shape>),
     Struct(TypeId),
+}
+
+/// What may stand in the place of a JSON schema (apiextensions `JSONSchemaPropsOr…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alternative {
+    Bool,
+    Schemas,
+    Strings,
 }
 
 /// How server-side apply merges a list.
@@ -214,7 +224,7 @@ impl Shape {
             Shape::IntOrString => "intstr.IntOrString".into(),
             Shape::Time => "v1.Time".into(),
             Shape::MicroTime => "v1.MicroTime".into(),
-            Shape::Any => "interface {}".into(),
+            Shape::Any | Shape::SchemaOr(_) => "interface {}".into(),
             Shape::List(inner) => format!("[]{}", inner.go_name(schema)),
             Shape::Map(inner) => format!("map[string]{}", inner.go_name(schema)),
             Shape::Struct(id) => {

@@ -12,7 +12,7 @@
 //! `{T}` map of strings to T; `#n` protobuf field number (`#2.1`: field 1 of the message that is field 2); then `key=value` words. A name without a package
 //! is local. `opaque` types are any JSON, but for the few with a syntax of their own.
 
-use super::{Field, ListKind, Patch, Presence, Schema, Shape, Type, TypeId};
+use super::{Alternative, Field, ListKind, Patch, Presence, Schema, Shape, Type, TypeId};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => { [$(include_str!(concat!("../../schema/", $name, ".schema"))),*] };
@@ -182,24 +182,24 @@ fn parse_shape(schema: &Schema, package: &str, ty: &str) -> Shape {
 
 fn named(schema: &Schema, package: &str, ty: &str) -> Shape {
     let found = schema.find(&format!("{package}.{ty}")).or_else(|| schema.find(ty));
-    match found {
-        Some(id) if !is_opaque(ty) => Shape::Struct(id),
+    match (alternative(ty), found) {
+        (Some(other), _) => Shape::SchemaOr(other),
+        (None, Some(id)) if !is_opaque(ty) => Shape::Struct(id),
         _ => Shape::Any,
     }
+}
+
+fn alternative(ty: &str) -> Option<Alternative> {
+    Some(match ty.rsplit('.').next()? {
+        "JSONSchemaPropsOrArray" => Alternative::Schemas,
+        "JSONSchemaPropsOrBool" => Alternative::Bool,
+        "JSONSchemaPropsOrStringArray" => Alternative::Strings,
+        _ => return None,
+    })
 }
 
 /// Types whose JSON is free.
 fn is_opaque(ty: &str) -> bool {
     let short = ty.rsplit('.').next().unwrap_or(ty);
-    matches!(
-        short,
-        "FieldsV1"
-            | "JSON"
-            | "JSONSchemaPropsOrArray"
-            | "JSONSchemaPropsOrBool"
-            | "JSONSchemaPropsOrStringArray"
-            | "CustomResourceSubresourceStatus"
-            | "RawExtension"
-            | "Patch"
-    )
+    matches!(short, "FieldsV1" | "JSON" | "RawExtension" | "Patch")
 }

@@ -3,7 +3,7 @@
 use ::admission::pod_security::{self, Level};
 use api::Status;
 use api::status::Cause;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 use crate::meta;
@@ -15,9 +15,10 @@ pub(super) fn check_pod(call: &Call<'_>, object: &Value) -> Result<(), Status> {
     let Some((pod_meta, spec)) = pod_security::pod_of(row.group, row.name, object) else {
         return Ok(());
     };
-    let labels = call
-        .read(("", "v1", "namespaces"), namespace)
-        .map_or(Value::Null, |mut ns| ns["metadata"]["labels"].take());
+    let labels = labels_of(call, namespace);
+    if labels.is_null() {
+        return Ok(());
+    }
     let (enforced, _) = pod_security::policy(&labels, "enforce");
     if row.name == "pods" {
         let found = pod_security::violations(enforced, pod_meta, spec);
@@ -34,6 +35,18 @@ pub(super) fn check_pod(call: &Call<'_>, object: &Value) -> Result<(), Status> {
         call.warn(format!("would violate PodSecurity \"{warned}\": {told}"));
     }
     Ok(())
+}
+
+/// The namespace's labels that ask for something; null when none does, as in most.
+fn labels_of(call: &Call<'_>, namespace: &str) -> Value {
+    let Some(found) = call.server.collection_of("", "v1", "namespaces").get(namespace) else {
+        return Value::Null;
+    };
+    let labels =
+        found.meta().labels.iter().filter(|(key, _)| key.starts_with(pod_security::PREFIX));
+    let asking: Map<String, Value> =
+        labels.map(|(key, value)| (key.to_string(), value.as_ref().into())).collect();
+    if asking.is_empty() { Value::Null } else { asking.into() }
 }
 
 /// Labels of a namespace that cannot be read are refused, unless they were there before.

@@ -1,10 +1,4 @@
-//! What one request costs the server, in CPU time of the whole process, beside a yardstick of the
-//! same run: parsing the same pod with `serde_json`. Budgets: design §10.
-//!
-//! Requests go through the whole pipeline (authorisation, admission, validation, field management,
-//! store) but not through TLS and HTTP framing, which the yardstick does not have either.
-//!
-//!     cargo bench -p apiserver
+//! A server over a durable store, asked without sockets, and what the asking costs.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -19,12 +13,7 @@ use http_body_util::{BodyExt, Full};
 use store::{LogEngine, Store};
 use tokio::net::TcpStream;
 
-const PODS: usize = 2_000;
-const CLIENTS: usize = 32;
-
-/// As in the binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+pub(crate) const CLIENTS: usize = 32;
 
 /// Nothing here is proxied.
 struct Nowhere;
@@ -47,7 +36,7 @@ impl NodeDialer for Nowhere {
     }
 }
 
-fn pod(name: &str) -> String {
+pub(crate) fn pod(name: &str) -> String {
     let env: Vec<String> = (0..20)
         .map(|n| format!(r#"{{"name":"VARIABLE_{n}","value":"a value of some length {n}"}}"#))
         .collect();
@@ -58,7 +47,7 @@ fn pod(name: &str) -> String {
 }
 
 /// CPU time of this process so far.
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     // The process's own schedstat is that of its first thread only, so threads are summed.
     let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
     let one = |task: std::io::Result<std::fs::DirEntry>| {
@@ -68,13 +57,13 @@ fn cpu() -> Duration {
     Duration::from_nanos(tasks.filter_map(one).sum())
 }
 
-struct Bench {
-    server: Server,
-    user: User,
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    pub(crate) user: User,
 }
 
 impl Bench {
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: &str,
         path: &str,
@@ -98,7 +87,7 @@ impl Bench {
     }
 
     /// Runs `count` requests from [`CLIENTS`] tasks; CPU per request and requests per second.
-    async fn measure(
+    pub(crate) async fn measure(
         self: &Arc<Self>,
         what: &str,
         yardstick: Duration,
@@ -124,7 +113,7 @@ impl Bench {
         let (spent, elapsed) = (cpu() - cpu_before, start.elapsed());
         let each = spent / count as u32;
         println!(
-            "{what:<28} {:>9.1} µs CPU  {:>7.2} × yardstick  {:>9.0} /s",
+            "{what:<34} {:>9.1} µs CPU  {:>7.2} × yardstick  {:>9.0} /s",
             each.as_secs_f64() * 1e6,
             each.as_secs_f64() / yardstick.as_secs_f64(),
             count as f64 / elapsed.as_secs_f64()
@@ -132,7 +121,7 @@ impl Bench {
     }
 }
 
-fn yardstick() -> Duration {
+pub(crate) fn yardstick() -> Duration {
     let text = pod("yardstick");
     let before = cpu();
     for _ in 0..20_000 {
@@ -142,7 +131,7 @@ fn yardstick() -> Duration {
     (cpu() - before) / 20_000
 }
 
-async fn server(folder: &std::path::Path) -> Bench {
+pub(crate) async fn server(folder: &std::path::Path) -> Bench {
     let engine = LogEngine::open(folder).expect("a store");
     let store = Store::open(Box::new(engine), apiserver::collections()).expect("a store");
     let key = pki::TokenIssuer::generate_key().expect("a key");
@@ -164,38 +153,4 @@ async fn server(folder: &std::path::Path) -> Bench {
     let path = "/api/v1/namespaces/default/serviceaccounts";
     bench.ask("POST", path, "application/json", account.into()).await;
     bench
-}
-
-#[tokio::main]
-async fn main() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let bench = Arc::new(server(folder.path()).await);
-    let stick = yardstick();
-    println!(
-        "yardstick: parse the pod ({} bytes)  {:.1} µs",
-        pod("x").len(),
-        stick.as_secs_f64() * 1e6
-    );
-    const PATH: &str = "/api/v1/namespaces/default/pods";
-    let json = "application/json";
-    bench
-        .measure("create a pod (durable)", stick, PODS, move |n| {
-            ("POST", PATH.into(), json, pod(&format!("p{n}")))
-        })
-        .await;
-    bench
-        .measure("get a pod", stick, PODS * 10, move |n| {
-            ("GET", format!("{PATH}/p{}", n % PODS), json, String::new())
-        })
-        .await;
-    let merge = "application/merge-patch+json";
-    let label = |n: usize| format!(r#"{{"metadata":{{"labels":{{"n":"{n}"}}}}}}"#);
-    bench
-        .measure("patch a pod (durable)", stick, PODS, move |n| {
-            ("PATCH", format!("{PATH}/p{n}"), merge, label(n))
-        })
-        .await;
-    bench
-        .measure("list 2,000 pods", stick, 20, move |_| ("GET", PATH.into(), json, String::new()))
-        .await;
 }
