@@ -6,10 +6,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use store::Store;
+use store::{Collection, Store};
 
 /// Default `--service-node-port-range`.
 pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
@@ -70,6 +70,10 @@ fn contains((base, bits): (IpAddr, u8), ip: IpAddr) -> bool {
     base.is_ipv4() == ip.is_ipv4() && nth_masked(ip, bits) == base
 }
 
+/// Marks IPAddress objects that say what Services hold.
+pub(crate) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "ipallocator.k8s.io";
+
 /// Why an address or port could not be had; the sentence for the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AllocationError {
@@ -99,6 +103,8 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct Allocators {
     network: ServiceNetwork,
+    /// IPAddress objects: what others have set aside.
+    published: Option<Arc<Collection>>,
     taken: Mutex<Taken>,
 }
 
@@ -113,7 +119,8 @@ impl Allocators {
             taken.ports.extend(ports);
         }
         taken.addresses.insert(network.api_server_ip());
-        Allocators { network: network.clone(), taken: Mutex::new(taken) }
+        let published = store.collection("/registry/ipaddresses/");
+        Allocators { network: network.clone(), published, taken: Mutex::new(taken) }
     }
 
     pub(crate) fn network(&self) -> &ServiceNetwork {
@@ -122,6 +129,12 @@ impl Allocators {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody other than this server keeps the address.
+    fn is_set_aside(&self, ip: IpAddr) -> bool {
+        let object = self.published.as_ref().and_then(|all| all.get(&ip.to_string()));
+        object.is_some_and(|object| object.meta().label(MANAGED_BY) != Some(MANAGER))
     }
 
     /// Any free address of the family. The lowest part of a range is left for those who choose
@@ -136,12 +149,14 @@ impl Allocators {
         for step in 0..upper {
             let offset = reserved + (taken.cursor + step) % upper;
             let ip = nth(base, offset);
-            if taken.addresses.insert(ip) {
+            if !self.is_set_aside(ip) && taken.addresses.insert(ip) {
                 taken.cursor = (taken.cursor + step + 1) % upper;
                 return Ok(ip);
             }
         }
-        let lower = (1..reserved).map(|n| nth(base, n)).find(|ip| !taken.addresses.contains(ip));
+        let lower = (1..reserved)
+            .map(|n| nth(base, n))
+            .find(|ip| !taken.addresses.contains(ip) && !self.is_set_aside(*ip));
         let ip = lower.ok_or(AllocationError::Full)?;
         taken.addresses.insert(ip);
         Ok(ip)
@@ -152,7 +167,11 @@ impl Allocators {
         if !contains(range, ip) {
             return Err(AllocationError::IpOutside(ip, format!("{}/{}", range.0, range.1)));
         }
-        if self.lock().addresses.insert(ip) { Ok(()) } else { Err(AllocationError::IpTaken) }
+        if !self.is_set_aside(ip) && self.lock().addresses.insert(ip) {
+            Ok(())
+        } else {
+            Err(AllocationError::IpTaken)
+        }
     }
 
     pub(crate) fn any_port(&self, protocol: &str) -> Result<u16, AllocationError> {

@@ -123,12 +123,14 @@ where
     }
     let found = server.find((&info.group, &info.version, &info.resource), &info.subresource);
     let found = found.ok_or_else(Status::no_such_path)?;
-    if info.verb.is_empty() {
+    // What is proxied may be asked by any method.
+    let proxied = node_proxy::is_proxied(found.0.name, found.0.subresource);
+    if info.verb.is_empty() && !proxied {
         return Err(Status::method_not_allowed());
     }
     let agent = header_text(&request, header::USER_AGENT);
     let call = Call::new(server, user, (info, query), found, &agent)?;
-    if node_proxy::is_proxied(call.row.name, call.row.subresource) {
+    if proxied {
         return node_proxy::handle(&call, request).await;
     }
     resource(&call, request).await
@@ -158,6 +160,9 @@ where
     }
     if row.namespaced && call.info.namespace.is_empty() && !matches!(verb, "list" | "watch") {
         return Err(Status::method_not_allowed());
+    }
+    if verb != "watch" {
+        accept.check(call.main_row(), matches!(verb, "list" | "deletecollection"))?;
     }
     let bytes = match verb {
         "get" | "list" | "watch" => Bytes::new(),

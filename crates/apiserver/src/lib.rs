@@ -4,6 +4,7 @@
 //! [`Local`] in front of the parts that run in the same process. Which engine keeps the objects,
 //! and what controllers do with them, is not known here.
 
+mod addresses;
 mod admission;
 mod allocate;
 mod authn;

@@ -2,6 +2,10 @@
 //!
 //! Upgraded connections are piped byte for byte: the kubelet speaks SPDY and WebSocket itself.
 
+mod html;
+mod target;
+mod websocket;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,12 +16,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::call::Call;
 use crate::respond::{self, Body};
-use kinds::items;
+use target::Target;
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {
@@ -28,14 +31,6 @@ pub trait NodeDialer: Send + Sync + 'static {
 
     /// TLS towards kubelets: the client certificate and the CA that signed theirs.
     fn kubelet_tls(&self) -> Arc<rustls::ClientConfig>;
-}
-
-/// Where a request goes on to.
-struct Target {
-    address: SocketAddr,
-    tls: bool,
-    /// Path and query there.
-    path: String,
 }
 
 /// True for the subresources that are answered elsewhere.
@@ -50,23 +45,103 @@ pub(crate) fn is_proxied(resource: &str, subresource: &str) -> bool {
 /// Sends the request on; the answer streams.
 pub(crate) async fn handle<B>(
     call: &Call<'_>,
-    mut request: Request<B>,
+    request: Request<B>,
 ) -> Result<Response<Body>, Status>
 where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let query = request.uri().query().unwrap_or("").to_owned();
-    let target = match (call.row.name, call.row.subresource) {
-        ("pods", "proxy") => pod_target(call, &query)?,
-        ("services", "proxy") => service_target(call, &query)?,
-        ("nodes", _) => node_target(call, &query)?,
-        (_, verb) => kubelet_target(call, verb, &query)?,
+    if let Some(redirect) = to_root(call, &request, &query) {
+        return Ok(redirect);
+    }
+    let target = target::of(call, &query)?;
+    match call.row.subresource {
+        "proxy" => through(call, &target, request).await,
+        "log" if websocket::is_upgrade(request.headers()) => logs(call, &target, request).await,
+        _ => exchange(call, &target, request).await,
+    }
+}
+
+/// A proxied root without its slash would make relative links of its pages lead elsewhere.
+fn to_root<B>(call: &Call<'_>, request: &Request<B>, query: &str) -> Option<Response<Body>> {
+    let path = &call.info.path;
+    let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+    let bare = call.row.subresource == "proxy" && call.info.rest.is_empty();
+    if !reads || !bare || path.ends_with('/') || request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let location = http::HeaderValue::from_str(&format!("{path}/{query}")).ok()?;
+    let mut response = Response::new(respond::full(""));
+    *response.status_mut() = http::StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
+}
+
+/// `/proxy`: the answer's links lead back through the proxy.
+async fn through<B>(
+    call: &Call<'_>,
+    target: &Target,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let path = call.info.path.as_str();
+    let links = html::Links {
+        prefix: path.strip_suffix(target.only_path()).unwrap_or(path).to_owned(),
+        hosts: [target.address.to_string(), host.unwrap_or("").to_owned()],
     };
+    if let Ok(uri) = http::HeaderValue::from_str(path) {
+        request.headers_mut().insert("x-forwarded-uri", uri);
+    }
+    let response = exchange(call, target, request).await?;
+    Ok(html::rewrite(response, &links).await)
+}
+
+/// Logs over WebSocket: the kubelet is asked for a plain answer, which goes on as messages.
+async fn logs<B>(
+    call: &Call<'_>,
+    target: &Target,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let (switch, encoding) = websocket::accept(request.headers())?;
+    let client_side = hyper::upgrade::on(&mut request);
+    websocket::remove_headers(request.headers_mut());
+    let response = exchange(call, target, request).await?;
+    if response.status() != http::StatusCode::OK {
+        return Ok(response);
+    }
+    tokio::spawn(async move {
+        let Ok(client) = client_side.await else { return };
+        let sent = websocket::send(TokioIo::new(client), response.into_body(), encoding).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "logs over WebSocket ended");
+        }
+    });
+    Ok(switch)
+}
+
+async fn exchange<B>(
+    call: &Call<'_>,
+    target: &Target,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     let upgrade = request.headers().contains_key(header::UPGRADE);
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(request, &target)?;
-    let mut response = send(call, &target, outgoing).await?;
+    let outgoing = outgoing(request, target)?;
+    let mut response = send(call, target, outgoing).await?;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS
         && let Some(client_side) = client_side
     {
@@ -131,8 +206,11 @@ where
 {
     let dialer = &call.server.config.node_dialer;
     let failed = |e: &dyn std::fmt::Display| {
-        let m = format!("error dialing backend: dial tcp {}: {e}", target.address);
-        Status::internal(m)
+        let why = format!("dial tcp {}: {e}", target.address);
+        match call.row.subresource {
+            "proxy" => Status::unavailable(format!("error trying to reach service: {why}")),
+            _ => Status::internal(format!("error dialing backend: {why}")),
+        }
     };
     let tcp = dialer.dial(target.address).await.map_err(|e| failed(&e))?;
     let io: Box<dyn Io> = if target.tls {
@@ -154,156 +232,3 @@ where
 
 trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Io for T {}
-
-/// The pod, its node's kubelet, and the path there.
-fn kubelet_target(call: &Call<'_>, verb: &str, query: &str) -> Result<Target, Status> {
-    let pod = call.read(("", "v1", "pods"), &call.key()).ok_or_else(|| call.not_found())?;
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
-    if node.is_empty() {
-        return Err(Status::bad_request(format!(
-            "pod {} does not have a host assigned",
-            call.info.name
-        )));
-    }
-    let (namespace, name) = (&call.info.namespace, &call.info.name);
-    let path = if verb == "portforward" {
-        format!("/portForward/{namespace}/{name}")
-    } else {
-        let container = container_of(call, &pod, verb)?;
-        let verb = if verb == "log" { "containerLogs" } else { verb };
-        format!("/{verb}/{namespace}/{name}/{container}")
-    };
-    let address = kubelet_address(call, node)?;
-    Ok(Target { address, tls: true, path: format!("{path}?{}", kubelet_query(verb, query)) })
-}
-
-/// The kubelet names exec's options otherwise (`input` for `stdin`), as the original's client does.
-fn kubelet_query(verb: &str, query: &str) -> String {
-    if !matches!(verb, "exec" | "attach") {
-        return query.to_owned();
-    }
-    let rename = |pair: &str| match pair.split_once('=') {
-        Some(("stdin", v)) => format!("input={}", truth(v)),
-        Some(("stdout", v)) => format!("output={}", truth(v)),
-        Some(("stderr", v)) => format!("error={}", truth(v)),
-        Some(("tty", v)) => format!("tty={}", truth(v)),
-        _ => pair.to_owned(),
-    };
-    query.split('&').filter(|p| !p.is_empty()).map(rename).collect::<Vec<_>>().join("&")
-}
-
-fn truth(value: &str) -> &'static str {
-    if matches!(value, "true" | "1") { "1" } else { "0" }
-}
-
-/// The container asked for, the annotated default, or the only one.
-fn container_of(call: &Call<'_>, pod: &Value, verb: &str) -> Result<String, Status> {
-    let spec = &pod["spec"];
-    let all: Vec<&str> = ["containers", "initContainers", "ephemeralContainers"]
-        .iter()
-        .flat_map(|kind| items(spec, kind))
-        .filter_map(|c| c["name"].as_str())
-        .collect();
-    let asked = call.query.get("container").filter(|c| !c.is_empty());
-    let pod_name = &call.info.name;
-    if let Some(asked) = asked {
-        if all.contains(&asked) {
-            return Ok(asked.to_owned());
-        }
-        return Err(Status::bad_request(format!(
-            "container {asked} is not valid for pod {pod_name}"
-        )));
-    }
-    let regular: Vec<&str> = items(spec, "containers").filter_map(|c| c["name"].as_str()).collect();
-    match regular.as_slice() {
-        [only] => Ok((*only).to_owned()),
-        _ if verb != "log" => Ok(regular.first().copied().unwrap_or("").to_owned()),
-        _ => Err(Status::bad_request(format!(
-            "a container name must be specified for pod {pod_name}, choose one of: [{}]",
-            regular.join(" ")
-        ))),
-    }
-}
-
-fn kubelet_address(call: &Call<'_>, node: &str) -> Result<SocketAddr, Status> {
-    let object =
-        call.read(("", "v1", "nodes"), node).ok_or_else(|| Status::not_found("", "nodes", node))?;
-    let port =
-        object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
-    let addresses = || items(&object["status"], "addresses");
-    let internal = addresses().find(|a| a["type"] == "InternalIP").or_else(|| addresses().next());
-    let ip = internal.and_then(|a| a["address"].as_str()?.parse().ok());
-    let ip = ip.ok_or_else(|| Status::internal(format!("node {node:?} has no address")))?;
-    Ok(SocketAddr::new(ip, port as u16))
-}
-
-/// `[scheme:]name[:port]` of a proxied object.
-fn split_name(text: &str) -> (bool, &str, &str) {
-    match text.split(':').collect::<Vec<_>>().as_slice() {
-        [scheme, name, port] => (*scheme == "https", name, port),
-        [name, port] => (false, name, port),
-        _ => (false, text, ""),
-    }
-}
-
-fn rest_path(call: &Call<'_>, query: &str) -> String {
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("/{}{query}", call.info.rest)
-}
-
-fn node_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let (_, name, _) = split_name(&call.info.name);
-    let address = kubelet_address(call, name)?;
-    Ok(Target { address, tls: true, path: rest_path(call, query) })
-}
-
-fn pod_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let (tls, name, port) = split_name(&call.info.name);
-    let key = call.row.key(&call.info.namespace, name);
-    let pod =
-        call.read(("", "v1", "pods"), &key).ok_or_else(|| Status::not_found("", "pods", name))?;
-    let first = items(&pod["spec"], "containers").flat_map(|c| items(c, "ports")).next();
-    let port = match port {
-        "" => first.and_then(|p| p["containerPort"].as_u64()).unwrap_or(80) as u16,
-        text => text.parse().map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
-    };
-    let ip = pod["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok());
-    let ip = ip.ok_or_else(|| Status::unavailable("address not allowed"))?;
-    Ok(Target { address: SocketAddr::new(ip, port), tls, path: rest_path(call, query) })
-}
-
-/// Any ready endpoint of the service's port.
-fn service_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let (tls, name, port) = split_name(&call.info.name);
-    let key = call.row.key(&call.info.namespace, name);
-    let service = call
-        .read(("", "v1", "services"), &key)
-        .ok_or_else(|| Status::not_found("", "services", name))?;
-    let matches = |p: &&Value| {
-        port.is_empty()
-            || p["name"] == port
-            || p["port"].as_u64().is_some_and(|n| n.to_string() == port)
-    };
-    let chosen = items(&service["spec"], "ports").find(matches);
-    let none =
-        || Status::unavailable(format!("no endpoints available for service {:?}", call.info.name));
-    let port_name = chosen.ok_or_else(none)?["name"].as_str().unwrap_or("").to_owned();
-    let slices = call.server.collection_of("discovery.k8s.io", "v1", "endpointslices");
-    let prefix = format!("{}/", call.info.namespace);
-    let page = slices.list(&prefix, None, 0, usize::MAX, &|o| {
-        o.meta().label("kubernetes.io/service-name") == Some(name)
-    });
-    let mut found = Vec::new();
-    for slice in page.map(|p| p.objects).unwrap_or_default() {
-        let tree = slice.to_value();
-        let port = items(&tree, "ports").find(|p| p["name"].as_str().unwrap_or("") == port_name);
-        let Some(port) = port.and_then(|p| p["port"].as_u64()) else { continue };
-        let ready = items(&tree, "endpoints").filter(|e| e["conditions"]["ready"] != false);
-        let ips =
-            ready.flat_map(|e| items(e, "addresses")).filter_map(|a| a.as_str()?.parse().ok());
-        found.extend(ips.map(|ip| SocketAddr::new(ip, port as u16)));
-    }
-    let pick = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    let address = found.get(pick % found.len().max(1)).copied().ok_or_else(none)?;
-    Ok(Target { address, tls, path: rest_path(call, query) })
-}

@@ -5,8 +5,10 @@
 
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslicemirroring;
 mod garbagecollector;
 mod meta;
 mod namespace;
@@ -21,6 +23,7 @@ mod serviceaccount;
 mod services;
 mod storageprotection;
 mod tainteviction;
+mod unseen;
 
 use std::sync::Arc;
 
@@ -84,6 +87,8 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicaset::start),
     ("deployment-controller", "deployment", deployment::start),
     ("endpointslice-controller", "endpointslice", endpointslice::start),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring", endpointslicemirroring::start),
+    ("disruption-controller", "disruption", disruption::start),
     ("endpoints-controller", "endpoint", endpoints::start),
     ("serviceaccount-controller", "serviceaccount", serviceaccount::start),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", rootca::start),

@@ -4,7 +4,9 @@
 //! Each is created when absent. Roles are reconciled as the original does: missing rules come
 //! back at every start unless the object says `rbac.authorization.kubernetes.io/autoupdate: false`.
 
+mod flows;
 mod roles;
+mod service_range;
 
 use client::{Client, Error, Request, Response};
 use http::Method;
@@ -75,7 +77,10 @@ impl Server {
             });
             ensure(&client, "priorityclasses", &class).await?;
         }
+        self.bootstrap_flows(tasks).await?;
+        self.publish_range(&client).await?;
         self.publish_address(&client).await?;
+        self.follow_addresses(client.clone(), tasks);
         self.follow_definitions(client, tasks);
         let events = self.inner.collection_of("", "v1", "events");
         let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);

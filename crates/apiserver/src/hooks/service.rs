@@ -26,6 +26,9 @@ pub(super) static HOOKS: Hooks = Hooks {
 fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
     let spec = &mut object["spec"];
     set_default(spec, "type", "ClusterIP");
+    if let Some(old) = old {
+        drop_outgrown(spec, &old["spec"]);
+    }
     if spec["type"] == "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             spec.as_object_mut().map(|s| s.remove(key));
@@ -55,6 +58,46 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
     families(call, spec);
     addresses(call, spec, &keeps.0).map_err(|(ip, e)| failed("spec.clusterIPs", json!([ip]), e))?;
     ports(call, spec, old).map_err(|(port, e)| failed("spec.ports[0].nodePort", port.into(), e))
+}
+
+fn has_node_ports(spec: &Value) -> bool {
+    spec["type"] == "NodePort"
+        || (spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false)
+}
+
+fn is_external(spec: &Value) -> bool {
+    spec["type"] == "NodePort"
+        || spec["type"] == "LoadBalancer"
+        || (spec["type"] == "ClusterIP" && items(spec, "externalIPs").next().is_some())
+}
+
+fn has_health_port(spec: &Value) -> bool {
+    spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
+}
+
+/// What only the former type has goes with it, unless the request changes it: then it is meant, and
+/// validation says what is wrong.
+fn drop_outgrown(spec: &mut Value, old: &Value) {
+    let node_ports = |spec: &Value| -> Vec<Value> {
+        items(spec, "ports").map(|p| p["nodePort"].clone()).collect()
+    };
+    let outgrown = |has: fn(&Value) -> bool, spec: &Value| has(old) && !has(spec);
+    if outgrown(has_node_ports, spec) && node_ports(spec) == node_ports(old) {
+        for port in items_mut(spec, "ports") {
+            port.as_object_mut().map(|p| p.remove("nodePort"));
+        }
+    }
+    let is_balanced: fn(&Value) -> bool = |spec| spec["type"] == "LoadBalancer";
+    let fields: [(&str, fn(&Value) -> bool); 4] = [
+        ("healthCheckNodePort", has_health_port),
+        ("allocateLoadBalancerNodePorts", is_balanced),
+        ("loadBalancerClass", is_balanced),
+        ("externalTrafficPolicy", is_external),
+    ];
+    let gone = fields.map(|(key, has)| (key, outgrown(has, spec) && spec[key] == old[key]));
+    for (key, _) in gone.into_iter().filter(|(_, gone)| *gone) {
+        spec.as_object_mut().map(|s| s.remove(key));
+    }
 }
 
 fn families(call: &Call<'_>, spec: &mut Value) {
@@ -124,8 +167,7 @@ fn ports(
     old: Option<&Value>,
 ) -> Result<(), (u64, AllocationError)> {
     let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    let wanted = kind == "NodePort"
-        || (kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false);
+    let wanted = has_node_ports(spec);
     let kept = old.map(held).unwrap_or_default().1;
     let allocators = &call.server.allocators;
     let old_ports = old.map(|o| o["spec"]["ports"].clone()).unwrap_or(Value::Null);

@@ -1,6 +1,7 @@
 //! What form of answer a request's headers ask for.
 
 use api::Status;
+use api::registry::Resource;
 use http::{HeaderMap, header};
 
 /// What `Accept` chose.
@@ -23,7 +24,10 @@ pub(crate) enum Encoding {
 pub(crate) enum View {
     Whole,
     Table,
+    /// `PartialObjectMetadata`: of one object, and of each that a watch shows.
     Metadata,
+    /// `PartialObjectMetadataList`.
+    MetadataList,
 }
 
 impl Accept {
@@ -51,7 +55,8 @@ impl Accept {
             let view = match view {
                 None => View::Whole,
                 Some("Table") => View::Table,
-                Some("PartialObjectMetadata" | "PartialObjectMetadataList") => View::Metadata,
+                Some("PartialObjectMetadata") => View::Metadata,
+                Some("PartialObjectMetadataList") => View::MetadataList,
                 Some(_) => return None,
             };
             // Tables have no protobuf form; the client's list goes on to another.
@@ -60,10 +65,35 @@ impl Accept {
             }
             Some(Accept { encoding, view, gzip })
         });
-        choice.ok_or_else(|| {
-            let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
-            let message = format!("406: Not Acceptable\n\nAvailable representations: {all}");
-            Status::failure(406, "NotAcceptable", message).with_causes(Vec::new())
-        })
+        choice.ok_or_else(none_available)
     }
+
+    /// Whether what a request asks for can be shown so: known before anything is done.
+    pub(crate) fn check(self, row: &Resource, list: bool) -> Result<(), Status> {
+        let refused = |message: String| Err(Status::failure(406, "NotAcceptable", message));
+        let package = row.group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
+        match self.view {
+            // Answers to questions are no resources: they have no columns.
+            View::Table if is_question(row) => refused(
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf".into(),
+            ),
+            View::MetadataList if !list => refused(format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{})", row.kind
+            )),
+            View::Metadata if list => refused(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{package}.{})", row.list_kind
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_question(row: &Resource) -> bool {
+    matches!(row.group, "authorization.k8s.io" | "authentication.k8s.io")
+}
+
+fn none_available() -> Status {
+    let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {all}");
+    Status::failure(406, "NotAcceptable", message).with_causes(Vec::new())
 }

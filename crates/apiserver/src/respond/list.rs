@@ -33,7 +33,9 @@ pub(super) fn list(
             table["metadata"] = list_meta(&listing);
             encode::value(200, encoding, &table)
         }
-        (View::Metadata, encoding) => encode::value(200, encoding, &metadata(&listing)),
+        (View::Metadata | View::MetadataList, encoding) => {
+            encode::value(200, encoding, &metadata(&listing))
+        }
     }
 }
 

@@ -142,7 +142,9 @@ fn one(
             let revision = object.revision().to_string();
             value(code, encoding, &shown.table(std::slice::from_ref(object), &revision, include))
         }
-        (View::Metadata, encoding) => value(code, encoding, &partial(&object.to_value())),
+        (View::Metadata | View::MetadataList, encoding) => {
+            value(code, encoding, &partial(&object.to_value()))
+        }
     }
 }
 
@@ -156,7 +158,7 @@ fn tree_answer(
     if tree["kind"] == "Status" || accept.view == View::Whole {
         return value(code, accept.encoding, &tree);
     }
-    if accept.view == View::Metadata {
+    if matches!(accept.view, View::Metadata | View::MetadataList) {
         return value(code, accept.encoding, &partial(&tree));
     }
     let table = table::of(shown, std::iter::once(tree), "", include);

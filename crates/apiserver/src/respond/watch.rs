@@ -132,7 +132,7 @@ impl Encoder {
                 return self.shown.json(object);
             }
             View::Whole => self.shown.tree(object),
-            View::Metadata => partial(&object.to_value()),
+            View::Metadata | View::MetadataList => partial(&object.to_value()),
             View::Table => self.table(object),
         };
         Bytes::from(self.framing.tree(&tree))
@@ -159,7 +159,7 @@ impl Encoder {
             View::Whole => {
                 json!({"kind": self.shown.row.kind, "apiVersion": self.shown.row.api_version(), "metadata": meta})
             }
-            View::Metadata => {
+            View::Metadata | View::MetadataList => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
             }
             View::Table => {

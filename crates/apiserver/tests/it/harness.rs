@@ -16,7 +16,7 @@ use store::{MemoryEngine, Store};
 use tokio::net::TcpStream;
 
 /// Nothing here is proxied.
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl NodeDialer for Nowhere {
     fn dial(
@@ -62,6 +62,10 @@ impl Answer {
 
 impl World {
     pub(crate) async fn new() -> World {
+        World::with_dialer(Arc::new(Nowhere)).await
+    }
+
+    pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
@@ -70,7 +74,7 @@ impl World {
         let config = Config {
             authenticator: Authenticator::new(tokens.clone()),
             service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
-            node_dialer: Arc::new(Nowhere),
+            node_dialer,
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens,
             event_ttl: Duration::from_secs(3600),

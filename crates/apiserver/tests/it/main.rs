@@ -4,6 +4,8 @@ mod certificates;
 mod custom;
 mod harness;
 mod malformed;
+mod proxied;
 mod quota;
 mod rights;
+mod services;
 mod wire;

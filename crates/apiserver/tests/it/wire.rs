@@ -66,3 +66,28 @@ async fn metadata_lists_are_served_in_protobuf() {
     let envelope = api::proto::open(&answer.bytes).expect("an envelope");
     assert_eq!(envelope.kind, "PartialObjectMetadataList");
 }
+
+#[tokio::test]
+async fn what_cannot_be_shown_so_is_refused() {
+    let world = world_with_maps(1, 3).await;
+    let ask = async |method: &str, path: &str, kind: &str, body: Value| {
+        let accept = format!("application/json;as={kind};v=v1;g=meta.k8s.io");
+        let headers = [("accept", accept.as_str()), ("content-type", "application/json")];
+        let answer = world.ask_as(&world.admin, (method, path), &headers, body.to_string()).await;
+        (answer.code, answer.json()["message"].as_str().unwrap_or("").to_owned())
+    };
+    let one = format!("{MAPS}/m0");
+    let list = "PartialObjectMetadataList";
+    let (code, why) = ask("GET", &one, list, Value::Null).await;
+    assert_eq!(code, 406);
+    assert_eq!(
+        why,
+        "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)"
+    );
+    assert_eq!(ask("GET", &one, "PartialObjectMetadata", Value::Null).await.0, 200);
+    assert_eq!(ask("GET", MAPS, "PartialObjectMetadata", Value::Null).await.0, 406);
+    assert_eq!(ask("GET", MAPS, list, Value::Null).await.0, 200);
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(ask("POST", reviews, "Table", review).await.0, 406);
+}

@@ -6,24 +6,18 @@ pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use client::run_workers;
 use client::{Action, Change, Client, DeleteParams, Error, EventType, Informer, Queue, Recorder};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use tokio::time::Instant;
 
 use crate::Context;
 use crate::meta::{Key, key, name, namespace, reference};
 use crate::services::{pods_of, selector, watch_pods};
+use crate::unseen::{UNSEEN_MAX, Unseen};
 
 /// Services reconciled at once (the original's --concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;
-/// After this long a slice that was made and never seen is no longer waited for.
-const UNSEEN_MAX: Duration = Duration::from_secs(60);
 const ZONE: &str = "topology.kubernetes.io/zone";
 const BY_SERVICE: &str = "service";
 
@@ -36,7 +30,7 @@ pub(crate) fn start(context: &Context) {
         nodes: context.informers.of(),
         slices: context.informers.of(),
         queue: Queue::new(),
-        unseen: Arc::default(),
+        unseen: Unseen::default(),
     };
     this.watch();
     context.tasks.spawn("endpoint slice controller", this.run());
@@ -51,8 +45,8 @@ struct Slices {
     nodes: Informer<Node>,
     slices: Informer<EndpointSlice>,
     queue: Queue<Key>,
-    /// Slices made and not in view yet, by service: making more before would double them.
-    unseen: Arc<Mutex<HashMap<Key, HashMap<String, Instant>>>>,
+    /// Slices by service.
+    unseen: Unseen,
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<Key> {
@@ -78,9 +72,7 @@ impl Slices {
         self.slices.on_change(move |change| {
             for slice in [Some(change.object()), change.old()].into_iter().flatten() {
                 let Some(key) = service_of(slice) else { continue };
-                if let Some(unseen) = this.unseen().get_mut(&key) {
-                    unseen.remove(name(&slice.metadata));
-                }
+                this.unseen.seen(&key, name(&slice.metadata));
                 this.queue.add(key);
             }
         });
@@ -106,29 +98,13 @@ impl Slices {
         run_workers("endpointslice", queue, WORKERS, work).await;
     }
 
-    fn unseen(&self) -> MutexGuard<'_, HashMap<Key, HashMap<String, Instant>>> {
-        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a slice just made is not in view; its coming queues the service again.
-    fn waits(&self, key: &Key) -> bool {
-        let mut all = self.unseen();
-        let Some(unseen) = all.get_mut(key) else { return false };
-        unseen.retain(|_, at| at.elapsed() < UNSEEN_MAX);
-        let waits = !unseen.is_empty();
-        if !waits {
-            all.remove(key);
-        }
-        waits
-    }
-
     async fn sync(&self, key: Key) -> Result<Action, Error> {
         // What a deleted service leaves is garbage: its slices name it as their owner.
         let Some(service) = self.services.get(&key.0, &key.1) else { return Ok(Action::Done) };
         if selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        if self.waits(&key) {
+        if self.unseen.waits(&key) {
             return Ok(Action::After(UNSEEN_MAX));
         }
         let pods = pods_of(&service, &self.pods);
@@ -152,10 +128,7 @@ impl Slices {
         for slice in &plan.create {
             let made = self.client.create(&key.0, slice).await?;
             let name = name(&made.metadata).to_owned();
-            let mut all = self.unseen();
-            if self.slices.get(&key.0, &name).is_none() {
-                all.entry(key.clone()).or_default().insert(name, Instant::now());
-            }
+            self.unseen.made(key, name, |name| self.slices.get(&key.0, name).is_some());
         }
         for slice in &plan.update {
             self.client.update(slice).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::meta::{Map, managed_by, name, namespace};
@@ -27,7 +27,23 @@ pub(crate) struct Plan {
     pub(crate) delete: Vec<String>,
 }
 
-type Group = (String, Vec<EndpointPort>);
+/// Address family and ports: what all endpoints of a slice share.
+pub(crate) type Group = (String, Vec<EndpointPort>);
+/// Endpoints by address, by what they share.
+pub(crate) type Wanted = Vec<(Group, BTreeMap<String, Endpoint>)>;
+
+/// What all slices of one owner have in common.
+pub(crate) struct Frame {
+    /// For new slices.
+    pub(crate) owner: OwnerReference,
+    pub(crate) namespace: Option<String>,
+    pub(crate) prefix: String,
+    pub(crate) labels: Map,
+    /// `None` leaves those that are there.
+    pub(crate) annotations: Option<Map>,
+    /// Endpoints in a slice at most.
+    pub(crate) size: usize,
+}
 
 pub(crate) fn plan(
     service: &Service,
@@ -35,7 +51,7 @@ pub(crate) fn plan(
     zone: &dyn Fn(&str) -> Option<String>,
     present: &[Arc<EndpointSlice>],
 ) -> Plan {
-    let mut wanted: Vec<(Group, BTreeMap<String, Endpoint>)> = Vec::new();
+    let mut wanted: Wanted = Vec::new();
     for family in families(service) {
         for pod in pods.iter().filter(|p| !pods::finished(p)) {
             let Some(endpoint) = endpoint(service, pod, &family, zone) else { continue };
@@ -51,14 +67,19 @@ pub(crate) fn plan(
             wanted.push(((family.clone(), Vec::new()), BTreeMap::new()));
         }
     }
-    arrange(service, wanted, present)
+    let frame = Frame {
+        owner: managed_by(service),
+        namespace: service.metadata.namespace.clone(),
+        prefix: format!("{}-", name(&service.metadata)),
+        labels: labels(service),
+        annotations: None,
+        size: ENDPOINTS_MAX,
+    };
+    arrange(&frame, wanted, present)
 }
 
-fn arrange(
-    service: &Service,
-    wanted: Vec<(Group, BTreeMap<String, Endpoint>)>,
-    present: &[Arc<EndpointSlice>],
-) -> Plan {
+/// Puts what is wanted into slices, the present ones first.
+pub(crate) fn arrange(frame: &Frame, wanted: Wanted, present: &[Arc<EndpointSlice>]) -> Plan {
     let mut plan = Plan::default();
     let mut used = HashSet::new();
     for ((family, ports), mut endpoints) in wanted {
@@ -78,12 +99,12 @@ fn arrange(
         slices.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.len()));
         let many = slices.len() > 1;
         for (slice, kept) in &mut slices {
-            kept.extend(rest.by_ref().take(ENDPOINTS_MAX.saturating_sub(kept.len())));
+            kept.extend(rest.by_ref().take(frame.size.saturating_sub(kept.len())));
             if kept.is_empty() && many {
                 continue;
             }
             used.insert(name(&slice.metadata).to_owned());
-            let new = fill(service, EndpointSlice::clone(slice), std::mem::take(kept));
+            let new = fill(frame, EndpointSlice::clone(slice), std::mem::take(kept));
             if new != ***slice {
                 plan.update.push(new);
             }
@@ -92,8 +113,8 @@ fn arrange(
         let mut rest: Vec<Endpoint> = rest.collect();
         if fresh || !rest.is_empty() {
             loop {
-                let tail = rest.split_off(rest.len().min(ENDPOINTS_MAX));
-                plan.create.push(fill(service, blank(service, &family, &ports), rest));
+                let tail = rest.split_off(rest.len().min(frame.size));
+                plan.create.push(fill(frame, blank(frame, &family, &ports), rest));
                 rest = tail;
                 if rest.is_empty() {
                     break;
@@ -106,12 +127,12 @@ fn arrange(
     plan
 }
 
-fn blank(service: &Service, family: &str, ports: &[EndpointPort]) -> EndpointSlice {
+fn blank(frame: &Frame, family: &str, ports: &[EndpointPort]) -> EndpointSlice {
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", name(&service.metadata))),
-            namespace: service.metadata.namespace.clone(),
-            owner_references: Some(vec![managed_by(service)]),
+            generate_name: Some(frame.prefix.clone()),
+            namespace: frame.namespace.clone(),
+            owner_references: Some(vec![frame.owner.clone()]),
             ..ObjectMeta::default()
         },
         address_type: family.to_owned(),
@@ -120,8 +141,11 @@ fn blank(service: &Service, family: &str, ports: &[EndpointPort]) -> EndpointSli
     }
 }
 
-fn fill(service: &Service, mut slice: EndpointSlice, endpoints: Vec<Endpoint>) -> EndpointSlice {
-    slice.metadata.labels = Some(labels(service));
+fn fill(frame: &Frame, mut slice: EndpointSlice, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    slice.metadata.labels = Some(frame.labels.clone());
+    if let Some(annotations) = &frame.annotations {
+        slice.metadata.annotations = Some(annotations.clone()).filter(|a| !a.is_empty());
+    }
     let same = |a: &[Endpoint]| {
         let key = |e: &Endpoint| e.addresses.first().cloned();
         let old: HashMap<_, _> = a.iter().map(|e| (key(e), e)).collect();

@@ -200,7 +200,7 @@ impl Collector {
         if node.ending {
             return Ok(());
         }
-        let Some(live) = self.live(&node, uid).await? else {
+        let Some(mut live) = self.live(&node, uid).await? else {
             let look = self.graph().remove(uid);
             look.into_iter().for_each(|uid| self.queue.add(uid));
             return Ok(());
@@ -209,7 +209,20 @@ impl Collector {
         for owner in owners(&live) {
             fates.push(self.fate(&node, &owner).await?);
         }
-        let has_dependents = self.graph().dependents(uid).next().is_some();
+        let (has_dependents, circular) = {
+            let graph = self.graph();
+            let ends = graph.dependents(uid).any(|(_, dependent)| dependent.foreground);
+            (graph.dependents(uid).next().is_some(), ends && fates.contains(&Fate::Waiting))
+        };
+        if circular && let Some(patch) = plan::without_blocking(&live) {
+            // Owners wait for it and dependents of it wait too: perhaps for each other. Those who
+            // own it wait no more, so that a circle has an end.
+            self.patch(&node, &patch).await?;
+            match self.live(&node, uid).await? {
+                Some(now) => live = now,
+                None => return Ok(()),
+            }
+        }
         match plan::verdict(&live, &fates, has_dependents) {
             Verdict::Keep => Ok(()),
             Verdict::Keeping(kept) => self.patch(&node, &plan::with_owners(&live, &kept)).await,

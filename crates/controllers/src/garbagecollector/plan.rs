@@ -76,6 +76,15 @@ pub(crate) fn with_owners(live: &Value, owners: &[Value]) -> Value {
     }})
 }
 
+/// A merge patch after which no owner waits for this object.
+pub(crate) fn without_blocking(live: &Value) -> Option<Value> {
+    let mut owners = live["metadata"]["ownerReferences"].as_array()?.clone();
+    let mut blocking = owners.iter_mut().filter(|o| o["blockOwnerDeletion"] == true).peekable();
+    blocking.peek()?;
+    blocking.for_each(|owner| owner["blockOwnerDeletion"] = false.into());
+    Some(with_owners(live, &owners))
+}
+
 /// The references of `live` other than to `owner`, if there is one to it.
 pub(crate) fn owners_without(live: &Value, owner: &str) -> Option<Vec<Value>> {
     let all = live["metadata"]["ownerReferences"].as_array()?;

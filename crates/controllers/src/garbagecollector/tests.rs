@@ -6,7 +6,7 @@ use api::Object;
 use serde_json::{Value, json};
 
 use super::graph::Graph;
-use super::plan::{Fate, Verdict, verdict, without_finalizer};
+use super::plan::{Fate, Verdict, verdict, without_blocking, without_finalizer};
 use crate::discovery::ApiResource;
 
 fn resource() -> Arc<ApiResource> {
@@ -67,6 +67,17 @@ fn verdicts() {
     assert_eq!(verdict(&live, &gone, true), Verdict::Delete("Background"));
     let waiting = [Fate::Waiting, Fate::Dangling];
     assert_eq!(verdict(&live, &waiting, true), Verdict::Delete("Foreground"));
+}
+
+#[test]
+fn owners_are_told_not_to_wait() {
+    let live = json!({"metadata": {"uid": "u", "resourceVersion": "5", "ownerReferences": [
+        {"uid": "a", "blockOwnerDeletion": true}, {"uid": "b"}]}});
+    let patch = without_blocking(&live).unwrap();
+    let owners = json!([{"uid": "a", "blockOwnerDeletion": false}, {"uid": "b"}]);
+    assert_eq!(patch["metadata"]["ownerReferences"], owners);
+    let free = json!({"metadata": {"ownerReferences": [{"uid": "b"}]}});
+    assert_eq!(without_blocking(&free), None);
 }
 
 #[test]

@@ -154,6 +154,9 @@ impl State {
             _ => {
                 let mut old = self.objects.get(&key).cloned().ok_or_else(known)?;
                 old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+                if body["propagationPolicy"] == "Foreground" {
+                    old["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+                }
                 Ok(self.write(&place, old))
             }
         }

@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::{
     ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -147,6 +148,76 @@ async fn services_get_endpoints_and_nodes_get_networks() {
         })
         .await;
     world.until::<Endpoints>(|all| all.len() == 1 && all[0].subsets.is_some()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn endpoints_kept_by_hand_are_mirrored_while_they_last() {
+    let world = World::start(Config::default());
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "s", "namespace": "n"}, "spec": {"ports": [{"port": 80}]}});
+    world.create::<Service>("n", service).await;
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "s", "namespace": "n"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]});
+    world.create::<Endpoints>("n", endpoints).await;
+    let shows = |all: &[Arc<EndpointSlice>]| all.len() == 1 && all[0].endpoints.is_some();
+    world.until::<EndpointSlice>(shows).await;
+    world.client.delete::<Endpoints>("n", "s", &DeleteParams::default()).await.unwrap();
+    world.until::<EndpointSlice>(|all| all.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_budget_says_what_may_be_disrupted() {
+    let world = World::start(Config::default());
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b", "namespace": "n", "generation": 1},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    world.create::<PodDisruptionBudget>("n", budget).await;
+    world.create::<Deployment>("n", deployment("v1")).await;
+    let pods = world.until::<Pod>(|pods| pods.len() == 3).await;
+    let is = |allowed: i32, healthy: i32| {
+        move |all: &[Arc<PodDisruptionBudget>]| {
+            let status = all.first().and_then(|b| b.status.as_ref());
+            status.is_some_and(|s| {
+                (s.expected_pods, s.desired_healthy, s.current_healthy, s.disruptions_allowed)
+                    == (Some(3), Some(2), Some(healthy), Some(allowed))
+            })
+        }
+    };
+    world.until(is(0, 0)).await;
+    for pod in &pods {
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let name = pod.metadata.name.as_deref().unwrap();
+        world.client.patch::<Pod>("n", name, &Patch::Merge(ready)).await.unwrap();
+    }
+    world.until(is(1, 3)).await;
+    world.tasks.shutdown().await;
+}
+
+/// A circle of owners, one of which ends in the foreground, ends whole.
+#[tokio::test]
+async fn a_circle_of_owners_has_an_end() {
+    let world = World::start(Config::default());
+    let mut made = Vec::new();
+    for name in ["a", "b", "c"] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": "n"}});
+        made.push(world.create::<ConfigMap>("n", map).await);
+    }
+    for (at, map) in made.iter().enumerate() {
+        let owner = &made[(at + 2) % 3].metadata;
+        let patch = json!({"metadata": {"ownerReferences": [{"apiVersion": "v1",
+            "kind": "ConfigMap", "name": owner.name, "uid": owner.uid, "controller": true,
+            "blockOwnerDeletion": true}]}});
+        let name = map.metadata.name.as_deref().unwrap();
+        world.client.patch::<ConfigMap>("n", name, &Patch::Merge(patch)).await.unwrap();
+    }
+    world.until::<ConfigMap>(|all| all.iter().all(|m| m.metadata.owner_references.is_some())).await;
+    let foreground = DeleteParams { propagation: Some("Foreground"), ..DeleteParams::default() };
+    world.client.delete::<ConfigMap>("n", "a", &foreground).await.unwrap();
+    world.until::<ConfigMap>(|all| all.is_empty()).await;
     world.tasks.shutdown().await;
 }
 

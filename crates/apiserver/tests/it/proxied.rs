@@ -1,0 +1,94 @@
+//! What is sent on to pods, and how their answers come back.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use apiserver::NodeDialer;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Nowhere, World};
+
+const PROXY: &str = "/api/v1/namespaces/default/pods/http:p:80/proxy";
+
+/// Every address is one listener of this machine.
+struct Here(SocketAddr);
+
+impl NodeDialer for Here {
+    fn dial(
+        &self,
+        _: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        Box::pin(TcpStream::connect(self.0))
+    }
+
+    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+        Nowhere.kubelet_tls()
+    }
+}
+
+/// Answers each connection with a page that shows the request's first line.
+async fn echo(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let mut stream = BufReader::new(stream);
+        let mut first = String::new();
+        stream.read_line(&mut first).await.expect("a line");
+        let page = format!("<a href=\"/rewriteme\">{}</a>", first.trim());
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+            page.len()
+        );
+        stream.write_all(answer.as_bytes()).await.expect("sent");
+    }
+}
+
+async fn world_with_pod() -> World {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let world = World::with_dialer(Arc::new(Here(listener.local_addr().expect("bound")))).await;
+    tokio::spawn(echo(listener));
+    world
+        .ask(
+            "POST",
+            "/api/v1/namespaces/default/serviceaccounts",
+            &json!({"metadata": {"name": "default"}}),
+        )
+        .await;
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(world.ask("POST", "/api/v1/namespaces/default/pods", &pod).await.code, 201);
+    let patch = json!({"status": {"podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}]}});
+    let headers = [("content-type", "application/merge-patch+json")];
+    let path = "/api/v1/namespaces/default/pods/p/status";
+    let patched = world.ask_as(&world.admin, ("PATCH", path), &headers, patch.to_string()).await;
+    assert_eq!(patched.code, 200, "{:?}", patched.bytes);
+    world
+}
+
+#[tokio::test]
+async fn proxied_pages_lead_back_through_the_proxy() {
+    let world = world_with_pod().await;
+    for (method, path, asked) in [
+        ("GET", "/", "/"),
+        ("GET", "/a/b/?q=1", "/a/b/?q=1"),
+        ("OPTIONS", "?q=1", "/?q=1"),
+        ("DELETE", "", "/"),
+    ] {
+        let answer = world.ask(method, &format!("{PROXY}{path}"), &Value::Null).await;
+        let page = String::from_utf8_lossy(&answer.bytes).into_owned();
+        assert_eq!(page, format!("<a href=\"{PROXY}/rewriteme\">{method} {asked} HTTP/1.1</a>"));
+        assert_eq!(answer.code, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_proxied_root_has_its_slash() {
+    let world = world_with_pod().await;
+    for method in ["GET", "HEAD"] {
+        let answer = world.ask(method, &format!("{PROXY}?q=1"), &Value::Null).await;
+        assert_eq!(answer.code, 301);
+        assert_eq!(answer.headers["location"], format!("{PROXY}/?q=1").as_str());
+    }
+}

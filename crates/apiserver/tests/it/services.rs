@@ -1,0 +1,122 @@
+//! What Services are given, and the objects that show it.
+
+use serde_json::{Value, json};
+
+use crate::harness::World;
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+
+fn service(name: &str, spec: &Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn the_range_of_services_is_an_object() {
+    let world = World::new().await;
+    let path = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let range = world.ask("GET", path, &Value::Null).await.json();
+    assert_eq!(range["spec"]["cidrs"], json!(["10.43.0.0/16"]));
+    let condition = &range["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
+}
+
+#[tokio::test]
+async fn every_cluster_ip_has_its_object() {
+    let world = World::new().await;
+    let watch = format!("{ADDRESSES}?watch=true&resourceVersion=0");
+    let is = |name: &'static str| {
+        move |kind: &str, o: &Value| kind == "ADDED" && o["metadata"]["name"] == name
+    };
+    world.until(&watch, is("10.43.0.1")).await;
+    let sent = service("a", &json!({"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}));
+    assert_eq!(world.ask("POST", SERVICES, &sent).await.code, 201);
+    let address = world.until(&watch, is("10.43.0.9")).await;
+    assert_eq!(
+        address["spec"]["parentRef"],
+        json!({"resource": "services", "namespace": "default", "name": "a"})
+    );
+    assert_eq!(address["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"], "IPv4");
+    // One that is in use comes back.
+    let one = format!("{ADDRESSES}/10.43.0.9");
+    let deleted = world.ask("DELETE", &one, &Value::Null).await;
+    assert_eq!(deleted.code, 200);
+    world
+        .until(&watch, |kind, o| {
+            kind == "ADDED"
+                && o["metadata"]["name"] == "10.43.0.9"
+                && o["metadata"]["uid"] != address["metadata"]["uid"]
+        })
+        .await;
+    let list = world.ask("GET", ADDRESSES, &Value::Null).await.json();
+    let from = format!(
+        "{ADDRESSES}?watch=true&resourceVersion={}",
+        list["metadata"]["resourceVersion"].as_str().unwrap_or("")
+    );
+    assert_eq!(world.ask("DELETE", &format!("{SERVICES}/a"), &Value::Null).await.code, 200);
+    world.until(&from, |kind, o| kind == "DELETED" && o["metadata"]["name"] == "10.43.0.9").await;
+    // The same address may be asked for again at once.
+    assert_eq!(world.ask("POST", SERVICES, &sent).await.code, 201);
+}
+
+#[tokio::test]
+async fn addresses_that_others_keep_are_not_given_out() {
+    let world = World::new().await;
+    let kept = json!({"metadata": {"name": "10.43.0.77"}, "spec": {"parentRef":
+        {"group": "example.com", "resource": "things", "name": "x"}}});
+    assert_eq!(world.ask("POST", ADDRESSES, &kept).await.code, 201);
+    let sent = service("a", &json!({"clusterIP": "10.43.0.77", "ports": [{"port": 80}]}));
+    let answer = world.ask("POST", SERVICES, &sent).await;
+    assert_eq!(answer.code, 422);
+    assert!(String::from_utf8_lossy(&answer.bytes).contains("already allocated"));
+    let six = json!({"metadata": {"name": "fe80::42:1dff:fe84:f9e2"}, "spec": kept["spec"]});
+    assert_eq!(world.ask("POST", ADDRESSES, &six).await.code, 201);
+    let one = format!("{ADDRESSES}/fe80::42:1dff:fe84:f9e2");
+    assert_eq!(world.ask("DELETE", &one, &Value::Null).await.code, 200);
+}
+
+#[tokio::test]
+async fn node_ports_go_with_the_type_that_has_them() {
+    let world = World::new().await;
+    let sent = service("a", &json!({"type": "NodePort", "ports": [{"port": 80}]}));
+    let mut made = world.ask("POST", SERVICES, &sent).await.json();
+    let port = made["spec"]["ports"][0]["nodePort"].clone();
+    assert!(port.is_u64());
+    made["spec"]["type"] = "ExternalName".into();
+    made["spec"]["externalName"] = "example.com".into();
+    let changed = world.ask("PUT", &format!("{SERVICES}/a"), &made).await;
+    assert_eq!(changed.code, 200, "{:?}", changed.bytes);
+    assert!(changed.json()["spec"]["ports"][0]["nodePort"].is_null());
+    assert!(changed.json()["spec"]["clusterIP"].is_null());
+    // The port is free again.
+    let again =
+        service("b", &json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}));
+    assert_eq!(world.ask("POST", SERVICES, &again).await.code, 201);
+}
+
+#[tokio::test]
+async fn flow_schemas_say_whether_their_level_exists() {
+    let world = World::new().await;
+    let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let count = |list: Value| list["items"].as_array().map_or(0, Vec::len);
+    let levels = format!("{group}/prioritylevelconfigurations");
+    assert_eq!(count(world.ask("GET", &levels, &Value::Null).await.json()), 8);
+    let flows = format!("{group}/flowschemas");
+    let list = world.ask("GET", &flows, &Value::Null).await.json();
+    assert_eq!(count(list.clone()), 11);
+    for flow in list["items"].as_array().into_iter().flatten() {
+        let condition = &flow["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["type"], &condition["status"]),
+            (&json!("Dangling"), &json!("False")),
+            "{flow}"
+        );
+    }
+    let lost = json!({"metadata": {"name": "lost"}, "spec": {
+        "priorityLevelConfiguration": {"name": "nowhere"}, "matchingPrecedence": 7}});
+    assert_eq!(world.ask("POST", &flows, &lost).await.code, 201);
+    let told = |_: &str, o: &Value| {
+        o["metadata"]["name"] == "lost" && o["status"]["conditions"][0]["status"] == "True"
+    };
+    world.until(&format!("{flows}?watch=true&resourceVersion=0"), told).await;
+}
