@@ -75,11 +75,11 @@ fn has_health_port(spec: &Value) -> bool {
     spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
 }
 
-/// What only the former type has goes with it, unless the request changes it: then it is meant, and
-/// validation says what is wrong.
 /// Does a service of this spec have it?
 type Has = fn(&Value) -> bool;
 
+/// What only the former type has goes with it, unless the request changes it: then it is meant, and
+/// validation says what is wrong.
 fn drop_outgrown(spec: &mut Value, old: &Value) {
     let node_ports = |spec: &Value| -> Vec<Value> {
         items(spec, "ports").map(|p| p["nodePort"].clone()).collect()
