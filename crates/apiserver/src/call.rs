@@ -119,6 +119,7 @@ impl<'a> Call<'a> {
     /// A stored object as this path's version shows it.
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
+        crate::events::show(self.row, &mut tree);
         if self.custom.is_some() {
             tree["apiVersion"] = self.main_row().api_version().into();
         }
@@ -129,6 +130,11 @@ impl<'a> Call<'a> {
     pub(crate) fn draft(&self, object: &Value) -> Draft {
         let row = self.main_row();
         match &self.custom {
+            None if crate::events::is_event(row) => {
+                let mut object = object.clone();
+                crate::events::store(row, &mut object);
+                Draft::new(&object, row.selectable)
+            }
             None => Draft::new(object, row.selectable),
             Some(custom) => {
                 let mut object = object.clone();

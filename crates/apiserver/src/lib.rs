@@ -15,6 +15,7 @@ mod call;
 mod custom;
 mod discovery;
 mod encryption;
+mod events;
 mod expiry;
 mod handle;
 mod hooks;

@@ -12,6 +12,7 @@ use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 
 use super::{Accept, Body, Encoding, Shown, View, encode, full, partial, stream, with_body};
+use crate::events;
 use crate::verbs::list::Listing;
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
@@ -118,6 +119,13 @@ impl Iterator for Chunks {
             match &shown.custom {
                 // Items of custom resources carry their type.
                 Some(_) => out.put_slice(&shown.json(object)),
+                None if events::differs(listing.row, object) => {
+                    let mut tree = shown.tree(object);
+                    if let Some(map) = tree.as_object_mut() {
+                        map.retain(|key, _| key != "apiVersion" && key != "kind");
+                    }
+                    out.put_slice(tree.to_string().as_bytes());
+                }
                 None => {
                     out.put_u8(b'{');
                     out.put_slice(object.item(version, listing.row.kind));

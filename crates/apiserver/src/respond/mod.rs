@@ -18,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use crate::custom::Served;
+use crate::events;
 use crate::table;
 use crate::verbs::Answer;
 
@@ -36,6 +37,7 @@ impl Shown {
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
         match &self.custom {
+            None if events::differs(self.row, object) => self.tree(object).to_string().into(),
             None => object.json().clone(),
             Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
         }
@@ -43,6 +45,7 @@ impl Shown {
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
+        events::show(self.row, &mut tree);
         if let Some(custom) = &self.custom {
             tree["apiVersion"] = custom.row.api_version().into();
         }
