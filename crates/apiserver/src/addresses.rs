@@ -50,7 +50,8 @@ fn addresses(service: &Object) -> Vec<IpAddr> {
 /// Namespace and name of the Service that an IPAddress belongs to.
 fn parent(address: &Value) -> Option<(&str, &str)> {
     let parent = &address["spec"]["parentRef"];
-    let service = parent["resource"] == "services" && parent["group"].as_str().unwrap_or("") == "";
+    let service =
+        parent["resource"] == "services" && parent["group"].as_str().unwrap_or("").is_empty();
     Some((parent["namespace"].as_str()?, parent["name"].as_str()?)).filter(|_| service)
 }
 

@@ -120,8 +120,8 @@ impl<'a> Call<'a> {
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
         crate::events::show(self.row, &mut tree);
-        if self.custom.is_some() {
-            tree["apiVersion"] = self.main_row().api_version().into();
+        if let Some(custom) = &self.custom {
+            custom.show(&mut tree);
         }
         tree
     }

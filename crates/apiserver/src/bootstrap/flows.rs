@@ -21,7 +21,9 @@ const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Name, shares, percent lendable, and queues with hand size; without them excess is refused.
-const LEVELS: [(&str, u32, u32, Option<(u32, u32)>); 7] = [
+type Level = (&'static str, u32, u32, Option<(u32, u32)>);
+
+const LEVELS: [Level; 7] = [
     ("catch-all", 5, 0, None),
     ("global-default", 20, 50, Some((128, 6))),
     ("leader-election", 10, 0, Some((16, 4))),

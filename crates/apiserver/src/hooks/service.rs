@@ -75,20 +75,22 @@ fn has_health_port(spec: &Value) -> bool {
     spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local"
 }
 
+type Has = fn(&Value) -> bool;
+
 /// What only the former type has goes with it, unless the request changes it: then it is meant, and
 /// validation says what is wrong.
 fn drop_outgrown(spec: &mut Value, old: &Value) {
     let node_ports = |spec: &Value| -> Vec<Value> {
         items(spec, "ports").map(|p| p["nodePort"].clone()).collect()
     };
-    let outgrown = |has: fn(&Value) -> bool, spec: &Value| has(old) && !has(spec);
+    let outgrown = |has: Has, spec: &Value| has(old) && !has(spec);
     if outgrown(has_node_ports, spec) && node_ports(spec) == node_ports(old) {
         for port in items_mut(spec, "ports") {
             port.as_object_mut().map(|p| p.remove("nodePort"));
         }
     }
-    let is_balanced: fn(&Value) -> bool = |spec| spec["type"] == "LoadBalancer";
-    let fields: [(&str, fn(&Value) -> bool); 4] = [
+    let is_balanced: Has = |spec| spec["type"] == "LoadBalancer";
+    let fields: [(&str, Has); 4] = [
         ("healthCheckNodePort", has_health_port),
         ("allocateLoadBalancerNodePorts", is_balanced),
         ("loadBalancerClass", is_balanced),

@@ -39,7 +39,7 @@ impl Shown {
         match &self.custom {
             None if events::differs(self.row, object) => self.tree(object).to_string().into(),
             None => object.json().clone(),
-            Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
+            Some(custom) => custom.json(object),
         }
     }
 
@@ -47,7 +47,7 @@ impl Shown {
         let mut tree = object.to_value();
         events::show(self.row, &mut tree);
         if let Some(custom) = &self.custom {
-            tree["apiVersion"] = custom.row.api_version().into();
+            custom.show(&mut tree);
         }
         tree
     }
