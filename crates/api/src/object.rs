@@ -296,8 +296,15 @@ pub fn field_text(value: &Value, path: &str) -> Box<str> {
         Some(Value::String(s)) => s.as_str().into(),
         Some(Value::Bool(b)) => if *b { "true" } else { "false" }.into(),
         Some(Value::Number(n)) => n.to_string().into(),
+        Some(Value::Object(_)) if path == "source" => event_source(value),
         _ => ZEROES.iter().find(|(name, _)| *name == path).map_or("", |(_, zero)| zero).into(),
     }
+}
+
+/// Selectors ask of an event's source for its component; newer events name it elsewhere.
+fn event_source(event: &Value) -> Box<str> {
+    let component = text(event["source"].get("component"));
+    if component.is_empty() { text(event.get("reportingComponent")) } else { component }
 }
 
 fn text(value: Option<&Value>) -> Box<str> {

@@ -133,9 +133,9 @@ impl<'a> Call<'a> {
     /// A stored object as this path's version shows it.
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        match self.custom.is_some() {
-            true => tree["apiVersion"] = self.main_row().api_version().into(),
-            false => kinds::convert::to_shown(self.row, &mut tree),
+        match &self.custom {
+            Some(custom) => custom.show(&mut tree),
+            None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use api::registry::Resource;
+use api::selector::FieldSelector;
 use serde_json::{Map, Value};
 
 use crate::autoscaling;
@@ -106,6 +107,25 @@ fn rename(event: &mut Value, version: &str, way: fn(Names) -> Names) {
         }
     }
     map.insert("apiVersion".into(), version.into());
+}
+
+/// Selectors name fields as the group that is asked names them; the index has the stored names.
+pub fn rename_fields(row: &Resource, fields: &mut FieldSelector) -> Result<(), String> {
+    if row.group != "events.k8s.io" {
+        return Ok(());
+    }
+    for requirement in &mut fields.requirements {
+        let field = requirement.field.as_str();
+        requirement.field = match field {
+            "reportingController" => "reportingComponent".to_owned(),
+            "reason" | "type" | "metadata.name" | "metadata.namespace" => continue,
+            _ => match field.strip_prefix("regarding.") {
+                Some(rest) => format!("involvedObject.{rest}"),
+                None => return Err(format!("field label not supported: {field}")),
+            },
+        };
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ mod upkeep;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use api::Object;
 use api::registry::Resource;
+use bytes::Bytes;
 use custom::{Conversion, Definition, Version};
 use serde_json::Value;
 
@@ -27,6 +29,17 @@ pub(crate) struct Served {
     subresources: Vec<&'static Resource>,
     /// `apiVersion` of stored objects.
     storage: String,
+    /// The schema gives defaults, which objects stored before it may lack.
+    defaults: bool,
+}
+
+/// Whether the schema may give a default somewhere.
+fn gives_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => map.contains_key("default") || map.values().any(gives_defaults),
+        Value::Array(items) => items.iter().any(gives_defaults),
+        _ => false,
+    }
 }
 
 impl Served {
@@ -53,6 +66,24 @@ impl Served {
             self.row.qualified(),
             self.storage
         )
+    }
+
+    /// Shows a stored object as one of this version, with the defaults of today.
+    pub(crate) fn show(&self, object: &mut Value) {
+        object["apiVersion"] = self.row.api_version().into();
+        if self.defaults {
+            custom::default(&self.version().node, object);
+        }
+    }
+
+    /// The same as JSON; the stored bytes where nothing but the type can differ.
+    pub(crate) fn json(&self, object: &Object) -> Bytes {
+        if !self.defaults {
+            return object.retyped(&self.row.api_version(), self.row.kind);
+        }
+        let mut tree = object.to_value();
+        self.show(&mut tree);
+        tree.to_string().into()
     }
 
     /// Gives an object that is about to be stored the stored version.

@@ -66,6 +66,7 @@ pub(super) fn served(definition: Definition) -> Vec<Arc<Served>> {
             subresources: subresources(version, &row),
             row: kept(row),
             storage: storage_version.clone(),
+            defaults: super::gives_defaults(&version.source),
             definition: definition.clone(),
             at,
         })

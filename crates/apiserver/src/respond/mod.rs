@@ -38,14 +38,14 @@ impl Shown {
         match &self.custom {
             None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
             None => object.json().clone(),
-            Some(custom) => object.retyped(&custom.row.api_version(), custom.row.kind),
+            Some(custom) => custom.json(object),
         }
     }
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
         match &self.custom {
-            Some(custom) => tree["apiVersion"] = custom.row.api_version().into(),
+            Some(custom) => custom.show(&mut tree),
             None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree

@@ -178,3 +178,27 @@ async fn two_definitions_cannot_have_the_same_kind() {
     let names = conditions.iter().find(|c| c["type"] == "NamesAccepted").expect("the condition");
     assert_eq!((&names["status"], &names["reason"]), (&json!("False"), &json!("KindConflict")));
 }
+
+/// A default that comes later is seen on what is stored already.
+#[tokio::test]
+async fn stored_objects_are_shown_with_todays_defaults() {
+    let world = world().await;
+    world.ask("POST", GIZMOS, &gizmo("a", &json!({}))).await;
+    let patch = r#"[{"op": "add", "value": "late", "path":
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/name/default"}]"#;
+    let path = format!("{DEFINITIONS}/gizmos.example.com");
+    let headers = [("content-type", "application/json-patch+json")];
+    let patched = world.ask_as(&world.admin, ("PATCH", &path), &headers, patch).await;
+    assert_eq!(patched.code, 200, "{}", patched.json());
+    let one = format!("{GIZMOS}/a");
+    let shown = async {
+        while world.ask("GET", &one, &Value::Null).await.json()["spec"]["name"] != "late" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), shown)
+        .await
+        .expect("the default shows");
+    let list = world.ask("GET", GIZMOS, &Value::Null).await.json();
+    assert_eq!(list["items"][0]["spec"], json!({"name": "late", "size": 3}));
+}

@@ -91,3 +91,41 @@ async fn what_cannot_be_shown_so_is_refused() {
     let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     assert_eq!(ask("POST", reviews, "Table", review).await.0, 406);
 }
+
+#[tokio::test]
+async fn an_event_is_one_object_in_two_groups() {
+    let world = World::new().await;
+    let new = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let old = "/api/v1/namespaces/default/events";
+    let event = json!({"metadata": {"name": "e"}, "note": "hello", "reason": "r", "action": "a",
+        "type": "Normal", "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "test-controller", "reportingInstance": "i",
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let made = world.ask("POST", new, &event).await;
+    assert_eq!(made.code, 201, "{:?}", made.bytes);
+    assert_eq!(made.json()["note"], "hello");
+    let seen = world.ask("GET", &format!("{old}/e"), &Value::Null).await.json();
+    assert_eq!((&seen["message"], &seen["involvedObject"]["name"]), (&json!("hello"), &json!("p")));
+    assert_eq!((&seen["apiVersion"], &seen["note"]), (&json!("v1"), &Value::Null));
+    for query in [
+        format!("{old}?fieldSelector=source=test-controller"),
+        format!("{old}?fieldSelector=involvedObject.name=p"),
+        format!("{new}?fieldSelector=reportingController=test-controller"),
+        format!("{new}?fieldSelector=regarding.name=p"),
+    ] {
+        let list = world.ask("GET", &query, &Value::Null).await.json();
+        let item = &list["items"][0];
+        let text = if query.starts_with(old) { &item["message"] } else { &item["note"] };
+        assert_eq!(text, "hello", "{query}");
+    }
+    let refused = world.ask("GET", &format!("{new}?fieldSelector=source=x"), &Value::Null).await;
+    assert_eq!(refused.code, 400);
+    // Changed in one form, seen in the other.
+    let headers = [("content-type", "application/merge-patch+json")];
+    let series = json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}});
+    let path = format!("{new}/e");
+    let done = world.ask_as(&world.admin, ("PATCH", &path), &headers, series.to_string()).await;
+    assert_eq!(done.code, 200, "{:?}", done.bytes);
+    let seen = world.ask("GET", &format!("{old}/e"), &Value::Null).await.json();
+    assert_eq!((&seen["series"]["count"], &seen["message"]), (&json!(2), &json!("hello")));
+}
