@@ -3,3 +3,4 @@
 
 pub mod limits;
 pub mod pod_security;
+pub mod quota;

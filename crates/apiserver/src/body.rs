@@ -80,7 +80,6 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
     let shape = row.ty.map_or(Shape::Any, Shape::Struct);
     let decoder = Decoder { schema, shape: &shape };
     let decoded = match format {
-        Format::Json if body.is_empty() => Err("EOF".to_owned()),
         Format::Json => decoder.decode_slice(body),
         Format::Yaml => yaml_tree(body).and_then(|tree| decoder.decode_value(tree)),
         Format::Protobuf => {
@@ -88,8 +87,50 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
         }
     };
     let version = row.kind_version.map_or(row.version, |(_, version)| version);
-    let decoded = decoded.map_err(|fault| undecodable(row.kind, version, &fault))?;
-    finish(row, decoded, validation)
+    let decoded = decoded.map_err(|fault| {
+        let refused = if format == Format::Json { typeless(call, body) } else { None };
+        refused.unwrap_or_else(|| undecodable(row.kind, version, &fault))
+    })?;
+    finish(call, row, decoded, validation)
+}
+
+/// Characters of a body shown when it cannot be told what it is.
+const SUMMARY: usize = 30;
+
+/// The refusal of a body whose type is none, or another than the path's.
+fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
+    let fault = match kinds::go_syntax_fault(body) {
+        Some(fault) => fault,
+        None => {
+            let mut tree: Value = serde_json::from_slice(body).ok()?;
+            let what = tree.as_object().map(|map| {
+                let of = |key| map.get(key).and_then(kinds::go_not_text).map(|kind| (kind, key));
+                of("kind").or_else(|| of("apiVersion"))
+            });
+            match what {
+                Some(None) => return check_type(call, call.row, &mut tree).err(),
+                Some(Some((kind, key))) => {
+                    format!(
+                        "json: cannot unmarshal {kind} into Go struct field .{key} of type string"
+                    )
+                }
+                None => format!(
+                    "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+                    kinds::go_not_text(&tree).unwrap_or("string")
+                ),
+            }
+        }
+    };
+    let text = String::from_utf8_lossy(body);
+    let summary = match text.char_indices().nth(SUMMARY) {
+        _ if body.is_empty() => "<empty>".into(),
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.into_owned(),
+    };
+    Some(Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {fault} ({summary})",
+        call.row.kind
+    )))
 }
 
 fn undecodable(kind: &str, version: &str, fault: &str) -> Status {
@@ -112,7 +153,7 @@ pub(crate) fn redecode(
     let shape = row.ty.map_or(Shape::Any, Shape::Struct);
     let decoded = Decoder { schema, shape: &shape }.decode_value(tree);
     let decoded = decoded.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
-    finish(row, decoded, validation)
+    finish(call, row, decoded, validation)
 }
 
 /// The message with its type as the JSON form has it.
@@ -131,12 +172,13 @@ fn yaml_tree(body: &[u8]) -> Result<Value, String> {
 }
 
 fn finish(
+    call: &Call<'_>,
     row: &Resource,
     decoded: api::schema::Decoded,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     let api::schema::Decoded { mut value, strict } = decoded;
-    check_type(row, &mut value)?;
+    check_type(call, row, &mut value)?;
     lenient(row, value, strict, validation)
 }
 
@@ -161,24 +203,56 @@ fn lenient(
 }
 
 /// The body's type must be the path's; an absent one is filled in.
-fn check_type(row: &Resource, value: &mut Value) -> Result<(), Status> {
+fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), Status> {
     let expected = row.kind_api_version();
     let Some(map) = value.as_object_mut() else {
         return Err(undecodable(row.kind, row.version, "json: cannot unmarshal into an object"));
     };
-    let found = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
-    let (version, kind) = (found("apiVersion"), found("kind"));
-    if (!version.is_empty() && version != expected) || (!kind.is_empty() && kind != row.kind) {
-        let or =
-            |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
-        let (version, kind) = (or(version, &expected), or(kind, row.kind));
-        let (group, short) = version.split_once('/').unwrap_or(("", &version));
-        return Err(Status::bad_request(format!(
-            "{kind} in version {short:?} cannot be handled as a {}: converting ({group}/{short}, Kind={kind}) to {}: unknown conversion",
-            row.kind, row.kind
-        )));
+    let found = |key: &str| map.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (version, kind) =
+        (found("apiVersion").unwrap_or(&expected), found("kind").unwrap_or(row.kind));
+    if version != expected || kind != row.kind {
+        return Err(other_type(call, row, version, kind));
     }
     map.insert("apiVersion".into(), expected.into());
     map.insert("kind".into(), row.kind.into());
     Ok(())
+}
+
+/// Refuses a type that is none, or that this path does not take.
+fn other_type(call: &Call<'_>, row: &Resource, version: &str, kind: &str) -> Status {
+    let (group, short) = version.split_once('/').unwrap_or(("", version));
+    if short.contains('/') {
+        return Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): unexpected GroupVersion string: {version}",
+            row.kind
+        ));
+    }
+    let is_known = call.server.registry.by_kind(group, short, kind).is_some();
+    if is_known && kind == row.kind {
+        let expected = row.kind_api_version();
+        return Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        ));
+    }
+    let fault = if is_known {
+        let package = match row.group {
+            "" => "core",
+            group => group.split('.').next().unwrap_or(group),
+        };
+        format!("converting ({short}.{kind}) to ({package}.{}): unknown conversion", row.kind)
+    } else {
+        let scheme = match row.group {
+            "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+            "apiextensions.k8s.io" => {
+                "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55"
+            }
+            _ => "pkg/api/legacyscheme/scheme.go:30",
+        };
+        format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")
+    };
+    Status::bad_request(format!(
+        "{kind} in version {short:?} cannot be handled as a {}: {fault}",
+        row.kind
+    ))
 }

@@ -94,6 +94,14 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Built-in objects are stored without telling empty lists from none.
+    pub(crate) fn settle(&self, object: &mut Value) {
+        let as_json = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&self.row.group);
+        if self.custom.is_none() && !as_json {
+            self.server.schema.settle(&self.shape(), object);
+        }
+    }
+
     /// Is the status written through a path of its own?
     pub(crate) fn has_status(&self) -> bool {
         match &self.custom {
@@ -113,15 +121,21 @@ impl<'a> Call<'a> {
             custom::validate(custom.version(), &check.root(object, old));
             causes.extend(check.into_causes());
         }
+        let defines = self.row.name == "customresourcedefinitions";
+        if defines && old.is_none_or(|old| old["spec"] != object["spec"]) {
+            let check = kinds::Check::default();
+            custom::check_rules(&check.root(object, old));
+            causes.extend(check.into_causes());
+        }
         causes
     }
 
     /// A stored object as this path's version shows it.
     pub(crate) fn shown(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        crate::events::show(self.row, &mut tree);
-        if let Some(custom) = &self.custom {
-            custom.show(&mut tree);
+        match &self.custom {
+            Some(custom) => custom.show(&mut tree),
+            None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
     }
@@ -130,9 +144,9 @@ impl<'a> Call<'a> {
     pub(crate) fn draft(&self, object: &Value) -> Draft {
         let row = self.main_row();
         match &self.custom {
-            None if crate::events::is_event(row) => {
+            None if kinds::convert::is_converted(row) => {
                 let mut object = object.clone();
-                crate::events::store(row, &mut object);
+                kinds::convert::to_stored(row, &mut object);
                 Draft::new(&object, row.selectable)
             }
             None => Draft::new(object, row.selectable),
@@ -147,6 +161,11 @@ impl<'a> Call<'a> {
     /// Key of the object that the path names.
     pub(crate) fn key(&self) -> String {
         self.row.key(&self.info.namespace, &self.info.name)
+    }
+
+    /// The group of the kind that refusals name: events are the core group's.
+    pub(crate) fn group(&self) -> &'static str {
+        if self.row.group == "events.k8s.io" { "" } else { self.row.group }
     }
 
     pub(crate) fn not_found(&self) -> Status {

@@ -4,8 +4,8 @@
 //! [`Local`] in front of the parts that run in the same process. Which engine keeps the objects,
 //! and what controllers do with them, is not known here.
 
-mod admission;
 mod addresses;
+mod admission;
 mod allocate;
 mod authn;
 mod authz;

@@ -298,7 +298,7 @@ fn filter(call: &Call<'_>) -> Filter {
     }
 }
 
-fn status_owns_no_metadata(row: &Resource) -> bool {
+pub(crate) fn status_owns_no_metadata(row: &Resource) -> bool {
     matches!(
         row.name,
         "apiservices"

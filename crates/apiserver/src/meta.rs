@@ -93,22 +93,27 @@ fn check_namespace(call: &Call<'_>, row: &Resource, object: &mut Value) -> Resul
     }
 }
 
+/// The body of a change names the object that the path names.
+pub(crate) fn check_name(call: &Call<'_>, new: &Value) -> Result<(), Status> {
+    let (name, asked) = (text(new, "name"), &call.info.name);
+    if name.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({asked} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if name != asked {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({asked})"
+        )));
+    }
+    Ok(())
+}
+
 /// Carries over what an update may not touch, and checks its preconditions.
 pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     let row = call.main_row();
+    check_name(call, new)?;
     let name = text(new, "name").to_owned();
-    if name.is_empty() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.info.name
-        )));
-    }
-    if name != call.info.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.info.name
-        )));
-    }
     check_namespace(call, row, new)?;
     let sent_uid = text(new, "uid");
     if !sent_uid.is_empty() && sent_uid != text(old, "uid") {
@@ -139,7 +144,8 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
 
 /// Raises the generation when something besides metadata and status changed.
 pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
-    if !call.main_row().generation {
+    // That of priority classes stays the first.
+    if !call.main_row().generation || call.row.name == "priorityclasses" {
         return;
     }
     // Where the status has no path of its own it is a part of the object like any other.
@@ -152,7 +158,9 @@ pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
     let keys = |v: &Value| {
         v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
-    if keys(old).iter().chain(&keys(new)).any(differs) {
+    let relabelled =
+        call.row.name == "endpointslices" && old["metadata"]["labels"] != new["metadata"]["labels"];
+    if relabelled || keys(old).iter().chain(&keys(new)).any(differs) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         of(new).insert("generation".into(), generation.into());
     }

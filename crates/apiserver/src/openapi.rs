@@ -28,7 +28,7 @@ const PACKAGES: [(&str, &str); 4] = [
     ("version.", "io.k8s.apimachinery.pkg.version."),
 ];
 
-fn full_name(short: &str) -> String {
+pub(crate) fn full_name(short: &str) -> String {
     let found =
         PACKAGES.iter().find_map(|(s, full)| Some(format!("{full}{}", short.strip_prefix(s)?)));
     found.unwrap_or_else(|| format!("io.k8s.api.{short}"))

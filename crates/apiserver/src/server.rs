@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) customs: Customs,
     pub(crate) authorizer: Authorizer,
     pub(crate) allocators: Allocators,
+    pub(crate) quota_queues: crate::admission::QuotaQueues,
     pub(crate) ready: std::sync::atomic::AtomicBool,
 }
 
@@ -77,6 +78,7 @@ impl Server {
         let inner = Inner {
             authorizer: Authorizer::new(&store, config.authorization),
             allocators: Allocators::new(&config.service_network, &store),
+            quota_queues: Default::default(),
             store,
             registry: Registry::built_in(),
             schema: Schema::built_in(),

@@ -1,7 +1,7 @@
 //! `meta/v1.Table`: what `kubectl get` asks for instead of objects.
 
 use custom::Column as CustomColumn;
-use kinds::table::{Column, NAME, age, printer};
+use kinds::table::{CREATION, Column, NAME, age, printer};
 use serde_json::{Value, json};
 
 use crate::respond::Shown;
@@ -40,21 +40,24 @@ pub(crate) fn of(
     })
 }
 
-fn column(&(name, kind, format, wide): &Column) -> Value {
-    let description = if format == "name" {
-        "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
-    } else {
-        ""
+fn column(column: &Column) -> Value {
+    let Column { name, kind, format, priority, description } = column;
+    json!({"name": name, "type": kind, "format": format, "description": described(description), "priority": priority})
+}
+
+/// The text, or that of the field it names.
+fn described(text: &'static str) -> &'static str {
+    let Some((owner, field)) = text.strip_prefix('@').and_then(|path| path.split_once('#')) else {
+        return text;
     };
-    json!({"name": name, "type": kind, "format": format, "description": description, "priority": i32::from(wide)})
+    api::prose::of_field(&crate::openapi::full_name(owner), field).unwrap_or("")
 }
 
 /// The name, then the definition's columns; the age when it has none of its own.
 fn custom_columns(own: &[CustomColumn]) -> Vec<Value> {
     let mut columns = vec![column(&NAME)];
     if own.is_empty() {
-        let description = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-        columns.push(json!({"name": "Age", "type": "date", "format": "", "description": description, "priority": 0}));
+        columns.push(json!({"name": "Age", "type": "date", "format": "", "description": described(CREATION), "priority": 0}));
     }
     columns.extend(own.iter().map(|c| {
         json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority})

@@ -17,9 +17,11 @@ mod nodelifecycle;
 mod podgc;
 mod pods;
 mod replicaset;
+mod resourcequota;
 mod rootca;
 mod serviceaccount;
 mod services;
+mod storageprotection;
 mod tainteviction;
 mod unseen;
 
@@ -96,6 +98,19 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
     ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
+    ("resourcequota-controller", "resourcequota", resourcequota::start),
+    (
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection",
+        storageprotection::start_claims,
+    ),
+    ("persistentvolume-protection-controller", "pv-protection", storageprotection::start_volumes),
+    // The original gives this one no short name.
+    (
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        storageprotection::start_classes,
+    ),
 ];
 
 /// A name given in `Config::controllers` that no controller has.

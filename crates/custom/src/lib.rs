@@ -7,6 +7,7 @@ mod columns;
 mod definition;
 mod format;
 mod library;
+mod lint;
 mod node;
 mod rules;
 mod shape;
@@ -15,6 +16,7 @@ mod values;
 
 pub use columns::{Column, Path};
 pub use definition::{Conversion, Definition, Names, ScalePaths, Version};
+pub use lint::check_rules;
 pub use node::Node;
 pub use shape::{default, drop_nulls, prune};
 pub use validate::validate;

@@ -76,7 +76,7 @@ impl Rule {
     }
 }
 
-fn compile(source: &str) -> Result<Program, String> {
+pub(crate) fn compile(source: &str) -> Result<Program, String> {
     ENV.compile(source).map_err(|e| format!("compilation failed: {e}"))
 }
 

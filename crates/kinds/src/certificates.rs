@@ -80,7 +80,8 @@ fn parse_request(text: &str) -> Result<(), String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
     let pem = String::from_utf8(bytes).map_err(|_| FAULT.to_owned())?;
     let body = pem_block(&pem, "CERTIFICATE REQUEST").ok_or(FAULT)?;
-    let der = base64::engine::general_purpose::STANDARD.decode(body).map_err(|_| FAULT.to_owned())?;
+    let der =
+        base64::engine::general_purpose::STANDARD.decode(body).map_err(|_| FAULT.to_owned())?;
     match der_length(&der) {
         None => Err("asn1: structure error: tags don't match".into()),
         Some(length) if length > der.len() => Err("asn1: syntax error: data truncated".into()),

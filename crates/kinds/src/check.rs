@@ -4,12 +4,15 @@
 //! written out only for a fault. Words are those of apimachinery `field.Error`, which clients match.
 
 mod probe;
+mod words;
 
 use std::cell::RefCell;
 use std::fmt;
 
 use api::status::Cause;
 use serde_json::Value;
+
+use words::{absent_as_empty, supported_list, with_detail, with_value, zero_if_absent};
 
 static NULL: Value = Value::Null;
 
@@ -443,65 +446,6 @@ impl At<'_> {
             }
         }
     }
-}
-
-fn supported_list(supported: &[&str]) -> String {
-    let quoted: Vec<String> = supported.iter().map(|s| quote(s)).collect();
-    match quoted.is_empty() {
-        true => String::new(),
-        false => format!("supported values: {}", quoted.join(", ")),
-    }
-}
-
-fn absent_as_empty(value: &Value) -> &Value {
-    static EMPTY: Value = Value::String(String::new());
-    if value.is_null() { &EMPTY } else { value }
-}
-
-fn zero_if_absent(value: &Value) -> &Value {
-    static ZERO: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| 0.into());
-    if value.is_null() { &ZERO } else { value }
-}
-
-fn with_detail(what: &str, detail: &str) -> String {
-    if detail.is_empty() { what.into() } else { format!("{what}: {detail}") }
-}
-
-fn with_value(what: &str, value: &Value, detail: &str) -> String {
-    with_detail(&format!("{what}: {}", shown(value)), detail)
-}
-
-/// A value as `field.Error` shows it: texts quoted as Go quotes, the rest as JSON.
-pub(crate) fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => quote(text),
-        other => other.to_string(),
-    }
-}
-
-/// Go's `strconv.Quote`.
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c == '\u{7f}' => {
-                out.push_str(&format!("\\x{:02x}", c as u32))
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// The path, as clients see it: `spec.containers[0].env`, `data[key]`.

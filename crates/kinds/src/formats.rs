@@ -291,17 +291,6 @@ pub(crate) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|step| step == "..")
 }
 
-/// An integer in its shortest decimal form.
-pub(crate) fn decimal_integer(text: &str) -> Option<&'static str> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if text.is_empty() {
-        return Some("must be non-empty");
-    }
-    let canonical =
-        text == "0" || (all(digits, |c| c.is_ascii_digit()) && !digits.starts_with('0'));
-    (!canonical).then_some("must be a valid decimal integer in canonical form")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,12 +321,5 @@ mod tests {
         assert!(port_name("http").is_empty());
         assert_eq!(port_name("-1--").len(), 3);
         assert_eq!(port_name("").len(), 2);
-    }
-
-    #[test]
-    fn integers_are_canonical() {
-        assert_eq!(decimal_integer("-12"), None);
-        assert!(decimal_integer("-0").is_some() && decimal_integer("01").is_some());
-        assert!(decimal_integer("").is_some());
     }
 }

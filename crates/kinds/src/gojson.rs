@@ -14,11 +14,23 @@ pub(crate) fn object(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
+/// Where this is not JSON, in Go's words.
+pub fn syntax_fault(bytes: &[u8]) -> Option<String> {
+    let is_json = serde_json::from_slice::<Value>(bytes).is_ok();
+    (!is_json).then(|| syntax(bytes))
+}
+
+/// What Go calls a value that is no text; nothing for texts and null.
+pub fn not_text(value: &Value) -> Option<&'static str> {
+    (!value.is_string() && !value.is_null()).then(|| kind(value))
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
         Value::Bool(_) => "bool",
+        Value::Object(_) => "object",
         _ => "number",
     }
 }

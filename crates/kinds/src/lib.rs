@@ -4,12 +4,15 @@
 //! Everything that needs the request, other objects or time to act is a hook of the API server.
 
 mod admission;
+mod api_service;
 mod apps;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod check;
 mod core;
+mod definition;
+mod devices;
 mod flowcontrol;
 mod formats;
 mod gojson;
@@ -23,11 +26,14 @@ mod small;
 mod storage;
 mod value;
 
+pub mod convert;
 pub mod table;
 
+pub use apps::count_template;
+pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
-pub use autoscaling::{to_hub as autoscaler_to_hub, to_v1 as autoscaler_to_v1};
 pub use core::qos::class as qos_class;
+pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use value::{items, items_mut, set_default, text};
 
 use api::registry::Resource;
@@ -48,6 +54,8 @@ pub struct Kind {
     pub status: fn(&At<'_>),
     /// An update checks the metadata once more, as that of a new object.
     pub again: bool,
+    /// An update is checked as a new object, too, and before the rest.
+    pub anew: bool,
 }
 
 /// A kind with no rules of its own.
@@ -58,10 +66,10 @@ pub const PLAIN: Kind = Kind {
     update: |_| {},
     status: |_| {},
     again: false,
+    anew: false,
 };
 
 static UNRULED: Kind = PLAIN;
-static SEGMENT_NAMED: Kind = Kind { name: api::names::path_segment, ..PLAIN };
 
 /// The rules of a resource; its subresources share them.
 pub fn of(row: &Resource) -> &'static Kind {
@@ -118,7 +126,12 @@ pub fn of(row: &Resource) -> &'static Kind {
             "mutatingadmissionpolicybindings" => &admission::MUTATING_BINDING,
             _ => &admission::WEBHOOKS,
         },
-        ("apiregistration.k8s.io", _) => &SEGMENT_NAMED,
+        ("resource.k8s.io", "resourceclaims") => &devices::CLAIM,
+        ("resource.k8s.io", "resourceclaimtemplates") => &devices::TEMPLATE,
+        ("resource.k8s.io", "deviceclasses") => &devices::CLASS,
+        ("resource.k8s.io", "resourceslices") => &devices::SLICE,
+        ("apiextensions.k8s.io", _) => &definition::KIND,
+        ("apiregistration.k8s.io", _) => &api_service::KIND,
         _ => &UNRULED,
     }
 }
@@ -127,6 +140,7 @@ pub fn of(row: &Resource) -> &'static Kind {
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let kind = of(row);
     let check = Check::of(row);
+    let object = &*convert::checked(row, object);
     let root = check.root(object, None);
     meta::create(&root.get("metadata"), row.namespaced, kind.name);
     (kind.create)(&root);
@@ -137,7 +151,12 @@ pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
 pub fn validate_update(row: &Resource, object: &Value, old: &Value) -> Vec<Cause> {
     let kind = of(row);
     let check = Check::of(row);
+    let (object, old) = (&*convert::checked(row, object), &*convert::checked(row, old));
     let root = check.root(object, Some(old));
+    if kind.anew && row.subresource.is_empty() {
+        meta::create(&root.get("metadata"), row.namespaced, kind.name);
+        (kind.create)(&root);
+    }
     meta::update(&root.get("metadata"));
     if kind.again && row.subresource != "status" {
         meta::again(&root.get("metadata"), kind.name);

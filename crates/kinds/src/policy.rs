@@ -1,7 +1,9 @@
 //! Pod disruption budgets.
 
 use crate::check::At;
-use crate::shared::{LabelRules, at_most_hundred_percent, conditions, label_selector, number_or_percent};
+use crate::shared::{
+    LabelRules, at_most_hundred_percent, conditions, label_selector, number_or_percent,
+};
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind = Kind {

@@ -55,12 +55,12 @@ fn default(object: &mut Value) {
 
 fn rules(role: &At<'_>, namespaced: bool) {
     for rule in role.get("rules").items() {
-        if rule.get("verbs").len() == 0 {
+        if rule.get("verbs").is_empty() {
             rule.get("verbs").required("verbs must contain at least one value");
         }
         let (urls, groups, resources) =
             (rule.get("nonResourceURLs"), rule.get("apiGroups"), rule.get("resources"));
-        if urls.len() > 0 {
+        if !urls.is_empty() {
             if namespaced {
                 urls.invalid("namespaced rules cannot apply to non-resource URLs");
             }
@@ -69,10 +69,10 @@ fn rules(role: &At<'_>, namespaced: bool) {
             }
             continue;
         }
-        if groups.len() == 0 {
+        if groups.is_empty() {
             groups.required("resource rules must supply at least one api group");
         }
-        if resources.len() == 0 {
+        if resources.is_empty() {
             resources.required("resource rules must supply at least one resource");
         }
     }
@@ -85,8 +85,9 @@ fn cluster_role(role: &At<'_>) {
         return;
     }
     let selectors = aggregation.get("clusterRoleSelectors");
-    if selectors.len() == 0 {
-        selectors.required("at least one clusterRoleSelector required if aggregationRule is non-nil");
+    if selectors.is_empty() {
+        selectors
+            .required("at least one clusterRoleSelector required if aggregationRule is non-nil");
     }
     for selector in selectors.items() {
         label_selector(&selector, LabelRules::default());
@@ -133,9 +134,11 @@ fn subject(subject: &At<'_>, namespaced: bool) {
 fn rebinding(at: &At<'_>, namespaced: bool) {
     binding(at, namespaced);
     let role = at.get("roleRef");
-    let field = |v: Option<&Value>, key: &str| v.and_then(|v| v[key].as_str()).unwrap_or("").to_owned();
-    let differs =
-        |key: &&str| role.old().is_some() && field(role.old(), key) != field(Some(role.value()), key);
+    let field =
+        |v: Option<&Value>, key: &str| v.and_then(|v| v[key].as_str()).unwrap_or("").to_owned();
+    let differs = |key: &&str| {
+        role.old().is_some() && field(role.old(), key) != field(Some(role.value()), key)
+    };
     if ["apiGroup", "kind", "name"].iter().any(differs) {
         role.invalid_struct("rbac.RoleRef", "cannot change roleRef");
     }

@@ -54,7 +54,9 @@ pub(crate) static RUNTIME_CLASS: Kind = Kind {
         let list = scheduling.get("tolerations");
         pod::tolerations(&list);
         let all = list.value().as_array().map_or(&[][..], Vec::as_slice);
-        let key = |t: &Value| ["key", "operator", "value", "effect"].map(|k| t[k].as_str().unwrap_or("").to_owned());
+        let key = |t: &Value| {
+            ["key", "operator", "value", "effect"].map(|k| t[k].as_str().unwrap_or("").to_owned())
+        };
         for (at, toleration) in list.items().enumerate() {
             if all[..at].iter().any(|before| key(before) == key(&all[at])) {
                 toleration.duplicate_struct("core.Toleration", "");
@@ -67,6 +69,7 @@ pub(crate) static RUNTIME_CLASS: Kind = Kind {
             handler.invalid_text("field is immutable");
         }
     },
+    anew: true,
     ..PLAIN
 };
 
@@ -80,7 +83,9 @@ pub(crate) static PRIORITY_CLASS: Kind = Kind {
         if name.text().starts_with("system-") {
             system_class(class, &name);
         } else if value.number() > PRIORITY_MAX {
-            value.forbidden(&format!("maximum allowed value of a user defined priority is {PRIORITY_MAX}"));
+            value.forbidden(&format!(
+                "maximum allowed value of a user defined priority is {PRIORITY_MAX}"
+            ));
         }
         let policy = class.get("preemptionPolicy");
         if !policy.is_absent() {
@@ -99,7 +104,8 @@ pub(crate) static PRIORITY_CLASS: Kind = Kind {
 };
 
 fn system_class(class: &At<'_>, name: &At<'_>) {
-    let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    let known =
+        [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
     let value = class.get("value").number();
     let why = match known.iter().find(|(known, _)| *known == name.text()) {
         None => format!("{} is not a known system priority class", name.text()),
@@ -111,7 +117,9 @@ fn system_class(class: &At<'_>, name: &At<'_>) {
         }
         Some(_) => return,
     };
-    name.forbidden(&format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}"));
+    name.forbidden(&format!(
+        "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+    ));
 }
 
 pub(crate) static ENDPOINT_SLICE: Kind = Kind {
@@ -168,7 +176,7 @@ fn slice_ports(ports: &At<'_>) {
 
 fn endpoint(at: &At<'_>, kind: &str) {
     let list = at.get("addresses");
-    if list.len() == 0 {
+    if list.is_empty() {
         list.required("must contain at least 1 address");
     } else if list.len() > 100 {
         list.too_many(100);
@@ -181,7 +189,8 @@ fn endpoint(at: &At<'_>, kind: &str) {
     let topology = at.get("deprecatedTopology");
     let labels = topology.value().as_object().map_or(0, |m| m.len());
     if labels > 16 {
-        topology.report("FieldValueTooMany", format!("Too many: {labels}: must have at most 16 items"));
+        topology
+            .report("FieldValueTooMany", format!("Too many: {labels}: must have at most 16 items"));
     }
     topology.labels();
     let host = at.get("hostname");

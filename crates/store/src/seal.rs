@@ -36,15 +36,13 @@ impl<E: Engine> Engine for SealedEngine<E> {
     fn load(&mut self, visit: &mut dyn FnMut(Record)) -> Result<u64, EngineError> {
         let seal = self.seal.clone();
         let mut fault = None;
-        let revision = self.engine.load(&mut |mut record| match record
-            .value
-            .take()
-            .map(|value| opened(&*seal, &record.key, value))
-            .transpose()
-        {
-            Ok(value) => visit(Record { value, ..record }),
-            Err(detail) => {
-                drop(fault.get_or_insert(EngineError::Object { key: record.key, detail }))
+        let revision = self.engine.load(&mut |mut record| {
+            let value = record.value.take().map(|value| opened(&*seal, &record.key, value));
+            match value.transpose() {
+                Ok(value) => visit(Record { value, ..record }),
+                Err(detail) => {
+                    fault.get_or_insert(EngineError::Object { key: record.key, detail });
+                }
             }
         })?;
         fault.map_or(Ok(revision), Err)

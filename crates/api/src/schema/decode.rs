@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{Alternative, Field, Schema, Shape, TypeId};
+use super::{Alternative, Field, Schema, Shape, TypeId, go};
 use crate::quantity::Quantity;
 use crate::time;
 
@@ -50,7 +50,11 @@ impl<'a> Decoder<'a> {
     where
         D::Error: fmt::Display,
     {
-        let mut state = State::default();
+        let root = match self.shape {
+            Shape::Struct(id) => Some(*id),
+            _ => None,
+        };
+        let mut state = State { root, ..State::default() };
         let seed = Seed { schema: self.schema, shape: self.shape, owner: None, state: &mut state };
         let value = seed.deserialize(deserializer).map_err(|e| e.to_string())?;
         match state.fatal {
@@ -62,6 +66,7 @@ impl<'a> Decoder<'a> {
 
 #[derive(Default)]
 struct State {
+    root: Option<TypeId>,
     path: Vec<Segment>,
     fatal: Option<String>,
     strict: Vec<String>,
@@ -76,12 +81,16 @@ enum Segment {
 
 impl State {
     /// Go's path: fields only.
-    fn go_path(&self) -> String {
-        let fields = self.path.iter().filter_map(|s| match s {
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().filter_map(|segment| match segment {
             Segment::Field(name) => Some(name.as_str()),
             Segment::Key(_) | Segment::Index(_) => None,
-        });
-        fields.collect::<Vec<_>>().join(".")
+        })
+    }
+
+    /// Lists and maps between the last field and here.
+    fn depth(&self) -> usize {
+        self.path.iter().rev().take_while(|s| !matches!(s, Segment::Field(_))).count()
     }
 
     fn full_path(&self, last: &str) -> String {
@@ -122,13 +131,15 @@ impl<'s, 'a> Seed<'s, 'a> {
     }
 
     fn mismatch(&mut self, found: &str) -> Value {
-        let go = self.shape.go_name(self.schema);
-        let place = match self.owner {
-            Some(id) => {
-                let owner = self.schema.get(id).short();
-                format!("Go struct field {owner}.{} of type {go}", self.state.go_path())
+        let schema = self.schema;
+        let place = match (self.owner, self.state.fields().last()) {
+            (Some(id), Some(field)) => {
+                let own = go::type_of(schema, id, field, self.state.depth());
+                let ty = own.map_or_else(|| self.shape.go_name(schema), str::to_owned);
+                let path = go::path(schema, self.state.root, self.state.fields());
+                format!("Go struct field {}.{path} of type {ty}", schema.get(id).short())
             }
-            None => format!("Go value of type {go}"),
+            _ => format!("Go value of type {}", self.shape.go_name(schema)),
         };
         let sentence = format!("json: cannot unmarshal {found} into {place}");
         self.fail(sentence)
@@ -166,11 +177,11 @@ impl<'s, 'a> Seed<'s, 'a> {
                 Err(sentence) => self.fail(sentence.to_string()),
             },
             Shape::Time => match time::canonical_seconds(text) {
-                Ok(canonical) => canonical.map_or(Value::Null, Value::from),
+                Ok(canonical) => Value::from(canonical),
                 Err(sentence) => self.fail(sentence),
             },
             Shape::MicroTime => match time::canonical_micros(text) {
-                Ok(canonical) => canonical.map_or(Value::Null, Value::from),
+                Ok(canonical) => Value::from(canonical),
                 Err(sentence) => self.fail(sentence),
             },
             _ => self.mismatch("string"),

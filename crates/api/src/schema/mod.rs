@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 mod decode;
+mod go;
 mod parse;
 mod zero;
 

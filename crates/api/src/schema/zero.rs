@@ -107,6 +107,33 @@ impl Schema {
         field.default.is_some() || below
     }
 
+    /// Makes empty lists null where lists are always printed: what the original stores does not tell
+    /// the two apart.
+    pub fn settle(&self, shape: &Shape, value: &mut Value) {
+        match (shape, value) {
+            (Shape::List(inner), Value::Array(items)) => {
+                items.iter_mut().for_each(|item| self.settle(inner, item));
+            }
+            (Shape::Map(inner), Value::Object(map)) => {
+                map.values_mut().for_each(|item| self.settle(inner, item));
+            }
+            (Shape::Struct(id), Value::Object(map)) => {
+                for (key, value) in map {
+                    if !value.is_object() && !value.is_array() {
+                        continue;
+                    }
+                    let Some(field) = self.get(*id).field(key) else { continue };
+                    if field.presence.always && value.as_array().is_some_and(Vec::is_empty) {
+                        *value = Value::Null;
+                    } else {
+                        self.settle(&field.shape, value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Fills declared defaults, everywhere in `value`, where a field is absent or empty.
     pub fn apply_defaults(&self, shape: &Shape, value: &mut Value) {
         match (shape, value) {

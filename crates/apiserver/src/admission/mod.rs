@@ -3,15 +3,18 @@
 //! First the object is changed, then, when it is complete and valid, it is checked; the order within
 //! each is the original's. Decisions that need nothing but objects are in the crate `admission`.
 
+mod certificates;
 mod classes;
 mod limits;
 mod node;
 mod pods;
+mod quota;
 mod security;
 
 use api::Status;
 use serde_json::Value;
 
+pub(crate) use self::quota::Queues as QuotaQueues;
 use crate::call::Call;
 use crate::meta;
 
@@ -50,13 +53,23 @@ pub(crate) async fn check_create(call: &Call<'_>, object: &Value) -> Result<(), 
         }
         ("", "persistentvolumeclaims", "") => limits::check(call, object),
         ("", "namespaces", "") => security::check_namespace(call, None, object),
+        ("certificates.k8s.io", "certificatesigningrequests", "") => {
+            certificates::check_subject(object)
+        }
         (_, _, "") => security::check_pod(call, object),
         _ => Ok(()),
-    }
+    }?;
+    // Last: nobody else's refusal shall cost anything.
+    quota::charge(call, None, object).await
 }
 
 pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    node::restrict(call, Some(old), new)
+    node::restrict(call, Some(old), new)?;
+    if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "") {
+        pods::keep_priority(old, new);
+        pods::default_tolerations(new);
+    }
+    Ok(())
 }
 
 /// Refusals of a change.
@@ -68,9 +81,13 @@ pub(crate) async fn check_update(call: &Call<'_>, old: &Value, new: &Value) -> R
         ("", "pods", _) => Ok(()),
         ("", "persistentvolumeclaims", "") => classes::check_growth(call, old, new),
         ("", "namespaces", "") => security::check_namespace(call, Some(old), new),
+        ("certificates.k8s.io", "certificatesigningrequests", _) => {
+            certificates::check_rights(call, old, new)
+        }
         (_, _, "") if old["spec"] != new["spec"] => security::check_pod(call, new),
         _ => Ok(()),
-    }
+    }?;
+    quota::charge(call, Some(old), new).await
 }
 
 /// Nothing is created in a namespace that is absent or on its way out.

@@ -120,6 +120,15 @@ pub(super) fn priority(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// Who replaces a pod need not know what its class made of it.
+pub(super) fn keep_priority(old: &Value, new: &mut Value) {
+    for key in ["priority", "preemptionPolicy"] {
+        if new["spec"][key].is_null() && !old["spec"][key].is_null() {
+            new["spec"][key] = old["spec"][key].clone();
+        }
+    }
+}
+
 pub(super) fn default_tolerations(pod: &mut Value) {
     set_default(&mut pod["spec"], "tolerations", json!([]));
     let Some(tolerations) = pod["spec"]["tolerations"].as_array_mut() else { return };

@@ -1,5 +1,6 @@
 //! Definitions of custom resources: they outlive their objects.
 
+use api::Status;
 use serde_json::{Value, json};
 
 use super::{DEFAULT, Hooks};
@@ -7,7 +8,36 @@ use crate::call::Call;
 use crate::custom::{CLEANUP, condition, set_condition};
 use crate::meta;
 
-pub(super) static HOOKS: Hooks = Hooks { deleting, ..DEFAULT };
+pub(super) static HOOKS: Hooks =
+    Hooks { prepare_create, prepare_update, deleting, unconditional: false, ..DEFAULT };
+
+fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    let storage = storage_version(object);
+    object["status"] = json!({
+        "conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": storage,
+    });
+    Ok(())
+}
+
+/// A version that objects are stored in from now on is noted.
+fn prepare_update(call: &Call<'_>, _: &Value, new: &mut Value) -> Result<(), Status> {
+    let storage = storage_version(new);
+    if let (true, Some(stored)) =
+        (call.row.subresource.is_empty(), new["status"]["storedVersions"].as_array_mut())
+    {
+        for version in storage {
+            if !stored.contains(&version) {
+                stored.push(version);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn storage_version(object: &Value) -> Vec<Value> {
+    let versions = object["spec"]["versions"].as_array().into_iter().flatten();
+    versions.filter(|v| v["storage"] == true).map(|v| v["name"].clone()).collect()
+}
 
 /// The upkeep deletes the objects, then takes the finalizer off.
 fn deleting(call: &Call<'_>, object: &mut Value) {

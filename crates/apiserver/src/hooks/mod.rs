@@ -5,7 +5,9 @@ mod definition;
 mod namespace;
 mod node;
 mod pod;
+mod request;
 mod service;
+mod small;
 
 use api::Status;
 use api::registry::{Registry, Resource};
@@ -34,6 +36,8 @@ pub(crate) struct Hooks {
     pub(crate) returns_deleted: bool,
     /// PUT of what does not exist creates it.
     pub(crate) create_on_update: bool,
+    /// PUT need not name the revision that it replaces.
+    pub(crate) unconditional: bool,
 }
 
 pub(crate) const DEFAULT: Hooks = Hooks {
@@ -45,10 +49,15 @@ pub(crate) const DEFAULT: Hooks = Hooks {
     released: |_, _, _| {},
     returns_deleted: false,
     create_on_update: false,
+    unconditional: true,
 };
 
 static NONE: Hooks = DEFAULT;
 static CREATE_ON_UPDATE: Hooks = Hooks { create_on_update: true, ..DEFAULT };
+static LEASE: Hooks = Hooks { create_on_update: true, unconditional: false, ..DEFAULT };
+static CONDITIONAL: Hooks = Hooks { unconditional: false, ..DEFAULT };
+static RETURNED: Hooks = Hooks { returns_deleted: true, ..DEFAULT };
+static CONDITIONAL_RETURNED: Hooks = Hooks { returns_deleted: true, ..CONDITIONAL };
 
 /// The hooks of a resource (its subresources share them).
 pub(crate) fn of(row: &Resource) -> &'static Hooks {
@@ -58,9 +67,23 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::HOOKS,
-        ("", "endpoints" | "events")
-        | ("coordination.k8s.io", "leases")
-        | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
+        ("apps", "daemonsets") => &small::DAEMON_SET,
+        ("batch", "jobs") => &small::JOB,
+        ("", "limitranges") => &small::LIMIT_RANGE,
+        ("", "persistentvolumes") => &small::VOLUME,
+        ("certificates.k8s.io", "certificatesigningrequests") => &request::HOOKS,
+        ("coordination.k8s.io", "leases") => &LEASE,
+        ("", "persistentvolumeclaims" | "podtemplates" | "resourcequotas" | "serviceaccounts")
+        | ("storage.k8s.io", "storageclasses" | "volumeattributesclasses")
+        | ("resource.k8s.io", _) => &RETURNED,
+        ("storage.k8s.io", "volumeattachments" | "csidrivers" | "csinodes") => {
+            &CONDITIONAL_RETURNED
+        }
+        ("storage.k8s.io", "csistoragecapacities")
+        | ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "policy", _)
+        | ("node.k8s.io", "runtimeclasses")
+        | ("certificates.k8s.io" | "coordination.k8s.io", _) => &CONDITIONAL,
+        ("", "endpoints" | "events") | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
         ("rbac.authorization.k8s.io", _) => &CREATE_ON_UPDATE,
         _ => &NONE,
     }

@@ -1,12 +1,12 @@
 //! Nodes.
 
+use api::Status;
 use serde_json::{Value, json};
 
 use super::{DEFAULT, Hooks};
 use crate::call::Call;
-use api::Status;
 
-pub(super) static HOOKS: Hooks = Hooks { prepare_create, prepare_update, ..DEFAULT };
+pub(super) static HOOKS: Hooks = Hooks { prepare_create, ..DEFAULT };
 
 /// A node is not ready until it says so (admission TaintNodesByCondition).
 fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
@@ -17,23 +17,6 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
         && !list.iter().any(|t| t["key"] == taint["key"])
     {
         list.push(taint);
-    }
-    Ok(())
-}
-
-/// The pod CIDR is given once.
-fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    for key in ["podCIDR", "podCIDRs"] {
-        let before = &old["spec"][key];
-        if !before.is_null() && before != &new["spec"][key] && call.row.subresource.is_empty() {
-            let why = "node updates may only change labels, taints, or capacity (or configSource, if the DynamicKubeletConfig feature gate is enabled)";
-            let cause = crate::meta::cause(
-                "FieldValueForbidden",
-                "spec.podCIDRs",
-                format!("Forbidden: {why}"),
-            );
-            return Err(Status::invalid("", "Node", &call.info.name, vec![cause]));
-        }
     }
     Ok(())
 }

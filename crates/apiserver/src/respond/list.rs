@@ -12,7 +12,6 @@ use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 
 use super::{Accept, Body, Encoding, Shown, View, encode, full, partial, stream, with_body};
-use crate::events;
 use crate::verbs::list::Listing;
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
@@ -119,12 +118,12 @@ impl Iterator for Chunks {
             match &shown.custom {
                 // Items of custom resources carry their type.
                 Some(_) => out.put_slice(&shown.json(object)),
-                None if events::differs(listing.row, object) => {
-                    let mut tree = shown.tree(object);
-                    if let Some(map) = tree.as_object_mut() {
-                        map.retain(|key, _| key != "apiVersion" && key != "kind");
+                None if shown.is_converted() => {
+                    let mut item = shown.tree(object);
+                    if let Some(map) = item.as_object_mut() {
+                        map.retain(|key, _| key != "kind" && key != "apiVersion");
                     }
-                    out.put_slice(tree.to_string().as_bytes());
+                    out.put_slice(item.to_string().as_bytes());
                 }
                 None => {
                     out.put_u8(b'{');

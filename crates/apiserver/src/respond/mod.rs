@@ -18,7 +18,6 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use crate::custom::Served;
-use crate::events;
 use crate::table;
 use crate::verbs::Answer;
 
@@ -37,7 +36,7 @@ impl Shown {
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
         match &self.custom {
-            None if events::differs(self.row, object) => self.tree(object).to_string().into(),
+            None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
             None => object.json().clone(),
             Some(custom) => custom.json(object),
         }
@@ -45,11 +44,16 @@ impl Shown {
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        events::show(self.row, &mut tree);
-        if let Some(custom) = &self.custom {
-            custom.show(&mut tree);
+        match &self.custom {
+            Some(custom) => custom.show(&mut tree),
+            None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
+    }
+
+    /// Is what is stored not what is shown?
+    fn is_converted(&self) -> bool {
+        kinds::convert::is_converted(self.row)
     }
 
     fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {

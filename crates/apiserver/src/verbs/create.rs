@@ -1,6 +1,6 @@
 //! POST to a collection.
 
-use api::Status;
+use api::{Object, Status};
 use bytes::Bytes;
 use serde_json::Value;
 use store::{Expect, Write, WriteError};
@@ -43,9 +43,10 @@ pub(crate) async fn create_object(
     admission::create(call, &mut object)?;
     (hooks.prepare_create)(call, &mut object)?;
     call.apply_defaults(&mut object);
+    call.settle(&mut object);
     let causes = call.validate(&object, None);
     if !causes.is_empty() {
-        return Err(Status::invalid(row.group, row.kind, meta::text(&object, "name"), causes));
+        return Err(Status::invalid(call.group(), row.kind, meta::text(&object, "name"), causes));
     }
     admission::check_create(call, &object).await?;
     write(call, &mut object).await
@@ -59,8 +60,8 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
         let name = meta::text(object, "name").to_owned();
         let key = row.key(&call.info.namespace, &name);
         if call.dry_run {
-            if collection.get(&key).is_some() {
-                return Err(Status::already_exists(row.group, row.name, &name));
+            if let Some(there) = collection.get(&key) {
+                return Err(taken(call, &there, &name));
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
@@ -77,10 +78,23 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
                 meta::generate_name(meta);
             }
             Err(WriteError::Conflict(_)) => {
-                return Err(Status::already_exists(row.group, row.name, &name));
+                let there = collection.get(&row.key(&call.info.namespace, &name));
+                return Err(there.map_or_else(
+                    || Status::already_exists(call.row.group, row.name, &name),
+                    |there| taken(call, &there, &name),
+                ));
             }
             Err(other) => return Err(write_failure(other, row, &name)),
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// The name is another's, that may be on its way out.
+fn taken(call: &Call<'_>, there: &Object, name: &str) -> Status {
+    let mut status = Status::already_exists(call.row.group, call.row.name, name);
+    if there.meta().deletion_timestamp.is_some() {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
 }

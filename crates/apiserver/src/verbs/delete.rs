@@ -94,7 +94,7 @@ async fn delete_one(
     let collection = call.server.collection(row);
     for _ in 0..RETRIES {
         let found = collection.get(key);
-        let old = found.ok_or_else(|| Status::not_found(row.group, row.name, name))?;
+        let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
         check_preconditions(call, &old, name, options)?;
         let old_tree = call.shown(&old);
         (hooks::of(row).check_delete)(call, &old_tree)?;
@@ -111,16 +111,16 @@ async fn delete_one(
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.server.store.write(write).await {
-            Ok(written) if gone => {
+            Ok(_) if gone => {
                 (hooks::of(row).released)(call, &old_tree, None);
-                return Ok(answer(call, &written, true, new));
+                return Ok(answer(call, &old, true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),
             Err(WriteError::Conflict(_)) => {}
             Err(other) => return Err(write_failure(other, row, name)),
         }
     }
-    Err(Status::modified(row.group, row.name, name))
+    Err(Status::modified(call.row.group, row.name, name))
 }
 
 /// A finished deletion answers with a Status; pods and a few others with their last state.
@@ -130,7 +130,9 @@ fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer 
         let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
         return Answer::Tree { code: 200, value: status.to_value() };
     }
-    Answer::Tree { code: 200, value: new }
+    // Only pods are marked before they go.
+    let value = if gone && call.row.name != "pods" { call.shown(old) } else { new };
+    Answer::Tree { code: 200, value }
 }
 
 fn check_preconditions(
@@ -143,7 +145,7 @@ fn check_preconditions(
         let why = format!(
             "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {likely}"
         );
-        Err(Status::conflict(call.row.group, call.row.kind, name, &why))
+        Err(Status::conflict(call.group(), call.row.kind, name, &why))
     };
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.meta().uid.as_ref()) {
         return conflict("UID", uid, &old.meta().uid, "deleted and then recreated");

@@ -33,18 +33,22 @@ pub(crate) async fn update(
     let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.warn(w));
     let sent = decoded.value;
-    needs_revision(call, &sent)?;
+    meta::check_name(call, &sent)?;
     let key = call.key();
     let exists = call.server.collection(call.main_row()).get(&key).is_some();
     if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {
         return super::create::create_object(call, sent, Operation::Update).await;
     }
+    if exists {
+        needs_revision(call, &sent)?;
+    }
     change(call, Operation::Update, |_| Ok(sent.clone())).await
 }
 
-/// Custom resources are replaced only by who knows what is replaced.
+/// Some kinds are replaced only by who knows what is replaced.
 fn needs_revision(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
-    if call.custom.is_none() || !meta::text(sent, "resourceVersion").is_empty() {
+    let any = call.custom.is_none() && hooks::of(call.row).unconditional;
+    if any || !matches!(meta::text(sent, "resourceVersion"), "" | "0") {
         return Ok(());
     }
     let (row, field) = (call.row, "metadata.resourceVersion");
@@ -97,9 +101,14 @@ fn prepare(
         managed::track(call, Some(old), new);
     }
     meta::prepare_update(call, old, new)?;
+    if operation == Operation::Internal {
+        // What the server itself writes (a pod's binding) is sound, and no new generation.
+        return Ok(());
+    }
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new);
+    call.settle(new);
     admission::update(call, old, new)?;
     // What the server itself writes (a pod's binding) is no new generation, and may change what
     // nobody else may.
@@ -109,7 +118,7 @@ fn prepare(
     meta::bump_generation(call, old, new);
     let causes = call.validate(new, Some(old));
     if !causes.is_empty() {
-        return Err(Status::invalid(row.group, row.kind, &call.info.name, causes));
+        return Err(Status::invalid(call.group(), row.kind, &call.info.name, causes));
     }
     Ok(())
 }
@@ -133,9 +142,10 @@ fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
 /// A status write may also set labels, annotations, owners and finalizers, and carries its fields.
 fn keep_status_metadata(call: &Call<'_>, map: &mut Map<String, Value>, sent: Option<&Value>) {
     let (Some(Value::Object(meta)), Some(sent)) = (map.get_mut("metadata"), sent) else { return };
-    // Through a custom resource's status nothing else goes.
+    // Through some kinds' status, and that of custom resources, nothing else goes.
     let all = ["managedFields", "labels", "annotations", "finalizers"];
-    for key in if call.custom.is_some() { &all[..1] } else { &all[..] } {
+    let alone = call.custom.is_some() || managed::status_owns_no_metadata(call.row);
+    for key in if alone { &all[..1] } else { &all[..] } {
         restore(meta, key, sent.get(key));
     }
 }

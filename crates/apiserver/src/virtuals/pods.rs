@@ -63,10 +63,8 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
 
 fn set_scheduled(pod: &mut Value, now: &str) {
     set_default(&mut pod["status"], "conditions", json!([]));
-    let generation = pod["metadata"]["generation"].clone();
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
-        "observedGeneration": generation,
     });
     if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
         conditions.retain(|c| c["type"] != "PodScheduled");

@@ -1,9 +1,11 @@
 //! The server as a whole, asked without sockets.
 
+mod certificates;
 mod custom;
 mod harness;
 mod malformed;
 mod proxied;
+mod quota;
 mod rights;
 mod services;
 mod wire;

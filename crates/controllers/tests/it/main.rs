@@ -12,10 +12,12 @@ use client::{Client, DeleteParams, Informer, Informers, Patch, Resource, Tasks};
 use controllers::Config;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -241,5 +243,86 @@ async fn pods_are_scheduled_when_a_node_comes() {
     world.create::<Node>("", node).await;
     let bound = |p: &Arc<Pod>| p.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some("a");
     world.until::<Pod>(|pods| pods.len() == 3 && pods.iter().all(bound)).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn storage_in_use_is_kept_and_then_goes() {
+    let world = World::start(Config::default());
+    let none = DeleteParams::default();
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass",
+        "metadata": {"name": "gold"}, "driverName": "d"});
+    world.create::<VolumeAttributesClass>("", class).await;
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": {"name": "v"}, "status": {"phase": "Bound"}});
+    world.create::<PersistentVolume>("", volume).await;
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "c", "namespace": "n"},
+        "spec": {"volumeAttributesClassName": "gold"}});
+    world.create::<PersistentVolumeClaim>("n", claim).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n"},
+        "spec": {"nodeName": "a", "containers": [],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});
+    world.create::<Pod>("n", pod).await;
+    // Made without admission, they get their finalizers here.
+    let held = |f: &Option<Vec<String>>| f.as_ref().is_some_and(|f| f.len() == 1);
+    world
+        .until::<PersistentVolumeClaim>(|all| all.iter().any(|o| held(&o.metadata.finalizers)))
+        .await;
+    world.until::<PersistentVolume>(|all| all.iter().any(|o| held(&o.metadata.finalizers))).await;
+    world
+        .until::<VolumeAttributesClass>(|all| all.iter().any(|o| held(&o.metadata.finalizers)))
+        .await;
+    world.client.delete::<VolumeAttributesClass>("", "gold", &none).await.unwrap();
+    world.client.delete::<PersistentVolume>("", "v", &none).await.unwrap();
+    world.client.delete::<PersistentVolumeClaim>("n", "c", &none).await.unwrap();
+    // A second claim that nothing uses shows that the first was looked at, too.
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata":
+        {"name": "d", "namespace": "n", "finalizers": ["kubernetes.io/pvc-protection"]}});
+    world.create::<PersistentVolumeClaim>("n", claim).await;
+    world.client.delete::<PersistentVolumeClaim>("n", "d", &none).await.unwrap();
+    let only = |all: &[Arc<PersistentVolumeClaim>]| {
+        all.len() == 1 && all[0].metadata.name.as_deref() == Some("c")
+    };
+    world.until::<PersistentVolumeClaim>(only).await;
+    assert!(world.client.get::<VolumeAttributesClass>("", "gold").await.is_ok());
+    assert!(world.client.get::<PersistentVolume>("", "v").await.is_ok());
+    world.client.delete::<Pod>("n", "p", &none).await.unwrap();
+    world.until::<PersistentVolumeClaim>(|all| all.is_empty()).await;
+    world.until::<VolumeAttributesClass>(|all| all.is_empty()).await;
+    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
+    world.client.patch_status::<PersistentVolume>("", "v", &released).await.unwrap();
+    world.until::<PersistentVolume>(|all| all.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_quota_counts_what_is_there_and_gives_back_what_goes() {
+    let world = World::start(Config::default());
+    let pod = |name: &str, seconds: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "n"},
+            "spec": {"containers": [], "activeDeadlineSeconds": seconds}})
+    };
+    world.create::<Pod>("n", pod("a", Value::Null)).await;
+    world.create::<Pod>("n", pod("b", Value::Null)).await;
+    world.create::<Pod>("n", pod("ends", json!(60))).await;
+    let hard = json!({"pods": "9", "count/configmaps": "5", "count/gizmos.example.com": "1"});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "q", "namespace": "n"},
+        "spec": {"hard": hard, "scopes": ["NotTerminating"]}});
+    world.create::<ResourceQuota>("n", quota).await;
+    let used = |all: &[Arc<ResourceQuota>]| {
+        let status = all.first().and_then(|q| q.status.as_ref());
+        serde_json::to_value(status.map(|s| (&s.hard, &s.used))).unwrap()
+    };
+    // Configmaps are in no scope; nobody knows gizmos.
+    let counted = json!([hard, {"pods": "2", "count/configmaps": "0"}]);
+    world.until::<ResourceQuota>(|all| used(all) == counted).await;
+    // Two more are charged and under way; one goes.
+    let charge = Patch::Merge(json!({"status": {"used": {"pods": "4"}}}));
+    world.client.patch_status::<ResourceQuota>("n", "q", &charge).await.unwrap();
+    world.client.delete::<Pod>("n", "a", &DeleteParams::default()).await.unwrap();
+    let counted = json!([hard, {"pods": "3", "count/configmaps": "0"}]);
+    world.until::<ResourceQuota>(|all| used(all) == counted).await;
     world.tasks.shutdown().await;
 }

@@ -2,7 +2,7 @@
 
 mod policy;
 mod rules;
-mod webhook;
+pub(crate) mod webhook;
 
 pub(crate) use policy::{BINDING, MUTATING, MUTATING_BINDING, VALIDATING};
 pub(crate) use webhook::KIND as WEBHOOKS;

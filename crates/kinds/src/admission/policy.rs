@@ -128,8 +128,26 @@ fn variables(list: &At<'_>) {
 
 fn is_identifier(name: &str) -> bool {
     const RESERVED: [&str; 21] = [
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for",
-        "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
         "while",
     ];
     crate::formats::c_identifier(name).is_empty() && !RESERVED.contains(&name)
@@ -203,7 +221,7 @@ fn mutating(policy: &At<'_>) {
     match_conditions(&spec.get("matchConditions"));
     variables(&spec.get("variables"));
     let mutations = spec.get("mutations");
-    if mutations.len() == 0 {
+    if mutations.is_empty() {
         mutations.required("mutations must contain at least one item");
     }
     mutations.items().for_each(|at| mutation(&at));

@@ -16,7 +16,9 @@ pub(super) fn rule(rule: &At<'_>) {
     if all.len() > 1 && all.contains(&"*") {
         operations.invalid("if '*' is present, must not specify other operations");
     }
-    operations.items().for_each(|operation| drop(operation.one_of(&OPERATIONS)));
+    for operation in operations.items() {
+        operation.one_of(&OPERATIONS);
+    }
     for (field, what) in [("apiGroups", "API groups"), ("apiVersions", "API versions")] {
         let list = rule.get(field);
         list.need();
@@ -25,7 +27,9 @@ pub(super) fn rule(rule: &At<'_>) {
             list.invalid(&format!("if '*' is present, must not specify other {what}"));
         }
         if field == "apiVersions" {
-            list.items().for_each(|version| drop(version.need()));
+            for version in list.items() {
+                version.need();
+            }
         }
     }
     resources(&rule.get("resources"));

@@ -41,7 +41,11 @@ impl Strict {
         };
         let unique =
             old.iter().enumerate().all(|(at, h)| old[..at].iter().all(|b| b["name"] != h["name"]));
-        Strict { side_effects: old.iter().all(quiet), reviews: old.iter().all(known), names: unique }
+        Strict {
+            side_effects: old.iter().all(quiet),
+            reviews: old.iter().all(known),
+            names: unique,
+        }
     }
 }
 
@@ -153,10 +157,10 @@ pub(crate) fn service(service: &At<'_>) {
     let (name, namespace, path, port) =
         (service.get("name"), service.get("namespace"), service.get("path"), service.get("port"));
     if name.is_empty() {
-        name.required("service name is required");
+        name.required("");
     }
     if namespace.is_empty() {
-        namespace.required("service namespace is required");
+        namespace.required("");
     }
     if let Some(fault) = crate::formats::port_number(port.number()) {
         port.invalid_number(&format!("port is not valid: {fault}"));

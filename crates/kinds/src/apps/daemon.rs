@@ -23,7 +23,14 @@ pub(crate) static KIND: Kind = Kind {
     ..PLAIN
 };
 
+/// Where version 1 keeps the number of changes of the template.
+const GENERATION: &str = "deprecated.daemonset.template.generation";
+
 fn default(object: &mut Value) {
+    if let Some(meta) = object.get_mut("metadata").filter(|m| m.is_object()) {
+        set_default(meta, "annotations", json!({}));
+        set_default(&mut meta["annotations"], GENERATION, "0");
+    }
     let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     pod::default_template(&mut spec["template"]);
     let strategy = &mut spec["updateStrategy"];
@@ -93,4 +100,14 @@ fn status(status: &At<'_>) {
         ],
     );
     not_decremented(&status.get("collisionCount"));
+}
+
+/// Sets the number of the template: 1, or the former and one more for each change.
+pub fn count_template(set: &mut Value, old: Option<&Value>) {
+    let count = old.map_or(1, |old| {
+        let text = old["metadata"]["annotations"][GENERATION].as_str().unwrap_or("");
+        let changed = !crate::golang::same(&old["spec"]["template"], &set["spec"]["template"]);
+        text.parse::<i64>().unwrap_or(0) + i64::from(changed)
+    });
+    set["metadata"]["annotations"][GENERATION] = count.to_string().into();
 }

@@ -13,6 +13,7 @@ use crate::core::pod;
 use crate::shared::{LabelRules, label_selector, selector_matches};
 
 pub(crate) use daemon::KIND as DAEMON_SET;
+pub use daemon::count_template;
 pub(crate) use deployment::KIND as DEPLOYMENT;
 pub(crate) use replica::{CONTROLLER, REPLICA_SET, TEMPLATE};
 pub(crate) use revision::KIND as REVISION;

@@ -16,7 +16,7 @@ fn is_cpu(metric: &Value) -> bool {
 }
 
 /// Version 1 as version 2.
-pub fn to_hub(object: &mut Value) {
+pub(crate) fn to_hub(object: &mut Value) {
     object["apiVersion"] = "autoscaling/v2".into();
     let mut kept = take_annotations(object);
     let parsed = |text: Option<Value>| -> Option<Value> {
@@ -33,7 +33,9 @@ pub fn to_hub(object: &mut Value) {
         metrics.push(cpu_metric(UTILIZATION));
     }
     spec.insert("metrics".into(), metrics.into());
-    if let Some(behavior) = parsed(kept.remove(BEHAVIOR)).filter(|b| b.as_object().is_some_and(|m| !m.is_empty())) {
+    if let Some(behavior) =
+        parsed(kept.remove(BEHAVIOR)).filter(|b| b.as_object().is_some_and(|m| !m.is_empty()))
+    {
         spec.insert("behavior".into(), internal_names(&behavior));
     }
     let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) else { return };
@@ -54,7 +56,9 @@ pub fn to_hub(object: &mut Value) {
 
 fn take_annotations(object: &mut Value) -> Map<String, Value> {
     let mut taken = Map::new();
-    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return taken };
+    let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return taken;
+    };
     let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) else {
         return taken;
     };
@@ -70,7 +74,7 @@ fn take_annotations(object: &mut Value) -> Map<String, Value> {
 }
 
 /// Version 2 as version 1.
-pub fn to_v1(object: &mut Value) {
+pub(crate) fn to_v1(object: &mut Value) {
     object["apiVersion"] = "autoscaling/v1".into();
     take_annotations(object);
     let mut kept = Map::new();
@@ -81,19 +85,26 @@ pub fn to_v1(object: &mut Value) {
             let target = cpu["resource"]["target"]["averageUtilization"].clone();
             spec.insert("targetCPUUtilizationPercentage".into(), target);
         }
-        let others: Vec<Ordered> = metrics.iter().filter(|m| !is_cpu(m)).map(metric_to_v1).collect();
+        let others: Vec<Ordered> =
+            metrics.iter().filter(|m| !is_cpu(m)).map(metric_to_v1).collect();
         if !others.is_empty() {
             kept.insert(METRICS.into(), list_text(&others).into());
         }
         if let Some(behavior) = spec.remove("behavior").filter(|b| !b.is_null()) {
-            kept.insert(BEHAVIOR.into(), crate::golang::compact("autoscaling.HorizontalPodAutoscalerBehavior", &behavior).into());
+            kept.insert(
+                BEHAVIOR.into(),
+                crate::golang::compact("autoscaling.HorizontalPodAutoscalerBehavior", &behavior)
+                    .into(),
+            );
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
         let metrics = status.remove("currentMetrics").unwrap_or_default();
         let metrics = metrics.as_array().map_or(&[][..], Vec::as_slice);
-        let cpu = metrics.iter().filter(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu");
-        let used = cpu.map(|m| &m["resource"]["current"]["averageUtilization"]).rfind(|v| !v.is_null());
+        let cpu =
+            metrics.iter().filter(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu");
+        let used =
+            cpu.map(|m| &m["resource"]["current"]["averageUtilization"]).rfind(|v| !v.is_null());
         if let Some(used) = used {
             status.insert("currentCPUUtilizationPercentage".into(), used.clone());
         }
@@ -169,7 +180,10 @@ fn metric_to_v1(metric: &Value) -> Ordered {
                 let mut all: Ordered = vec![("target", object_ref(&source["describedObject"]))];
                 all.push(("metricName", Field::Value(id["name"].clone())));
                 all.push(("targetValue", Field::Value(or_zero(&target["value"]))));
-                all.extend(pick(&[("selector", &id["selector"]), ("averageValue", &target["averageValue"])]));
+                all.extend(pick(&[
+                    ("selector", &id["selector"]),
+                    ("averageValue", &target["averageValue"]),
+                ]));
                 all
             }
             "pods" => {
@@ -215,7 +229,10 @@ fn status_to_v1(metric: &Value) -> Ordered {
                 let mut all: Ordered = vec![("target", object_ref(&source["describedObject"]))];
                 all.extend(pick(&[("metricName", &id["name"])]));
                 all.push(("currentValue", or_zero(&current["value"])));
-                all.extend(pick(&[("selector", &id["selector"]), ("averageValue", &current["averageValue"])]));
+                all.extend(pick(&[
+                    ("selector", &id["selector"]),
+                    ("averageValue", &current["averageValue"]),
+                ]));
                 all
             }
             "pods" => {
@@ -225,7 +242,8 @@ fn status_to_v1(metric: &Value) -> Ordered {
                 all
             }
             "external" => {
-                let mut all = pick(&[("metricName", &id["name"]), ("metricSelector", &id["selector"])]);
+                let mut all =
+                    pick(&[("metricName", &id["name"]), ("metricSelector", &id["selector"])]);
                 all.push(("currentValue", or_zero(&current["value"])));
                 all.extend(pick(&[("currentAverageValue", &current["averageValue"])]));
                 all
@@ -266,7 +284,8 @@ fn metric_to_hub(metric: &Value) -> Value {
     for field in SOURCES.into_iter().filter(|field| !metric[*field].is_null()) {
         let source = &metric[field];
         let is_zero = |v: &Value| v.is_null() || v == "0" || *v == 0;
-        let id = |selector: &str| json!({"name": source["metricName"], "selector": source[selector]});
+        let id =
+            |selector: &str| json!({"name": source["metricName"], "selector": source[selector]});
         let (value, average) = (&source["targetValue"], &source["targetAverageValue"]);
         out[field] = compact(match field {
             "object" => {
@@ -305,7 +324,8 @@ fn status_to_hub(metric: &Value) -> Value {
     let mut out = json!({"type": metric["type"]});
     for field in SOURCES.into_iter().filter(|field| !metric[*field].is_null()) {
         let source = &metric[field];
-        let id = |selector: &str| json!({"name": source["metricName"], "selector": source[selector]});
+        let id =
+            |selector: &str| json!({"name": source["metricName"], "selector": source[selector]});
         out[field] = compact(match field {
             "object" => json!({
                 "describedObject": source["target"], "metric": id("selector"),
@@ -336,12 +356,15 @@ fn internal_names(value: &Value) -> Value {
         Value::Object(map) => {
             let lower = |key: &str| {
                 let mut chars = key.chars();
-                chars.next().map(|c| c.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
+                chars
+                    .next()
+                    .map(|c| c.to_ascii_lowercase().to_string() + chars.as_str())
+                    .unwrap_or_default()
             };
             let fields = map.iter().filter(|(_, v)| !v.is_null());
             Value::Object(fields.map(|(k, v)| (lower(k), internal_names(v))).collect())
         }
-        Value::Array(list) => list.iter().map(|v| internal_names(v)).collect(),
+        Value::Array(list) => list.iter().map(internal_names).collect(),
         other => other.clone(),
     }
 }

@@ -11,7 +11,7 @@ use crate::shared::quantity::parse;
 use crate::value::set_default;
 use crate::{Kind, PLAIN};
 
-pub use convert::{to_hub, to_v1};
+pub(crate) use convert::{to_hub, to_v1};
 
 pub(crate) static KIND: Kind = Kind {
     default,
@@ -35,8 +35,12 @@ pub(super) fn cpu_metric(utilization: i64) -> Value {
 }
 
 fn default(object: &mut Value) {
-    let is_v1 = object["apiVersion"] == "autoscaling/v1";
-    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object() && !is_v1) else { return };
+    if object["apiVersion"] == "autoscaling/v1" {
+        to_hub(object);
+        default(object);
+        return to_v1(object);
+    }
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
     if spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         spec["metrics"] = json!([cpu_metric(UTILIZATION)]);
     }
@@ -114,7 +118,7 @@ fn rules(rules: &At<'_>) {
     }
     rules.get("selectPolicy").one_of_if_set(&["Disabled", "Max", "Min"]);
     let policies = rules.get("policies");
-    if policies.len() == 0 {
+    if policies.is_empty() {
         policies.required("must specify at least one Policy");
     }
     for policy in policies.items() {

@@ -11,7 +11,8 @@ use crate::shared::{LabelRules, domain_prefixed_path, label_selector, selector_m
 use crate::value::{items_mut, set_default, text};
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind { default, create, update, status: status::status, ..PLAIN };
+pub(crate) static KIND: Kind =
+    Kind { default, create, update, status: status::status, anew: true, ..PLAIN };
 
 const INDEXED_MAX: i64 = 100_000;
 const HIGH_PARALLELISM: i64 = 10_000;
@@ -41,7 +42,6 @@ fn default(object: &mut Value) {
     if labels.is_object() && own.is_none_or(|m| m.is_empty()) {
         object["metadata"]["labels"] = labels;
     }
-    generate_selector(object);
 }
 
 /// What holds of a job's spec in a CronJob, too.
@@ -62,29 +62,40 @@ fn drop_nulls(spec: &mut Value) {
     }
 }
 
-/// A job without a selector of its own selects its own pods.
-fn generate_selector(object: &mut Value) {
+/// A new job selects its own pods, unless it selects by hand.
+pub fn generate_selector(job: &mut Value) {
     let (uid, name) =
-        (text(&object["metadata"]["uid"]).to_owned(), text(&object["metadata"]["name"]).to_owned());
-    let spec = &mut object["spec"];
-    if spec["manualSelector"] == true || uid.is_empty() || spec.get("selector").is_some() {
+        (text(&job["metadata"]["uid"]).to_owned(), text(&job["metadata"]["name"]).to_owned());
+    if job["spec"]["manualSelector"] == true || !job["spec"].is_object() {
         return;
     }
-    spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
-    let template = &mut spec["template"];
-    set_default(template, "metadata", json!({}));
-    set_default(&mut template["metadata"], "labels", json!({}));
-    for (key, value) in own_labels(&uid, &name) {
-        template["metadata"]["labels"][key] = value.into();
+    // Labels that were the template's stay so.
+    if !job["metadata"]["labels"].is_object()
+        || job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
+    {
+        job["metadata"].as_object_mut().map(|m| m.remove("labels"));
     }
+    let spec = &mut job["spec"];
+    let template = &mut spec["template"]["metadata"];
+    set_default(template, "labels", json!({}));
+    for (key, value) in own_labels(&uid, &name) {
+        set_default(&mut template["labels"], key, value);
+    }
+    let selector = &mut spec["selector"];
+    if !selector["matchLabels"].is_object() {
+        selector["matchLabels"] = json!({});
+    }
+    set_default(&mut selector["matchLabels"], UID_LABEL, uid);
 }
+
+const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
 /// Labels of a job's pods, old names first.
 fn own_labels<'a>(uid: &'a str, name: &'a str) -> [(&'static str, &'a str); 4] {
     [
         ("controller-uid", uid),
         ("job-name", name),
-        ("batch.kubernetes.io/controller-uid", uid),
+        (UID_LABEL, uid),
         ("batch.kubernetes.io/job-name", name),
     ]
 }

@@ -9,3 +9,4 @@ mod status;
 
 pub(crate) use cron::KIND as CRON_JOB;
 pub(crate) use job::KIND as JOB;
+pub use job::generate_selector;

@@ -40,7 +40,7 @@ fn failure_rule(rule: &At<'_>, no_per_index: bool, containers: &[&str]) {
         exit_codes(&codes, containers);
     }
     pod_conditions(&conditions);
-    match (codes.is_absent(), conditions.len() == 0) {
+    match (codes.is_absent(), conditions.is_empty()) {
         (false, false) => {
             rule.invalid_omitted("specifying both OnExitCodes and OnPodConditions is not supported")
         }
@@ -70,7 +70,7 @@ fn exit_codes(codes: &At<'_>, containers: &[&str]) {
         container
             .invalid("must be one of the container or initContainer names in the pod template");
     }
-    if values.len() == 0 {
+    if values.is_empty() {
         values.invalid("at least one value is required");
     } else if values.len() > 255 {
         values.too_many(255);
@@ -107,7 +107,7 @@ fn pod_conditions(list: &At<'_>) {
 
 pub(super) fn success(spec: &At<'_>, policy: &At<'_>) {
     let rules = policy.get("rules");
-    if rules.len() == 0 {
+    if rules.is_empty() {
         rules.required("at least one rules must be specified when the successPolicy is specified");
     }
     if rules.len() > RULES_MAX {

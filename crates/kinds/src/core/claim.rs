@@ -60,7 +60,7 @@ pub(crate) fn access_modes(modes: &At<'_>) {
 
 pub(crate) fn spec(spec: &At<'_>, rules: Rules) {
     let modes = spec.get("accessModes");
-    if modes.len() == 0 {
+    if modes.is_empty() {
         modes.required("at least 1 access mode is required");
     }
     label_selector(&spec.get("selector"), rules.labels);
@@ -255,7 +255,7 @@ const RESIZE: [&str; 5] = [
 
 fn status(claim: &At<'_>) {
     let (spec, status) = (claim.get("spec"), claim.get("status"));
-    if spec.get("accessModes").len() == 0 {
+    if spec.get("accessModes").is_empty() {
         claim.report_at("Spec.accessModes", "FieldValueRequired", "Required value");
     }
     let capacity = status.get("capacity");

@@ -17,7 +17,7 @@ fn subsets(object: &At<'_>) {
     for subset in list.items() {
         let (ready, waiting, ports) =
             (subset.get("addresses"), subset.get("notReadyAddresses"), subset.get("ports"));
-        if ready.len() == 0 && waiting.len() == 0 {
+        if ready.is_empty() && waiting.is_empty() {
             subset.required("must specify `addresses` or `notReadyAddresses`");
         }
         ready.items().for_each(|at| address(&at));

@@ -270,10 +270,10 @@ fn selected_scopes(spec: &At<'_>, selector: &At<'_>, hard: &[&str]) {
             told.invalid_as(&operator.text().into(), "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity");
         }
         match operator.text() {
-            "In" | "NotIn" if values.len() == 0 => at.get("values").required(
+            "In" | "NotIn" if values.is_empty() => at.get("values").required(
                 "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
             ),
-            "Exists" | "DoesNotExist" if values.len() != 0 => at.get("values").invalid_as(
+            "Exists" | "DoesNotExist" if !values.is_empty() => at.get("values").invalid_as(
                 values.value(),
                 "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
             ),

@@ -16,6 +16,7 @@ pub(crate) static KIND: Kind = Kind {
         for item in list.items() {
             finalizer(&list.with(item.value()));
         }
+        pod_security(namespace);
     },
     update: |namespace| {
         if namespace.subresource() == "finalize" {
@@ -24,8 +25,37 @@ pub(crate) static KIND: Kind = Kind {
         }
     },
     status,
+    anew: true,
     ..PLAIN
 };
+
+/// What its pods may do is told by labels, whose values are fixed (admission PodSecurity).
+fn pod_security(namespace: &At<'_>) {
+    if namespace.faults() > 0 {
+        return;
+    }
+    let meta = namespace.get("metadata");
+    let labels = meta.get("labels");
+    for mode in ["enforce", "audit", "warn"] {
+        let key = format!("pod-security.kubernetes.io/{mode}");
+        let level = labels.key(&key);
+        if !level.is_absent()
+            && !level.unchanged()
+            && !matches!(level.text(), "privileged" | "baseline" | "restricted")
+        {
+            level.invalid_text("must be one of privileged, baseline, restricted");
+        }
+        let key = format!("{key}-version");
+        let version = labels.key(&key);
+        let is_version = |text: &str| {
+            let minor = text.strip_prefix("v1.").unwrap_or("");
+            text == "latest" || minor.parse::<u16>().is_ok_and(|n| n.to_string() == minor)
+        };
+        if !version.is_absent() && !version.unchanged() && !is_version(version.text()) {
+            version.invalid_text("must be \"latest\" or \"v1.x\"");
+        }
+    }
+}
 
 /// Every namespace carries its name as a label, for selectors.
 fn default(object: &mut Value) {

@@ -9,7 +9,8 @@ use crate::formats;
 use crate::shared::quantity;
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind { default, create, update, status: update, ..PLAIN };
+pub(crate) static KIND: Kind =
+    Kind { default, create, update, status: update, anew: true, ..PLAIN };
 
 fn default(node: &mut Value) {
     pod_cidrs(&mut node["spec"]);

@@ -1,7 +1,7 @@
 //! Persistent volumes.
 
 use api::names;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::claim::access_modes;
 use super::pod::sources::*;
@@ -12,7 +12,7 @@ use crate::shared::{csi_driver_name, node_selector};
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind =
-    Kind { create: |pv| spec(&pv.get("spec"), Some(pv)), update, again: true, ..PLAIN };
+    Kind { create: |pv| spec(&pv.get("spec"), Some(pv)), update, again: true, anew: true, ..PLAIN };
 
 type Source = (&'static str, &'static str, &'static str, fn(&At<'_>, &str));
 
@@ -149,7 +149,13 @@ fn capacity(capacity: &At<'_>) {
     capacity.need();
     let amounts = capacity.value().as_object();
     if amounts.is_none_or(|m| m.len() != 1 || !m.contains_key("storage")) {
-        capacity.not_supported_shown(&["storage"]);
+        let none = json!({});
+        let at = if capacity.is_absent() {
+            capacity.with(&none)
+        } else {
+            capacity.with(capacity.value())
+        };
+        at.not_supported_shown(&["storage"]);
     }
     for (_, amount) in capacity.entries() {
         quantity::basic(&amount);

@@ -8,14 +8,8 @@ use crate::golang;
 use crate::value::set_default;
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind {
-    default,
-    create: level,
-    update: level,
-    status: conditions,
-    again: true,
-    ..PLAIN
-};
+pub(crate) static KIND: Kind =
+    Kind { default, create: level, update: level, status: conditions, again: true, ..PLAIN };
 
 /// Bits of a hash from which a hand is dealt.
 const HASH_BITS: f64 = 60.0;
@@ -58,7 +52,10 @@ fn mandatory(at: &At<'_>, name: &str) {
             let mut have = at.value().clone();
             have.as_object_mut().map(|h| h.remove("exempt"));
             if !golang::same(&have, &json!({"type": "Exempt"})) {
-                at.invalid_struct(TYPE, "spec of 'exempt' except the 'spec.exempt' field must equal the fixed value");
+                at.invalid_struct(
+                    TYPE,
+                    "spec of 'exempt' except the 'spec.exempt' field must equal the fixed value",
+                );
             }
         }
         "catch-all" => {
@@ -143,8 +140,7 @@ fn response(at: &At<'_>) {
 }
 
 fn queues(at: &At<'_>) {
-    let (length, queues, hand) =
-        (at.get("queueLengthLimit"), at.get("queues"), at.get("handSize"));
+    let (length, queues, hand) = (at.get("queueLengthLimit"), at.get("queues"), at.get("handSize"));
     if length.number() <= 0 {
         length.invalid_number("must be positive");
     }

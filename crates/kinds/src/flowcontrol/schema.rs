@@ -9,13 +9,15 @@ use crate::golang;
 use crate::shared::texts;
 use crate::{Kind, PLAIN};
 
-pub(crate) static KIND: Kind = Kind {
-    create: schema,
-    update: schema,
-    status: conditions,
-    again: true,
-    ..PLAIN
-};
+pub(crate) static KIND: Kind =
+    Kind { default, create: schema, update: schema, status: conditions, again: true, ..PLAIN };
+
+fn default(object: &mut Value) {
+    let Some(spec) = object.get_mut("spec").filter(|s| s.is_object()) else { return };
+    if spec["matchingPrecedence"].as_i64().is_none_or(|n| n == 0) {
+        spec["matchingPrecedence"] = 1000.into();
+    }
+}
 
 fn schema(object: &At<'_>) {
     let (meta, at) = (object.get("metadata"), object.get("spec"));
@@ -87,7 +89,7 @@ fn rule(rule: &At<'_>) {
     let (subjects, resources, others) =
         (rule.get("subjects"), rule.get("resourceRules"), rule.get("nonResourceRules"));
     subjects.items().for_each(|at| subject(&at));
-    if subjects.len() == 0 {
+    if subjects.is_empty() {
         subjects.required("subjects must contain at least one value");
     }
     if resources.len() + others.len() == 0 {

@@ -105,10 +105,7 @@ impl Writer {
     fn structure(&mut self, ty: &str, value: &Value, parent: &Value) {
         let Some(fields) = LAYOUTS.get(ty) else { return self.plain(value) };
         self.open('{');
-        for (at, field) in fields.iter().enumerate() {
-            if field.kind == "m" {
-                continue;
-            }
+        for (at, field) in fields.iter().filter(|field| field.kind != "m").enumerate() {
             self.next(at == 0);
             self.key(field.name);
             let from = if field.in_parent { parent } else { value };

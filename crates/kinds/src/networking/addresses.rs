@@ -23,6 +23,7 @@ pub(crate) static IP_ADDRESS: Kind = Kind {
             }
         }
     },
+    anew: true,
     ..PLAIN
 };
 pub(crate) static SERVICE_CIDR: Kind = Kind {
@@ -34,6 +35,7 @@ pub(crate) static SERVICE_CIDR: Kind = Kind {
         let spec = network.get("spec");
         change(&spec.get("cidrs"));
     },
+    anew: true,
     ..PLAIN
 };
 
@@ -56,7 +58,7 @@ fn parent(reference: &At<'_>) {
 }
 
 fn cidrs(list: &At<'_>) {
-    if list.len() == 0 {
+    if list.is_empty() {
         return list.required("at least one CIDR required");
     }
     if list.len() > 2 {

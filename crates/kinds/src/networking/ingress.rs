@@ -30,7 +30,9 @@ pub(crate) static CLASS: Kind = Kind {
     create: |class| class_spec(&class.get("spec")),
     update: |class| {
         let spec = class.get("spec");
-        spec.get("controller").immutable();
+        if !spec.get("controller").unchanged() {
+            spec.get("controller").invalid_text("field is immutable");
+        }
         class_spec(&spec);
     },
     again: true,
@@ -52,7 +54,7 @@ fn class_agrees(ingress: &At<'_>) {
 
 fn spec(spec: &At<'_>) {
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
-    if rules.len() == 0 && default.is_absent() {
+    if rules.is_empty() && default.is_absent() {
         spec.invalid_as(rules.value(), "either `defaultBackend` or `rules` must be specified");
     }
     if !default.is_absent() {

@@ -37,7 +37,9 @@ fn cidrs(spec: &Value) -> Vec<&str> {
     });
     let blocks = peers.map(|peer| &peer["ipBlock"]);
     blocks
-        .flat_map(|b| b["cidr"].as_str().into_iter().chain(crate::shared::texts(b.get("except"), None)))
+        .flat_map(|b| {
+            b["cidr"].as_str().into_iter().chain(crate::shared::texts(b.get("except"), None))
+        })
         .collect()
 }
 
@@ -53,7 +55,9 @@ fn spec(spec: &At<'_>, known: &[&str]) {
     if types.len() > 2 {
         return types.invalid("may not specify more than two policyTypes");
     }
-    types.items().for_each(|kind| drop(kind.one_of(&["Ingress", "Egress"])));
+    for kind in types.items() {
+        kind.one_of(&["Ingress", "Egress"]);
+    }
 }
 
 fn port(at: &At<'_>) {

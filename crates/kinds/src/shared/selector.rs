@@ -21,10 +21,10 @@ pub(crate) fn label_selector(selector: &At<'_>, rules: LabelRules) {
     for requirement in selector.get("matchExpressions").items() {
         let values = requirement.get("values");
         match requirement.get("operator").text() {
-            "In" | "NotIn" if values.len() == 0 => {
+            "In" | "NotIn" if values.is_empty() => {
                 values.required("must be specified when `operator` is 'In' or 'NotIn'");
             }
-            "Exists" | "DoesNotExist" if values.len() > 0 => values
+            "Exists" | "DoesNotExist" if !values.is_empty() => values
                 .forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             _ => requirement.get("operator").invalid_text("not a valid selector operator"),
@@ -45,7 +45,7 @@ fn label_values(values: &At<'_>) {
 /// `core.NodeSelector`; with `any_value`, values need not be labels.
 pub(crate) fn node_selector(selector: &At<'_>, any_value: bool) {
     let terms = selector.get("nodeSelectorTerms");
-    if terms.len() == 0 {
+    if terms.is_empty() {
         return terms.required("must have at least one node selector term");
     }
     for term in terms.items() {
@@ -65,10 +65,10 @@ pub(crate) fn node_selector_term(term: &At<'_>, any_value: bool) {
 fn node_requirement(requirement: &At<'_>, any_value: bool) {
     let values = requirement.get("values");
     match requirement.get("operator").text() {
-        "In" | "NotIn" if values.len() == 0 => {
+        "In" | "NotIn" if values.is_empty() => {
             values.required("must be specified when `operator` is 'In' or 'NotIn'");
         }
-        "Exists" | "DoesNotExist" if values.len() > 0 => {
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
             values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
         }
         "Gt" | "Lt" if values.len() != 1 => {

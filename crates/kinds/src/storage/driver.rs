@@ -39,7 +39,7 @@ fn spec(spec: &At<'_>) {
         period.invalid("must be greater than or equal to 10 seconds");
     }
     let secrets = spec.get("serviceAccountTokenInSecrets");
-    if !secrets.is_absent() && requests.len() == 0 {
+    if !secrets.is_absent() && requests.is_empty() {
         secrets.invalid("serviceAccountTokenInSecrets is set but no tokenRequests are specified");
     }
 }

@@ -41,6 +41,7 @@ pub(crate) static CLASS: Kind = Kind {
             }
         }
     },
+    anew: true,
     ..PLAIN
 };
 
@@ -77,6 +78,7 @@ pub(crate) static CAPACITY: Kind = Kind {
             class.invalid_text("field is immutable");
         }
     },
+    anew: true,
     ..PLAIN
 };
 

@@ -3,59 +3,41 @@
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{AGE, CREATED, NAME, Printer, age, joined, name, number, selector, since, text};
+use super::{Cells, age, joined, name, number, selector, since, text};
 use crate::value::items;
 
-pub(super) fn printer(row: &Resource) -> Option<Printer> {
+pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
         ("", "namespaces") => NAMESPACES,
         ("", "services") => SERVICES,
         ("", "nodes") => NODES,
         ("", "configmaps") => CONFIG_MAPS,
         ("", "secrets") => SECRETS,
-        ("", "serviceaccounts") => ACCOUNTS,
         ("", "events") | ("events.k8s.io", "events") => EVENTS,
         ("", "endpoints") => ENDPOINTS,
         ("discovery.k8s.io", "endpointslices") => SLICES,
         ("coordination.k8s.io", "leases") => LEASES,
         ("scheduling.k8s.io", "priorityclasses") => PRIORITIES,
-        ("rbac.authorization.k8s.io", "clusterroles" | "roles") => ROLES,
-        ("rbac.authorization.k8s.io", _) => BINDINGS,
-        ("", "persistentvolumeclaims") => CLAIMS,
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => BINDINGS,
         ("networking.k8s.io", "ingresses") => INGRESSES,
         _ => return None,
     })
 }
 
-const NAMESPACES: Printer = Printer {
-    columns: &[NAME, ("Status", "string", "", false), AGE],
-    cells: |o| vec![name(o), o["status"]["phase"].clone(), age(o)],
-};
+const NAMESPACES: Cells = |o| vec![name(o), o["status"]["phase"].clone(), age(o)];
 
-const SERVICES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Type", "string", "", false),
-        ("Cluster-IP", "string", "", false),
-        ("External-IP", "string", "", false),
-        ("Port(s)", "string", "", false),
-        AGE,
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let spec = &o["spec"];
-        let ip =
-            if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
-        vec![
-            name(o),
-            spec["type"].clone(),
-            ip.into(),
-            external(o).into(),
-            ports(spec).into(),
-            age(o),
-            selector(&spec["selector"]).into(),
-        ]
-    },
+const SERVICES: Cells = |o| {
+    let spec = &o["spec"];
+    let ip = if text(&spec["clusterIP"]).is_empty() { "<none>" } else { text(&spec["clusterIP"]) };
+    vec![
+        name(o),
+        spec["type"].clone(),
+        ip.into(),
+        external(o).into(),
+        ports(spec).into(),
+        age(o),
+        selector(&spec["selector"]).into(),
+    ]
 };
 
 fn external(service: &Value) -> String {
@@ -83,35 +65,21 @@ fn ports(spec: &Value) -> String {
     joined(all.iter().map(String::as_str))
 }
 
-const NODES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Roles", "string", "", false),
-        AGE,
-        ("Version", "string", "", false),
-        ("Internal-IP", "string", "", true),
-        ("External-IP", "string", "", true),
-        ("OS-Image", "string", "", true),
-        ("Kernel-Version", "string", "", true),
-        ("Container-Runtime", "string", "", true),
-    ],
-    cells: |o| {
-        let info = &o["status"]["nodeInfo"];
-        let unknown = |v: &Value| if text(v).is_empty() { "<unknown>".into() } else { v.clone() };
-        vec![
-            name(o),
-            node_status(o).into(),
-            roles(o).into(),
-            age(o),
-            info["kubeletVersion"].clone(),
-            address(o, "InternalIP"),
-            address(o, "ExternalIP"),
-            unknown(&info["osImage"]),
-            unknown(&info["kernelVersion"]),
-            unknown(&info["containerRuntimeVersion"]),
-        ]
-    },
+const NODES: Cells = |o| {
+    let info = &o["status"]["nodeInfo"];
+    let unknown = |v: &Value| if text(v).is_empty() { "<unknown>".into() } else { v.clone() };
+    vec![
+        name(o),
+        node_status(o).into(),
+        roles(o).into(),
+        age(o),
+        info["kubeletVersion"].clone(),
+        address(o, "InternalIP"),
+        address(o, "ExternalIP"),
+        unknown(&info["osImage"]),
+        unknown(&info["kernelVersion"]),
+        unknown(&info["containerRuntimeVersion"]),
+    ]
 };
 
 fn node_status(node: &Value) -> String {
@@ -141,81 +109,54 @@ fn address(node: &Value, kind: &str) -> Value {
     found.map_or("<none>".into(), |a| a["address"].clone())
 }
 
-const CONFIG_MAPS: Printer = Printer {
-    columns: &[NAME, ("Data", "string", "", false), AGE],
-    cells: |o| vec![name(o), entries(o, &["data", "binaryData"]), age(o)],
-};
+const CONFIG_MAPS: Cells = |o| vec![name(o), entries(o, &["data", "binaryData"]), age(o)];
 
-const SECRETS: Printer = Printer {
-    columns: &[NAME, ("Type", "string", "", false), ("Data", "string", "", false), AGE],
-    cells: |o| vec![name(o), o["type"].clone(), entries(o, &["data"]), age(o)],
-};
+const SECRETS: Cells = |o| vec![name(o), o["type"].clone(), entries(o, &["data"]), age(o)];
 
 fn entries(object: &Value, keys: &[&str]) -> Value {
     let count = |key: &&str| object[*key].as_object().map_or(0, |m| m.len());
     keys.iter().map(count).sum::<usize>().into()
 }
 
-const ACCOUNTS: Printer = Printer {
-    columns: &[NAME, ("Secrets", "string", "", false), AGE],
-    cells: |o| vec![name(o), items(o, "secrets").count().into(), age(o)],
+const EVENTS: Cells = |o| {
+    let o = &*crate::convert::core_event(o);
+    let about = &o["involvedObject"];
+    let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
+    let source = match text(&o["source"]["host"]) {
+        "" => text(&o["source"]["component"]).to_owned(),
+        host => format!("{}, {host}", text(&o["source"]["component"])),
+    };
+    let message = text(&o["message"]).trim().to_owned();
+    let first =
+        if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
+    let last = if o["lastTimestamp"].is_string() { &o["lastTimestamp"] } else { first };
+    vec![
+        since(last).into(),
+        o["type"].clone(),
+        o["reason"].clone(),
+        target.into(),
+        text(&about["fieldPath"]).into(),
+        source.into(),
+        message.into(),
+        since(first).into(),
+        number(&o["count"]).max(1).into(),
+        name(o),
+    ]
 };
 
-const EVENTS: Printer = Printer {
-    columns: &[
-        ("Last Seen", "string", "", false),
-        ("Type", "string", "", false),
-        ("Reason", "string", "", false),
-        ("Object", "string", "", false),
-        ("Subobject", "string", "", true),
-        ("Source", "string", "", true),
-        ("Message", "string", "", false),
-        ("First Seen", "string", "", true),
-        ("Count", "string", "", true),
-        ("Name", "string", "name", true),
-    ],
-    cells: |o| {
-        let about = &o["involvedObject"];
-        let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
-        let source = match text(&o["source"]["host"]) {
-            "" => text(&o["source"]["component"]).to_owned(),
-            host => format!("{}, {host}", text(&o["source"]["component"])),
-        };
-        let message = text(&o["message"]).trim().to_owned();
-        let first =
-            if o["firstTimestamp"].is_string() { &o["firstTimestamp"] } else { &o["eventTime"] };
-        let last = if o["lastTimestamp"].is_string() { &o["lastTimestamp"] } else { first };
-        vec![
-            since(last).into(),
-            o["type"].clone(),
-            o["reason"].clone(),
-            target.into(),
-            text(&about["fieldPath"]).into(),
-            source.into(),
-            message.into(),
-            since(first).into(),
-            number(&o["count"]).max(1).into(),
-            name(o),
-        ]
-    },
-};
-
-const ENDPOINTS: Printer = Printer {
-    columns: &[NAME, ("Endpoints", "string", "", false), AGE],
-    cells: |o| {
-        let mut all = Vec::new();
-        for subset in items(o, "subsets") {
-            for address in items(subset, "addresses") {
-                let ports: Vec<i64> = items(subset, "ports").map(|p| number(&p["port"])).collect();
-                let ip = text(&address["ip"]);
-                all.extend(ports.iter().map(|p| format!("{ip}:{p}")));
-                if ports.is_empty() {
-                    all.push(ip.to_owned());
-                }
+const ENDPOINTS: Cells = |o| {
+    let mut all = Vec::new();
+    for subset in items(o, "subsets") {
+        for address in items(subset, "addresses") {
+            let ports: Vec<i64> = items(subset, "ports").map(|p| number(&p["port"])).collect();
+            let ip = text(&address["ip"]);
+            all.extend(ports.iter().map(|p| format!("{ip}:{p}")));
+            if ports.is_empty() {
+                all.push(ip.to_owned());
             }
         }
-        vec![name(o), few(&all, 3).into(), age(o)]
-    },
+    }
+    vec![name(o), few(&all, 3).into(), age(o)]
 };
 
 /// The first few, and how many more.
@@ -227,146 +168,59 @@ fn few(all: &[String], most: usize) -> String {
     }
 }
 
-const SLICES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("AddressType", "string", "", false),
-        ("Ports", "string", "", false),
-        ("Endpoints", "string", "", false),
-        AGE,
-    ],
-    cells: |o| {
-        let ports: Vec<String> =
-            items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
-        let points: Vec<String> = items(o, "endpoints")
-            .flat_map(|e| items(e, "addresses"))
-            .filter_map(|a| a.as_str().map(str::to_owned))
+const SLICES: Cells = |o| {
+    let ports: Vec<String> = items(o, "ports").map(|p| number(&p["port"]).to_string()).collect();
+    let points: Vec<String> = items(o, "endpoints")
+        .flat_map(|e| items(e, "addresses"))
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    let shown = |list: &[String], none: &str| {
+        if list.is_empty() { none.to_owned() } else { few(list, 3) }
+    };
+    vec![
+        name(o),
+        o["addressType"].clone(),
+        shown(&ports, "<unset>").into(),
+        shown(&points, "<unset>").into(),
+        age(o),
+    ]
+};
+
+const LEASES: Cells = |o| vec![name(o), text(&o["spec"]["holderIdentity"]).into(), age(o)];
+
+const PRIORITIES: Cells = |o| {
+    let global = o["globalDefault"].as_bool().unwrap_or(false);
+    vec![name(o), number(&o["value"]).into(), global.into(), age(o), o["preemptionPolicy"].clone()]
+};
+
+const BINDINGS: Cells = |o| {
+    let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
+    let of = |kind: &str| {
+        let all = items(o, "subjects").filter(|s| s["kind"] == kind);
+        let all: Vec<String> = all
+            .map(|s| match text(&s["namespace"]) {
+                "" => text(&s["name"]).to_owned(),
+                ns => format!("{ns}/{}", text(&s["name"])),
+            })
             .collect();
-        let shown = |list: &[String], none: &str| {
-            if list.is_empty() { none.to_owned() } else { few(list, 3) }
-        };
-        vec![
-            name(o),
-            o["addressType"].clone(),
-            shown(&ports, "<unset>").into(),
-            shown(&points, "<unset>").into(),
-            age(o),
-        ]
-    },
+        Value::from(all.join(", "))
+    };
+    vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
 };
 
-const LEASES: Printer = Printer {
-    columns: &[NAME, ("Holder", "string", "", false), AGE],
-    cells: |o| vec![name(o), text(&o["spec"]["holderIdentity"]).into(), age(o)],
-};
-
-const PRIORITIES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Value", "integer", "", false),
-        ("Global-Default", "boolean", "", false),
-        AGE,
-        ("PreemptionPolicy", "string", "", false),
-    ],
-    cells: |o| {
-        let global = o["globalDefault"].as_bool().unwrap_or(false);
-        vec![
-            name(o),
-            number(&o["value"]).into(),
-            global.into(),
-            age(o),
-            o["preemptionPolicy"].clone(),
-        ]
-    },
-};
-
-const ROLES: Printer = Printer {
-    columns: &[NAME, CREATED],
-    cells: |o| vec![name(o), o["metadata"]["creationTimestamp"].clone()],
-};
-
-const BINDINGS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Role", "string", "", false),
-        AGE,
-        ("Users", "string", "", true),
-        ("Groups", "string", "", true),
-        ("ServiceAccounts", "string", "", true),
-    ],
-    cells: |o| {
-        let role = format!("{}/{}", text(&o["roleRef"]["kind"]), text(&o["roleRef"]["name"]));
-        let of = |kind: &str| {
-            let all = items(o, "subjects").filter(|s| s["kind"] == kind);
-            let all: Vec<String> = all
-                .map(|s| match text(&s["namespace"]) {
-                    "" => text(&s["name"]).to_owned(),
-                    ns => format!("{ns}/{}", text(&s["name"])),
-                })
-                .collect();
-            Value::from(all.join(", "))
-        };
-        vec![name(o), role.into(), age(o), of("User"), of("Group"), of("ServiceAccount")]
-    },
-};
-
-const CLAIMS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Volume", "string", "", false),
-        ("Capacity", "string", "", false),
-        ("Access Modes", "string", "", false),
-        ("StorageClass", "string", "", false),
-        ("VolumeAttributesClass", "string", "", false),
-        AGE,
-        ("VolumeMode", "string", "", true),
-    ],
-    cells: |o| {
-        let modes = items(&o["status"], "accessModes").map(|m| match text(m) {
-            "ReadWriteOnce" => "RWO",
-            "ReadOnlyMany" => "ROX",
-            "ReadWriteMany" => "RWX",
-            _ => "RWOP",
-        });
-        let modes: Vec<&str> = modes.collect();
-        vec![
-            name(o),
-            o["status"]["phase"].clone(),
-            text(&o["spec"]["volumeName"]).into(),
-            text(&o["status"]["capacity"]["storage"]).into(),
-            modes.join(",").into(),
-            text(&o["spec"]["storageClassName"]).into(),
-            "<unset>".into(),
-            age(o),
-            text(&o["spec"]["volumeMode"]).into(),
-        ]
-    },
-};
-
-const INGRESSES: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Class", "string", "", false),
-        ("Hosts", "string", "", false),
-        ("Address", "string", "", false),
-        ("Ports", "string", "", false),
-        AGE,
-    ],
-    cells: |o| {
-        let spec = &o["spec"];
-        let hosts: Vec<&str> =
-            items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
-        let hosts = if hosts.is_empty() { "*".into() } else { hosts.join(",") };
-        let points = items(&o["status"]["loadBalancer"], "ingress");
-        let points: Vec<&str> = points
-            .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) })
-            .collect();
-        let ports = if items(spec, "tls").next().is_some() { "80, 443" } else { "80" };
-        let class = match text(&spec["ingressClassName"]) {
-            "" => "<none>",
-            class => class,
-        };
-        vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
-    },
+const INGRESSES: Cells = |o| {
+    let spec = &o["spec"];
+    let hosts: Vec<&str> =
+        items(spec, "rules").map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
+    let hosts = if hosts.is_empty() { "*".into() } else { hosts.join(",") };
+    let points = items(&o["status"]["loadBalancer"], "ingress");
+    let points: Vec<&str> = points
+        .map(|p| if p["ip"].is_string() { text(&p["ip"]) } else { text(&p["hostname"]) })
+        .collect();
+    let ports = if items(spec, "tls").next().is_some() { "80, 443" } else { "80" };
+    let class = match text(&spec["ingressClassName"]) {
+        "" => "<none>",
+        class => class,
+    };
+    vec![name(o), class.into(), hosts.into(), points.join(",").into(), ports.into(), age(o)]
 };

@@ -3,10 +3,10 @@
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{AGE, NAME, Printer, age, containers, human, name, number, selector, since, text};
+use super::{Cells, age, containers, human, name, number, selector, since, text};
 use crate::value::items;
 
-pub(super) fn printer(row: &Resource) -> Option<Printer> {
+pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
         ("", "pods") => PODS,
         ("apps", "deployments") => DEPLOYMENTS,
@@ -19,20 +19,7 @@ pub(super) fn printer(row: &Resource) -> Option<Printer> {
     })
 }
 
-const PODS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        ("Status", "string", "", false),
-        ("Restarts", "string", "", false),
-        AGE,
-        ("IP", "string", "", true),
-        ("Node", "string", "", true),
-        ("Nominated Node", "string", "", true),
-        ("Readiness Gates", "string", "", true),
-    ],
-    cells: pod_cells,
-};
+const PODS: Cells = pod_cells;
 
 fn pod_cells(pod: &Value) -> Vec<Value> {
     let status = &pod["status"];
@@ -145,136 +132,76 @@ fn init_status(pod: &Value) -> Option<String> {
     None
 }
 
-const DEPLOYMENTS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        ("Up-to-date", "string", "", false),
-        ("Available", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
-        vec![
-            name(o),
-            ready.into(),
-            number(&status["updatedReplicas"]).into(),
-            number(&status["availableReplicas"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    },
+const DEPLOYMENTS: Cells = |o| {
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
+    vec![
+        name(o),
+        ready.into(),
+        number(&status["updatedReplicas"]).into(),
+        number(&status["availableReplicas"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
 };
 
-const REPLICA_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Desired", "integer", "", false),
-        ("Current", "integer", "", false),
-        ("Ready", "integer", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        vec![
-            name(o),
-            number(&spec["replicas"]).into(),
-            number(&status["replicas"]).into(),
-            number(&status["readyReplicas"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    },
+const REPLICA_SETS: Cells = |o| {
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    vec![
+        name(o),
+        number(&spec["replicas"]).into(),
+        number(&status["replicas"]).into(),
+        number(&status["readyReplicas"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
 };
 
-const DAEMON_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Desired", "integer", "", false),
-        ("Current", "integer", "", false),
-        ("Ready", "integer", "", false),
-        ("Up-to-date", "integer", "", false),
-        ("Available", "integer", "", false),
-        ("Node Selector", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        vec![
-            name(o),
-            number(&status["desiredNumberScheduled"]).into(),
-            number(&status["currentNumberScheduled"]).into(),
-            number(&status["numberReady"]).into(),
-            number(&status["updatedNumberScheduled"]).into(),
-            number(&status["numberAvailable"]).into(),
-            selector(&spec["template"]["spec"]["nodeSelector"]).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    },
+const DAEMON_SETS: Cells = |o| {
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    vec![
+        name(o),
+        number(&status["desiredNumberScheduled"]).into(),
+        number(&status["currentNumberScheduled"]).into(),
+        number(&status["numberReady"]).into(),
+        number(&status["updatedNumberScheduled"]).into(),
+        number(&status["numberAvailable"]).into(),
+        selector(&spec["template"]["spec"]["nodeSelector"]).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
 };
 
-const STATEFUL_SETS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Ready", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-    ],
-    cells: |o| {
-        let (names, images) = containers(&o["spec"]["template"]["spec"]);
-        let ready =
-            format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
-        vec![name(o), ready.into(), age(o), names.into(), images.into()]
-    },
+const STATEFUL_SETS: Cells = |o| {
+    let (names, images) = containers(&o["spec"]["template"]["spec"]);
+    let ready =
+        format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
+    vec![name(o), ready.into(), age(o), names.into(), images.into()]
 };
 
-const JOBS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Status", "string", "", false),
-        ("Completions", "string", "", false),
-        ("Duration", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = containers(&spec["template"]["spec"]);
-        let wanted = spec["completions"].as_i64().unwrap_or(1);
-        vec![
-            name(o),
-            job_status(o).into(),
-            format!("{}/{wanted}", number(&status["succeeded"])).into(),
-            job_duration(status).into(),
-            age(o),
-            names.into(),
-            images.into(),
-            selector(&spec["selector"]).into(),
-        ]
-    },
+const JOBS: Cells = |o| {
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = containers(&spec["template"]["spec"]);
+    let wanted = spec["completions"].as_i64().unwrap_or(1);
+    vec![
+        name(o),
+        job_status(o).into(),
+        format!("{}/{wanted}", number(&status["succeeded"])).into(),
+        job_duration(status).into(),
+        age(o),
+        names.into(),
+        images.into(),
+        selector(&spec["selector"]).into(),
+    ]
 };
 
 fn job_status(job: &Value) -> &'static str {
@@ -307,41 +234,27 @@ fn job_duration(status: &Value) -> String {
     }
 }
 
-const CRON_JOBS: Printer = Printer {
-    columns: &[
-        NAME,
-        ("Schedule", "string", "", false),
-        ("Timezone", "string", "", false),
-        ("Suspend", "boolean", "", false),
-        ("Active", "integer", "", false),
-        ("Last Schedule", "string", "", false),
-        AGE,
-        ("Containers", "string", "", true),
-        ("Images", "string", "", true),
-        ("Selector", "string", "", true),
-    ],
-    cells: |o| {
-        let spec = &o["spec"];
-        let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
-        let zone = match text(&spec["timeZone"]) {
-            "" => "<none>",
-            zone => zone,
-        };
-        let last = match o["status"]["lastScheduleTime"].as_str() {
-            Some(_) => since(&o["status"]["lastScheduleTime"]),
-            None => "<none>".into(),
-        };
-        vec![
-            name(o),
-            spec["schedule"].clone(),
-            zone.into(),
-            (spec["suspend"] == true).into(),
-            items(&o["status"], "active").count().into(),
-            last.into(),
-            age(o),
-            names.into(),
-            images.into(),
-            "<none>".into(),
-        ]
-    },
+const CRON_JOBS: Cells = |o| {
+    let spec = &o["spec"];
+    let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
+    let zone = match text(&spec["timeZone"]) {
+        "" => "<none>",
+        zone => zone,
+    };
+    let last = match o["status"]["lastScheduleTime"].as_str() {
+        Some(_) => since(&o["status"]["lastScheduleTime"]),
+        None => "<none>".into(),
+    };
+    vec![
+        name(o),
+        spec["schedule"].clone(),
+        zone.into(),
+        (spec["suspend"] == true).into(),
+        items(&o["status"], "active").count().into(),
+        last.into(),
+        age(o),
+        names.into(),
+        images.into(),
+        "<none>".into(),
+    ]
 };

@@ -29,7 +29,7 @@ pub(super) fn init_containers(list: &At<'_>, pod: &Pod<'_>) {
         let container = list.index(at);
         common(&container, pod);
         let policy = container.get("restartPolicy");
-        if !policy.is_absent() || container.get("restartPolicyRules").len() > 0 {
+        if !policy.is_absent() || !container.get("restartPolicyRules").is_empty() {
             restart_policy(&container);
         }
         unique_name(&container, value, &mut seen);
@@ -200,7 +200,7 @@ fn host_ports(containers: &[Value], list: &At<'_>) {
 fn restart_policy(container: &At<'_>) {
     let (policy, rules) = (container.get("restartPolicy"), container.get("restartPolicyRules"));
     if policy.is_absent() {
-        if rules.len() > 0 {
+        if !rules.is_empty() {
             policy.required("must specify restartPolicy when restart rules are used");
         } else {
             return;

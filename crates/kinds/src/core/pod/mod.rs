@@ -82,11 +82,11 @@ fn create(pod: &At<'_>) {
     metadata_and_spec(pod);
     let spec = pod.get("spec");
     let ephemeral = spec.get("ephemeralContainers");
-    if ephemeral.len() > 0 {
+    if !ephemeral.is_empty() {
         ephemeral.forbidden("cannot be set on create");
     }
     let node = spec.get("nodeName");
-    if !node.is_empty() && spec.get("schedulingGates").len() > 0 {
+    if !node.is_empty() && !spec.get("schedulingGates").is_empty() {
         node.forbidden("cannot be set until all schedulingGates have been cleared");
     }
     let meta = pod.get("metadata");

@@ -56,7 +56,7 @@ fn label_keys(term: &At<'_>) {
     let selector = &term.value()["labelSelector"];
     for field in ["matchLabelKeys", "mismatchLabelKeys"] {
         let keys = term.get(field);
-        if keys.len() == 0 {
+        if keys.is_empty() {
             continue;
         }
         if selector.is_null() {
@@ -187,7 +187,7 @@ pub(super) fn dns(spec: &At<'_>) {
     if spec.get("dnsPolicy").text() == "None" {
         if config.is_absent() {
             return config.required("must provide `dnsConfig` when `dnsPolicy` is None");
-        } else if servers.len() == 0 {
+        } else if servers.is_empty() {
             return servers
                 .required("must provide at least one DNS nameserver when `dnsPolicy` is None");
         }

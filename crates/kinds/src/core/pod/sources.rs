@@ -231,13 +231,13 @@ pub(crate) fn quobyte(source: &At<'_>) {
 
 pub(crate) fn fibre_channel(source: &At<'_>) {
     let (targets, ids, lun) = (source.get("targetWWNs"), source.get("wwids"), source.get("lun"));
-    if targets.len() == 0 && ids.len() == 0 {
+    if targets.is_empty() && ids.is_empty() {
         targets.required("must specify either targetWWNs or wwids, but not both");
     }
-    if targets.len() > 0 && ids.len() > 0 {
+    if !targets.is_empty() && !ids.is_empty() {
         targets.invalid("targetWWNs and wwids can not be specified simultaneously");
     }
-    if targets.len() > 0 {
+    if !targets.is_empty() {
         match lun.int() {
             None => lun.required("lun is required if targetWWNs is specified"),
             Some(0..=255) => {}

@@ -36,7 +36,7 @@ pub(super) fn status(pod: &At<'_>) {
     claim_statuses(&status.get("resourceClaimStatuses"), &spec);
     addresses(&status, "podIPs");
     let hosts = status.get("hostIPs");
-    if hosts.len() > 0 {
+    if !hosts.is_empty() {
         let first = hosts.index(0);
         if first.get("ip").text() != status.get("hostIP").text() {
             first.get("ip").invalid_text("must be equal to `hostIP`");

@@ -79,7 +79,7 @@ fn windows(spec: &At<'_>) {
         let at = if in_spec { spec.get(field) } else { context.get(field) };
         let plain = matches!(field, "hostPID" | "hostIPC");
         let set = if plain { at.is_true() } else { !at.is_absent() };
-        if set && !(field == "sysctls" && at.len() == 0) {
+        if set && !(field == "sysctls" && at.is_empty()) {
             at.forbidden(WHY);
         }
     }
@@ -140,7 +140,7 @@ pub(super) fn host_users(spec: &At<'_>, pod: &Pod<'_>) {
     }
     each_container(spec, |container| {
         let devices = container.get("volumeDevices");
-        if devices.len() > 0 {
+        if !devices.is_empty() {
             devices.forbidden(WHY);
         }
     });

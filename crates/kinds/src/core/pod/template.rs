@@ -13,7 +13,7 @@ pub(crate) fn template(template: &At<'_>) {
     check_spec(&spec, None, false);
     annotations::agree_with_fields(&annotations_at, &spec);
     let ephemeral = spec.get("ephemeralContainers");
-    if ephemeral.len() > 0 {
+    if !ephemeral.is_empty() {
         ephemeral.forbidden("ephemeral containers not allowed in pod template");
     }
 }

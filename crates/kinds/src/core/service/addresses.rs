@@ -16,10 +16,10 @@ pub(super) fn related(spec: &At<'_>) {
     }
     let (ip, ips) = (spec.get("clusterIP"), spec.get("clusterIPs"));
     if ip.is_empty() {
-        if ips.len() > 0 {
+        if !ips.is_empty() {
             ips.invalid("must be empty when `clusterIP` is not specified");
         }
-    } else if ips.len() == 0 {
+    } else if ips.is_empty() {
         ips.required("");
     } else if ips.index(0).text() != ip.text() {
         ips.invalid("first value must match `clusterIP`");
@@ -171,7 +171,7 @@ fn ip_families(spec: &At<'_>, old: &Value) {
     if before.len() == now.len() {
         before.iter().zip(now).filter(|(a, b)| a != b).for_each(|_| changed(families.value()));
     } else if before.len() > now.len() {
-        if ips.len() == 0 {
+        if ips.is_empty() {
             first.invalid_as(families.value(), "primary ipFamily can not be unset");
         }
         if !now.is_empty() && now[0] != before[0] {

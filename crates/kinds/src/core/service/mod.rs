@@ -36,7 +36,7 @@ fn service(object: &At<'_>) {
     let headless = is_headless(spec.value());
     topology(object);
     let ports = spec.get("ports");
-    if ports.len() == 0 && !headless && kind.text() != "ExternalName" {
+    if ports.is_empty() && !headless && kind.text() != "ExternalName" {
         ports.required("");
     }
     by_type(&spec, kind.text(), headless);
@@ -71,7 +71,7 @@ fn by_type(spec: &At<'_>, kind: &str, headless: bool) {
         "ExternalName" => {
             const WHY: &str = "may not be set for ExternalName services";
             for field in ["clusterIPs", "ipFamilies"] {
-                if spec.get(field).len() > 0 {
+                if !spec.get(field).is_empty() {
                     spec.get(field).forbidden(WHY);
                 }
             }
@@ -186,7 +186,7 @@ fn balancer(object: &At<'_>, spec: &At<'_>) {
     let meta = object.get("metadata");
     let annotations = meta.get("annotations");
     let annotation = annotations.key(RANGES);
-    if ranges.len() > 0 {
+    if !ranges.is_empty() {
         if !balanced {
             ranges.forbidden(ONLY);
         }
@@ -271,7 +271,7 @@ fn status(object: &At<'_>) {
 /// Addresses that a load balancer reports.
 fn load_balancer(status: &At<'_>, allowed: bool) {
     let list = status.get("ingress");
-    if list.len() > 0 && !allowed {
+    if !list.is_empty() && !allowed {
         return list.forbidden("may only be used when `spec.type` is 'LoadBalancer'");
     }
     let before = texts(list.old(), Some("ip"));

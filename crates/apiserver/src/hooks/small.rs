@@ -1,0 +1,68 @@
+//! Kinds of which the server fills in no more than a field.
+
+use api::Status;
+use serde_json::{Value, json};
+
+use super::{DEFAULT, Hooks};
+use crate::call::Call;
+use crate::meta;
+
+pub(super) static JOB: Hooks = Hooks {
+    prepare_create: |_, job| {
+        kinds::generate_job_selector(job);
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+pub(super) static DAEMON_SET: Hooks = Hooks {
+    prepare_create: |_, set| {
+        kinds::count_template(set, None);
+        Ok(())
+    },
+    prepare_update: |call, old, set| {
+        if call.row.subresource.is_empty() {
+            kinds::count_template(set, Some(old));
+        }
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+pub(super) static LIMIT_RANGE: Hooks = Hooks { prepare_create: name_limits, ..DEFAULT };
+
+/// Limits may go without a name.
+fn name_limits(_: &Call<'_>, limits: &mut Value) -> Result<(), Status> {
+    if meta::text(limits, "name").is_empty() {
+        let name = uuid::Uuid::new_v4().to_string();
+        meta::of(limits).insert("name".into(), name.into());
+    }
+    Ok(())
+}
+
+pub(super) static VOLUME: Hooks = Hooks {
+    prepare_create: |call, volume| {
+        volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": call.now_text()});
+        Ok(())
+    },
+    prepare_update: date_phase,
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+/// A volume tells since when it is in its phase.
+fn date_phase(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    const SINCE: &str = "lastPhaseTransitionTime";
+    if call.row.subresource != "status" || !new["status"].is_object() {
+        return Ok(());
+    }
+    let (before, status) = (&old["status"], &mut new["status"]);
+    if before["phase"] != status["phase"] {
+        if status[SINCE].is_null() || status[SINCE] == before[SINCE] {
+            status[SINCE] = call.now_text().into();
+        }
+    } else if !before[SINCE].is_null() && status.get(SINCE).is_none_or(Value::is_null) {
+        status[SINCE] = before[SINCE].clone();
+    }
+    Ok(())
+}
