@@ -75,7 +75,10 @@ impl<'a> Call<'a> {
 
     /// Shape of the resource's objects, in [`Call::schema`].
     pub(crate) fn shape(&self) -> Shape {
-        self.server.shape(self.main_row())
+        match &self.custom {
+            Some(custom) => custom.version().root.clone(),
+            None => self.server.shape(self.main_row()),
+        }
     }
 
     /// The types of the resource's objects.

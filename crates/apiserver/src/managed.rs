@@ -102,7 +102,11 @@ pub(crate) fn apply(
     let live = match old {
         Some(old) => old,
         None => {
-            zero = call.schema().zero(&call.shape());
+            // An object of free form has no zero value but the empty one.
+            zero = match call.schema().zero(&call.shape()) {
+                Value::Null => json!({}),
+                zero => zero,
+            };
             &zero
         }
     };

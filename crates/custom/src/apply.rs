@@ -4,12 +4,17 @@ use api::schema::{Field, ListKind, Patch, Presence, Schema, Shape, Type, TypeId}
 
 use crate::node::Node;
 
-/// Types of one version; the last number names the object's own type.
-pub(crate) fn schema(root: &Node) -> (Schema, TypeId) {
+/// Types of one version, and the shape of its objects.
+pub(crate) fn schema(root: &Node) -> (Schema, Shape) {
     let mut builder = Builder { schema: Schema::default() };
     let built_in = Schema::built_in();
     let meta = built_in.find("meta.v1.ObjectMeta").expect("objects have metadata");
     let meta = builder.schema.import(built_in, meta);
+    if root.preserve {
+        // Whatever is sent is a field: an object of free form, owned in parts.
+        builder.schema.index();
+        return (builder.schema, Shape::Map(Box::new(Shape::Any)));
+    }
     let mut fields = builder.fields(root);
     fields.retain(|f| !matches!(&*f.name, "apiVersion" | "kind" | "metadata"));
     fields.push(field("apiVersion", Shape::String));
@@ -17,7 +22,7 @@ pub(crate) fn schema(root: &Node) -> (Schema, TypeId) {
     fields.push(field("metadata", Shape::Struct(meta)));
     let root = builder.add(fields, false);
     builder.schema.index();
-    (builder.schema, root)
+    (builder.schema, Shape::Struct(root))
 }
 
 struct Builder {

@@ -1,7 +1,7 @@
 //! A CustomResourceDefinition, read for serving: its names, its versions, and of each version the
 //! schema in both the forms that are needed.
 
-use api::schema::{Schema, TypeId};
+use api::schema::{Schema, Shape};
 use serde_json::Value;
 
 use crate::apply;
@@ -38,7 +38,7 @@ pub struct Version {
     pub node: Node,
     /// What field management and merges read.
     pub schema: Schema,
-    pub root: TypeId,
+    pub root: Shape,
     pub has_status: bool,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<Column>,

@@ -94,7 +94,7 @@ fn main_row(
         short_names: words(&names.short),
         categories: words(&names.categories),
         verbs: VERBS.to_vec(),
-        ty: Some(version.root),
+        ty: None,
         prefix: format!("/registry/{}/{}/", definition.group, names.plural),
         selectable,
         generation: true,

@@ -202,3 +202,24 @@ async fn stored_objects_are_shown_with_todays_defaults() {
     let list = world.ask("GET", GIZMOS, &Value::Null).await.json();
     assert_eq!(list["items"][0]["spec"], json!({"name": "late", "size": 3}));
 }
+
+#[tokio::test]
+async fn objects_of_free_form_are_applied() {
+    let world = World::new().await;
+    let open = json!([{
+        "name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+    }]);
+    assert_eq!(world.ask("POST", DEFINITIONS, &definition(&open)).await.code, 201);
+    established(&world).await;
+    while world.ask("GET", GIZMOS, &Value::Null).await.code == 404 {
+        tokio::task::yield_now().await;
+    }
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let mut body = gizmo("a", &json!({"anything": [1, {"x": 2}]}));
+    body["more"] = json!({"y": true});
+    let path = format!("{GIZMOS}/a?fieldManager=m&fieldValidation=Strict");
+    let applied = world.ask_as(&world.admin, ("PATCH", &path), &headers, body.to_string()).await;
+    assert_eq!(applied.code, 201, "{}", applied.json());
+    assert_eq!(applied.json()["more"], json!({"y": true}));
+}
