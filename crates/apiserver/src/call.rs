@@ -124,12 +124,9 @@ impl<'a> Call<'a> {
             custom::validate(custom.version(), &check.root(object, old));
             causes.extend(check.into_causes());
         }
-        let defines = self.row.name == "customresourcedefinitions";
-        if defines && old.is_none_or(|old| old["spec"] != object["spec"]) {
-            let check = kinds::Check::default();
-            custom::check_rules(&check.root(object, old));
-            causes.extend(check.into_causes());
-        }
+        let check = kinds::Check::default();
+        (crate::hooks::of(self.row).validate)(&check.root(object, old));
+        causes.extend(check.into_causes());
         causes
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn add_to(context: &mut Context<'_, '_>) {
             Ok::<_, ExecutionError>(compare(&a, &b)? as i64)
         }),
         context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok()),
-        context.add_function("isCIDR", |text: Arc<String>| is_cidr(&text)),
+        context.add_function("isCIDR", |text: Arc<String>| crate::format::fits("cidr", &text)),
         context.add_function("isURL", |text: Arc<String>| is_url(&text)),
         context.add_function("find", |This(text): This<Arc<String>>, pattern: Arc<String>| {
             let found = regex_of(&pattern)?.find(&text).map_or("", |m| m.as_str());
@@ -70,16 +70,6 @@ fn compare(a: &Value, b: &Value) -> Answer<Ordering> {
         }
         _ => Err(failed("compareTo", "no such overload")),
     }
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((ip, bits)) = text.split_once('/') else { return false };
-    let most = match ip.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 /// Absolute, as Go's `url.ParseRequestURI` takes it.

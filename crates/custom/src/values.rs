@@ -28,12 +28,25 @@ pub(crate) fn to_cel(node: &Node, value: &Value) -> Cel {
         Value::Object(map) => {
             let mut seen = HashMap::new();
             for (name, value) in map {
+                if node.embedded && name == "metadata" {
+                    seen.insert(Key::String(Arc::new(name.clone())), metadata(value));
+                    continue;
+                }
                 let Some((name, below)) = visible(node, name) else { continue };
                 seen.insert(Key::String(Arc::new(name)), to_cel(below, value));
             }
             Cel::Map(Map { map: Arc::new(seen) })
         }
     }
+}
+
+/// Of metadata, rules see the name only, whatever the schema declares.
+fn metadata(value: &Value) -> Cel {
+    let named = ["name", "generateName"].into_iter().filter_map(|key| {
+        let text = value.get(key)?.as_str()?.to_owned();
+        Some((Key::String(Arc::new(key.to_owned())), Cel::String(Arc::new(text))))
+    });
+    Cel::Map(Map { map: Arc::new(named.collect()) })
 }
 
 /// The name a rule uses for a field, and the field's schema.
@@ -46,10 +59,9 @@ fn visible<'n>(node: &'n Node, name: &str) -> Option<(String, &'n Node)> {
         return Some((name.to_owned(), values));
     }
     // The root of every object has these, declared or not.
-    let always = node.embedded && matches!(name, "apiVersion" | "kind" | "metadata");
+    let always = node.embedded && matches!(name, "apiVersion" | "kind");
     let untyped = node.properties.is_empty() && node.types.is_empty();
-    (always || untyped || name == "name" || name == "generateName")
-        .then(|| (name.to_owned(), &*OPEN))
+    (always || untyped).then(|| (name.to_owned(), &*OPEN))
 }
 
 fn of_format(format: &str, text: &str) -> Cel {
@@ -62,32 +74,9 @@ fn of_format(format: &str, text: &str) -> Cel {
     }
 }
 
-/// Identifiers of CEL's grammar that a field's name must not be.
-const RESERVED: [&str; 19] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "void",
-];
-
 /// A field's name as rules spell it (apiserver `cel.Escape`).
 pub(crate) fn escaped(name: &str) -> String {
-    if RESERVED.contains(&name) {
+    if kinds::is_reserved_in_cel(name) {
         return format!("__{name}__");
     }
     let mut out = name.replace("__", "__underscores__");
@@ -95,4 +84,22 @@ pub(crate) fn escaped(name: &str) -> String {
         out = out.replace(character, word);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn names_that_rules_cannot_spell_are_escaped() {
+        for (name, want) in [
+            ("size", "size"),
+            ("while", "__while__"),
+            ("var", "__var__"),
+            ("a.b-c/d", "a__dot__b__dash__c__slash__d"),
+            ("x__y", "x__underscores__y"),
+        ] {
+            assert_eq!(escaped(name), want);
+        }
+    }
 }

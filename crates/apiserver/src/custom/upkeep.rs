@@ -26,7 +26,7 @@ impl Server {
     /// Puts the present definitions into service, then follows their changes in `tasks`.
     pub(crate) fn follow_definitions(&self, client: Client, tasks: &Tasks) {
         install(&self.inner);
-        let upkeep = Upkeep { server: self.clone(), client, tasks: tasks.clone() };
+        let upkeep = Upkeep { server: self.clone(), client };
         tasks.spawn("custom resource definitions", upkeep.run());
     }
 }
@@ -69,7 +69,6 @@ fn install(server: &Inner) {
 struct Upkeep {
     server: Server,
     client: Client,
-    tasks: Tasks,
 }
 
 impl Upkeep {
@@ -79,10 +78,9 @@ impl Upkeep {
             let Ok(mut watcher) = collection.watch(collection.last_change()) else { continue };
             let mut settled = self.pass().await;
             loop {
-                let wait = if settled { Duration::MAX } else { RETRY };
                 tokio::select! {
                     events = watcher.next() => if events.is_err() { break },
-                    () = tokio::time::sleep(wait.min(Duration::from_secs(3600))) => {}
+                    () = tokio::time::sleep(RETRY), if !settled => {}
                 }
                 settled = self.pass().await;
             }
@@ -115,8 +113,7 @@ impl Upkeep {
                 taken.add(&Names::parse(&other["status"]["acceptedNames"]));
             }
         }
-        let mut status = names::settle(object, &taken, &now());
-        stored_versions(object, &mut status);
+        let status = names::settle(object, &taken, &now());
         self.write_status(object, status).await
     }
 
@@ -149,14 +146,6 @@ impl Upkeep {
         }
         let left = self.delete_objects(object).await?;
         if left > 0 {
-            let server = self.server.clone();
-            let prefix = prefix(object);
-            // The last object's end is what this waits for; it comes as a change of its collection.
-            self.tasks.spawn("custom resource cleanup", async move {
-                let Some(collection) = server.inner.store.collection(&prefix) else { return };
-                let Ok(mut watcher) = collection.watch(collection.last_change()) else { return };
-                while !collection.is_empty() && watcher.next().await.is_ok() {}
-            });
             let detail = "CustomResource deletion is in progress";
             let condition =
                 names::condition("Terminating", true, "InstanceDeletionInProgress", detail);
@@ -215,17 +204,6 @@ fn prefix(definition: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let spec = &definition["spec"];
     format!("/registry/{}/{}/", text(&spec["group"]), text(&spec["names"]["plural"]))
-}
-
-/// Versions that objects may have been stored in; only added to here.
-fn stored_versions(object: &Value, status: &mut Value) {
-    let versions = object["spec"]["versions"].as_array().into_iter().flatten();
-    let Some(storage) = versions.into_iter().find(|v| v["storage"] == true) else { return };
-    let mut stored = status["storedVersions"].as_array().cloned().unwrap_or_default();
-    if !stored.contains(&storage["name"]) {
-        stored.push(storage["name"].clone());
-    }
-    status["storedVersions"] = stored.into();
 }
 
 fn now() -> String {

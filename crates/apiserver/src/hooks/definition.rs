@@ -9,7 +9,7 @@ use crate::custom::{CLEANUP, condition, set_condition};
 use crate::meta;
 
 pub(super) static HOOKS: Hooks =
-    Hooks { prepare_create, prepare_update, deleting, unconditional: false, ..DEFAULT };
+    Hooks { prepare_create, prepare_update, validate, deleting, unconditional: false, ..DEFAULT };
 
 fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     let storage = storage_version(object);
@@ -17,6 +17,13 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
         "conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": storage,
     });
     Ok(())
+}
+
+/// Rules must compile; those that are there already are not asked again.
+fn validate(definition: &kinds::At<'_>) {
+    if !definition.get("spec").unchanged() {
+        custom::check_rules(definition);
+    }
 }
 
 /// A version that objects are stored in from now on is noted.

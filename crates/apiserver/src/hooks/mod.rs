@@ -23,6 +23,8 @@ pub(crate) struct Hooks {
     pub(crate) prepare_create: PrepareCreate,
     /// Old and new state; runs for subresources with the subresource in the call.
     pub(crate) prepare_update: PrepareUpdate,
+    /// Rules that `kinds` cannot hold, because they are about more than the kind's own data.
+    pub(crate) validate: fn(&kinds::At<'_>),
     /// May this be deleted at all?
     pub(crate) check_delete: fn(&Call<'_>, &Value) -> Result<(), Status>,
     /// Seconds of grace for a deletion that asks for so much.
@@ -43,6 +45,7 @@ pub(crate) struct Hooks {
 pub(crate) const DEFAULT: Hooks = Hooks {
     prepare_create: |_, _| Ok(()),
     prepare_update: |_, _, _| Ok(()),
+    validate: |_| {},
     check_delete: |_, _| Ok(()),
     grace: |_, _| 0,
     deleting: |_, _| {},

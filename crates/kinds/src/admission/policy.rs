@@ -127,30 +127,7 @@ fn variables(list: &At<'_>) {
 }
 
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    crate::formats::c_identifier(name).is_empty() && !RESERVED.contains(&name)
+    crate::formats::c_identifier(name).is_empty() && !crate::formats::is_reserved_in_cel(name)
 }
 
 fn validating(policy: &At<'_>) {

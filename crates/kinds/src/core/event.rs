@@ -72,10 +72,7 @@ fn update(event: &At<'_>) {
                 at.invalid("field is immutable");
             }
             ("", ..) => at.invalid_text("field is immutable"),
-            (ty, ..) if at.is_absent() => {
-                let _ = ty;
-                at.invalid("field is immutable");
-            }
+            _ if at.is_absent() => at.invalid("field is immutable"),
             (ty, ..) => at.invalid_struct(ty, "field is immutable"),
         }
     };
