@@ -85,7 +85,7 @@ impl Server {
         let events = self.inner.collection_of("", "v1", "events");
         let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
         tasks.spawn("event expiry", expiry);
-        self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
+        self.inner.health.bootstrapped();
         Ok(())
     }
 

@@ -11,9 +11,6 @@ use super::Answer;
 use super::list::{Filter, parse_revision, too_new};
 use crate::call::Call;
 
-/// Shortest life of a watch whose client names none; the original draws between this and twice it.
-const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
-
 /// A watch that is about to stream.
 pub(crate) struct Watching {
     row: &'static Resource,
@@ -56,7 +53,11 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let watcher = collection.watch(from).map_err(|e| Status::gone(e.to_string()))?;
     let timeout = match call.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
-        _ => TIMEOUT_MIN.mul_f64(1.0 + f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0),
+        // Watches that began together do not all come back together.
+        _ => {
+            let part = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
+            call.server.config.limits.watch_min.mul_f64(1.0 + part)
+        }
     };
     Ok(Answer::Watch(Watching {
         row: call.row,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, NodeDialer, Server, ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Config, Limits, NodeDialer, Server, ServiceNetwork, User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -66,6 +66,14 @@ impl World {
     }
 
     pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
+        World::with(node_dialer, Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> World {
+        World::with(Arc::new(Nowhere), limits).await
+    }
+
+    async fn with(node_dialer: Arc<dyn NodeDialer>, limits: Limits) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
@@ -78,6 +86,7 @@ impl World {
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens,
             event_ttl: Duration::from_secs(3600),
+            limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");

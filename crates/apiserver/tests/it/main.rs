@@ -3,6 +3,7 @@
 mod certificates;
 mod custom;
 mod harness;
+mod limits;
 mod malformed;
 mod proxied;
 mod quota;
