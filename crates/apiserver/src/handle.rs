@@ -208,7 +208,7 @@ async fn answer(
     if let Some(scaled) = virtuals::scale(call, verb, &bytes, content_type).await {
         return scaled;
     }
-    if must_be_fresh(verb, call.query) {
+    if must_be_fresh(verb, call.query, call.server.store.revision()) {
         let row = call.row;
         let shown = call.server.store.catch_up().await;
         shown.map_err(|e| write_failure(e, row, &call.info.name))?;
@@ -232,14 +232,18 @@ async fn answer(
 }
 
 /// Whether the answer must show what other servers of the same store have acknowledged: reads that
-/// name no revision, and changes, which are decided from the present state. A creation is not; the
-/// store refuses it when the name is taken.
-fn must_be_fresh(verb: &str, query: &Query) -> bool {
+/// name no revision or one that is not here yet, and changes, which are decided from the present
+/// state. A creation is not; the store refuses it when the name is taken.
+fn must_be_fresh(verb: &str, query: &Query, now: u64) -> bool {
     let given = |key| query.get(key).is_some_and(|value| !value.is_empty());
+    let ahead = || {
+        let asked = query.get("resourceVersion").and_then(|text| text.parse::<u64>().ok());
+        asked.is_some_and(|asked| asked > now)
+    };
     match verb {
-        "get" | "list" => !given("resourceVersion") && !given("continue"),
+        "get" | "list" => !given("resourceVersion") && !given("continue") || ahead(),
         // A watch that begins with all there is.
-        "watch" => given("sendInitialEvents") && !given("resourceVersion"),
+        "watch" => given("sendInitialEvents") && !given("resourceVersion") || ahead(),
         "update" | "patch" | "delete" | "deletecollection" => true,
         _ => false,
     }

@@ -8,7 +8,8 @@ use api::{Object, Status};
 use store::{Collection, Event, Expired, Watcher};
 
 use super::Answer;
-use super::list::{Filter, parse_revision, too_new};
+use super::list::Filter;
+use super::options::Position;
 use crate::call::Call;
 
 /// A watch that is about to stream.
@@ -78,23 +79,7 @@ fn starting_point(
     collection: &Arc<Collection>,
     filter: &Filter,
 ) -> Result<(Vec<Arc<Object>>, bool, u64), Status> {
-    let text = call.query.get("resourceVersion").unwrap_or("");
-    let revision = parse_revision(text)?;
-    let now = collection.revision();
-    if revision > now {
-        return Err(too_new(revision, now));
-    }
-    let send_initial =
-        call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
-    if send_initial.is_some() && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        let cause = crate::meta::cause(
-            "FieldValueForbidden",
-            "resourceVersionMatch",
-            format!("Forbidden: {detail}"),
-        );
-        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]));
-    }
+    let (revision, send_initial) = Position::of_watch(call.query, collection.revision())?;
     // An unset or zero revision means: the present state first, as synthetic additions.
     let initial = send_initial.unwrap_or(revision == 0);
     if !initial {

@@ -5,6 +5,7 @@ mod custom;
 mod harness;
 mod limits;
 mod malformed;
+mod pages;
 mod proxied;
 mod quota;
 mod rights;
