@@ -32,9 +32,8 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let last = page.last_key.as_deref();
     Ok(Answer::List(Listing {
         row: call.row,
-        continue_token: last.map_or(String::new(), |last| {
-            continue_token(Some(page.revision), last)
-        }),
+        continue_token: last
+            .map_or(String::new(), |last| continue_token(Some(page.revision), last)),
         // Counted before selection: with one, the number would mislead.
         remaining: last.filter(|_| filter.is_plain()).map(|_| page.remaining),
         objects: page.objects,

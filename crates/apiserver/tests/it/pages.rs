@@ -61,9 +61,6 @@ async fn pages_are_of_one_revision_and_can_go_on_when_it_is_forgotten() {
     let exact = format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact");
     let gone = world.ask("GET", &exact, &Value::Null).await;
     assert_eq!(gone.code, 410);
-    assert_eq!(
-        gone.json()["message"],
-        "The resourceVersion for the provided list is too old."
-    );
+    assert_eq!(gone.json()["message"], "The resourceVersion for the provided list is too old.");
     assert_eq!(gone.json()["metadata"], json!({}));
 }
