@@ -5,6 +5,7 @@ mod custom;
 mod harness;
 mod limits;
 mod malformed;
+mod openapi;
 mod pages;
 mod proxied;
 mod quota;
