@@ -13,6 +13,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod yaml;
 
 pub use object::{Draft, Meta, Object, Owner};
 pub use status::Status;
