@@ -21,6 +21,9 @@ pub struct Limits {
     pub reads: usize,
     /// Changes worked on at a time (`--max-mutating-requests-inflight`); 0 is no limit.
     pub changes: usize,
+    /// How long former states can be listed at least, and at most twice that
+    /// (`--etcd-compaction-interval`); 0 is as long as memory allows.
+    pub history: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +33,7 @@ impl Default for Limits {
             watch_min: Duration::from_secs(1800),
             reads: 400,
             changes: 200,
+            history: Duration::from_secs(300),
         }
     }
 }
@@ -46,6 +50,19 @@ impl Limits {
         let within =
             !asked.negative && !asked.length.is_zero() && asked.length < self.request_timeout;
         Ok(if within { asked.length } else { self.request_timeout })
+    }
+}
+
+/// Lets go of old history, for ever: continue tokens and lists of former revisions expire as they do
+/// with the original, whose clients count on it.
+pub(crate) async fn forget_regularly(store: store::Store, interval: Duration) {
+    let mut past = None;
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = store.revision();
+        if let Some(revision) = past.replace(now) {
+            store.forget_before(revision);
+        }
     }
 }
 

@@ -71,6 +71,10 @@ pub(crate) struct Args {
     /// Longest a request may take that is not a stream, as Go writes durations.
     #[arg(long, default_value = "1m0s", value_parser = go_duration)]
     request_timeout: Duration,
+    /// How long former states can be listed at least, as Go writes durations; 0 is for as long as
+    /// memory allows. etcd is compacted as often.
+    #[arg(long, default_value = "5m0s", value_parser = go_duration)]
+    etcd_compaction_interval: Duration,
     /// Seconds a watch lives at least when its client names no time; up to twice that.
     #[arg(long, default_value_t = 1800)]
     min_request_timeout: u64,
@@ -110,9 +114,6 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
     Ok(modes)
 }
 
-/// The original's interval: history is kept for as long at least.
-const COMPACTION: Duration = Duration::from_secs(300);
-
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
         seal: None,
@@ -121,7 +122,7 @@ fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
         cert_file: args.etcd_certfile.clone(),
         key_file: args.etcd_keyfile.clone(),
         prefix: args.etcd_prefix.clone(),
-        compaction_interval: COMPACTION,
+        compaction_interval: args.etcd_compaction_interval,
     })
 }
 
@@ -164,6 +165,7 @@ async fn serve(args: Args) -> Result<()> {
         watch_min: Duration::from_secs(args.min_request_timeout),
         reads: args.max_requests_inflight,
         changes: args.max_mutating_requests_inflight,
+        history: args.etcd_compaction_interval,
     };
     let options = Options {
         etcd: etcd_options(&args),
