@@ -1,39 +1,18 @@
 //! A server over a store in memory, asked without sockets.
 
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, Limits, NodeDialer, Server, ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Config, Limits, NoNodes, NodeDialer, Server, ServiceNetwork,
+    User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use store::{MemoryEngine, Store};
-use tokio::net::TcpStream;
-
-/// Nothing here is proxied.
-pub(crate) struct Nowhere;
-
-impl NodeDialer for Nowhere {
-    fn dial(
-        &self,
-        to: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
-    }
-
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
-        let roots = rustls::RootCertStore::empty();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-}
 
 pub(crate) struct World {
     pub(crate) server: Server,
@@ -62,7 +41,7 @@ impl Answer {
 
 impl World {
     pub(crate) async fn new() -> World {
-        World::with_dialer(Arc::new(Nowhere)).await
+        World::with_dialer(Arc::new(NoNodes)).await
     }
 
     pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
@@ -70,7 +49,7 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> World {
-        World::with(Arc::new(Nowhere), limits).await
+        World::with(Arc::new(NoNodes), limits).await
     }
 
     async fn with(node_dialer: Arc<dyn NodeDialer>, limits: Limits) -> World {
