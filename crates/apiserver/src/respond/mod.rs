@@ -92,6 +92,13 @@ fn with_body(code: u16, content_type: &'static str, body: Body) -> Response<Body
     response
 }
 
+/// An answer without a body.
+pub(crate) fn with_code(code: u16) -> Response<Body> {
+    let mut response = with_type(code, "application/json", "");
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response
+}
+
 pub(crate) fn failure(status: &Status) -> Response<Body> {
     let mut response = json_bytes(status.code, status.to_value().to_string());
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);

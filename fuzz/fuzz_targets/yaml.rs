@@ -1,0 +1,4 @@
+//! Bodies of creations, as `application/yaml`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::create(input, "application/yaml"));
