@@ -47,6 +47,12 @@ impl<'a> Call<'a> {
             Some(manager) if !manager.is_empty() => manager.to_owned(),
             _ => manager_of(user_agent),
         };
+        let options = match info.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        };
         Ok(Call {
             server,
             user,
@@ -54,8 +60,8 @@ impl<'a> Call<'a> {
             query,
             row,
             custom,
-            dry_run: query.dry_run()?,
-            validation: query.field_validation()?,
+            dry_run: query.dry_run(options)?,
+            validation: query.field_validation(options)?,
             manager,
             now: Timestamp::now(),
             warnings: Mutex::default(),
