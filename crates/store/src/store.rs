@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use api::{Draft, Object};
 use async_trait::async_trait;
@@ -62,7 +63,15 @@ pub enum WriteError {
 /// answered when it is durable and visible, and conditional on what was seen.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
-    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError>;
+    /// With a lifetime the key goes by itself after that time, if [`Backend::is_shared`].
+    async fn write(
+        &self,
+        write: Write,
+        lifetime: Option<Duration>,
+    ) -> Result<Arc<Object>, WriteError>;
+
+    /// May others write, too? Then it also counts lifetimes.
+    fn is_shared(&self) -> bool;
 
     /// Resolves when the collections show all that was acknowledged to anyone before.
     async fn catch_up(&self) -> Result<(), WriteError>;
@@ -256,7 +265,22 @@ impl Store {
     /// Writes, and waits until it is durable and visible: the object as of its revision (for a
     /// deletion, its last state as of the deletion).
     pub async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
-        self.backend.write(write).await
+        self.backend.write(write, None).await
+    }
+
+    /// Writes what goes by itself `lifetime` (seconds count) after its last write, or up to a
+    /// minute later. Only where [`Store::is_shared`]; elsewhere it stays until somebody deletes it.
+    pub async fn write_for(
+        &self,
+        write: Write,
+        lifetime: Duration,
+    ) -> Result<Arc<Object>, WriteError> {
+        self.backend.write(write, Some(lifetime)).await
+    }
+
+    /// Whether other servers may write to the same state.
+    pub fn is_shared(&self) -> bool {
+        self.backend.is_shared()
     }
 
     /// Resolves when reads show all that was acknowledged to anyone before this call: at once,
