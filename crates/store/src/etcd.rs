@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 use self::client::Outcome;
 use self::endpoint::Endpoint;
-pub use self::endpoint::EtcdOptions;
+pub use self::endpoint::{EtcdOptions, Form};
 pub(crate) use self::form::decode;
 use self::grpc::{CallError, Channel};
 use self::lease::Leases;
@@ -64,6 +64,7 @@ struct Link {
     seen: watch::Sender<u64>,
     compaction_interval: Duration,
     seal: Option<Arc<dyn Seal>>,
+    form: Form,
 }
 
 /// An etcd, followed until this is dropped or closed.
@@ -101,6 +102,7 @@ impl Etcd {
             seen: watch::Sender::new(0),
             compaction_interval: options.compaction_interval,
             seal: options.seal,
+            form: options.form,
         });
         let (records, revision) = link.read_patiently().await.map_err(|e| fault(e.to_string()))?;
         Ok((Etcd { link, tasks: Tasks::default(), closed: false.into() }, records, revision))
@@ -152,7 +154,7 @@ impl Link {
             Expect::Revision(revision) => revision,
         };
         let old = collection.get(&key);
-        let value = draft.as_ref().map(|d| form::encode(d.stored())).transpose();
+        let value = draft.as_ref().map(|d| form::encode(d.stored(), self.form)).transpose();
         let value = match (value.map_err(WriteError::Engine)?, &self.seal) {
             (Some(value), Some(seal)) => Some(seal.seal(&full, value).map_err(WriteError::Engine)?),
             (value, _) => value,
