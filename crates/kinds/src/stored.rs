@@ -12,6 +12,15 @@ use crate::value::{items, items_mut, text};
 /// The version that definitions of custom resources are kept in.
 const OLD_DEFINITIONS: &str = "apiextensions.k8s.io/v1beta1";
 const DEFINITIONS: &str = "apiextensions.k8s.io/v1";
+const DEFINITION: &str = "CustomResourceDefinition";
+/// Kinds that are the same in the version they are kept in and the one that is served: kept, served,
+/// kind (kubernetes `pkg/kubeapiserver/default_storage_factory_builder.go`).
+const RENAMED: [(&str, &str, &str); 2] = [
+    (OLD_POLICIES, POLICIES, "MutatingAdmissionPolicy"),
+    (OLD_POLICIES, POLICIES, "MutatingAdmissionPolicyBinding"),
+];
+const OLD_POLICIES: &str = "admissionregistration.k8s.io/v1beta1";
+const POLICIES: &str = "admissionregistration.k8s.io/v1";
 /// What a definition's versions have each, and the old form once for all when they are equal; the
 /// names in both (apiextensions `v1/conversion.go`).
 const PER_VERSION: [(&str, &str); 4] = [
@@ -23,15 +32,27 @@ const PER_VERSION: [(&str, &str); 4] = [
 
 /// Turns an object into what is kept of it.
 pub fn written(object: &mut Value) {
-    if object["apiVersion"] == DEFINITIONS && object["kind"] == "CustomResourceDefinition" {
+    if is(object, DEFINITIONS, DEFINITION) {
         old_definition(object);
     }
+    let known = RENAMED.iter().find(|(_, served, kind)| is(object, served, kind));
+    if let Some((kept, _, _)) = known {
+        object["apiVersion"] = (*kept).into();
+    }
+}
+
+fn is(object: &Value, api_version: &str, kind: &str) -> bool {
+    object["kind"] == kind && object["apiVersion"] == api_version
 }
 
 /// Turns what was kept into the object.
 pub fn read(object: &mut Value) {
-    if object["apiVersion"] == OLD_DEFINITIONS && object["kind"] == "CustomResourceDefinition" {
+    if is(object, OLD_DEFINITIONS, DEFINITION) {
         new_definition(object);
+    }
+    let known = RENAMED.iter().find(|(kept, _, kind)| is(object, kept, kind));
+    if let Some((_, served, _)) = known {
+        object["apiVersion"] = (*served).into();
     }
     let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
@@ -126,6 +147,26 @@ mod tests {
                 "conversion": {"strategy": "Webhook", "webhook": {
                     "clientConfig": {"url": "https://example.com"}, "conversionReviewVersions": ["v1"]}},
                 "versions": versions}})
+    }
+
+    /// A resource as the table has it.
+    fn line(row: &api::registry::Resource) -> String {
+        let mut object = json!({"apiVersion": row.api_version(), "kind": row.kind, "spec": {}});
+        crate::convert::to_stored(row, &mut object);
+        written(&mut object);
+        let (kept, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+        [&row.qualified(), row.version, &row.prefix, kept, kind].join("\t")
+    }
+
+    #[test]
+    fn every_resource_is_kept_where_and_in_the_version_that_the_original_keeps_it() {
+        let mut expected: Vec<&str> = include_str!("stored.tsv").lines().skip(1).collect();
+        let rows = Registry::built_in().rows().iter();
+        let stored = rows.filter(|r| !r.prefix.is_empty() && r.subresource.is_empty());
+        let mut ours: Vec<String> = stored.map(line).collect();
+        ours.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(ours, expected);
     }
 
     #[test]

@@ -10,8 +10,17 @@ use super::Form;
 
 /// Groups whose servers in the original keep JSON.
 const JSON_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
-/// Kinds that are kept and not served: version, kind, and name in the schema.
-const UNSERVED: [(&str, &str, &str); 1] = [("v1", "RangeAllocation", "core.v1.RangeAllocation")];
+/// Kinds that are kept in a version that is not served: version, kind, and name in the schema.
+const UNSERVED: [(&str, &str, &str); 3] = [
+    ("v1", "RangeAllocation", "core.v1.RangeAllocation"),
+    (POLICIES, "MutatingAdmissionPolicy", "admissionregistration.v1.MutatingAdmissionPolicy"),
+    (
+        POLICIES,
+        "MutatingAdmissionPolicyBinding",
+        "admissionregistration.v1.MutatingAdmissionPolicyBinding",
+    ),
+];
+const POLICIES: &str = "admissionregistration.k8s.io/v1beta1";
 /// What the original puts in front of encrypted values.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 
