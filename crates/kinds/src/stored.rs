@@ -7,7 +7,7 @@ use api::registry::Registry;
 use api::schema::{Schema, Shape};
 use serde_json::{Map, Value, json};
 
-use crate::value::{items, items_mut, text};
+use crate::value::{items_mut, text};
 
 /// The version that definitions of custom resources are kept in.
 const OLD_DEFINITIONS: &str = "apiextensions.k8s.io/v1beta1";
@@ -138,6 +138,7 @@ fn rename_paths(version: &mut Value, from: &str, to: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::items;
 
     fn definition(versions: Value) -> Value {
         json!({"apiVersion": DEFINITIONS, "kind": "CustomResourceDefinition",
