@@ -194,11 +194,11 @@ fn addresses(
         ips.push(first.to_owned());
     }
     for text in &ips {
-        let refused = |e| (text.clone(), e);
-        let ip: IpAddr = text.parse().map_err(|_| refused(AllocationError::NoFamily))?;
+        // Validation says what is wrong with one that is none.
+        let Ok(ip) = text.parse::<IpAddr>() else { continue };
         let own = keeps.contains(&ip) || is_api_service(call, ip);
         if !own {
-            allocators.this_ip(ip).map_err(refused)?;
+            allocators.this_ip(ip).map_err(|e| (text.clone(), e))?;
             call.claim(Claim { what: What::Address(ip), chosen: false });
         }
     }
