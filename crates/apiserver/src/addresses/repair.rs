@@ -229,10 +229,11 @@ impl Addresses {
         for ip in addresses(service) {
             let family = family(ip);
             let Some(address) = self.published.get(&ip.to_string()) else {
-                tell(
-                    "ClusterIPNotAllocated",
-                    format!("Cluster IP [{family}]: {ip} is not allocated; repairing"),
-                );
+                // That of `kubernetes` is always made here: nobody else may have it anyway.
+                if (&*meta.namespace, &*meta.name) != ("default", "kubernetes") {
+                    let text = format!("Cluster IP [{family}]: {ip} is not allocated; repairing");
+                    tell("ClusterIPNotAllocated", text);
+                }
                 self.make(ip, service).await?;
                 continue;
             };
