@@ -73,10 +73,13 @@ pub(crate) async fn change(
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
             return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
-        call.drop_claims();
+        call.drop_claims().await;
         prepare(call, &old_tree, &mut new, operation)?;
         if operation != Operation::Internal {
             admission::check_update(call, &old_tree, &new).await?;
+            if !call.dry_run {
+                hooks::book(call, &mut new).await?;
+            }
         }
         match store(call, &old, &old_tree, new).await {
             Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
@@ -176,10 +179,10 @@ async fn store(
     let draft = (!done).then(|| call.draft(&new));
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
-    let written =
-        call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
+    let write = Write { collection, key: call.key(), expect, draft };
+    let written = call.server.write(row, write).await?;
     call.keep_claims();
-    (hooks::of(row).released)(call, old_tree, (!done).then_some(&new));
+    hooks::release(call, old_tree, (!done).then_some(&new)).await;
     if done {
         return Ok(Answer::Tree { code, value: new });
     }
