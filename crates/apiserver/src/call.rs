@@ -131,29 +131,39 @@ impl<'a> Call<'a> {
     }
 
     /// A stored object as this path's version shows it.
-    pub(crate) fn shown(&self, object: &Object) -> Value {
-        let mut tree = object.to_value();
-        match &self.custom {
-            Some(custom) => custom.show(&mut tree),
-            None => kinds::convert::to_shown(self.row, &mut tree),
+    pub(crate) async fn shown(&self, object: &Object) -> Result<Value, Status> {
+        if let Some(custom) = &self.custom {
+            return custom.shown(object).await;
         }
-        tree
+        let mut tree = object.to_value();
+        kinds::convert::to_shown(self.row, &mut tree);
+        Ok(tree)
     }
 
     /// An object as it is stored.
-    pub(crate) fn draft(&self, object: &Value) -> Draft {
+    pub(crate) async fn draft(&self, object: &Value) -> Result<Draft, Status> {
         let row = self.main_row();
-        match &self.custom {
-            None if kinds::convert::is_converted(row) => {
-                let mut object = object.clone();
-                kinds::convert::to_stored(row, &mut object);
-                Draft::new(&object, row.selectable)
-            }
-            None => Draft::new(object, row.selectable),
+        if let Some(custom) = &self.custom {
+            return custom.draft(object).await;
+        }
+        if !kinds::convert::is_converted(row) {
+            return Ok(Draft::new(object, row.selectable));
+        }
+        let mut object = object.clone();
+        kinds::convert::to_stored(row, &mut object);
+        Ok(Draft::new(&object, row.selectable))
+    }
+
+    /// Stored objects in the form in which this path's selectors select them.
+    pub(crate) async fn selectable(
+        &self,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        match self.custom.as_ref().filter(|custom| custom.rebuilt) {
+            None => Ok(objects),
             Some(custom) => {
-                let mut object = object.clone();
-                custom.store_as(&mut object);
-                Draft::new(&object, row.selectable)
+                let shown = custom.objects(&objects, Some(self.row.list_kind)).await;
+                shown.map_err(crate::custom::conversion_failure)
             }
         }
     }
@@ -172,8 +182,13 @@ impl<'a> Call<'a> {
         Status::not_found(self.row.group, self.row.name, &self.info.name)
     }
 
+    /// Tells the client something, once.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+        let (text, mut all) =
+            (text.into(), self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        if !all.contains(&text) {
+            all.push(text);
+        }
     }
 
     /// Remembers an allocation, to be given back unless the object that holds it is stored.

@@ -16,7 +16,7 @@ mod validate;
 mod values;
 
 pub use columns::{Column, Path};
-pub use definition::{Conversion, Definition, Names, ScalePaths, Version};
+pub use definition::{Conversion, Definition, Names, ScalePaths, Version, priority};
 pub use lint::check_rules;
 pub use node::Node;
 pub use review::{Fault, ReviewVersion, accept};

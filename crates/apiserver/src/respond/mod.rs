@@ -30,22 +30,30 @@ pub(crate) use stream::stream;
 pub(crate) struct Shown {
     pub(crate) row: &'static Resource,
     pub(crate) custom: Option<Arc<Served>>,
+    /// The answer's objects are in that form already.
+    ready: bool,
 }
 
 impl Shown {
+    pub(crate) fn new(row: &'static Resource, custom: Option<Arc<Served>>) -> Shown {
+        let ready = custom.as_ref().is_some_and(|custom| custom.rebuilt);
+        Shown { row, custom, ready }
+    }
+
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
         match &self.custom {
             None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
-            None => object.json().clone(),
-            Some(custom) => custom.json(object),
+            Some(custom) if !self.ready => custom.json(object),
+            _ => object.json().clone(),
         }
     }
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
         match &self.custom {
-            Some(custom) => custom.show(&mut tree),
+            Some(custom) if !self.ready => custom.show(&mut tree),
+            Some(_) => {}
             None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use api::Object;
 use api::proto;
-use api::{Object, Status};
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use serde_json::{Value, json};
@@ -30,9 +30,9 @@ pub(super) fn watch(
             () = tokio::time::sleep_until(deadline) => return None,
             changes = watching.next() => match changes {
                 Ok(changes) => encoder.encode(&changes),
-                // The log went past this watcher: it is told, and the stream ends.
-                Err(expired) => {
-                    let status = Status::gone(expired.to_string());
+                // The log went past this watcher, or an object could not be converted: it is told,
+                // and the stream ends.
+                Err(status) => {
                     return Some((framing.event("ERROR", framing.tree(&status.to_value())), None));
                 }
             },

@@ -65,7 +65,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
-        let draft = Some(call.draft(object));
+        let draft = Some(call.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.server.store.write(write).await {
             Ok(object) => {

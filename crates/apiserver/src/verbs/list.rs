@@ -29,7 +29,7 @@ struct Token {
     start: String,
 }
 
-pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
+pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.server.collection(call.row);
     let filter = Filter::of(call)?;
     let limit = call.query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
@@ -51,9 +51,11 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
         }
         None => (String::new(), None),
     };
+    let mut objects = call.selectable(page.objects).await?;
+    objects.retain(|object| filter.selects(object));
     Ok(Answer::List(Listing {
         row: call.row,
-        objects: page.objects,
+        objects,
         revision: page.revision,
         continue_token,
         remaining,
@@ -144,6 +146,8 @@ pub(crate) struct Filter {
     labels: api::selector::LabelSelector,
     fields: api::selector::FieldSelector,
     selectable: &'static [&'static str],
+    /// Stored objects are all let through: they are selected when they are in the request's form.
+    later: bool,
 }
 
 impl Filter {
@@ -165,7 +169,12 @@ impl Filter {
                 ));
             }
         }
-        Ok(Filter { labels: call.query.label_selector()?, fields, selectable: call.row.selectable })
+        Ok(Filter {
+            labels: call.query.label_selector()?,
+            fields,
+            selectable: call.row.selectable,
+            later: call.custom.as_ref().is_some_and(|custom| custom.rebuilt),
+        })
     }
 
     pub(crate) fn parse(labels: &str, fields: &str, row: &Resource) -> Result<Filter, String> {
@@ -175,6 +184,7 @@ impl Filter {
             labels: api::selector::LabelSelector::parse(labels)?,
             fields,
             selectable: row.selectable,
+            later: false,
         })
     }
 
@@ -182,7 +192,13 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Whether a stored object may be selected.
     pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.later || self.selects(object)
+    }
+
+    /// Whether an object in the form of the request's version is selected.
+    pub(crate) fn selects(&self, object: &Object) -> bool {
         let meta = object.meta();
         self.labels.matches(meta) && self.fields.matches(meta, self.selectable)
     }

@@ -67,7 +67,7 @@ pub(crate) async fn change(
     let key = call.key();
     for _ in 0..RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
-        let old_tree = call.shown(&old);
+        let old_tree = call.shown(&old).await?;
         let mut new = compute(&old_tree)?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
@@ -79,8 +79,11 @@ pub(crate) async fn change(
             admission::check_update(call, &old_tree, &new).await?;
         }
         match store(call, &old, &old_tree, new).await {
-            Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
-            Err(other) => return Err(write_failure(other, call.row, &call.info.name)),
+            Err(Unstored::Write(WriteError::Conflict(_))) if based_on.is_empty() => {}
+            Err(Unstored::Write(other)) => {
+                return Err(write_failure(other, call.row, &call.info.name));
+            }
+            Err(Unstored::Refused(status)) => return Err(*status),
             Ok(answer) => return Ok(answer),
         }
     }
@@ -157,12 +160,19 @@ fn restore(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {
     }
 }
 
+/// Why a new state was not stored.
+enum Unstored {
+    Write(WriteError),
+    /// It could not be made into what is stored.
+    Refused(Box<Status>),
+}
+
 async fn store(
     call: &Call<'_>,
     old: &Arc<Object>,
     old_tree: &Value,
     mut new: Value,
-) -> Result<Answer, WriteError> {
+) -> Result<Answer, Unstored> {
     let row = call.main_row();
     meta::of(&mut new).insert("resourceVersion".into(), old.revision().to_string().into());
     let code = 200;
@@ -173,11 +183,14 @@ async fn store(
         return Ok(Answer::Tree { code, value: new });
     }
     let done = is_finished(row.name, &new);
-    let draft = (!done).then(|| call.draft(&new));
+    let draft = match done {
+        true => None,
+        false => Some(call.draft(&new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
+    };
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
-    let written =
-        call.server.store.write(Write { collection, key: call.key(), expect, draft }).await?;
+    let write = Write { collection, key: call.key(), expect, draft };
+    let written = call.server.store.write(write).await.map_err(Unstored::Write)?;
     call.keep_claims();
     (hooks::of(row).released)(call, old_tree, (!done).then_some(&new));
     if done {

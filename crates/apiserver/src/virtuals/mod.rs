@@ -84,7 +84,7 @@ pub(crate) async fn scale(
         return None;
     }
     Some(match verb {
-        "get" => scale::get(call),
+        "get" => scale::get(call).await,
         "update" => match decode(call, body, content_type) {
             Ok(sent) => scale::update(call, &sent).await,
             Err(status) => Err(status),

@@ -91,10 +91,10 @@ fn selector_text(selector: &Value) -> String {
     parts.join(",")
 }
 
-pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
+pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.server.collection(call.main_row());
     let object = collection.get(&call.key()).ok_or_else(|| call.not_found())?;
-    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object)) })
+    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object).await?) })
 }
 
 pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Status> {
@@ -116,7 +116,7 @@ pub(super) async fn patch(
             check_replicas(call, replicas)?;
             Ok(object)
         });
-        return Ok(viewed(call, answer.await?));
+        return viewed(call, answer.await?).await;
     }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
@@ -158,7 +158,7 @@ async fn set(
         Ok(object)
     })
     .await?;
-    Ok(viewed(call, answer))
+    viewed(call, answer).await
 }
 
 fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
@@ -171,11 +171,11 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
 }
 
 /// The Scale of the object that was written.
-fn viewed(call: &Call<'_>, answer: Answer) -> Answer {
+async fn viewed(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
     let object = match answer {
-        Answer::Object { object, .. } => call.shown(&object),
+        Answer::Object { object, .. } => call.shown(&object).await?,
         Answer::Tree { value, .. } => value,
-        other => return other,
+        other => return Ok(other),
     };
-    Answer::Tree { code: 200, value: view(call, &object) }
+    Ok(Answer::Tree { code: 200, value: view(call, &object) })
 }
