@@ -1,8 +1,10 @@
 //! The server as a whole, asked without sockets.
 
 mod certificates;
+mod conversion;
 mod custom;
 mod harness;
+mod hook;
 mod malformed;
 mod proxied;
 mod quota;
