@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::allocate::Claim;
-use crate::custom::Served;
+use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
 use crate::request::RequestInfo;
 use crate::server::Inner;
@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
     /// Who manages the fields this request sets.
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
+    /// The object in other versions, as field management needs it.
+    pub(crate) views: Views,
     warnings: Mutex<Vec<String>>,
     /// What was allocated for an object that is not stored yet.
     claims: Mutex<Vec<Claim>>,
@@ -58,6 +60,7 @@ impl<'a> Call<'a> {
             validation: query.field_validation()?,
             manager,
             now: Timestamp::now(),
+            views: Views::default(),
             warnings: Mutex::default(),
             claims: Mutex::default(),
         })
@@ -165,6 +168,14 @@ impl<'a> Call<'a> {
                 let shown = custom.objects(&objects, Some(self.row.list_kind)).await;
                 shown.map_err(crate::custom::conversion_failure)
             }
+        }
+    }
+
+    /// Fetches what field management found missing; false when it was nothing.
+    pub(crate) async fn fetch_views(&self) -> bool {
+        match &self.custom {
+            Some(custom) => self.views.fetch(custom).await,
+            None => false,
         }
     }
 

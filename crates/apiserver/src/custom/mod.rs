@@ -6,6 +6,7 @@ mod names;
 mod rows;
 mod seen;
 mod upkeep;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub(crate) use body::decode;
 pub(crate) use convert::{Conversion, failure as conversion_failure};
 pub(crate) use names::{condition, set as set_condition};
+pub(crate) use views::Views;
 
 /// Keeps a definition until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -36,7 +36,11 @@ pub(crate) async fn create_object(
     // Managers own what was sent and its defaults, not what the server makes of it below.
     call.apply_defaults(&mut object);
     if operation == Operation::Update {
-        managed::track(call, None, &mut object);
+        while let Err(status) = managed::track(call, None, &mut object) {
+            if !call.fetch_views().await {
+                return Err(status);
+            }
+        }
     }
     meta::prepare_create(call, &mut object)?;
     hooks::reset_status(call, &mut object);

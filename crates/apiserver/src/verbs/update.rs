@@ -65,16 +65,26 @@ pub(crate) async fn change(
 ) -> Result<Answer, Status> {
     let collection = call.server.collection(call.main_row());
     let key = call.key();
-    for _ in 0..RETRIES {
+    let mut tries = 0;
+    while tries < RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
         let old_tree = call.shown(&old).await?;
-        let mut new = compute(&old_tree)?;
+        let computed = compute(&old_tree);
+        if computed.is_err() && call.fetch_views().await {
+            continue;
+        }
+        let mut new = computed?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
             return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
         call.drop_claims();
-        prepare(call, &old_tree, &mut new, operation)?;
+        let prepared = prepare(call, &old_tree, &mut new, operation);
+        if prepared.is_err() && call.fetch_views().await {
+            continue;
+        }
+        prepared?;
+        tries += 1;
         if operation != Operation::Internal {
             admission::check_update(call, &old_tree, &new).await?;
         }
@@ -101,7 +111,7 @@ fn prepare(
     let hooks = hooks::of(call.row);
     call.apply_defaults(new);
     if operation == Operation::Update {
-        managed::track(call, Some(old), new);
+        managed::track(call, Some(old), new)?;
     }
     meta::prepare_update(call, old, new)?;
     if operation == Operation::Internal {

@@ -287,6 +287,52 @@ async fn patch_json(world: &World, name: &str, size: i64) -> Answer {
 }
 
 #[tokio::test]
+async fn managers_of_several_versions_own_their_fields() {
+    let (world, hook) = world().await;
+    let apply = async |path: &str, manager: &str, object: Value, force: bool| {
+        let path = format!("{path}/a?fieldManager={manager}&force={force}");
+        patch(&world, &path, "apply-patch+yaml", &object).await
+    };
+    ok(apply(V1, "one", gizmo("v1", "a", &json!({"size": 4, "colour": "red"})), false)).await;
+    // The same field by its other name, with another value.
+    let refused = apply(V2, "two", gizmo("v2", "a", &json!({"width": 5})), false).await;
+    let told = refused.json();
+    assert_eq!(refused.code, 409, "{told}");
+    assert_eq!(told["details"]["causes"][0]["field"], ".spec.size");
+    let forced = ok(apply(V2, "two", gizmo("v2", "a", &json!({"width": 5})), true)).await;
+    assert_eq!(forced["spec"], json!({"width": 5, "colour": "red"}));
+    let owned = |object: &Value| -> Vec<(String, String, Value)> {
+        let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
+        entries
+            .iter()
+            .map(|e| (text(&e["manager"]), text(&e["apiVersion"]), e["fieldsV1"]["f:spec"].clone()))
+            .collect()
+    };
+    assert_eq!(
+        owned(&forced),
+        [
+            ("one".into(), "example.com/v1".into(), json!({"f:colour": {}})),
+            ("two".into(), "example.com/v2".into(), json!({"f:width": {}})),
+        ]
+    );
+    // An update in one version takes a field from the manager who named it in the other.
+    let path = format!("{V1}/a?fieldManager=three");
+    let updated = patch(&world, &path, "merge-patch+json", &json!({"spec": {"size": 6}})).await;
+    assert_eq!(
+        owned(&updated.json()),
+        [
+            ("one".into(), "example.com/v1".into(), json!({"f:colour": {}})),
+            ("three".into(), "example.com/v1".into(), json!({"f:size": {}})),
+        ]
+    );
+    // What is applied no more goes, in whichever version it was applied.
+    let without = ok(apply(V2, "one", gizmo("v2", "a", &json!({})), false)).await;
+    assert_eq!(without["spec"], json!({"width": 6}), "{without}");
+    assert!(!hook.take_asked().is_empty());
+}
+
+#[tokio::test]
 async fn failures_are_told_and_pass() {
     let (world, hook) = world().await;
     ok(world.ask("POST", V1, &gizmo("v1", "a", &json!({})))).await;
