@@ -1,6 +1,7 @@
 //! The Kubernetes API as data, and the pure algorithms on it: no I/O, no async, no clock, no threads.
 
 pub mod apply;
+pub mod cbor;
 pub mod names;
 pub mod object;
 pub mod patch;
