@@ -23,7 +23,7 @@ impl Server {
     {
         match self.authenticate(&request, certificate) {
             Ok(user) => self.serve_as(user, request).await,
-            Err(status) => respond::failure(&status),
+            Err(status) => respond::failure(&status, Accept::of_failure(request.headers())),
         }
     }
 
@@ -49,12 +49,13 @@ impl Server {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let query = Query::parse(request.uri().query().unwrap_or(""));
+        let form = Accept::of_failure(request.headers());
         let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
         let answered = match impersonate(&self.inner, user, request.headers()) {
             Ok(user) => dispatch(&self.inner, &user, (&info, &query), request).await,
             Err(status) => Err(status),
         };
-        answered.unwrap_or_else(|status| respond::failure(&status))
+        answered.unwrap_or_else(|status| respond::failure(&status, form))
     }
 }
 

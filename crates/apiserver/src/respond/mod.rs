@@ -100,8 +100,9 @@ fn with_body(code: u16, content_type: &'static str, body: Body) -> Response<Body
     response
 }
 
-pub(crate) fn failure(status: &Status) -> Response<Body> {
-    let mut response = json_bytes(status.code, status.to_value().to_string());
+/// A failure in the form that the client asked for, if that can be told.
+pub(crate) fn failure(status: &Status, encoding: Encoding) -> Response<Body> {
+    let mut response = value(status.code, encoding, &status.to_value());
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));

@@ -50,12 +50,15 @@ enum Framing {
     Json,
     /// Four bytes of length (big endian), then a `meta/v1.WatchEvent` whose object is sealed.
     Protobuf,
+    /// CBOR items one after the other.
+    Cbor,
 }
 
 impl Framing {
     fn of(encoding: Encoding) -> Framing {
         match encoding {
             Encoding::Protobuf => Framing::Protobuf,
+            Encoding::Cbor => Framing::Cbor,
             // YAML has no frames; as the original, such a watch is answered in JSON.
             Encoding::Json | Encoding::Yaml => Framing::Json,
         }
@@ -65,13 +68,17 @@ impl Framing {
         match self {
             Framing::Json => "application/json",
             Framing::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            Framing::Cbor => "application/cbor-seq",
         }
     }
 
     /// An event's object. What has no message goes as JSON, which clients tell by its first byte.
     fn tree(self, value: &Value) -> Vec<u8> {
-        let sealed = || encode::protobuf_bytes(value);
-        let message = if self == Framing::Protobuf { sealed() } else { None };
+        let message = match self {
+            Framing::Json => None,
+            Framing::Protobuf => encode::protobuf_bytes(value),
+            Framing::Cbor => Some(encode::cbor_bytes(value)),
+        };
         message.unwrap_or_else(|| value.to_string().into_bytes())
     }
 
@@ -87,6 +94,16 @@ impl Framing {
                 for part in [br#"{"type":""#, kind.as_bytes(), br#"","object":"#, object, b"}\n"] {
                     out.extend_from_slice(part);
                 }
+            }
+            // A map of two keys; the object is an item by itself, tag and all.
+            Framing::Cbor => {
+                let mut event = Vec::with_capacity(object.len() + 32);
+                event.extend_from_slice(&api::cbor::SELF_DESCRIBED);
+                event.extend_from_slice(b"\xa2\x44type");
+                api::cbor::encode_untagged(&kind.into(), &mut event);
+                event.extend_from_slice(b"\x46object");
+                out.extend_from_slice(&event);
+                out.extend_from_slice(object);
             }
             Framing::Protobuf => {
                 let mut raw = proto::Writer::default();

@@ -43,6 +43,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
                 let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
                 tree.map_err(Status::bad_request)?
             }
+            Format::Cbor => api::cbor::decode(body).map_err(Status::bad_request)?,
             Format::Yaml => {
                 serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
             }

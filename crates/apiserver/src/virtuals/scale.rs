@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
-use crate::verbs::patch::{applied_body, check_options};
+use crate::verbs::patch::{applied_body, check_options, is_apply};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -106,10 +106,10 @@ pub(super) async fn patch(
     body: &Bytes,
     content_type: &str,
 ) -> Result<Answer, Status> {
-    let is_apply = media_type(content_type) == "application/apply-patch+yaml";
-    check_options(call, is_apply)?;
-    if is_apply {
-        let applied = applied_body(body)?;
+    let media = media_type(content_type);
+    check_options(call, is_apply(media))?;
+    if is_apply(media) {
+        let applied = applied_body(body, media)?;
         let answer = change(call, Operation::Apply, |object| {
             let object = crate::managed::apply_scale(call, object, &applied)?;
             let replicas = at(&object, &paths(call).0).and_then(Value::as_i64).unwrap_or(0);
@@ -120,10 +120,9 @@ pub(super) async fn patch(
     }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    let media = media_type(content_type).to_owned();
     set(call, |scale| {
         let mut scale = scale.clone();
-        match media.as_str() {
+        match media {
             "application/json-patch+json" => api::patch::apply_json_patch(&mut scale, &patch)
                 .map_err(|e| Status::failure(422, "Invalid", e))?,
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {

@@ -223,3 +223,18 @@ async fn objects_of_free_form_are_applied() {
     assert_eq!(applied.code, 201, "{}", applied.json());
     assert_eq!(applied.json()["more"], json!({"y": true}));
 }
+
+#[tokio::test]
+async fn objects_are_sent_in_cbor() {
+    let world = world().await;
+    let headers = [("accept", "application/cbor"), ("content-type", "application/cbor")];
+    let mut body = Vec::new();
+    api::cbor::encode_untagged(&gizmo("a", &json!({"name": "x", "bogus": 1})), &mut body);
+    let made = world.ask_as(&world.admin, ("POST", GIZMOS), &headers, body).await;
+    let read = api::cbor::decode(&made.bytes).expect("CBOR");
+    assert_eq!((made.code, &read["spec"]), (201, &json!({"name": "x", "size": 3})));
+    assert_eq!(made.headers["warning"], "299 - \"unknown field \\\"spec.bogus\\\"\"");
+    let list = world.ask_as(&world.admin, ("GET", GIZMOS), &headers, "").await;
+    let list = api::cbor::decode(&list.bytes).expect("CBOR");
+    assert_eq!(list["items"][0]["spec"]["size"], 3);
+}

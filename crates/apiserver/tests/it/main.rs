@@ -1,5 +1,6 @@
 //! The server as a whole, asked without sockets.
 
+mod cbor;
 mod certificates;
 mod conversion;
 mod custom;
