@@ -16,6 +16,7 @@ use api::registry::Resource;
 use bytes::Bytes;
 use custom::{Definition, Version};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use body::decode;
 pub(crate) use convert::{Conversion, failure as conversion_failure};
@@ -44,6 +45,27 @@ pub(crate) struct Served {
     /// Objects are selected, and indexed, in the form of this version rather than as stored.
     pub(crate) rebuilt: bool,
     seen: seen::Seen,
+    source: Arc<Source>,
+    /// Cancelled when the definition goes or is served otherwise: its watches end.
+    pub(crate) retired: CancellationToken,
+}
+
+/// What of a definition decides how it is served.
+#[derive(Debug, PartialEq)]
+struct Source {
+    uid: Value,
+    spec: Value,
+    names: Value,
+}
+
+impl Source {
+    fn of(definition: &Value) -> Source {
+        Source {
+            uid: definition["metadata"]["uid"].clone(),
+            spec: definition["spec"].clone(),
+            names: definition["status"]["acceptedNames"].clone(),
+        }
+    }
 }
 
 /// Whether the schema may give a default somewhere.
@@ -117,6 +139,11 @@ impl Installed {
         &self.all
     }
 
+    /// What is served of a definition already, and goes on being served as it is.
+    fn same(&self, source: &Source) -> Vec<Arc<Served>> {
+        self.all.iter().filter(|served| *served.source == *source).cloned().collect()
+    }
+
     /// How the definition of a group's resource converts.
     fn conversion(&self, group: &str, plural: &str) -> Option<&Conversion> {
         let same = |s: &&Arc<Served>| s.row.group == group && s.row.name == plural;
@@ -136,7 +163,13 @@ impl Customs {
     }
 
     fn replace(&self, installed: Installed) {
-        *self.installed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(installed);
+        let new = Arc::new(installed);
+        let mut present = self.installed.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *present, new.clone());
+        drop(present);
+        for gone in old.all.iter().filter(|o| !new.all.iter().any(|n| Arc::ptr_eq(n, o))) {
+            gone.retired.cancel();
+        }
     }
 
     /// What a path names.

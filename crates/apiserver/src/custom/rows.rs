@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::registry::Resource;
 use custom::{Definition, Version};
+use tokio_util::sync::CancellationToken;
 
-use super::{Conversion, Served};
+use super::{Conversion, Served, Source};
 
 static TEXTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
 static ROWS: Mutex<Option<HashSet<&'static Resource>>> = Mutex::new(None);
@@ -56,7 +57,11 @@ const VERBS: [&str; 8] =
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// The served versions of a definition whose names were accepted, the preferred one first.
-pub(super) fn served(definition: Definition, conversion: &Conversion) -> Vec<Arc<Served>> {
+pub(super) fn served(
+    definition: Definition,
+    conversion: &Conversion,
+    source: Source,
+) -> Vec<Arc<Served>> {
     let Some(storage) = definition.storage() else { return Vec::new() };
     let storage_version = format!("{}/{}", definition.group, storage.name);
     let stored_fields = fields(&storage.selectable);
@@ -66,7 +71,8 @@ pub(super) fn served(definition: Definition, conversion: &Conversion) -> Vec<Arc
     // The index that is made when an object is stored serves all versions that ask for the same.
     let rebuilt = matches!(conversion, Conversion::Webhook(_))
         || versions.iter().any(|v| v.selectable != storage.selectable);
-    let definition = Arc::new(definition);
+    let (definition, source) = (Arc::new(definition), Arc::new(source));
+    let retired = CancellationToken::new();
     let mut order: Vec<usize> = (0..definition.versions.len()).collect();
     order.retain(|at| definition.versions[*at].served);
     order.sort_by_key(|at| std::cmp::Reverse(custom::priority(&definition.versions[*at].name)));
@@ -83,6 +89,8 @@ pub(super) fn served(definition: Definition, conversion: &Conversion) -> Vec<Arc
             alike,
             rebuilt,
             seen: Default::default(),
+            source: source.clone(),
+            retired: retired.clone(),
             definition: definition.clone(),
             at,
         })

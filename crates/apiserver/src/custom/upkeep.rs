@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use store::{Collection, CollectionSpec};
 
 use super::names::{self, Taken};
-use super::{CLEANUP, Conversion, Installed, Served, rows};
+use super::{CLEANUP, Conversion, Installed, Served, Source, rows};
 use crate::local::Local;
 use crate::server::{Inner, Server};
 use crate::webhook::Network;
@@ -49,12 +49,18 @@ fn install(server: &Inner) {
     let (network, former) =
         (Network { store: server.store.clone(), dialer }, server.customs.installed());
     for object in all(server).iter().filter(|d| names::is_true(d, "Established")) {
+        let source = Source::of(object);
+        let same = former.same(&source);
+        if !same.is_empty() {
+            served.extend(same);
+            continue;
+        }
         match Definition::parse(object) {
             Ok(mut definition) => {
                 definition.names = Names::parse(&object["status"]["acceptedNames"]);
                 let known = former.conversion(&definition.group, &definition.names.plural);
                 let conversion = Conversion::of(&definition, known, &network);
-                served.extend(rows::served(definition, &conversion));
+                served.extend(rows::served(definition, &conversion, source));
             }
             Err(fault) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or("");

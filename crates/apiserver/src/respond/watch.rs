@@ -29,6 +29,7 @@ pub(super) fn watch(
         let chunk = tokio::select! {
             () = tokio::time::sleep_until(deadline) => return None,
             changes = watching.next() => match changes {
+                Ok(changes) if changes.is_empty() => return None,
                 Ok(changes) => encoder.encode(&changes),
                 // The log went past this watcher, or an object could not be converted: it is told,
                 // and the stream ends.

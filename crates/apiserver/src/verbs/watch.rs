@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::registry::Resource;
 use api::{Object, Status};
 use store::{Collection, Event, Watcher};
+use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::list::{Filter, parse_revision, too_new};
@@ -28,6 +29,8 @@ pub(crate) struct Watching {
     watcher: Watcher,
     /// Converts what is seen, where objects are selected in the form of the request's version.
     custom: Option<Arc<Served>>,
+    /// Cancelled when the resource is no longer served as it is now.
+    retired: CancellationToken,
     pub(crate) bookmarks: bool,
     pub(crate) timeout: Duration,
 }
@@ -70,6 +73,7 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
         initial_revision: from,
         watcher,
         custom: call.custom.clone().filter(|custom| custom.rebuilt),
+        retired: call.custom.as_ref().map(|custom| custom.retired.clone()).unwrap_or_default(),
         bookmarks: call.query.flag("allowWatchBookmarks"),
         timeout,
     }))
@@ -111,7 +115,7 @@ fn starting_point(
 }
 
 impl Watching {
-    /// The next changes; never empty. An error is the watch's last event.
+    /// The next changes; none when the watch is over. An error is its last event.
     pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Status> {
         if !self.initial.is_empty() || self.mark_initial {
             let initial = self.present().await?;
@@ -124,7 +128,12 @@ impl Watching {
             }
         }
         loop {
-            let events = self.watcher.next().await.map_err(|e| Status::gone(e.to_string()))?;
+            let events = tokio::select! {
+                biased;
+                events = self.watcher.next() => events,
+                () = self.retired.cancelled() => return Ok(Vec::new()),
+            };
+            let events = events.map_err(|e| Status::gone(e.to_string()))?;
             let changes = match self.custom.clone() {
                 Some(custom) => self.converted(&custom, &events).await?,
                 None => events.iter().filter_map(|e| self.seen(e)).collect(),
