@@ -161,7 +161,7 @@ impl Random {
         let below = |random: &mut Random| random.value(depth + 1);
         match self.next() % if depth > 4 { 6 } else { 8 } {
             0 => json!(null),
-            1 => json!(self.next() % 2 == 0),
+            1 => json!(self.next().is_multiple_of(2)),
             2 => json!(self.next() as i64 >> (self.next() % 63)),
             3 => json!(f64::from(self.next() as i32) / f64::from(1 << (self.next() % 20))),
             4 => json!(f64::from_bits(self.next() & !(1 << 62))),
