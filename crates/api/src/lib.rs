@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cbor;
+pub mod duration;
 pub mod names;
 pub mod object;
 pub mod patch;
@@ -13,6 +14,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod yaml;
 
 pub use object::{Draft, Meta, Object, Owner};
 pub use status::Status;

@@ -72,7 +72,7 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
         let read = Decoder { schema, shape: &Shape::Any };
         let tree = match format {
             Format::Json => read.decode_slice(body),
-            Format::Yaml => yaml_tree(body).and_then(|tree| read.decode_value(tree)),
+            Format::Yaml => read_yaml(&read, body),
             Format::Protobuf => return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
             Format::Cbor => read.decode_value(cbor_tree(row, body)?),
         };
@@ -84,7 +84,7 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
     let decoder = Decoder { schema, shape: &shape };
     let decoded = match format {
         Format::Json => decoder.decode_slice(body),
-        Format::Yaml => yaml_tree(body).and_then(|tree| decoder.decode_value(tree)),
+        Format::Yaml => read_yaml(&decoder, body),
         Format::Protobuf => {
             protobuf_tree(schema, &shape, body).and_then(|tree| decoder.decode_value(tree))
         }
@@ -187,8 +187,26 @@ fn cbor_tree(row: &Resource, body: &[u8]) -> Result<Value, Status> {
     })
 }
 
-fn yaml_tree(body: &[u8]) -> Result<Value, String> {
-    serde_yaml_ng::from_slice(body).map_err(|e| format!("error converting YAML to JSON: {e}"))
+fn read_yaml(decoder: &Decoder<'_>, body: &[u8]) -> Result<api::schema::Decoded, String> {
+    let tree =
+        api::yaml::read(body).map_err(|fault| format!("error converting YAML to JSON: {fault}"))?;
+    let mut decoded = decoder.decode_value(tree)?;
+    decoded.strict.splice(0..0, yaml_duplicates(body));
+    Ok(decoded)
+}
+
+/// What strict reading says of keys that stand twice: one sentence with a line for each.
+pub(crate) fn yaml_duplicates(body: &[u8]) -> Option<String> {
+    let found = api::yaml::duplicate_keys(body);
+    (!found.is_empty()).then(|| format!("yaml: unmarshal errors:\n  {}", found.join("\n  ")))
+}
+
+/// The warnings that a finding makes: one a line of those that a YAML body has.
+pub(crate) fn warnings_of(finding: String) -> Vec<String> {
+    match finding.strip_prefix("yaml: unmarshal errors:\n") {
+        Some(lines) => lines.lines().map(|line| line.trim().to_owned()).collect(),
+        None => vec![finding],
+    }
 }
 
 fn finish(
@@ -218,7 +236,7 @@ fn lenient(
             strict.join(", ")
         ))),
         FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
-        _ => Ok(Decoded { value, warnings: strict }),
+        _ => Ok(Decoded { value, warnings: strict.into_iter().flat_map(warnings_of).collect() }),
     }
 }
 

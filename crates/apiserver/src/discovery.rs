@@ -106,11 +106,7 @@ pub(crate) fn aggregated(rows: &[&'static Resource], core: bool, version: &str) 
             let versions: Vec<Value> = versions.iter().map(|v| json!({
             "version": v, "freshness": "Current", "resources": aggregated_resources(rows, group, v),
         })).collect();
-            let meta = if group.is_empty() {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group})
-            };
+            let meta = if group.is_empty() { json!({}) } else { json!({"name": group}) };
             json!({"metadata": meta, "versions": versions})
         })
         .collect();

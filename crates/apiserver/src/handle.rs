@@ -12,7 +12,7 @@ use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::user::User;
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
-use crate::{body, discovery, node_proxy, openapi, virtuals};
+use crate::{body, discovery, health, limits, node_proxy, openapi, virtuals};
 
 impl Server {
     /// Answers a request of somebody whose certificate, if any, was verified by TLS.
@@ -52,11 +52,34 @@ impl Server {
         let form = Accept::of_failure(request.headers());
         let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
         let answered = match impersonate(&self.inner, user, request.headers()) {
-            Ok(user) => dispatch(&self.inner, &user, (&info, &query), request).await,
+            Ok(user) if info.is_long_running() => {
+                let answered = dispatch(&self.inner, &user, (&info, &query), request).await;
+                answered.map(|response| respond::until(response, self.inner.closing.clone()))
+            }
+            Ok(user) => within_limits(&self.inner, &user, (&info, &query), request).await,
             Err(status) => Err(status),
         };
         answered.unwrap_or_else(|status| respond::failure(&status, form))
     }
+}
+
+/// Answers a request that is no stream: one of a limited number at a time, in limited time.
+async fn within_limits<B>(
+    server: &Inner,
+    user: &User,
+    (info, query): (&RequestInfo, &Query),
+    request: Request<B>,
+) -> Result<Response<Body>, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let deadline = server.config.limits.deadline(query)?;
+    let work = async {
+        let _place = server.in_flight.enter(user, info).await?;
+        dispatch(server, user, (info, query), request).await
+    };
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(limits::timed_out()))
 }
 
 /// `Impersonate-User` and its companions, for those who may.
@@ -120,7 +143,7 @@ where
         .check(user, &attributes)
         .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
     if !info.is_resource {
-        return plain_path(server, info, request.headers());
+        return plain_path(server, (info, query), request.headers()).await;
     }
     let found = server.find((&info.group, &info.version, &info.resource), &info.subresource);
     let found = found.ok_or_else(Status::no_such_path)?;
@@ -199,7 +222,7 @@ async fn answer(
     if let Some(scaled) = virtuals::scale(call, verb, &bytes, content_type).await {
         return scaled;
     }
-    if must_be_fresh(verb, call.query) {
+    if must_be_fresh(verb, call.query, call.server.store.revision()) {
         let row = call.row;
         let shown = call.server.store.catch_up().await;
         shown.map_err(|e| write_failure(e, row, &call.info.name))?;
@@ -223,14 +246,18 @@ async fn answer(
 }
 
 /// Whether the answer must show what other servers of the same store have acknowledged: reads that
-/// name no revision, and changes, which are decided from the present state. A creation is not; the
-/// store refuses it when the name is taken.
-fn must_be_fresh(verb: &str, query: &Query) -> bool {
+/// name no revision or one that is not here yet, and changes, which are decided from the present
+/// state. A creation is not; the store refuses it when the name is taken.
+fn must_be_fresh(verb: &str, query: &Query, now: u64) -> bool {
     let given = |key| query.get(key).is_some_and(|value| !value.is_empty());
+    let ahead = || {
+        let asked = query.get("resourceVersion").and_then(|text| text.parse::<u64>().ok());
+        asked.is_some_and(|asked| asked > now)
+    };
     match verb {
-        "get" | "list" => !given("resourceVersion") && !given("continue"),
+        "get" | "list" => !given("resourceVersion") && !given("continue") || ahead(),
         // A watch that begins with all there is.
-        "watch" => given("sendInitialEvents") && !given("resourceVersion"),
+        "watch" => given("sendInitialEvents") && !given("resourceVersion") || ahead(),
         "update" | "patch" | "delete" | "deletecollection" => true,
         _ => false,
     }
@@ -243,9 +270,9 @@ fn component_statuses() -> Answer {
 }
 
 /// Everything that is no resource: health, version, discovery, OpenAPI.
-fn plain_path(
+async fn plain_path(
     server: &Inner,
-    info: &RequestInfo,
+    (info, query): (&RequestInfo, &Query),
     headers: &http::HeaderMap,
 ) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -253,8 +280,9 @@ fn plain_path(
     let rows = server.rows();
     let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
     Ok(match parts.as_slice() {
-        ["healthz" | "livez", ..] => respond::with_type(200, "text/plain; charset=utf-8", "ok"),
-        ["readyz", ..] => readiness(server),
+        [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            health::answer(server, endpoint, &check.join("/"), query).await?
+        }
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {
@@ -296,14 +324,6 @@ const ROOT_PATHS: [&str; 9] = [
     "/readyz",
     "/version",
 ];
-
-fn readiness(server: &Inner) -> Response<Body> {
-    if server.ready.load(std::sync::atomic::Ordering::Acquire) {
-        return respond::with_type(200, "text/plain; charset=utf-8", "ok");
-    }
-    let text = "[-]poststarthook/rbac/bootstrap-roles failed: not finished\nreadyz check failed\n";
-    respond::with_type(500, "text/plain; charset=utf-8", text)
-}
 
 fn openid(server: &Inner) -> serde_json::Value {
     let (ip, port) = server.config.advertise;

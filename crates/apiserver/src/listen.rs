@@ -1,20 +1,29 @@
 //! The listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2, upgrades.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::server::Server;
 
 /// Most a client may have open at once on one HTTP/2 connection (the original's default).
 const STREAMS_MAX: u32 = 250;
+/// Longest a client may take to greet, or to send a request's head; also how long an HTTP/1.1
+/// connection may rest between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often, and for how long, a silent HTTP/2 client is asked whether it is still there: watches
+/// of clients that vanished without a word would stay for ever.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The server's certificate, and who may have signed clients'.
 #[derive(Debug, Clone)]
@@ -81,46 +90,85 @@ pub fn listen(
 }
 
 impl Listening {
-    /// Serves until the future is dropped; connections end with it.
+    /// Serves until the server drains, then returns when the last connection has ended. Dropping the
+    /// future ends everything at once.
     pub async fn run(self) {
+        let Listening { server, listener, acceptor } = self;
+        let closing = server.inner.closing.clone();
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
+                () = closing.cancelled() => break,
+                accepted = listener.accept() => match accepted {
                     Ok((tcp, _)) => {
-                        connections.spawn(serve(self.server.clone(), self.acceptor.clone(), tcp));
+                        connections.spawn(serve(server.clone(), acceptor.clone(), tcp));
                     }
                     // Out of descriptors, usually: let some close before trying again.
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
                 Some(_) = connections.join_next() => {}
             }
         }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
     }
 }
 
-async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
+/// A connection's TLS, and who is on its other side.
+async fn greet(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+) -> std::io::Result<(TlsStream<TcpStream>, Option<Arc<[u8]>>)> {
     // Nagle's delay would be added to every small answer.
     drop(tcp.set_nodelay(true));
-    let stream = match acceptor.accept(tcp).await {
-        Ok(stream) => stream,
+    let stream = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(tcp)).await??;
+    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = peer.map(|certificate| certificate.as_ref().into());
+    Ok((stream, certificate))
+}
+
+async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
+    let closing = server.inner.closing.clone();
+    let greeted = tokio::select! {
+        greeted = greet(acceptor, tcp) => greeted,
+        () = closing.cancelled() => return,
+    };
+    let (stream, certificate) = match greeted {
+        Ok(greeted) => greeted,
         Err(error) => return tracing::debug!(%error, "TLS handshake failed"),
     };
-    let certificate: Option<Arc<[u8]>> =
-        stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.as_ref().into());
     let service = service_fn(move |request| {
         let (server, certificate) = (server.clone(), certificate.clone());
         async move {
             Ok::<_, std::convert::Infallible>(server.serve(request, certificate.as_deref()).await)
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(STREAMS_MAX);
+    let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
 }

@@ -2,52 +2,52 @@
 //! asked for.
 //!
 //! Descriptions come from `api::prose`. Documents are made on demand and not kept: a client asks
-//! once and caches by the hash in the index.
+//! once and caches by the hash in the index. Version 2 is version 3 put into its older form.
 
 mod custom;
+mod names;
+mod operations;
+mod parameters;
 mod proto;
+mod roots;
+mod schemas;
+mod swagger;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::Status;
 use api::registry::Resource;
-use api::schema::{Field, ListKind, Schema, Shape, TypeId};
 use http::Response;
 use serde_json::{Map, Value, json};
 
 use crate::custom::Served;
 use crate::respond::{self, Body};
 use crate::server::Inner;
+pub(crate) use names::full_name;
+use operations::Subject;
+use roots::Root;
+use schemas::Schemas;
 
-/// Short schema names to the names documents use, by package prefix.
-const PACKAGES: [(&str, &str); 4] = [
-    ("apiextensions.", "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions."),
-    ("apiregistration.", "io.k8s.kube-aggregator.pkg.apis.apiregistration."),
-    ("meta.", "io.k8s.apimachinery.pkg.apis.meta."),
-    ("version.", "io.k8s.apimachinery.pkg.version."),
-];
-
-pub(crate) fn full_name(short: &str) -> String {
-    let found =
-        PACKAGES.iter().find_map(|(s, full)| Some(format!("{full}{}", short.strip_prefix(s)?)));
-    found.unwrap_or_else(|| format!("io.k8s.api.{short}"))
+/// `api/v1`, `apis/apps/v1`: where a group version's document is.
+fn path_of(row: &Resource) -> String {
+    match row.group {
+        "" => format!("api/{}", row.version),
+        group => format!("apis/{group}/{}", row.version),
+    }
 }
 
-/// `api/v1`, `apis/apps/v1`, and so on.
-fn paths(server: &Inner) -> BTreeSet<String> {
-    let of = |r: &Resource| match r.group {
-        "" => format!("api/{}", r.version),
-        group => format!("apis/{group}/{}", r.version),
-    };
-    server.rows().into_iter().map(of).collect()
+/// Documents of what is no resource.
+fn roots(server: &Inner) -> Vec<Root> {
+    let rows = server.rows();
+    let groups: BTreeSet<&str> = rows.iter().map(|r| r.group).filter(|g| !g.is_empty()).collect();
+    roots::all(groups.into_iter())
 }
 
 /// Custom resources whose document this is.
 fn custom_of(server: &Inner, path: &str) -> Vec<Arc<Served>> {
     let installed = server.customs.installed();
-    let here = |s: &&Arc<Served>| format!("apis/{}/{}", s.row.group, s.row.version) == path;
-    installed.all().iter().filter(here).cloned().collect()
+    installed.all().iter().filter(|served| path_of(served.row) == path).cloned().collect()
 }
 
 /// `GET /openapi/v3`.
@@ -60,7 +60,9 @@ pub(crate) fn v3_index(server: &Inner) -> Value {
         let digest = pki::sha256(format!("{path}{version}{text}").as_bytes());
         digest.iter().map(|b| format!("{b:02X}")).collect::<String>()
     };
-    let entries = paths(server).into_iter().map(|path| {
+    let mut paths: BTreeSet<String> = server.rows().into_iter().map(path_of).collect();
+    paths.extend(roots(server).into_iter().map(|root| root.document));
+    let entries = paths.into_iter().map(|path| {
         let url = format!("/openapi/v3/{path}?hash={}", hash(&path));
         (path, json!({"serverRelativeURL": url}))
     });
@@ -69,45 +71,17 @@ pub(crate) fn v3_index(server: &Inner) -> Value {
 
 /// `GET /openapi/v3/<path>`.
 pub(crate) fn v3(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
-    if !paths(server).contains(path) {
-        return Err(Status::no_such_path());
+    let mut document = Document::new(server, true);
+    if let Some(root) = roots(server).iter().find(|root| root.document == path) {
+        root.add(&mut document.paths);
+    } else {
+        let rows: Vec<&Resource> =
+            server.rows().into_iter().filter(|row| path_of(row) == path).collect();
+        let first = rows.first().ok_or_else(Status::no_such_path)?;
+        roots::of_version(path, first.group, first.version).add(&mut document.paths);
+        document.add_rows(&rows);
     }
-    let (group, version) = match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["api", version] => (String::new(), (*version).to_owned()),
-        ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
-        _ => return Err(Status::no_such_path()),
-    };
-    let all = server.rows();
-    let rows = || all.iter().copied().filter(|r| r.group == group && r.version == version);
-    let built_in = || {
-        rows().filter(|r| server.registry.find(r.group, r.version, r.name, r.subresource).is_some())
-    };
-    let mut document =
-        Document { schema: server.schema, v3: true, done: BTreeSet::new(), schemas: Map::new() };
-    built_in().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
-    for row in built_in() {
-        document.add_list(row);
-    }
-    for served in custom_of(server, path) {
-        custom::add(&served, true, &mut document.schemas);
-    }
-    for name in [
-        "meta.v1.DeleteOptions",
-        "meta.v1.Status",
-        "meta.v1.APIResourceList",
-        "meta.v1.ObjectMeta",
-        "meta.v1.ListMeta",
-    ] {
-        server.schema.find(name).into_iter().for_each(|ty| document.add(ty));
-    }
-    let schemas = std::mem::take(&mut document.schemas);
-    let value = json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "paths": operations(rows(), true),
-        "components": {"schemas": schemas},
-    });
-    Ok(respond::json_bytes(200, value.to_string()))
+    Ok(respond::json_bytes(200, document.finish().to_string()))
 }
 
 /// The media type of the document in protobuf, in the two spellings that clients use.
@@ -126,218 +100,92 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
     if binary.is_none() && !json_asked {
         return Err(Status::not_acceptable("application/json"));
     }
-    let mut document =
-        Document { schema: server.schema, v3: false, done: BTreeSet::new(), schemas: Map::new() };
-    server.registry.rows().iter().filter_map(|r| r.ty).for_each(|ty| document.add(ty));
-    server.registry.rows().iter().for_each(|row| document.add_list(row));
-    for served in server.customs.installed().all() {
-        custom::add(served, false, &mut document.schemas);
+    let mut document = Document::new(server, false);
+    for root in roots(server) {
+        root.add(&mut document.paths);
     }
-    let definitions = std::mem::take(&mut document.schemas);
-    let value = json!({
-        "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
-        "paths": operations(server.rows().into_iter(), false),
-        "definitions": definitions,
-    });
+    let rows = server.rows();
+    for row in &rows {
+        roots::of_version(&path_of(row), row.group, row.version).add(&mut document.paths);
+    }
+    document.add_rows(&rows);
+    let value = swagger::of(document.finish());
     if let Some(kind) = binary {
         return Ok(respond::with_type(200, kind, proto::document(&value)));
     }
     Ok(respond::json_bytes(200, value.to_string()))
 }
 
+/// A document being made.
 struct Document<'a> {
-    schema: &'a Schema,
+    server: &'a Inner,
     v3: bool,
-    done: BTreeSet<TypeId>,
-    schemas: Map<String, Value>,
+    paths: Map<String, Value>,
+    rows: Vec<Resource>,
+    customs: Vec<Arc<Served>>,
 }
 
 impl Document<'_> {
-    /// Adds a type and everything it refers to.
-    fn add(&mut self, id: TypeId) {
-        if !self.done.insert(id) {
-            return;
-        }
-        let ty = self.schema.get(id);
-        let name = full_name(&ty.name);
-        let mut properties = Map::new();
-        for field in &ty.fields {
-            properties.insert(field.name.to_string(), self.field(&name, field));
-        }
-        let mut value = json!({"type": "object"});
-        if let Some(prose) = api::prose::of_type(&name) {
-            value["description"] = prose.into();
-        }
-        if !properties.is_empty() {
-            value["properties"] = properties.into();
-        }
-        let required: Vec<&str> =
-            ty.fields.iter().filter(|f| f.required).map(|f| f.name.as_ref()).collect();
-        if !required.is_empty() {
-            value["required"] = json!(required);
-        }
-        if ty.atomic {
-            value["x-kubernetes-map-type"] = "atomic".into();
-        }
-        if let Some(gvk) = &ty.kind {
-            value["x-kubernetes-group-version-kind"] = json!([gvk_value(gvk)]);
-        }
-        self.schemas.insert(name, value);
+    fn new(server: &Inner, v3: bool) -> Document<'_> {
+        Document { server, v3, paths: Map::new(), rows: Vec::new(), customs: Vec::new() }
     }
 
-    fn add_list(&mut self, row: &Resource) {
-        let list = row
-            .ty
-            .filter(|_| row.subresource.is_empty())
-            .map(|id| format!("{}List", self.schema.get(id).name));
-        list.and_then(|name| self.schema.find(&name)).into_iter().for_each(|id| self.add(id));
-    }
-
-    fn field(&mut self, owner: &str, field: &Field) -> Value {
-        let mut value = self.shape(&field.shape);
-        if let Some(prose) = api::prose::of_field(owner, &field.name) {
-            value["description"] = prose.into();
-        }
-        if field.zero_default {
-            value["default"] = match &field.shape {
-                Shape::Struct(_) | Shape::Time | Shape::MicroTime | Shape::Any => json!({}),
-                shape => self.schema.zero(shape),
+    fn add_rows(&mut self, rows: &[&Resource]) {
+        let installed = self.server.customs.installed();
+        for row in rows {
+            let same = |other: &Resource| {
+                (other.group, other.version, other.name) == (row.group, row.version, row.name)
             };
-        }
-        let names =
-            |keys: &[Box<str>]| keys.iter().map(|k| Value::from(k.as_ref())).collect::<Vec<_>>();
-        if !field.values.is_empty() {
-            value["enum"] = names(&field.values).into();
-        }
-        match &field.list {
-            ListKind::Set => value["x-kubernetes-list-type"] = "set".into(),
-            ListKind::Map(keys) => {
-                value["x-kubernetes-list-type"] = "map".into();
-                value["x-kubernetes-list-map-keys"] = names(keys).into();
-            }
-            ListKind::Atomic if matches!(field.shape, Shape::List(_)) => {
-                value["x-kubernetes-list-type"] = "atomic".into();
-            }
-            ListKind::Atomic => {}
-        }
-        if field.atomic {
-            value["x-kubernetes-map-type"] = "atomic".into();
-        }
-        self.patch_facts(field, &mut value);
-        value
-    }
-
-    fn patch_facts(&self, field: &Field, value: &mut Value) {
-        let words = [(field.patch.retain_keys, "retainKeys"), (field.patch.merge, "merge")];
-        let strategy: Vec<&str> =
-            words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-        if !strategy.is_empty() {
-            value["x-kubernetes-patch-strategy"] = strategy.join(",").into();
-        }
-        if !field.patch.merge_key.is_empty() {
-            value["x-kubernetes-patch-merge-key"] = field.patch.merge_key.as_ref().into();
-        }
-    }
-
-    fn shape(&mut self, shape: &Shape) -> Value {
-        match shape {
-            Shape::String => json!({"type": "string"}),
-            Shape::Bool => json!({"type": "boolean"}),
-            Shape::Int32 => json!({"type": "integer", "format": "int32"}),
-            Shape::Int64 => json!({"type": "integer", "format": "int64"}),
-            Shape::Double => json!({"type": "number", "format": "double"}),
-            Shape::Bytes => json!({"type": "string", "format": "byte"}),
-            Shape::Quantity => json!({"type": "string"}),
-            Shape::IntOrString if self.v3 => {
-                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
-            }
-            Shape::IntOrString => json!({"type": "string", "format": "int-or-string"}),
-            Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
-            Shape::Any | Shape::SchemaOr(_) => json!({"type": "object"}),
-            Shape::List(inner) => json!({"type": "array", "items": self.shape(inner)}),
-            Shape::Map(inner) => {
-                json!({"type": "object", "additionalProperties": self.shape(inner)})
-            }
-            Shape::Struct(id) => {
-                self.add(*id);
-                self.reference(*id)
-            }
-        }
-    }
-
-    fn reference(&self, id: TypeId) -> Value {
-        let name = full_name(&self.schema.get(id).name);
-        if self.v3 {
-            // A sibling of $ref is not allowed, so descriptions and defaults stand beside an allOf.
-            json!({"allOf": [{"$ref": format!("#/components/schemas/{name}")}]})
-        } else {
-            json!({"$ref": format!("#/definitions/{name}")})
-        }
-    }
-}
-
-fn gvk_value(gvk: &str) -> Value {
-    let mut parts = gvk.split('/');
-    let mut next = || parts.next().unwrap_or("");
-    json!({"group": next(), "version": next(), "kind": next()})
-}
-
-/// Paths with their methods: what kinds they take, and which options.
-fn operations<'a>(rows: impl Iterator<Item = &'a Resource>, v3: bool) -> Map<String, Value> {
-    let mut paths = Map::new();
-    for row in rows {
-        let root = match row.group {
-            "" => format!("/api/{}", row.version),
-            group => format!("/apis/{group}/{}", row.version),
-        };
-        let place = if row.namespaced { "/namespaces/{namespace}" } else { "" };
-        let collection = format!("{root}{place}/{}", row.name);
-        let object = match row.subresource {
-            "" => format!("{collection}/{{name}}"),
-            sub => format!("{collection}/{{name}}/{sub}"),
-        };
-        for verb in &row.verbs {
-            let (path, method, action) = match *verb {
-                "create" if row.subresource.is_empty() => (&collection, "post", "post"),
-                "create" => (&object, "post", "connect"),
-                "list" => (&collection, "get", "list"),
-                "deletecollection" => (&collection, "delete", "deletecollection"),
-                "get" => (&object, "get", "get"),
-                "update" => (&object, "put", "put"),
-                "patch" => (&object, "patch", "patch"),
-                "delete" => (&object, "delete", "delete"),
-                _ => continue,
+            let custom = installed.all().iter().find(|served| same(served.row));
+            let main = rows.iter().find(|main| same(main) && main.subresource.is_empty());
+            let subject = Subject {
+                row,
+                kind: main.map_or(row.kind, |main| main.kind),
+                model: self.model(row, custom),
+                custom: custom.is_some(),
             };
-            let entry = paths.entry(path.clone()).or_insert_with(|| json!({}));
-            entry[method] = operation(row, action, v3);
+            operations::add(&subject, &mut self.paths);
+            if let Some(served) = custom.filter(|_| row.subresource.is_empty()) {
+                self.customs.push(served.clone());
+            }
+        }
+        self.rows.extend(rows.iter().map(|row| (*row).clone()));
+    }
+
+    /// The schema of a row's objects.
+    fn model(&self, row: &Resource, custom: Option<&Arc<Served>>) -> String {
+        match (row.ty, custom) {
+            (Some(ty), _) => full_name(&self.server.schema.get(ty).name),
+            (None, Some(served)) => custom::name(served),
+            (None, None) => String::new(),
         }
     }
-    paths
-}
 
-fn operation(row: &Resource, action: &str, v3: bool) -> Value {
-    let (group, version) = row.kind_version.unwrap_or((row.group, row.version));
-    let names: &[&str] = match action {
-        "post" | "put" => &["dryRun", "fieldManager", "fieldValidation"],
-        "patch" => &["dryRun", "fieldManager", "fieldValidation", "force"],
-        "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
-        _ => &[],
-    };
-    let parameter = |name: &&str| {
-        if v3 {
-            json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}})
-        } else {
-            json!({"name": name, "in": "query", "type": "string", "uniqueItems": true})
+    fn finish(mut self) -> Value {
+        operations::share_parameters(&mut self.paths);
+        let versions: BTreeSet<(String, String)> =
+            self.rows.iter().map(|row| (row.group.into(), row.version.into())).collect();
+        let mut schemas = Schemas::new(self.server.schema, versions.into_iter().collect());
+        for served in &self.customs {
+            custom::add(served, self.v3, &mut schemas.found);
         }
-    };
-    json!({
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": row.kind},
-        "parameters": names.iter().map(parameter).collect::<Vec<_>>(),
-        "responses": {"200": {"description": "OK"}},
-        "description": format!("{action} {}", row.kind),
-        "operationId": format!("{action}{}{}{}{}", row.group.replace('.', ""), row.version, row.name, row.subresource),
-        "tags": [],
-    })
+        let paths = Value::Object(self.paths);
+        schemas.add_references(&paths);
+        for own in schemas.found.clone().values() {
+            schemas.add_references(own);
+        }
+        let mut components = json!({"securitySchemes": {"BearerToken": {
+            "type": "apiKey", "description": "Bearer Token authentication",
+            "name": "authorization", "in": "header",
+        }}});
+        if !schemas.found.is_empty() {
+            components["schemas"] = schemas.found.into();
+        }
+        json!({
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": "1.36"},
+            "paths": paths,
+            "components": components,
+        })
+    }
 }

@@ -52,6 +52,17 @@ impl RequestInfo {
         info
     }
 
+    /// Streams: they take no place among the requests under way, have no deadline, and end when the
+    /// server does.
+    pub(crate) fn is_long_running(&self) -> bool {
+        let streams = ["attach", "exec", "log", "portforward", "proxy"];
+        self.verb == "watch" || self.is_resource && streams.contains(&self.subresource.as_str())
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.verb, "get" | "list" | "watch" | "head" | "options")
+    }
+
     fn set_resource(&mut self, parts: &[&str]) {
         let parts = match parts {
             // A namespace's own subresources are those of the object, not a namespaced resource.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use api::registry::{Registry, Resource};
 use api::schema::{Schema, Shape};
 use store::{Collection, CollectionSpec, EngineError, Store};
+use tokio_util::sync::CancellationToken;
 
 use crate::allocate::{Allocators, ServiceNetwork};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::custom::{Customs, Served};
+use crate::health::Health;
+use crate::limits::{InFlight, Limits};
 use crate::node_proxy::NodeDialer;
 
 /// What the wiring decides.
@@ -27,6 +30,7 @@ pub struct Config {
     pub event_ttl: std::time::Duration,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
+    pub limits: Limits,
 }
 
 /// Which authorisers are asked, in order Node then RBAC; none means everything is allowed.
@@ -52,7 +56,10 @@ pub(crate) struct Inner {
     pub(crate) authorizer: Authorizer,
     pub(crate) allocators: Allocators,
     pub(crate) quota_queues: crate::admission::QuotaQueues,
-    pub(crate) ready: std::sync::atomic::AtomicBool,
+    pub(crate) in_flight: InFlight,
+    pub(crate) health: Health,
+    /// Cancelled when the server stops serving: streams end, connections finish what they do.
+    pub(crate) closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Server {
@@ -83,10 +90,25 @@ impl Server {
             registry: Registry::built_in(),
             schema: Schema::built_in(),
             customs: Customs::default(),
+            in_flight: InFlight::new(&config.limits),
             config,
-            ready: false.into(),
+            health: Health::default(),
+            closing: CancellationToken::new(),
         };
         Ok(Server { inner: Arc::new(inner) })
+    }
+
+    /// From now on `/readyz` fails, so that load balancers send new clients elsewhere; everything is
+    /// still answered.
+    pub fn announce_end(&self) {
+        self.inner.health.end();
+    }
+
+    /// Ends serving: listeners close, streams end, requests under way are finished. The listeners'
+    /// `run` returns when the last connection has.
+    pub fn drain(&self) {
+        self.announce_end();
+        self.inner.closing.cancel();
     }
 }
 

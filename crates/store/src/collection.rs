@@ -2,7 +2,8 @@
 //!
 //! The log serves three purposes with one structure: watchers are cursors into it, a list at an
 //! earlier revision is the present state with later entries undone, and selectors get the object
-//! before and after. It is bounded by bytes; who falls off its end is told so (410).
+//! before and after. It is bounded by bytes and, by [`crate::Store::forget_before`], by age; who falls
+//! off its end is told so (410).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -77,6 +78,8 @@ struct State {
     log_bytes: usize,
     /// Events after this revision are all in the log.
     floor: u64,
+    /// Lists of earlier revisions are refused, whether or not they could still be made.
+    forgotten: u64,
 }
 
 impl Collection {
@@ -134,6 +137,9 @@ impl Collection {
         // Read under the lock: a publication changes both or neither.
         let now = self.revision();
         let revision = if at == 0 { now } else { at };
+        if revision < state.forgotten {
+            return Err(Expired { asked: revision, oldest: state.forgotten });
+        }
         let undone = if revision < now { state.undo_to(revision)? } else { BTreeMap::new() };
         Ok(state.page(&undone, prefix, after, limit, keep, revision))
     }
@@ -146,6 +152,17 @@ impl Collection {
         state.check(revision)?;
         drop(state);
         Ok(Watcher { collection: self.clone(), seen: revision, changed })
+    }
+
+    /// Lets go of the states before `revision`: lists of them end, and their memory is given back.
+    /// Who has seen all there is goes on watching.
+    pub(crate) fn forget(&self, revision: u64) {
+        let mut state = self.write();
+        while state.log.front().is_some_and(|oldest| oldest.revision <= revision) {
+            state.drop_oldest();
+        }
+        state.log.shrink_to(LOG_ENTRIES_MIN);
+        state.forgotten = state.forgotten.max(revision);
     }
 
     /// Puts a loaded object in place, before anyone reads.
@@ -201,10 +218,14 @@ impl State {
         while self.log.len() > LOG_ENTRIES_MIN
             && (self.log_bytes > LOG_BYTES || self.log.len() > LOG_ENTRIES_MAX)
         {
-            if let Some(oldest) = self.log.pop_front() {
-                self.log_bytes -= weight(&oldest);
-                self.floor = oldest.revision;
-            }
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.log.pop_front() {
+            self.log_bytes -= weight(&oldest);
+            self.floor = oldest.revision;
         }
     }
 

@@ -265,6 +265,14 @@ impl Store {
         self.backend.catch_up().await
     }
 
+    /// Lets go of the history before `revision`: later lists of it are refused (410), as after a
+    /// compaction of etcd.
+    pub fn forget_before(&self, revision: u64) {
+        for collection in self.shelf.collections().values() {
+            collection.forget(revision);
+        }
+    }
+
     /// Commits what is queued and lets go of the state; later writes fail with `Closed`.
     pub async fn close(&self) {
         self.backend.close().await;

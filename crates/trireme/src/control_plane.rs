@@ -12,6 +12,7 @@ use apiserver::{
 use client::{Client, Tasks};
 use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
 use crate::pki_files::PkiFiles;
 
@@ -26,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
+    pub(crate) limits: apiserver::Limits,
     pub(crate) token_file: Option<PathBuf>,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
@@ -43,6 +45,7 @@ pub(crate) struct ControlPlane {
     store: Store,
     tls: TlsSetup,
     tasks: Tasks,
+    listeners: TaskTracker,
 }
 
 async fn open_store(options: &Options, pki: &PkiFiles) -> Result<Store> {
@@ -92,19 +95,32 @@ impl ControlPlane {
             tokens,
             authorization: options.authorization,
             event_ttl: options.event_ttl,
+            limits: options.limits,
         };
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;
         let client_ca_pem = options.client_ca_pem.unwrap_or_else(|| pki.ca_pem().to_owned());
         let tls = TlsSetup { cert_pem: pair.cert_pem, key_pem: pair.key_pem, client_ca_pem };
-        Ok(ControlPlane { server, store, tls, tasks: tasks.clone() })
+        let tasks = tasks.clone();
+        Ok(ControlPlane { server, store, tls, tasks, listeners: TaskTracker::new() })
     }
 
     /// Serves on one more socket.
     pub(crate) fn listen(&self, listener: TcpListener) -> Result<()> {
         let listening = apiserver::listen(self.server.clone(), listener, &self.tls)?;
-        self.tasks.spawn("API listener", listening.run());
+        let open = self.listeners.clone();
+        self.tasks.spawn("API listener", open.track_future(listening.run()));
         Ok(())
+    }
+
+    /// Stops serving in order: nothing new is accepted, streams end, and requests under way have
+    /// `grace` to finish.
+    pub(crate) async fn drain(&self, grace: std::time::Duration) {
+        self.server.drain();
+        self.listeners.close();
+        if tokio::time::timeout(grace, self.listeners.wait()).await.is_err() {
+            tracing::warn!(?grace, "some requests did not finish in time");
+        }
     }
 
     /// An in-process client with this identity.

@@ -55,7 +55,7 @@ enum Command {
     /// The echo server of the demo image.
     Demo(demo::DemoArgs),
     /// The API server alone, with the original's flags.
-    KubeApiserver(roles::apiserver::Args),
+    KubeApiserver(Box<roles::apiserver::Args>),
     /// The controllers alone, with the original's flags.
     KubeControllerManager(roles::controller_manager::Args),
     /// The scheduler alone, with the original's flags.
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(args),
         Command::Doctor => doctor::doctor(),
         Command::Demo(args) => demo::run(&args),
-        Command::KubeApiserver(args) => roles::apiserver::run(args),
+        Command::KubeApiserver(args) => roles::apiserver::run(*args),
         Command::KubeControllerManager(args) => roles::controller_manager::run(args),
         Command::KubeScheduler(args) => roles::scheduler::run(args),
         Command::KubeProxy(args) => roles::kube_proxy::run(args),

@@ -6,6 +6,7 @@
 //!
 //!     cargo bench -p apiserver
 
+mod crowd;
 mod requests;
 mod scale;
 mod schedule;
@@ -18,6 +19,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() {
     let stick = world::yardstick();
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [_, crowd::FILL, folder] => return crowd::fill(folder, stick).await,
+        [_, crowd::REOPEN, folder] => return crowd::reopen(folder).await,
+        _ => {}
+    }
     println!(
         "yardstick: parse the pod ({} bytes)  {:.1} µs",
         world::pod("x").len(),
@@ -27,4 +34,5 @@ async fn main() {
     scale::run(stick).await;
     requests::run(stick).await;
     schedule::run().await;
+    crowd::run();
 }

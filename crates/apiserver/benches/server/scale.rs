@@ -16,7 +16,7 @@ const CHANGES: usize = 50;
 const PATH: &str = "/api/v1/namespaces/default/pods";
 
 /// Resident memory of this process, in MiB.
-fn resident() -> f64 {
+pub(crate) fn resident() -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let line = text.lines().find(|l| l.starts_with("VmRSS:")).expect("a process has memory");
     let kib: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");

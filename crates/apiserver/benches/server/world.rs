@@ -1,40 +1,15 @@
 //! A server over a durable store, asked without sockets, and what the asking costs.
 
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{
-    Authenticator, AuthorizationModes, Config, NodeDialer, Server, ServiceNetwork, User,
-};
+use apiserver::{Authenticator, AuthorizationModes, Config, NoNodes, Server, ServiceNetwork, User};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use store::{LogEngine, Store};
-use tokio::net::TcpStream;
 
 pub(crate) const CLIENTS: usize = 32;
-
-/// Nothing here is proxied.
-struct Nowhere;
-
-impl NodeDialer for Nowhere {
-    fn dial(
-        &self,
-        to: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
-    }
-
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
-        Arc::new(
-            builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-        )
-    }
-}
 
 pub(crate) fn pod(name: &str) -> String {
     let env: Vec<String> = (0..20)
@@ -139,11 +114,12 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
     let config = Config {
         authenticator: Authenticator::new(tokens.clone()),
         service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
-        node_dialer: Arc::new(Nowhere),
+        node_dialer: Arc::new(NoNodes),
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
         tokens,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: Duration::from_secs(3600),
+        limits: apiserver::Limits::default(),
     };
     let server = Server::new(store, config).expect("a server");
     server.bootstrap(&client::Tasks::new()).await.expect("bootstrap");

@@ -85,7 +85,12 @@ impl Server {
         let events = self.inner.collection_of("", "v1", "events");
         let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
         tasks.spawn("event expiry", expiry);
-        self.inner.ready.store(true, std::sync::atomic::Ordering::Release);
+        let history = self.inner.config.limits.history;
+        if !history.is_zero() {
+            let store = self.inner.store.clone();
+            tasks.spawn("history", crate::limits::forget_regularly(store, history));
+        }
+        self.inner.health.bootstrapped();
         Ok(())
     }
 

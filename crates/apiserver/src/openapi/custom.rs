@@ -3,28 +3,23 @@
 
 use serde_json::{Map, Value, json};
 
+use super::schemas::{ROOT, wrap_reference};
 use crate::custom::Served;
 
 /// `com.example.stable.v1.CronTab`: the group turned round, as clients look it up.
-fn name(served: &Served) -> String {
+pub(super) fn name(served: &Served) -> String {
     let row = served.row;
     let group: Vec<&str> = row.group.rsplit('.').collect();
     format!("{}.{}.{}", group.join("."), row.version, row.kind)
 }
 
-/// Adds the kind and its list.
+/// Adds the kind and its list; the form for OpenAPI v2 leaves out what it cannot say.
 pub(super) fn add(served: &Served, v3: bool, schemas: &mut Map<String, Value>) {
     let row = served.row;
     let name = name(served);
-    let root = if v3 { "#/components/schemas/" } else { "#/definitions/" };
-    let reference = |name: &str| match v3 {
-        true => json!({"allOf": [{"$ref": format!("{root}{name}")}]}),
-        false => json!({"$ref": format!("{root}{name}")}),
-    };
+    let reference = |name: &str| json!({"$ref": format!("{ROOT}{name}")});
     let gvk = |kind: &str| json!([{"group": row.group, "kind": kind, "version": row.version}]);
-    let version = json!({"type": "string", "description": api::prose::of_field(LIST_META_OWNER, "apiVersion")});
-    let kind =
-        json!({"type": "string", "description": api::prose::of_field(LIST_META_OWNER, "kind")});
+    let of_type = |field: &str| json!({"type": "string", "description": api::prose::of_field(LIST_META_OWNER, field)});
     let mut schema = served.version().source.clone();
     if !schema.is_object() {
         schema = json!({"type": "object"});
@@ -34,25 +29,30 @@ pub(super) fn add(served: &Served, v3: bool, schemas: &mut Map<String, Value>) {
     }
     let properties = schema.as_object_mut().map(|m| m.entry("properties").or_insert(json!({})));
     if let Some(properties) = properties {
-        properties["apiVersion"] = version.clone();
-        properties["kind"] = kind.clone();
+        properties["apiVersion"] = of_type("apiVersion");
+        properties["kind"] = of_type("kind");
         properties["metadata"] = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        properties["metadata"]["description"] = METADATA.into();
+        wrap_reference(&mut properties["metadata"]);
     }
     schema["x-kubernetes-group-version-kind"] = gvk(row.kind);
-    let list = json!({
+    let mut list = json!({
         "type": "object", "required": ["items"],
         "description": format!("{} is a list of {}", row.list_kind, row.kind),
         "properties": {
-            "apiVersion": version, "kind": kind,
+            "apiVersion": of_type("apiVersion"), "kind": of_type("kind"),
             "items": {"type": "array", "items": reference(&name)},
             "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
         },
         "x-kubernetes-group-version-kind": gvk(row.list_kind),
     });
-    let list_name = format!("{}List", name.trim_end_matches(row.kind).to_owned() + row.kind);
-    schemas.insert(list_name, list);
+    list["properties"]["metadata"]["description"] = METADATA.into();
+    wrap_reference(&mut list["properties"]["metadata"]);
+    schemas.insert(format!("{name}List"), list);
     schemas.insert(name, schema);
 }
+
+const METADATA: &str = "Standard object's metadata.";
 
 /// Whose descriptions the type's own fields have.
 const LIST_META_OWNER: &str = "io.k8s.api.core.v1.ConfigMap";

@@ -23,7 +23,7 @@ use crate::verbs::Answer;
 
 pub(crate) use accept::{Accept, Encoding, View};
 pub(crate) use encode::value;
-pub(crate) use stream::stream;
+pub(crate) use stream::{stream, until};
 
 /// What an answer's objects are shown as.
 #[derive(Debug, Clone)]

@@ -4,8 +4,10 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use tokio_util::sync::CancellationToken;
 
 use super::Body;
 
@@ -35,6 +37,14 @@ impl<B: hyper::body::Body> hyper::body::Body for SyncBody<B> {
         let inner = &mut self.get_mut().0;
         inner.get_mut().unwrap_or_else(|p| p.into_inner()).as_mut().poll_frame(cx)
     }
+}
+
+/// The same answer, whose body ends when the token is cancelled.
+pub(crate) fn until(response: Response<Body>, end: CancellationToken) -> Response<Body> {
+    response.map(|body| {
+        let frames = body.into_data_stream().map(|data| data.map(Frame::data));
+        stream(StreamBody::new(frames.take_until(end.cancelled_owned())))
+    })
 }
 
 /// A boxed body from any stream of chunks (proxied answers).

@@ -11,9 +11,6 @@ use serde_json::{Value, json};
 use super::{Accept, Body, Encoding, Shown, View, encode, partial, stream, with_body};
 use crate::verbs::watch::{Change, Watching};
 
-/// Between bookmarks of a quiet watch (the original sends one about every minute).
-const BOOKMARK_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
-
 pub(super) fn watch(
     watching: Watching,
     accept: Accept,
@@ -25,7 +22,6 @@ pub(super) fn watch(
     let start = Some((watching, Encoder { shown, accept, framing, include, headed: false }));
     let chunks = futures::stream::unfold(start, move |state| async move {
         let (mut watching, mut encoder) = state?;
-        let period = if watching.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
         let chunk = tokio::select! {
             () = tokio::time::sleep_until(deadline) => return None,
             changes = watching.next() => match changes {
@@ -37,7 +33,6 @@ pub(super) fn watch(
                     return Some((framing.event("ERROR", framing.tree(&status.to_value())), None));
                 }
             },
-            () = tokio::time::sleep(period) => encoder.encode(&[watching.bookmark()]),
         };
         Some((chunk, Some((watching, encoder))))
     });

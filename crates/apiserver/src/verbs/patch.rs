@@ -8,6 +8,7 @@ use super::update::{Operation, change};
 use super::{Answer, create};
 use crate::body::{self, media_type};
 use crate::call::Call;
+use crate::query::FieldValidation;
 use crate::{managed, meta};
 
 const ACCEPTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
@@ -123,17 +124,33 @@ pub(crate) fn applied_body(body: &[u8], media: &str) -> Result<Value, Status> {
         let read = api::cbor::decode(body);
         return read.map_err(|e| Status::bad_request(format!("error decoding CBOR: {e}")));
     }
-    serde_yaml_ng::from_slice(body)
-        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+    api::yaml::read(body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
 }
 
 async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Status> {
     let row = call.main_row();
     let applied = applied_body(body, media)?;
+    if media != APPLY_CBOR {
+        refuse_duplicates(call, body)?;
+    }
     let exists = call.server.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;
         return create::create_object(call, created, Operation::Apply).await;
     }
     change(call, Operation::Apply, |old| managed::apply(call, Some(old), &applied)).await
+}
+
+/// Keys that stand twice in an applied object are refused or told, as the request wants it.
+fn refuse_duplicates(call: &Call<'_>, body: &[u8]) -> Result<(), Status> {
+    if call.validation == FieldValidation::Ignore {
+        return Ok(());
+    }
+    let Some(found) = body::yaml_duplicates(body) else { return Ok(()) };
+    if call.validation == FieldValidation::Strict {
+        let fault = format!("error strict decoding YAML: error converting YAML to JSON: {found}");
+        return Err(Status::bad_request(fault));
+    }
+    body::warnings_of(found).into_iter().for_each(|warning| call.warn(warning));
+    Ok(())
 }

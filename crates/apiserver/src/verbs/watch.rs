@@ -9,12 +9,13 @@ use store::{Collection, Event, Watcher};
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::list::{Filter, parse_revision, too_new};
+use super::list::Filter;
+use super::options::Position;
 use crate::call::Call;
 use crate::custom::{Served, conversion_failure};
 
-/// Shortest life of a watch whose client names none; the original draws between this and twice it.
-const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
+/// Between bookmarks of a quiet watch (the original sends one about every minute).
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
 /// A watch that is about to stream.
 pub(crate) struct Watching {
@@ -31,7 +32,7 @@ pub(crate) struct Watching {
     custom: Option<Arc<Served>>,
     /// Cancelled when the resource is no longer served as it is now.
     retired: CancellationToken,
-    pub(crate) bookmarks: bool,
+    bookmarks: bool,
     pub(crate) timeout: Duration,
 }
 
@@ -62,7 +63,11 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
     let watcher = collection.watch(from).map_err(|e| Status::gone(e.to_string()))?;
     let timeout = match call.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
-        _ => TIMEOUT_MIN.mul_f64(1.0 + f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0),
+        // Watches that began together do not all come back together.
+        _ => {
+            let part = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
+            call.server.config.limits.watch_min.mul_f64(1.0 + part)
+        }
     };
     Ok(Answer::Watch(Watching {
         row: call.row,
@@ -85,23 +90,7 @@ fn starting_point(
     collection: &Arc<Collection>,
     filter: &Filter,
 ) -> Result<(Vec<Arc<Object>>, bool, u64), Status> {
-    let text = call.query.get("resourceVersion").unwrap_or("");
-    let revision = parse_revision(text)?;
-    let now = collection.revision();
-    if revision > now {
-        return Err(too_new(revision, now));
-    }
-    let send_initial =
-        call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
-    if send_initial.is_some() && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
-        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        let cause = crate::meta::cause(
-            "FieldValueForbidden",
-            "resourceVersionMatch",
-            format!("Forbidden: {detail}"),
-        );
-        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]));
-    }
+    let (revision, send_initial) = Position::of_watch(call.query, collection.revision())?;
     // An unset or zero revision means: the present state first, as synthetic additions.
     let initial = send_initial.unwrap_or(revision == 0);
     if !initial {
@@ -115,7 +104,8 @@ fn starting_point(
 }
 
 impl Watching {
-    /// The next changes; none when the watch is over. An error is its last event.
+    /// The next changes, a bookmark when there are none for long; nothing when the watch is over.
+    /// An error is its last event. What is dropped before it is through is lost.
     pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Status> {
         if !self.initial.is_empty() || self.mark_initial {
             let initial = self.present().await?;
@@ -127,9 +117,13 @@ impl Watching {
                 return Ok(changes);
             }
         }
+        let period = if self.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
+        let due = tokio::time::Instant::now() + period;
         loop {
             let events = tokio::select! {
+                // What has happened is told before the end, and a bookmark in spite of what is not.
                 biased;
+                () = tokio::time::sleep_until(due) => return Ok(vec![self.bookmark()]),
                 events = self.watcher.next() => events,
                 () = self.retired.cancelled() => return Ok(Vec::new()),
             };
@@ -181,7 +175,7 @@ impl Watching {
     }
 
     /// A bookmark of how far this watch has come.
-    pub(crate) fn bookmark(&mut self) -> Change {
+    fn bookmark(&mut self) -> Change {
         Change::Bookmark(self.watcher.progress(), false)
     }
 

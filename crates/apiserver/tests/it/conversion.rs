@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::NodeDialer;
+use apiserver::{NoNodes, NodeDialer};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::harness::{Answer, Nowhere, World};
+use crate::harness::{Answer, World};
 use crate::hook::{Hook, Mood, authority};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -29,7 +29,7 @@ impl NodeDialer for Here {
     }
 
     fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        Nowhere.kubelet_tls()
+        NoNodes.kubelet_tls()
     }
 }
 

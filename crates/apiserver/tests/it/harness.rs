@@ -1,39 +1,18 @@
 //! A server over a store in memory, asked without sockets.
 
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, NodeDialer, Server, ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Config, Limits, NoNodes, NodeDialer, Server, ServiceNetwork,
+    User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use store::{MemoryEngine, Store};
-use tokio::net::TcpStream;
-
-/// Nothing here is proxied.
-pub(crate) struct Nowhere;
-
-impl NodeDialer for Nowhere {
-    fn dial(
-        &self,
-        to: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
-    }
-
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
-        let roots = rustls::RootCertStore::empty();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-}
 
 pub(crate) struct World {
     pub(crate) server: Server,
@@ -62,10 +41,18 @@ impl Answer {
 
 impl World {
     pub(crate) async fn new() -> World {
-        World::with_dialer(Arc::new(Nowhere)).await
+        World::with_dialer(Arc::new(NoNodes)).await
     }
 
     pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
+        World::with(node_dialer, Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(limits: Limits) -> World {
+        World::with(Arc::new(NoNodes), limits).await
+    }
+
+    async fn with(node_dialer: Arc<dyn NodeDialer>, limits: Limits) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
@@ -78,6 +65,7 @@ impl World {
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens,
             event_ttl: Duration::from_secs(3600),
+            limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use apiserver::NodeDialer;
+use apiserver::{NoNodes, NodeDialer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Nowhere, World};
+use crate::harness::World;
 
 const PROXY: &str = "/api/v1/namespaces/default/pods/http:p:80/proxy";
 
@@ -26,7 +26,7 @@ impl NodeDialer for Here {
     }
 
     fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        Nowhere.kubelet_tls()
+        NoNodes.kubelet_tls()
     }
 }
 

@@ -66,6 +66,27 @@ async fn a_watch_delivers_exactly_the_events_after_its_revision() {
 }
 
 #[tokio::test]
+async fn forgotten_history_cannot_be_listed_and_disturbs_no_watcher() {
+    let (store, pods) = memory();
+    let first = put(&store, &pods, "a", 1).await.expect("written").revision();
+    put(&store, &pods, "b", 1).await.expect("written");
+    let now = store.revision();
+    let mut late = pods.watch(first).expect("in the log");
+    let mut current = pods.watch(now).expect("in the log");
+    let list = |at| pods.list("", None, at, usize::MAX, &|_| true).map(|page| page.objects.len());
+
+    store.forget_before(now);
+    assert_eq!(list(0), Ok(2));
+    assert_eq!(list(now), Ok(2));
+    assert_eq!(list(first), Err(crate::Expired { asked: first, oldest: now }));
+    assert!(late.next().await.is_err(), "it has missed an event");
+    let third = put(&store, &pods, "c", 1).await.expect("written").revision();
+    let events = current.next().await.expect("it had seen everything");
+    assert_eq!(events.iter().map(|e| e.revision).collect::<Vec<_>>(), [third]);
+    assert_eq!(list(now), Ok(2), "what came later is kept");
+}
+
+#[tokio::test]
 async fn pages_show_one_revision() {
     let (store, pods) = memory();
     for key in ["a", "b", "c", "d"] {

@@ -25,6 +25,10 @@ use crate::pki_files::{PkiFiles, write_private};
 /// How long events are kept: the original's default.
 const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// How long requests under way may take when the cluster stops: its nodes stop with it, so what
+/// waits for them would wait in vain.
+const DRAIN_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Where clients expect an API server.
 pub(super) const USUAL_PORT: u16 = 6443;
 
@@ -140,6 +144,7 @@ async fn control_plane(
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
+        limits: apiserver::Limits::default(),
         etcd: None,
         encryption: None,
         token_file: None,
@@ -181,6 +186,7 @@ async fn offer_demo(nodes: &[Node]) -> Result<()> {
 impl Running {
     /// Ends loops, pods and containers; data stays.
     pub(super) async fn stop(self, tasks: &Tasks, paths: &ClusterPaths) -> Result<()> {
+        self.plane.drain(DRAIN_GRACE).await;
         tasks.shutdown().await;
         self.plane.close().await;
         for node in self.nodes {

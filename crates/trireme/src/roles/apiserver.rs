@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
+use ::apiserver::{AuthorizationModes, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
@@ -66,11 +66,37 @@ pub(crate) struct Args {
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
-    #[arg(long, default_value = "1h0m0s")]
-    event_ttl: jiff::SignedDuration,
+    #[arg(long, default_value = "1h0m0s", value_parser = go_duration)]
+    event_ttl: Duration,
+    /// Longest a request may take that is not a stream, as Go writes durations.
+    #[arg(long, default_value = "1m0s", value_parser = go_duration)]
+    request_timeout: Duration,
+    /// How long former states can be listed at least, as Go writes durations; 0 is for as long as
+    /// memory allows. etcd is compacted as often.
+    #[arg(long, default_value = "5m0s", value_parser = go_duration)]
+    etcd_compaction_interval: Duration,
+    /// Seconds a watch lives at least when its client names no time; up to twice that.
+    #[arg(long, default_value_t = 1800)]
+    min_request_timeout: u64,
+    /// Reads worked on at a time; 0 is no limit.
+    #[arg(long, default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// Changes worked on at a time; 0 is no limit.
+    #[arg(long, default_value_t = 200)]
+    max_mutating_requests_inflight: usize,
+    /// How long everything is still answered after the signal to stop, while /readyz fails.
+    #[arg(long, default_value = "0s", value_parser = go_duration)]
+    shutdown_delay_duration: Duration,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
+}
+
+fn go_duration(text: &str) -> Result<Duration, String> {
+    match api::duration::parse(text)? {
+        parsed if parsed.negative => Err("must not be negative".into()),
+        parsed => Ok(parsed.length),
+    }
 }
 
 fn modes(text: &str) -> Result<AuthorizationModes> {
@@ -88,9 +114,6 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
     Ok(modes)
 }
 
-/// The original's interval: history is kept for as long at least.
-const COMPACTION: Duration = Duration::from_secs(300);
-
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
         seal: None,
@@ -99,7 +122,7 @@ fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
         cert_file: args.etcd_certfile.clone(),
         key_file: args.etcd_keyfile.clone(),
         prefix: args.etcd_prefix.clone(),
-        compaction_interval: COMPACTION,
+        compaction_interval: args.etcd_compaction_interval,
     })
 }
 
@@ -137,6 +160,13 @@ async fn serve(args: Args) -> Result<()> {
         ),
     };
     let dialer = PlainDialer::new(&pki)?;
+    let limits = Limits {
+        request_timeout: args.request_timeout,
+        watch_min: Duration::from_secs(args.min_request_timeout),
+        reads: args.max_requests_inflight,
+        changes: args.max_mutating_requests_inflight,
+        history: args.etcd_compaction_interval,
+    };
     let options = Options {
         etcd: etcd_options(&args),
         encryption: args.encryption_provider_config,
@@ -144,7 +174,8 @@ async fn serve(args: Args) -> Result<()> {
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization: modes(&args.authorization_mode)?,
-        event_ttl: args.event_ttl.unsigned_abs(),
+        event_ttl: args.event_ttl,
+        limits,
         token_file: args.token_auth_file,
         advertise: SocketAddr::new(ip, local.port()),
         addresses: vec![loopback, ip],
@@ -155,9 +186,21 @@ async fn serve(args: Args) -> Result<()> {
     plane.listen(listener)?;
     eprintln!("serving on https://{local}");
     interrupted().await?;
+    tokio::select! {
+        () = stop(&plane, args.shutdown_delay_duration, args.request_timeout) => {}
+        // Who asks twice is in a hurry.
+        again = interrupted() => again?,
+    }
     tasks.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+/// The original's order of shutdown: not ready, then nothing new, then everything under way.
+async fn stop(plane: &ControlPlane, delay: Duration, grace: Duration) {
+    plane.server.announce_end();
+    tokio::time::sleep(delay).await;
+    plane.drain(grace).await;
 }
 
 /// Resolves on Ctrl-C or SIGTERM.

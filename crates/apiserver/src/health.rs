@@ -1,0 +1,137 @@
+//! `/healthz`, `/livez`, `/readyz`: named checks, each with a path of its own
+//! (apiserver `server/healthz`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use api::Status;
+use http::Response;
+
+use crate::query::Query;
+use crate::respond::{self, Body};
+use crate::server::Inner;
+
+/// How long the store may take to say that it is there.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the server is in its life.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    bootstrapped: AtomicBool,
+    ending: AtomicBool,
+}
+
+impl Health {
+    /// The objects that every cluster starts with are there.
+    pub(crate) fn bootstrapped(&self) {
+        self.bootstrapped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+}
+
+/// What is asked of a server, in the original's names and order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    Ping,
+    Store,
+    StoreReadiness,
+    Bootstrap,
+    Shutdown,
+}
+
+const ALIVE: [Check; 3] = [Check::Ping, Check::Store, Check::Bootstrap];
+const READY: [Check; 5] =
+    [Check::Ping, Check::Store, Check::StoreReadiness, Check::Bootstrap, Check::Shutdown];
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Check::Ping => "ping",
+            Check::Store => "etcd",
+            Check::StoreReadiness => "etcd-readiness",
+            Check::Bootstrap => "poststarthook/rbac/bootstrap-roles",
+            Check::Shutdown => "shutdown",
+        }
+    }
+
+    /// Why the check fails, if it does.
+    async fn run(self, server: &Inner) -> Result<(), String> {
+        let health = &server.health;
+        match self {
+            Check::Ping => Ok(()),
+            Check::Store | Check::StoreReadiness => {
+                match tokio::time::timeout(STORE_TIMEOUT, server.store.catch_up()).await {
+                    Ok(answered) => answered.map_err(|error| error.to_string()),
+                    Err(_) => Err(format!("no answer within {STORE_TIMEOUT:?}")),
+                }
+            }
+            Check::Bootstrap if health.bootstrapped.load(Ordering::Acquire) => Ok(()),
+            Check::Bootstrap => Err("not finished".into()),
+            Check::Shutdown if health.ending.load(Ordering::Acquire) => {
+                Err("process is shutting down".into())
+            }
+            Check::Shutdown => Ok(()),
+        }
+    }
+}
+
+/// Answers `/<endpoint>` and `/<endpoint>/<check>`.
+pub(crate) async fn answer(
+    server: &Inner,
+    endpoint: &str,
+    check: &str,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    let checks: &[Check] = if endpoint == "readyz" { &READY } else { &ALIVE };
+    if !check.is_empty() {
+        let one = checks.iter().find(|one| one.name() == check);
+        let one = one.ok_or_else(Status::no_such_path)?;
+        return Ok(match one.run(server).await {
+            Ok(()) => text(200, "ok".into()),
+            Err(why) => text(500, format!("internal server error: {why}\n")),
+        });
+    }
+    Ok(all(server, endpoint, checks, query).await)
+}
+
+async fn all(server: &Inner, endpoint: &str, checks: &[Check], query: &Query) -> Response<Body> {
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let mut lines = String::new();
+    let mut failed = false;
+    for check in checks {
+        let name = check.name();
+        if excluded.contains(&name) {
+            lines += &format!("[+]{name} excluded: ok\n");
+        } else if let Err(why) = check.run(server).await {
+            tracing::debug!(check = name, endpoint, why, "health check failed");
+            // Anybody may ask: why it failed is in the log.
+            lines += &format!("[-]{name} failed: reason withheld\n");
+            failed = true;
+        } else {
+            lines += &format!("[+]{name} ok\n");
+        }
+    }
+    lines += &unmatched(&excluded, checks);
+    match (failed, query.get("verbose")) {
+        (true, _) => text(500, format!("{lines}{endpoint} check failed\n")),
+        (false, None) => text(200, "ok".into()),
+        (false, Some(_)) => text(200, format!("{lines}{endpoint} check passed\n")),
+    }
+}
+
+fn unmatched(excluded: &[&str], checks: &[Check]) -> String {
+    let known = |name: &&&str| checks.iter().any(|check| check.name() == **name);
+    let unknown: Vec<String> =
+        excluded.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();
+    if unknown.is_empty() {
+        return String::new();
+    }
+    format!("warn: some health checks cannot be excluded: no matches for {}\n", unknown.join(", "))
+}
+
+fn text(code: u16, body: String) -> Response<Body> {
+    respond::with_type(code, "text/plain; charset=utf-8", body)
+}

@@ -1,0 +1,116 @@
+//! How much a server takes on, and for how long it works on a request.
+
+use std::time::Duration;
+
+use api::Status;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::query::Query;
+use crate::request::RequestInfo;
+use crate::user::User;
+
+/// What the wiring decides, with the original's defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest a request may take that is not a stream (`--request-timeout`).
+    pub request_timeout: Duration,
+    /// Shortest life of a watch whose client names none; up to twice that
+    /// (`--min-request-timeout`).
+    pub watch_min: Duration,
+    /// Reads worked on at a time (`--max-requests-inflight`); 0 is no limit.
+    pub reads: usize,
+    /// Changes worked on at a time (`--max-mutating-requests-inflight`); 0 is no limit.
+    pub changes: usize,
+    /// How long former states can be listed at least, and at most twice that
+    /// (`--etcd-compaction-interval`); 0 is as long as memory allows.
+    pub history: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            request_timeout: Duration::from_secs(60),
+            watch_min: Duration::from_secs(1800),
+            reads: 400,
+            changes: 200,
+            history: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Limits {
+    /// How long this request may take: what it asks for, within what the server allows.
+    pub(crate) fn deadline(&self, query: &Query) -> Result<Duration, Status> {
+        let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
+            return Ok(self.request_timeout);
+        };
+        let asked = api::duration::parse(text).map_err(|why| {
+            Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+        })?;
+        let within =
+            !asked.negative && !asked.length.is_zero() && asked.length < self.request_timeout;
+        Ok(if within { asked.length } else { self.request_timeout })
+    }
+}
+
+/// Lets go of old history, for ever: continue tokens and lists of former revisions expire as they do
+/// with the original, whose clients count on it.
+pub(crate) async fn forget_regularly(store: store::Store, interval: Duration) {
+    let mut past = None;
+    loop {
+        tokio::time::sleep(interval).await;
+        let now = store.revision();
+        if let Some(revision) = past.replace(now) {
+            store.forget_before(revision);
+        }
+    }
+}
+
+/// What a request is told that took too long.
+pub(crate) fn timed_out() -> Status {
+    Status::timeout("Timeout: request did not complete within the allotted timeout")
+}
+
+fn too_many() -> Status {
+    let message = "Too many requests, please try again later.";
+    Status::failure(429, "TooManyRequests", message).with_retry_after(1)
+}
+
+/// Places for requests that are worked on. Streams take none.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    reads: Option<Semaphore>,
+    changes: Option<Semaphore>,
+    /// Longest wait for a place: a quarter of the request timeout, as API priority and fairness
+    /// lets requests wait in its queues.
+    wait: Duration,
+}
+
+impl InFlight {
+    pub(crate) fn new(limits: &Limits) -> InFlight {
+        let places = |n: usize| (n > 0).then(|| Semaphore::new(n));
+        InFlight {
+            reads: places(limits.reads),
+            changes: places(limits.changes),
+            wait: limits.request_timeout / 4,
+        }
+    }
+
+    /// A place to work in; nothing is held by those who always get an answer (`system:masters`).
+    /// Fails with 429 when none came free in time.
+    pub(crate) async fn enter(
+        &self,
+        user: &User,
+        info: &RequestInfo,
+    ) -> Result<Option<SemaphorePermit<'_>>, Status> {
+        let places = if info.is_read() { &self.reads } else { &self.changes };
+        let Some(places) = places.as_ref().filter(|_| !user.in_group("system:masters")) else {
+            return Ok(None);
+        };
+        match tokio::time::timeout(self.wait, places.acquire()).await {
+            // The semaphore is never closed.
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(too_many()),
+        }
+    }
+}
