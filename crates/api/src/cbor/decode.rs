@@ -5,6 +5,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
+use super::SELF_DESCRIBED;
+
 /// Nesting of arrays, maps and tags that is followed: what the other forms of bodies allow too.
 const DEPTH_MAX: usize = 120;
 
@@ -31,6 +33,9 @@ pub fn decode(data: &[u8]) -> Result<Value, String> {
         return Err("EOF".into());
     }
     let mut reader = Reader { data, at: 0, later: Vec::new() };
+    while data[reader.at..].starts_with(&SELF_DESCRIBED) {
+        reader.at += SELF_DESCRIBED.len();
+    }
     let value = reader.item(0)?;
     match data.len() - reader.at {
         0 => Ok(value),

@@ -98,7 +98,11 @@ impl Served {
     /// A stored object's JSON where that needs no webhook; the stored bytes where nothing but the
     /// type can differ.
     pub(crate) fn json(&self, object: &Object) -> Bytes {
-        if !self.defaults && self.alike {
+        let own = || {
+            let head = format!(r#"{{"apiVersion":"{}","#, self.row.api_version());
+            object.json().starts_with(head.as_bytes())
+        };
+        if !self.defaults && (self.alike || own()) {
             return object.retyped(&self.row.api_version(), self.row.kind);
         }
         let mut tree = object.to_value();
