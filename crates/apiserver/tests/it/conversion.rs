@@ -435,6 +435,28 @@ async fn a_webhook_that_cannot_be_trusted_or_reached_is_told() {
 }
 
 #[tokio::test]
+async fn a_certificate_may_vouch_for_itself() {
+    let hook = Hook::self_signed(&["localhost", "127.0.0.1"]).await;
+    let world = World::new().await;
+    let url = |host: &str| format!("https://{host}:{}/convert", hook.address.port());
+    let client = json!({"url": url("127.0.0.1"), "caBundle": hook.bundle});
+    serve(&world, &definition(&client, "v1")).await;
+    ok(world.ask("POST", V1, &gizmo("v1", "a", &json!({})))).await;
+    let seen = ok(world.ask("GET", &format!("{V2}/a"), &Value::Null)).await;
+    assert_eq!(seen["spec"], json!({"width": 3}));
+    // For its own names only.
+    let other = json!([{"op": "replace", "path": "/spec/conversion/webhook/clientConfig/url", "value": url("127.0.0.2")}]);
+    ok(patch(&world, &format!("{DEFINITIONS}/gizmos.example.com"), "json-patch+json", &other))
+        .await;
+    let refused = async {
+        while world.ask("GET", &format!("{V2}/a"), &Value::Null).await.code == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("it is refused");
+}
+
+#[tokio::test]
 async fn a_webhook_that_does_not_answer_is_given_up() {
     let (world, hook) = world().await;
     ok(world.ask("POST", V1, &gizmo("v1", "a", &json!({})))).await;

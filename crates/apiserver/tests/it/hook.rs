@@ -50,21 +50,38 @@ pub(crate) fn authority() -> (String, Issuer<'static, KeyPair>) {
     (STANDARD.encode(pem), Issuer::new(params, key))
 }
 
+fn params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+    CertificateParams::new(names).expect("names")
+}
+
 impl Hook {
-    /// One whose certificate is for `names`.
+    /// One whose certificate, by an authority of its own, is for `names`.
     pub(crate) async fn start(names: &[&str]) -> Hook {
         let (bundle, issuer) = authority();
         let key = KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("names");
-        let own = params.signed_by(&key, &issuer).expect("signs");
+        let own = params(names).signed_by(&key, &issuer).expect("signs");
+        Hook::serve(bundle, CertificateDer::from(own.der().to_vec()), &key).await
+    }
+
+    /// One with a certificate that is its own authority, as `openssl req -x509` makes them.
+    pub(crate) async fn self_signed(names: &[&str]) -> Hook {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = params(names);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let own = params.self_signed(&key).expect("signs");
+        let bundle = STANDARD.encode(own.pem());
+        Hook::serve(bundle, CertificateDer::from(own.der().to_vec()), &key).await
+    }
+
+    async fn serve(bundle: String, own: CertificateDer<'static>, key: &KeyPair) -> Hook {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring has them")
             .with_no_client_auth()
-            .with_single_cert(vec![CertificateDer::from(own.der().to_vec())], key)
+            .with_single_cert(vec![own], key)
             .expect("a pair");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let hook = Hook {
