@@ -1,6 +1,7 @@
 //! The Kubernetes API as data, and the pure algorithms on it: no I/O, no async, no clock, no threads.
 
 pub mod apply;
+pub mod cbor;
 pub mod duration;
 pub mod names;
 pub mod object;

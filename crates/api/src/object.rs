@@ -80,14 +80,19 @@ fn encode(value: &Value) -> (Vec<u8>, usize) {
         out.push(if i == 0 { b'{' } else { b',' });
         write_json(&mut out, key);
         out.push(b':');
-        match field {
-            Value::Object(meta) if key == "metadata" => {
-                splice_at = out.len() + 1;
-                let rest = meta.iter().filter(|(key, _)| key.as_str() != "resourceVersion");
-                write_map(&mut out, rest);
-            }
-            _ => write_json(&mut out, field),
+        if key == "metadata" {
+            splice_at = out.len() + 1;
+            let meta = field.as_object().unwrap_or(&empty);
+            write_map(&mut out, meta.iter().filter(|(key, _)| key.as_str() != "resourceVersion"));
+        } else {
+            write_json(&mut out, field);
         }
+    }
+    if splice_at == 0 {
+        // Without metadata there would be no place for the revision.
+        out.extend_from_slice(if out.is_empty() { b"{" } else { b"," });
+        out.extend_from_slice(br#""metadata":{}"#);
+        splice_at = out.len() - 1;
     }
     out.push(b'}');
     (out, splice_at)
@@ -341,6 +346,18 @@ mod tests {
         let later = object.at(1000);
         assert_eq!(later.to_value()["metadata"]["resourceVersion"], "1000");
         assert_eq!(later.at(12).json(), expected);
+    }
+
+    #[test]
+    fn whatever_is_encoded_has_a_place_for_its_revision() {
+        for (value, expected) in [
+            ("{}", r#"{"metadata":{"resourceVersion":"3"}}"#),
+            (r#"{"a":1}"#, r#"{"a":1,"metadata":{"resourceVersion":"3"}}"#),
+            (r#"{"metadata":null,"z":1}"#, r#"{"metadata":{"resourceVersion":"3"},"z":1}"#),
+        ] {
+            let value: Value = serde_json::from_str(value).expect("JSON");
+            assert_eq!(Object::new(&value, 3, &[]).json(), expected);
+        }
     }
 
     #[test]

@@ -33,12 +33,13 @@ pub(crate) enum Format {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 pub(crate) const ACCEPTED: &str =
-    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor";
 
-const ACCEPTED_OF_CUSTOM: &str = "application/json, application/yaml";
+const ACCEPTED_OF_CUSTOM: &str = "application/json, application/yaml, application/cbor";
 
 impl Format {
     pub(crate) fn of(content_type: &str) -> Result<Format, Status> {
@@ -46,6 +47,7 @@ impl Format {
             "" | "application/json" => Ok(Format::Json),
             "application/yaml" => Ok(Format::Yaml),
             "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
+            "application/cbor" => Ok(Format::Cbor),
             _ => Err(Status::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -72,6 +74,7 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
             Format::Json => read.decode_slice(body),
             Format::Yaml => read_yaml(&read, body),
             Format::Protobuf => return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
+            Format::Cbor => read.decode_value(cbor_tree(row, body)?),
         };
         let tree = tree.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
         let decoded = custom::decode(row, custom.version(), tree.value, tree.strict)?;
@@ -85,6 +88,7 @@ pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Dec
         Format::Protobuf => {
             protobuf_tree(schema, &shape, body).and_then(|tree| decoder.decode_value(tree))
         }
+        Format::Cbor => decoder.decode_value(cbor_tree(row, body)?),
     };
     let version = row.kind_version.map_or(row.version, |(_, version)| version);
     let decoded = decoded.map_err(|fault| {
@@ -165,6 +169,22 @@ pub(crate) fn protobuf_tree(schema: &Schema, shape: &Shape, body: &[u8]) -> Resu
         map.insert("kind".into(), envelope.kind.into());
     }
     Ok(tree)
+}
+
+/// A CBOR body's tree; one that is none cannot be told what it is.
+fn cbor_tree(row: &Resource, body: &[u8]) -> Result<Value, Status> {
+    api::cbor::decode(body).map_err(|fault| {
+        let hex: String = body.iter().take(SUMMARY).map(|byte| format!("{byte:02x}")).collect();
+        let summary = match body.len() {
+            0 => "<empty>".into(),
+            1..=SUMMARY => hex,
+            _ => format!("{hex} ..."),
+        };
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): unable to determine group/version/kind: {fault} ({summary})",
+            row.kind
+        ))
+    })
 }
 
 fn read_yaml(decoder: &Decoder<'_>, body: &[u8]) -> Result<api::schema::Decoded, String> {

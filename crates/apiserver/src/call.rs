@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::allocate::{Claim, Claims, Unbooked};
-use crate::custom::Served;
+use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
 use crate::request::RequestInfo;
 use crate::server::Inner;
@@ -30,6 +30,8 @@ pub(crate) struct Call<'a> {
     /// Who manages the fields this request sets.
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
+    /// The object in other versions, as field management needs it.
+    pub(crate) views: Views,
     warnings: Mutex<Vec<String>>,
     /// What was allocated for an object that is not stored yet.
     claims: Mutex<Claims>,
@@ -64,6 +66,7 @@ impl<'a> Call<'a> {
             validation: query.field_validation(options)?,
             manager,
             now: Timestamp::now(),
+            views: Views::default(),
             warnings: Mutex::default(),
             claims: Mutex::default(),
         })
@@ -140,30 +143,48 @@ impl<'a> Call<'a> {
     }
 
     /// A stored object as this path's version shows it.
-    pub(crate) fn shown(&self, object: &Object) -> Value {
-        let mut tree = object.to_value();
-        match &self.custom {
-            Some(custom) => custom.show(&mut tree),
-            None => kinds::convert::to_shown(self.row, &mut tree),
+    pub(crate) async fn shown(&self, object: &Object) -> Result<Value, Status> {
+        if let Some(custom) = &self.custom {
+            return custom.shown(object).await;
         }
-        tree
+        let mut tree = object.to_value();
+        kinds::convert::to_shown(self.row, &mut tree);
+        Ok(tree)
     }
 
     /// An object as it is stored.
-    pub(crate) fn draft(&self, object: &Value) -> Draft {
+    pub(crate) async fn draft(&self, object: &Value) -> Result<Draft, Status> {
         let row = self.main_row();
-        match &self.custom {
-            None if kinds::convert::is_converted(row) => {
-                let mut object = object.clone();
-                kinds::convert::to_stored(row, &mut object);
-                Draft::new(&object, row.selectable)
-            }
-            None => Draft::new(object, row.selectable),
+        if let Some(custom) = &self.custom {
+            return custom.draft(object).await;
+        }
+        if !kinds::convert::is_converted(row) {
+            return Ok(Draft::new(object, row.selectable));
+        }
+        let mut object = object.clone();
+        kinds::convert::to_stored(row, &mut object);
+        Ok(Draft::new(&object, row.selectable))
+    }
+
+    /// Stored objects in the form in which this path's selectors select them.
+    pub(crate) async fn selectable(
+        &self,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        match self.custom.as_ref().filter(|custom| custom.rebuilt) {
+            None => Ok(objects),
             Some(custom) => {
-                let mut object = object.clone();
-                custom.store_as(&mut object);
-                Draft::new(&object, row.selectable)
+                let shown = custom.objects(&objects, Some(self.row.list_kind)).await;
+                shown.map_err(crate::custom::conversion_failure)
             }
+        }
+    }
+
+    /// Fetches what field management found missing; false when it was nothing.
+    pub(crate) async fn fetch_views(&self) -> bool {
+        match &self.custom {
+            Some(custom) => self.views.fetch(custom).await,
+            None => false,
         }
     }
 
@@ -181,8 +202,13 @@ impl<'a> Call<'a> {
         Status::not_found(self.row.group, self.row.name, &self.info.name)
     }
 
+    /// Tells the client something, once.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+        let (text, mut all) =
+            (text.into(), self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        if !all.contains(&text) {
+            all.push(text);
+        }
     }
 
     fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {

@@ -23,7 +23,7 @@ impl Server {
     {
         match self.authenticate(&request, certificate) {
             Ok(user) => self.serve_as(user, request).await,
-            Err(status) => respond::failure(&status),
+            Err(status) => respond::failure(&status, Accept::of_failure(request.headers())),
         }
     }
 
@@ -49,6 +49,7 @@ impl Server {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let query = Query::parse(request.uri().query().unwrap_or(""));
+        let form = Accept::of_failure(request.headers());
         let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
         let answered = match impersonate(&self.inner, user, request.headers()) {
             Ok(user) if info.is_long_running() => {
@@ -58,7 +59,7 @@ impl Server {
             Ok(user) => within_limits(&self.inner, &user, (&info, &query), request).await,
             Err(status) => Err(status),
         };
-        answered.unwrap_or_else(|status| respond::failure(&status))
+        answered.unwrap_or_else(|status| respond::failure(&status, form))
     }
 }
 
@@ -169,8 +170,11 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let accept = Accept::of(request.headers())?;
-    if let Some(custom) = call.custom.as_ref().filter(|custom| !custom.converts()) {
-        return Err(Status::failure(500, "InternalError", custom.cannot_convert()));
+    if call.custom.as_ref().is_some_and(|custom| custom.is_broken()) {
+        return Err(Status::internal("error resolving resource"));
+    }
+    if let Some(warning) = call.custom.as_ref().and_then(|c| c.version().warning.as_ref()) {
+        call.warn(warning);
     }
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
@@ -191,12 +195,22 @@ where
         "get" | "list" | "watch" => Bytes::new(),
         _ => body::collect(request.into_body()).await?,
     };
-    let answer = answer(call, verb, bytes, &content_type).await?;
+    let answer = converted(call, answer(call, verb, bytes, &content_type).await?).await?;
     let include = call.query.get("includeObject").unwrap_or("Metadata");
-    let shown = respond::Shown { row, custom: call.custom.clone() };
+    let shown = respond::Shown::new(row, call.custom.clone());
     let mut response = respond::answer(answer, accept, shown, include);
     respond::add_warnings(&mut response, &call.take_warnings());
     Ok(response)
+}
+
+/// A stored object in the form of the request's version, where that is more than another name.
+async fn converted(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
+    match (answer, call.custom.as_ref().filter(|custom| custom.rebuilt)) {
+        (Answer::Object { code, object }, Some(custom)) => {
+            Ok(Answer::Object { code, object: custom.object(&object).await? })
+        }
+        (answer, _) => Ok(answer),
+    }
 }
 
 async fn answer(
@@ -217,7 +231,7 @@ async fn answer(
         "get" if call.row.name == "componentstatuses" => Err(call.not_found()),
         "list" if call.row.name == "componentstatuses" => Ok(component_statuses()),
         "get" => get::get(call),
-        "list" => list::list(call),
+        "list" => list::list(call).await,
         "watch" => watch::watch(call),
         "create" => match virtuals::create(call, &bytes, content_type).await {
             Some(answered) => answered,

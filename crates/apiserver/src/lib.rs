@@ -34,6 +34,7 @@ mod table;
 mod user;
 mod verbs;
 mod virtuals;
+mod webhook;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use authn::{Authenticator, TokenFileError};

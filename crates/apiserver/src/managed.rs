@@ -20,8 +20,9 @@ use crate::{meta, virtuals};
 const KUBECTL: &str = "kubectl";
 
 /// Records what an update changed as owned by its manager. `new` has its defaults, but nothing of
-/// what the server will do to it.
-pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
+/// what the server will do to it. Fails, with `new` as it was, only to be done again when the
+/// call's views are fetched.
+pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
     let sent = meta::of(new).remove("managedFields").unwrap_or_default();
     let managers = managers_before(call, old, &sent);
     let updated = with_manage(call, |manage| match old {
@@ -30,9 +31,14 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
     });
     match updated {
         Ok(managers) => put(new, managers),
+        Err(fault) if call.views.is_wanting() => {
+            meta::of(new).insert("managedFields".into(), sent);
+            return Err(Status::failure(500, "", fault));
+        }
         // As the original: an object whose lists cannot be told apart goes untracked.
         Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
     }
+    Ok(())
 }
 
 /// Clients may send the list back changed, or ask to forget it; not through subresources.
@@ -69,6 +75,8 @@ fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
         }
         other == version || call.server.registry.by_kind(group, number, row.kind).is_some()
     };
+    let versions = call.custom.as_ref().filter(|custom| custom.differs());
+    let versions = versions.map(|custom| call.views.of(custom));
     run(&Manage {
         schema: call.schema(),
         shape: &shape,
@@ -76,6 +84,7 @@ fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
         subresource: call.row.subresource,
         filter: &filter(call),
         is_served: &is_served,
+        elsewhere: versions.as_ref().map(|versions| versions as &dyn api::apply::Versions),
         // The original loses the time when it carries a scale's entries over to the object.
         now: (call.row.subresource != "scale").then_some(now.as_str()),
     })

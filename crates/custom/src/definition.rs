@@ -1,6 +1,8 @@
 //! A CustomResourceDefinition, read for serving: its names, its versions, and of each version the
 //! schema in both the forms that are needed.
 
+use std::cmp::Reverse;
+
 use api::schema::{Schema, Shape};
 use serde_json::Value;
 
@@ -141,18 +143,40 @@ impl Version {
     }
 }
 
+/// What clients of a deprecated version are told; by default with the newest version to go on with.
 fn deprecation(object: &Value, version: &Value) -> String {
     if let Some(warning) = version["deprecationWarning"].as_str() {
         return warning.to_owned();
     }
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let spec = &object["spec"];
-    format!(
-        "{}/{} {} is deprecated",
-        text(&spec["group"]),
-        text(&version["name"]),
-        text(&spec["names"]["kind"])
-    )
+    let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
+    let own = text(&version["name"]);
+    let all = spec["versions"].as_array().into_iter().flatten();
+    let good = all.filter(|v| v["served"] == true && v["deprecated"] != true);
+    let newer = good.map(|v| text(&v["name"])).filter(|name| priority(name) > priority(&own));
+    let told = format!("{group}/{own} {kind} is deprecated");
+    match newer.max_by_key(|name| priority(name)) {
+        Some(name) => format!("{told}; use {group}/{name} {kind}"),
+        None => told,
+    }
+}
+
+/// Kubernetes' order of versions, higher is preferred: `v2`, `v1`, `v1beta2`, `v1beta1`,
+/// `v1alpha1`, then others by name.
+pub fn priority(version: &str) -> impl Ord + use<> {
+    let other = (0, 0, 0, Reverse(version.to_owned()));
+    let Some(rest) = version.strip_prefix('v') else { return other };
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let Ok(major) = rest[..end].parse::<u32>() else { return other };
+    let same = Reverse(String::new());
+    let level = |name: &str| rest[end..].strip_prefix(name).and_then(|n| n.parse::<u32>().ok());
+    match (rest[end..].is_empty(), level("beta"), level("alpha")) {
+        (true, _, _) => (3, major, 0, same),
+        (_, Some(minor), _) => (2, major, minor, same),
+        (_, _, Some(minor)) => (1, major, minor, same),
+        _ => other,
+    }
 }
 
 /// `.spec.size` without its leading point.
@@ -168,5 +192,30 @@ impl ScalePaths {
             status_replicas: path("statusReplicasPath"),
             selector: scale["labelSelectorPath"].as_str().filter(|p| !p.is_empty()).map(dotted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_preferred_as_kubernetes_does() {
+        let mut versions = ["v1alpha1", "foo", "v1", "v1beta2", "v2beta1", "v10", "v2", "bar"];
+        versions.sort_by_key(|v| Reverse(priority(v)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo"]);
+    }
+
+    #[test]
+    fn a_deprecated_version_names_a_newer_one() {
+        let version = |name: &str, deprecated: bool| json!({"name": name, "served": true, "deprecated": deprecated});
+        let object = json!({"spec": {"group": "e.com", "names": {"kind": "A"}, "versions": [
+            version("v1alpha1", false), version("v1beta1", true), version("v1", false), version("v2", false)]}});
+        let told = deprecation(&object, &object["spec"]["versions"][1]);
+        assert_eq!(told, "e.com/v1beta1 A is deprecated; use e.com/v2 A");
+        let alone = json!({"spec": {"group": "e.com", "names": {"kind": "A"}, "versions": [version("v1", true)]}});
+        assert_eq!(deprecation(&alone, &alone["spec"]["versions"][0]), "e.com/v1 A is deprecated");
     }
 }

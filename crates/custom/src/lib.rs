@@ -9,14 +9,16 @@ mod format;
 mod library;
 mod lint;
 mod node;
+mod review;
 mod rules;
 mod shape;
 mod validate;
 mod values;
 
 pub use columns::{Column, Path};
-pub use definition::{Conversion, Definition, Names, ScalePaths, Version};
+pub use definition::{Conversion, Definition, Names, ScalePaths, Version, priority};
 pub use lint::check_rules;
 pub use node::Node;
+pub use review::{Fault, ReviewVersion, accept};
 pub use shape::{default, drop_nulls, prune};
 pub use validate::validate;

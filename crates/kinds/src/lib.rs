@@ -36,6 +36,7 @@ pub use check::{At, Check};
 pub use core::qos::class as qos_class;
 pub use formats::is_reserved_in_cel;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
+pub use meta::annotations;
 pub use value::{items, items_mut, set_default, text};
 
 use api::registry::Resource;

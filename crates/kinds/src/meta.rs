@@ -86,7 +86,8 @@ fn common(meta: &At<'_>) {
     owners(&meta.get("ownerReferences"));
 }
 
-pub(crate) fn annotations(at: &At<'_>) {
+/// A map of annotations.
+pub fn annotations(at: &At<'_>) {
     let mut total = 0;
     for (key, value) in at.value().as_object().into_iter().flatten() {
         total += key.len() + value.as_str().map_or(0, str::len);

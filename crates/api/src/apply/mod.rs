@@ -18,6 +18,7 @@ mod operate;
 mod owned;
 mod remove;
 mod set;
+mod versions;
 
 pub use compare::Differences;
 pub use element::{Element, Path, Scalar, go_json};
@@ -31,6 +32,7 @@ pub use operate::{ApplyError, Conflict, Manage};
 pub use owned::Owned;
 pub use remove::remove;
 pub use set::FieldSet;
+pub use versions::{Versions, View};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::compare::{Differences, same};
+use super::compare::same;
 use super::element::Path;
 use super::extract;
 use super::filter::Filter;
@@ -16,6 +16,7 @@ use super::node::Node;
 use super::owned::Owned;
 use super::remove::remove;
 use super::set::FieldSet;
+use super::versions::{Change, Changes, Versions};
 use crate::schema::{Schema, Shape};
 
 /// What is never owned: the server's own metadata.
@@ -47,6 +48,8 @@ pub struct Manage<'a> {
     pub filter: &'a Filter,
     /// Is this a version of the kind that is still served? Entries of others are dropped.
     pub is_served: &'a dyn Fn(&str) -> bool,
+    /// Shows objects in other versions; none where all versions name their fields alike.
+    pub elsewhere: Option<&'a dyn Versions>,
     /// RFC 3339 in seconds; `None` leaves new entries undated.
     pub now: Option<&'a str>,
 }
@@ -105,12 +108,10 @@ impl<'a> Manage<'a> {
         managers: &mut Managers,
         manager: &str,
     ) -> Result<(), String> {
-        let mut found =
-            Differences::between(self.schema, self.root(), live, new)?.filtered(self.filter);
-        let removed = std::mem::take(&mut found.removed);
-        let changed = found.into_changed();
+        let changes = self.changes(live, new, managers)?;
         let identity = Identity::update(manager, self.api_version, self.subresource);
-        self.take_away(managers, &identity, &changed, &removed);
+        self.take_away(managers, &identity, &changes);
+        let Change { changed, removed } = changes.own;
         let own = managers.entries.remove(&identity);
         let mut fields = own.as_ref().map_or(Owned::Set(FieldSet::new()), |e| e.fields.clone());
         fields.subtract(&removed);
@@ -128,22 +129,17 @@ impl<'a> Manage<'a> {
     }
 
     /// Takes changed and removed fields from all managers but one.
-    fn take_away(
-        &self,
-        managers: &mut Managers,
-        except: &Identity,
-        changed: &FieldSet,
-        removed: &FieldSet,
-    ) {
+    fn take_away(&self, managers: &mut Managers, except: &Identity, changes: &Changes) {
         managers.entries.retain(|identity, entry| {
             if except == identity {
                 return !entry.fields.is_empty();
             }
-            if !(self.is_served)(&entry.api_version) {
+            let change = changes.of(&entry.api_version);
+            let Some(change) = change.filter(|_| (self.is_served)(&entry.api_version)) else {
                 return false;
-            }
-            entry.fields.subtract(changed);
-            entry.fields.subtract(removed);
+            };
+            entry.fields.subtract(&change.changed);
+            entry.fields.subtract(&change.removed);
             !entry.fields.is_empty()
         });
     }
@@ -196,14 +192,11 @@ impl<'a> Manage<'a> {
         identity: &Identity,
         force: bool,
     ) -> Result<(), ApplyError> {
-        let mut found = Differences::between(self.schema, self.root(), live, new)
-            .map_err(ApplyError::Merge)?
-            .filtered(self.filter);
-        let removed = std::mem::take(&mut found.removed);
-        let changed = found.into_changed();
+        let changes = self.changes(live, new, managers).map_err(ApplyError::Merge)?;
         let mut conflicts: BTreeMap<String, Vec<Conflict>> = BTreeMap::new();
         for (other, entry) in managers.entries.iter().filter(|(other, _)| *other != identity) {
-            let paths = entry.fields.set().intersection(&changed).paths();
+            let Some(change) = changes.of(&entry.api_version) else { continue };
+            let paths = entry.fields.set().intersection(&change.changed).paths();
             let of_other = |path| Conflict { manager: other.clone(), path };
             conflicts.entry(other.sort_key()).or_default().extend(paths.into_iter().map(of_other));
         }
@@ -211,7 +204,7 @@ impl<'a> Manage<'a> {
         if !force && !conflicts.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));
         }
-        self.take_away(managers, identity, &changed, &removed);
+        self.take_away(managers, identity, &changes);
         Ok(())
     }
 
@@ -225,6 +218,12 @@ impl<'a> Manage<'a> {
         let Some(last) = last.filter(|last| !last.fields.is_empty()) else { return Ok(merged) };
         if !(self.is_served)(&last.api_version) {
             return Ok(merged);
+        }
+        if let Some(elsewhere) = self.elsewhere {
+            let entries = managers.entries.values().chain([last]);
+            if !self.other_versions(entries).is_empty() {
+                return self.prune_across(merged, managers, last, elsewhere);
+            }
         }
         let named = |set: &FieldSet| set.with_named_fields(self.schema, &self.root());
         let without = |fields: &FieldSet| {

@@ -25,6 +25,7 @@ fn with<T>(shape: &Shape, now: &str, run: impl FnOnce(&Manage<'_>) -> T) -> T {
         subresource: "",
         filter: &filter,
         is_served: &is_served,
+        elsewhere: None,
         now: Some(now),
     })
 }

@@ -1,9 +1,12 @@
 //! Custom resources: the definitions that are served right now, in the same pipeline as all others.
 
 mod body;
+mod convert;
 mod names;
 mod rows;
+mod seen;
 mod upkeep;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,11 +14,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use api::Object;
 use api::registry::Resource;
 use bytes::Bytes;
-use custom::{Conversion, Definition, Version};
+use custom::{Definition, Version};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use body::decode;
+pub(crate) use convert::{Conversion, failure as conversion_failure};
 pub(crate) use names::{condition, set as set_condition};
+pub(crate) use views::Views;
 
 /// Keeps a definition until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -29,8 +35,37 @@ pub(crate) struct Served {
     subresources: Vec<&'static Resource>,
     /// `apiVersion` of stored objects.
     storage: String,
-    /// The schema gives defaults, which objects stored before it may lack.
+    /// Index fields of stored objects: those of the version they are stored in.
+    pub(crate) stored_fields: &'static [&'static str],
+    pub(crate) conversion: Conversion,
+    /// Some version's schema gives defaults, which objects stored before it may lack.
     defaults: bool,
+    /// All versions have the same schema: objects differ by their type alone.
+    alike: bool,
+    /// Objects are selected, and indexed, in the form of this version rather than as stored.
+    pub(crate) rebuilt: bool,
+    seen: seen::Seen,
+    source: Arc<Source>,
+    /// Cancelled when the definition goes or is served otherwise: its watches end.
+    pub(crate) retired: CancellationToken,
+}
+
+/// What of a definition decides how it is served.
+#[derive(Debug, PartialEq)]
+struct Source {
+    uid: Value,
+    spec: Value,
+    names: Value,
+}
+
+impl Source {
+    fn of(definition: &Value) -> Source {
+        Source {
+            uid: definition["metadata"]["uid"].clone(),
+            spec: definition["spec"].clone(),
+            names: definition["status"]["acceptedNames"].clone(),
+        }
+    }
 }
 
 /// Whether the schema may give a default somewhere.
@@ -55,40 +90,24 @@ impl Served {
         })
     }
 
-    /// Whether a stored object can be shown in this version, and the other way round.
-    pub(crate) fn converts(&self) -> bool {
-        self.definition.conversion == Conversion::None || self.storage == self.row.api_version()
+    /// Whether the definition's objects can be served at all.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.conversion, Conversion::Broken)
     }
 
-    pub(crate) fn cannot_convert(&self) -> String {
-        format!(
-            "conversion webhooks are not supported: {} can be served as {} only",
-            self.row.qualified(),
-            self.storage
-        )
-    }
-
-    /// Shows a stored object as one of this version, with the defaults of today.
-    pub(crate) fn show(&self, object: &mut Value) {
-        object["apiVersion"] = self.row.api_version().into();
-        if self.defaults {
-            custom::default(&self.version().node, object);
-        }
-    }
-
-    /// The same as JSON; the stored bytes where nothing but the type can differ.
+    /// A stored object's JSON where that needs no webhook; the stored bytes where nothing but the
+    /// type can differ.
     pub(crate) fn json(&self, object: &Object) -> Bytes {
-        if !self.defaults {
+        let own = || {
+            let head = format!(r#"{{"apiVersion":"{}","#, self.row.api_version());
+            object.json().starts_with(head.as_bytes())
+        };
+        if !self.defaults && (self.alike || own()) {
             return object.retyped(&self.row.api_version(), self.row.kind);
         }
         let mut tree = object.to_value();
         self.show(&mut tree);
         tree.to_string().into()
-    }
-
-    /// Gives an object that is about to be stored the stored version.
-    pub(crate) fn store_as(&self, object: &mut Value) {
-        object["apiVersion"] = self.storage.as_str().into();
     }
 
     fn find(&self, subresource: &str) -> Option<&'static Resource> {
@@ -123,6 +142,17 @@ impl Installed {
     pub(crate) fn all(&self) -> &[Arc<Served>] {
         &self.all
     }
+
+    /// What is served of a definition already, and goes on being served as it is.
+    fn same(&self, source: &Source) -> Vec<Arc<Served>> {
+        self.all.iter().filter(|served| *served.source == *source).cloned().collect()
+    }
+
+    /// How the definition of a group's resource converts.
+    fn conversion(&self, group: &str, plural: &str) -> Option<&Conversion> {
+        let same = |s: &&Arc<Served>| s.row.group == group && s.row.name == plural;
+        self.all.iter().find(same).map(|served| &served.conversion)
+    }
 }
 
 /// The present set, shared.
@@ -137,7 +167,13 @@ impl Customs {
     }
 
     fn replace(&self, installed: Installed) {
-        *self.installed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(installed);
+        let new = Arc::new(installed);
+        let mut present = self.installed.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *present, new.clone());
+        drop(present);
+        for gone in old.all.iter().filter(|o| !new.all.iter().any(|n| Arc::ptr_eq(n, o))) {
+            gone.retired.cancel();
+        }
     }
 
     /// What a path names.

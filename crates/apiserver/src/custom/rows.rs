@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::registry::Resource;
 use custom::{Definition, Version};
+use tokio_util::sync::CancellationToken;
 
-use super::Served;
+use super::{Conversion, Served, Source};
 
 static TEXTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
 static ROWS: Mutex<Option<HashSet<&'static Resource>>> = Mutex::new(None);
@@ -36,9 +37,18 @@ fn kept(row: Resource) -> &'static Resource {
     row
 }
 
+static FIELDS: Mutex<Option<HashSet<&'static [&'static str]>>> = Mutex::new(None);
+
 fn fields(paths: &[Box<str>]) -> &'static [&'static str] {
     let paths: Vec<&'static str> = paths.iter().map(|p| text(p)).collect();
-    paths.leak()
+    let mut fields = FIELDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let fields = fields.get_or_insert_default();
+    if let Some(known) = fields.get(paths.as_slice()) {
+        return known;
+    }
+    let kept: &'static [&'static str] = paths.leak();
+    fields.insert(kept);
+    kept
 }
 
 /// Discovery's order.
@@ -47,26 +57,40 @@ const VERBS: [&str; 8] =
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// The served versions of a definition whose names were accepted, the preferred one first.
-pub(super) fn served(definition: Definition) -> Vec<Arc<Served>> {
+pub(super) fn served(
+    definition: Definition,
+    conversion: &Conversion,
+    source: Source,
+) -> Vec<Arc<Served>> {
     let Some(storage) = definition.storage() else { return Vec::new() };
     let storage_version = format!("{}/{}", definition.group, storage.name);
-    // Selectors work on the index that is made when an object is stored, so all versions share it.
-    let selectable = match storage.selectable.is_empty() {
-        true => &[][..],
-        false => fields(&storage.selectable),
-    };
-    let definition = Arc::new(definition);
+    let stored_fields = fields(&storage.selectable);
+    let versions = &definition.versions;
+    let defaults = versions.iter().any(|v| super::gives_defaults(&v.source));
+    let alike = versions.iter().all(|v| v.source == storage.source);
+    // The index that is made when an object is stored serves all versions that ask for the same.
+    let rebuilt = matches!(conversion, Conversion::Webhook(_))
+        || versions.iter().any(|v| v.selectable != storage.selectable);
+    let (definition, source) = (Arc::new(definition), Arc::new(source));
+    let retired = CancellationToken::new();
     let mut order: Vec<usize> = (0..definition.versions.len()).collect();
     order.retain(|at| definition.versions[*at].served);
-    order.sort_by_key(|at| std::cmp::Reverse(priority(&definition.versions[*at].name)));
+    order.sort_by_key(|at| std::cmp::Reverse(custom::priority(&definition.versions[*at].name)));
     let make = |at: usize| {
         let version = &definition.versions[at];
-        let row = main_row(&definition, version, selectable);
+        let row = main_row(&definition, version);
         Arc::new(Served {
             subresources: subresources(version, &row),
             row: kept(row),
             storage: storage_version.clone(),
-            defaults: super::gives_defaults(&version.source),
+            stored_fields,
+            conversion: conversion.clone(),
+            defaults,
+            alike,
+            rebuilt,
+            seen: Default::default(),
+            source: source.clone(),
+            retired: retired.clone(),
             definition: definition.clone(),
             at,
         })
@@ -74,11 +98,7 @@ pub(super) fn served(definition: Definition) -> Vec<Arc<Served>> {
     order.into_iter().map(make).collect()
 }
 
-fn main_row(
-    definition: &Definition,
-    version: &Version,
-    selectable: &'static [&'static str],
-) -> Resource {
+fn main_row(definition: &Definition, version: &Version) -> Resource {
     let names = &definition.names;
     let words = |list: &[Box<str>]| list.iter().map(|w| text(w)).collect();
     Resource {
@@ -96,7 +116,7 @@ fn main_row(
         verbs: VERBS.to_vec(),
         ty: None,
         prefix: format!("/registry/{}/{}/", definition.group, names.plural),
-        selectable,
+        selectable: fields(&version.selectable),
         generation: true,
     }
 }
@@ -119,32 +139,4 @@ fn subresources(version: &Version, main: &Resource) -> Vec<&'static Resource> {
         ..below("scale")
     });
     status.into_iter().chain(scale).map(kept).collect()
-}
-
-/// Kubernetes' order of versions: `v2`, `v1`, `v1beta2`, `v1beta1`, `v1alpha1`, then others by name.
-pub(super) fn priority(version: &str) -> (u8, u32, u32, std::cmp::Reverse<String>) {
-    let other = (0, 0, 0, std::cmp::Reverse(version.to_owned()));
-    let Some(rest) = version.strip_prefix('v') else { return other };
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let Ok(major) = rest[..end].parse() else { return other };
-    let same = std::cmp::Reverse(String::new());
-    let level = |name: &str| rest[end..].strip_prefix(name).and_then(|n| n.parse::<u32>().ok());
-    match (rest[end..].is_empty(), level("beta"), level("alpha")) {
-        (true, _, _) => (3, major, 0, same),
-        (_, Some(minor), _) => (2, major, minor, same),
-        (_, _, Some(minor)) => (1, major, minor, same),
-        _ => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::priority;
-
-    #[test]
-    fn versions_are_preferred_as_kubernetes_does() {
-        let mut versions = ["v1alpha1", "foo", "v1", "v1beta2", "v2beta1", "v10", "v2", "bar"];
-        versions.sort_by_key(|v| std::cmp::Reverse(priority(v)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo"]);
-    }
 }

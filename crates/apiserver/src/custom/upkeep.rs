@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use store::{Collection, CollectionSpec};
 
 use super::names::{self, Taken};
-use super::{CLEANUP, Installed, Served, rows};
+use super::{CLEANUP, Conversion, Installed, Served, Source, rows};
 use crate::local::Local;
 use crate::server::{Inner, Server};
+use crate::webhook::Network;
 
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,11 +45,22 @@ fn all(server: &Inner) -> Vec<Value> {
 /// Serves what is established.
 fn install(server: &Inner) {
     let mut served: Vec<Arc<Served>> = Vec::new();
+    let dialer = server.config.node_dialer.clone();
+    let (network, former) =
+        (Network { store: server.store.clone(), dialer }, server.customs.installed());
     for object in all(server).iter().filter(|d| names::is_true(d, "Established")) {
+        let source = Source::of(object);
+        let same = former.same(&source);
+        if !same.is_empty() {
+            served.extend(same);
+            continue;
+        }
         match Definition::parse(object) {
             Ok(mut definition) => {
                 definition.names = Names::parse(&object["status"]["acceptedNames"]);
-                served.extend(rows::served(definition));
+                let known = former.conversion(&definition.group, &definition.names.plural);
+                let conversion = Conversion::of(&definition, known, &network);
+                served.extend(rows::served(definition, &conversion, source));
             }
             Err(fault) => {
                 let name = object["metadata"]["name"].as_str().unwrap_or("");
@@ -57,8 +69,7 @@ fn install(server: &Inner) {
         }
     }
     for one in &served {
-        let spec =
-            CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.row.selectable };
+        let spec = CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.stored_fields };
         if let Err(error) = server.store.register(spec) {
             tracing::error!(resource = one.row.name, %error, "stored objects cannot be read");
         }
@@ -169,9 +180,11 @@ impl Upkeep {
         let installed = inner.customs.installed();
         let group = object["spec"]["group"].as_str().unwrap_or("");
         let plural = object["spec"]["names"]["plural"].as_str().unwrap_or("");
-        let row =
-            installed.all().iter().map(|s| s.row).find(|r| r.group == group && r.name == plural);
-        let Some(row) = row else { return Ok(0) };
+        let mut rows =
+            installed.all().iter().filter(|s| s.row.group == group && s.row.name == plural);
+        // In the version they are stored in they go without a webhook.
+        let row = rows.clone().find(|s| s.row.api_version() == s.storage).or_else(|| rows.next());
+        let Some(row) = row.map(|served| served.row) else { return Ok(0) };
         let page = collection.list("", None, 0, usize::MAX, &|_| true);
         for found in page.map(|page| page.objects).unwrap_or_default() {
             match self.delete_object(row, &found).await {

@@ -18,6 +18,7 @@ pub(crate) enum Encoding {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,11 @@ impl Accept {
         Accept::parse(text(header::ACCEPT), gzip)
     }
 
+    /// The form of an answer that tells of a failure: JSON when no other can be told.
+    pub(crate) fn of_failure(headers: &HeaderMap) -> Encoding {
+        Accept::of(headers).map_or(Encoding::Json, |accept| accept.encoding)
+    }
+
     fn parse(header: &str, gzip: bool) -> Result<Accept, Status> {
         let plain = Accept { encoding: Encoding::Json, view: View::Whole, gzip };
         if header.trim().is_empty() {
@@ -49,6 +55,8 @@ impl Accept {
                 "application/json" | "*/*" | "application/*" => Encoding::Json,
                 "application/yaml" => Encoding::Yaml,
                 "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
+                // A watch is answered in the second whichever was named.
+                "application/cbor" | "application/cbor-seq" => Encoding::Cbor,
                 _ => return None,
             };
             let view = parts.filter_map(|p| p.strip_prefix("as=")).next();
@@ -75,7 +83,7 @@ impl Accept {
         match self.view {
             // Answers to questions are no resources: they have no columns.
             View::Table if is_question(row) => refused(
-                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf".into(),
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor".into(),
             ),
             View::MetadataList if !list => refused(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{})", row.kind
@@ -93,7 +101,7 @@ fn is_question(row: &Resource) -> bool {
 }
 
 fn none_available() -> Status {
-    let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    let all = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch, application/cbor-seq";
     let message = format!("406: Not Acceptable\n\nAvailable representations: {all}");
     Status::failure(406, "NotAcceptable", message).with_causes(Vec::new())
 }

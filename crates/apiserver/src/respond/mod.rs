@@ -30,22 +30,30 @@ pub(crate) use stream::{stream, until};
 pub(crate) struct Shown {
     pub(crate) row: &'static Resource,
     pub(crate) custom: Option<Arc<Served>>,
+    /// The answer's objects are in that form already.
+    ready: bool,
 }
 
 impl Shown {
+    pub(crate) fn new(row: &'static Resource, custom: Option<Arc<Served>>) -> Shown {
+        let ready = custom.as_ref().is_some_and(|custom| custom.rebuilt);
+        Shown { row, custom, ready }
+    }
+
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
         match &self.custom {
             None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
-            None => object.json().clone(),
-            Some(custom) => custom.json(object),
+            Some(custom) if !self.ready => custom.json(object),
+            _ => object.json().clone(),
         }
     }
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
         match &self.custom {
-            Some(custom) => custom.show(&mut tree),
+            Some(custom) if !self.ready => custom.show(&mut tree),
+            Some(_) => {}
             None => kinds::convert::to_shown(self.row, &mut tree),
         }
         tree
@@ -99,8 +107,9 @@ pub(crate) fn with_code(code: u16) -> Response<Body> {
     response
 }
 
-pub(crate) fn failure(status: &Status) -> Response<Body> {
-    let mut response = json_bytes(status.code, status.to_value().to_string());
+/// A failure in the form that the client asked for, if that can be told.
+pub(crate) fn failure(status: &Status, encoding: Encoding) -> Response<Body> {
+    let mut response = value(status.code, encoding, &status.to_value());
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
+use api::Object;
 use api::proto;
-use api::{Object, Status};
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use serde_json::{Value, json};
 
 use super::{Accept, Body, Encoding, Shown, View, encode, partial, stream, with_body};
 use crate::verbs::watch::{Change, Watching};
-
-/// Between bookmarks of a quiet watch (the original sends one about every minute).
-const BOOKMARK_PERIOD: std::time::Duration = std::time::Duration::from_secs(60);
 
 pub(super) fn watch(
     watching: Watching,
@@ -25,18 +22,17 @@ pub(super) fn watch(
     let start = Some((watching, Encoder { shown, accept, framing, include, headed: false }));
     let chunks = futures::stream::unfold(start, move |state| async move {
         let (mut watching, mut encoder) = state?;
-        let period = if watching.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
         let chunk = tokio::select! {
             () = tokio::time::sleep_until(deadline) => return None,
             changes = watching.next() => match changes {
+                Ok(changes) if changes.is_empty() => return None,
                 Ok(changes) => encoder.encode(&changes),
-                // The log went past this watcher: it is told, and the stream ends.
-                Err(expired) => {
-                    let status = Status::gone(expired.to_string());
+                // The log went past this watcher, or an object could not be converted: it is told,
+                // and the stream ends.
+                Err(status) => {
                     return Some((framing.event("ERROR", framing.tree(&status.to_value())), None));
                 }
             },
-            () = tokio::time::sleep(period) => encoder.encode(&[watching.bookmark()]),
         };
         Some((chunk, Some((watching, encoder))))
     });
@@ -50,12 +46,15 @@ enum Framing {
     Json,
     /// Four bytes of length (big endian), then a `meta/v1.WatchEvent` whose object is sealed.
     Protobuf,
+    /// CBOR items one after the other.
+    Cbor,
 }
 
 impl Framing {
     fn of(encoding: Encoding) -> Framing {
         match encoding {
             Encoding::Protobuf => Framing::Protobuf,
+            Encoding::Cbor => Framing::Cbor,
             // YAML has no frames; as the original, such a watch is answered in JSON.
             Encoding::Json | Encoding::Yaml => Framing::Json,
         }
@@ -65,13 +64,17 @@ impl Framing {
         match self {
             Framing::Json => "application/json",
             Framing::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            Framing::Cbor => "application/cbor-seq",
         }
     }
 
     /// An event's object. What has no message goes as JSON, which clients tell by its first byte.
     fn tree(self, value: &Value) -> Vec<u8> {
-        let sealed = || encode::protobuf_bytes(value);
-        let message = if self == Framing::Protobuf { sealed() } else { None };
+        let message = match self {
+            Framing::Json => None,
+            Framing::Protobuf => encode::protobuf_bytes(value),
+            Framing::Cbor => Some(encode::cbor_bytes(value)),
+        };
         message.unwrap_or_else(|| value.to_string().into_bytes())
     }
 
@@ -87,6 +90,16 @@ impl Framing {
                 for part in [br#"{"type":""#, kind.as_bytes(), br#"","object":"#, object, b"}\n"] {
                     out.extend_from_slice(part);
                 }
+            }
+            // A map of two keys; the object is an item by itself, tag and all.
+            Framing::Cbor => {
+                let mut event = Vec::with_capacity(object.len() + 32);
+                event.extend_from_slice(&api::cbor::SELF_DESCRIBED);
+                event.extend_from_slice(b"\xa2\x44type");
+                api::cbor::encode_untagged(&kind.into(), &mut event);
+                event.extend_from_slice(b"\x46object");
+                out.extend_from_slice(&event);
+                out.extend_from_slice(object);
             }
             Framing::Protobuf => {
                 let mut raw = proto::Writer::default();

@@ -36,7 +36,11 @@ pub(crate) async fn create_object(
     // Managers own what was sent and its defaults, not what the server makes of it below.
     call.apply_defaults(&mut object);
     if operation == Operation::Update {
-        managed::track(call, None, &mut object);
+        while let Err(status) = managed::track(call, None, &mut object) {
+            if !call.fetch_views().await {
+                return Err(status);
+            }
+        }
     }
     meta::prepare_create(call, &mut object)?;
     hooks::reset_status(call, &mut object);
@@ -66,7 +70,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
         hooks::book(call, object).await?;
-        let draft = Some(call.draft(object));
+        let draft = Some(call.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.server.write(row, write).await {
             Ok(object) => {

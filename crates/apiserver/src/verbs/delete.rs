@@ -1,7 +1,5 @@
 //! DELETE of an object or of a collection: grace, preconditions, finalizers, propagation.
 
-use std::sync::Arc;
-
 use api::schema::Shape;
 use api::{Object, Status};
 use bytes::Bytes;
@@ -45,6 +43,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
                 let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
                 tree.map_err(Status::bad_request)?
             }
+            Format::Cbor => api::cbor::decode(body).map_err(Status::bad_request)?,
             Format::Yaml => {
                 serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
             }
@@ -96,24 +95,24 @@ async fn delete_one(
         let found = collection.get(key);
         let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
         check_preconditions(call, &old, name, options)?;
-        let old_tree = call.shown(&old);
+        let old_tree = call.shown(&old).await?;
         (hooks::of(row).check_delete)(call, &old_tree)?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
         let gone = is_finished(row.name, &new);
         if options.dry_run {
-            return Ok(answer(call, &old, gone, new));
+            return Ok(answer(call, (&old, old_tree), gone, new));
         }
         if !gone && new == old_tree {
             return Ok(Answer::Object { code: 200, object: old });
         }
-        let draft = (!gone).then(|| call.draft(&new));
+        let draft = if gone { None } else { Some(call.draft(&new).await?) };
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.server.write(row, write).await {
             Ok(_) if gone => {
                 hooks::release(call, &old_tree, None).await;
-                return Ok(answer(call, &old, true, new));
+                return Ok(answer(call, (&old, old_tree), true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),
             Err(WriteError::Conflict(_)) => {}
@@ -124,14 +123,14 @@ async fn delete_one(
 }
 
 /// A finished deletion answers with a Status; pods and a few others with their last state.
-fn answer(call: &Call<'_>, old: &Arc<Object>, gone: bool, new: Value) -> Answer {
+fn answer(call: &Call<'_>, (old, shown): (&Object, Value), gone: bool, new: Value) -> Answer {
     if gone && !hooks::of(call.row).returns_deleted {
         let m = old.meta();
         let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
         return Answer::Tree { code: 200, value: status.to_value() };
     }
     // Only pods are marked before they go.
-    let value = if gone && call.row.name != "pods" { call.shown(old) } else { new };
+    let value = if gone && call.row.name != "pods" { shown } else { new };
     Answer::Tree { code: 200, value }
 }
 
@@ -207,7 +206,9 @@ pub(crate) async fn delete_collection(
     let collection = call.server.collection(call.row);
     let page = collection.list(&filter.prefix(call), None, 0, usize::MAX, &|o| filter.matches(o));
     let page = page.map_err(|e| Status::gone(e.to_string()))?;
-    for object in &page.objects {
+    let mut objects = call.selectable(page.objects).await?;
+    objects.retain(|object| filter.selects(object));
+    for object in &objects {
         let m = object.meta();
         match delete_one(call, &call.row.key(&m.namespace, &m.name), &m.name, &options).await {
             Err(status) if status.code == 404 => {}
@@ -217,7 +218,7 @@ pub(crate) async fn delete_collection(
     Ok(Answer::List(super::list::Listing {
         row: call.row,
         revision: collection.revision(),
-        objects: page.objects,
+        objects,
         continue_token: String::new(),
         remaining: None,
     }))

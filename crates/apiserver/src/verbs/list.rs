@@ -19,7 +19,7 @@ pub(crate) struct Listing {
     pub(crate) remaining: Option<usize>,
 }
 
-pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
+pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.server.collection(call.row);
     let filter = Filter::of(call)?;
     let limit = call.query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
@@ -30,13 +30,15 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, Status> {
         .list(&prefix, after, position.revision, limit, &|o| filter.matches(o))
         .map_err(|_| list_expired(&position))?;
     let last = page.last_key.as_deref();
+    let mut objects = call.selectable(page.objects).await?;
+    objects.retain(|object| filter.selects(object));
     Ok(Answer::List(Listing {
         row: call.row,
         continue_token: last
             .map_or(String::new(), |last| continue_token(Some(page.revision), last)),
         // Counted before selection: with one, the number would mislead.
         remaining: last.filter(|_| filter.is_plain()).map(|_| page.remaining),
-        objects: page.objects,
+        objects,
         revision: page.revision,
     }))
 }
@@ -47,6 +49,8 @@ pub(crate) struct Filter {
     labels: api::selector::LabelSelector,
     fields: api::selector::FieldSelector,
     selectable: &'static [&'static str],
+    /// Stored objects are all let through: they are selected when they are in the request's form.
+    later: bool,
 }
 
 impl Filter {
@@ -68,7 +72,12 @@ impl Filter {
                 ));
             }
         }
-        Ok(Filter { labels: call.query.label_selector()?, fields, selectable: call.row.selectable })
+        Ok(Filter {
+            labels: call.query.label_selector()?,
+            fields,
+            selectable: call.row.selectable,
+            later: call.custom.as_ref().is_some_and(|custom| custom.rebuilt),
+        })
     }
 
     pub(crate) fn parse(labels: &str, fields: &str, row: &Resource) -> Result<Filter, String> {
@@ -78,6 +87,7 @@ impl Filter {
             labels: api::selector::LabelSelector::parse(labels)?,
             fields,
             selectable: row.selectable,
+            later: false,
         })
     }
 
@@ -85,7 +95,13 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Whether a stored object may be selected.
     pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.later || self.selects(object)
+    }
+
+    /// Whether an object in the form of the request's version is selected.
+    pub(crate) fn selects(&self, object: &Object) -> bool {
         let meta = object.meta();
         self.labels.matches(meta) && self.fields.matches(meta, self.selectable)
     }

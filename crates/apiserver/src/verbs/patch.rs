@@ -11,9 +11,8 @@ use crate::call::Call;
 use crate::query::FieldValidation;
 use crate::{managed, meta};
 
-const ACCEPTED_OF_CUSTOM: &str =
-    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+const ACCEPTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
 
 pub(crate) async fn patch(
     call: &Call<'_>,
@@ -21,7 +20,7 @@ pub(crate) async fn patch(
     content_type: &str,
 ) -> Result<Answer, Status> {
     let media = media_type(content_type);
-    check_options(call, media == "application/apply-patch+yaml")?;
+    check_options(call, is_apply(media))?;
     match media {
         "application/json-patch+json" => {
             let patch = json_body(&body)?;
@@ -52,7 +51,7 @@ pub(crate) async fn patch(
             })
             .await
         }
-        "application/apply-patch+yaml" => apply(call, &body).await,
+        _ if is_apply(media) => apply(call, &body, media).await,
         _ if call.custom.is_some() => Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
@@ -135,15 +134,28 @@ fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
     Ok(value)
 }
 
+const APPLY_CBOR: &str = "application/apply-patch+cbor";
+
+/// Is this a body of server-side apply?
+pub(crate) fn is_apply(media: &str) -> bool {
+    matches!(media, "application/apply-patch+yaml" | APPLY_CBOR)
+}
+
 /// An applied object as it was sent: only the fields that were sent are owned.
-pub(crate) fn applied_body(body: &[u8]) -> Result<Value, Status> {
+pub(crate) fn applied_body(body: &[u8], media: &str) -> Result<Value, Status> {
+    if media == APPLY_CBOR {
+        let read = api::cbor::decode(body);
+        return read.map_err(|e| Status::bad_request(format!("error decoding CBOR: {e}")));
+    }
     api::yaml::read(body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
 }
 
-async fn apply(call: &Call<'_>, body: &[u8]) -> Result<Answer, Status> {
+async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Status> {
     let row = call.main_row();
-    let applied = applied_body(body)?;
-    refuse_duplicates(call, body)?;
+    let applied = applied_body(body, media)?;
+    if media != APPLY_CBOR {
+        refuse_duplicates(call, body)?;
+    }
     let exists = call.server.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;

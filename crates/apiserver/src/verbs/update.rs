@@ -65,16 +65,26 @@ pub(crate) async fn change(
 ) -> Result<Answer, Status> {
     let collection = call.server.collection(call.main_row());
     let key = call.key();
-    for _ in 0..RETRIES {
+    let mut tries = 0;
+    while tries < RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
-        let old_tree = call.shown(&old);
-        let mut new = compute(&old_tree)?;
+        let old_tree = call.shown(&old).await?;
+        let computed = compute(&old_tree);
+        if computed.is_err() && call.fetch_views().await {
+            continue;
+        }
+        let mut new = computed?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
             return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
         call.drop_claims().await;
-        prepare(call, &old_tree, &mut new, operation)?;
+        let prepared = prepare(call, &old_tree, &mut new, operation);
+        if prepared.is_err() && call.fetch_views().await {
+            continue;
+        }
+        prepared?;
+        tries += 1;
         if operation != Operation::Internal {
             admission::check_update(call, &old_tree, &new).await?;
             if !call.dry_run {
@@ -82,8 +92,11 @@ pub(crate) async fn change(
             }
         }
         match store(call, &old, &old_tree, new).await {
-            Err(WriteError::Conflict(_)) if based_on.is_empty() => {}
-            Err(other) => return Err(write_failure(other, call.row, &call.info.name)),
+            Err(Unstored::Write(WriteError::Conflict(_))) if based_on.is_empty() => {}
+            Err(Unstored::Write(other)) => {
+                return Err(write_failure(other, call.row, &call.info.name));
+            }
+            Err(Unstored::Refused(status)) => return Err(*status),
             Ok(answer) => return Ok(answer),
         }
     }
@@ -101,7 +114,7 @@ fn prepare(
     let hooks = hooks::of(call.row);
     call.apply_defaults(new);
     if operation == Operation::Update {
-        managed::track(call, Some(old), new);
+        managed::track(call, Some(old), new)?;
     }
     meta::prepare_update(call, old, new)?;
     if operation == Operation::Internal {
@@ -160,12 +173,19 @@ fn restore(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {
     }
 }
 
+/// Why a new state was not stored.
+enum Unstored {
+    Write(WriteError),
+    /// It could not be made into what is stored.
+    Refused(Box<Status>),
+}
+
 async fn store(
     call: &Call<'_>,
     old: &Arc<Object>,
     old_tree: &Value,
     mut new: Value,
-) -> Result<Answer, WriteError> {
+) -> Result<Answer, Unstored> {
     let row = call.main_row();
     meta::of(&mut new).insert("resourceVersion".into(), old.revision().to_string().into());
     let code = 200;
@@ -176,11 +196,14 @@ async fn store(
         return Ok(Answer::Tree { code, value: new });
     }
     let done = is_finished(row.name, &new);
-    let draft = (!done).then(|| call.draft(&new));
+    let draft = match done {
+        true => None,
+        false => Some(call.draft(&new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
+    };
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
     let write = Write { collection, key: call.key(), expect, draft };
-    let written = call.server.write(row, write).await?;
+    let written = call.server.write(row, write).await.map_err(Unstored::Write)?;
     call.keep_claims();
     hooks::release(call, old_tree, (!done).then_some(&new)).await;
     if done {

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use api::registry::Resource;
 use api::{Object, Status};
-use store::{Collection, Event, Expired, Watcher};
+use store::{Collection, Event, Watcher};
+use tokio_util::sync::CancellationToken;
 
 use super::Answer;
 use super::list::Filter;
 use super::options::Position;
 use crate::call::Call;
+use crate::custom::{Served, conversion_failure};
+
+/// Between bookmarks of a quiet watch (the original sends one about every minute).
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
 /// A watch that is about to stream.
 pub(crate) struct Watching {
@@ -23,7 +28,11 @@ pub(crate) struct Watching {
     mark_initial: bool,
     initial_revision: u64,
     watcher: Watcher,
-    pub(crate) bookmarks: bool,
+    /// Converts what is seen, where objects are selected in the form of the request's version.
+    custom: Option<Arc<Served>>,
+    /// Cancelled when the resource is no longer served as it is now.
+    retired: CancellationToken,
+    bookmarks: bool,
     pub(crate) timeout: Duration,
 }
 
@@ -68,6 +77,8 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
         mark_initial,
         initial_revision: from,
         watcher,
+        custom: call.custom.clone().filter(|custom| custom.rebuilt),
+        retired: call.custom.as_ref().map(|custom| custom.retired.clone()).unwrap_or_default(),
         bookmarks: call.query.flag("allowWatchBookmarks"),
         timeout,
     }))
@@ -93,26 +104,78 @@ fn starting_point(
 }
 
 impl Watching {
-    /// The next changes; never empty.
-    pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Expired> {
+    /// The next changes, a bookmark when there are none for long; nothing when the watch is over.
+    /// An error is its last event. What is dropped before it is through is lost.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Status> {
         if !self.initial.is_empty() || self.mark_initial {
-            let mut changes: Vec<Change> = self.initial.drain(..).map(Change::Added).collect();
+            let initial = self.present().await?;
+            let mut changes: Vec<Change> = initial.into_iter().map(Change::Added).collect();
             if std::mem::take(&mut self.mark_initial) {
                 changes.push(Change::Bookmark(self.initial_revision, true));
             }
-            return Ok(changes);
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
         }
+        let period = if self.bookmarks { BOOKMARK_PERIOD } else { BOOKMARK_PERIOD * 1000 };
+        let due = tokio::time::Instant::now() + period;
         loop {
-            let events = self.watcher.next().await?;
-            let changes: Vec<Change> = events.iter().filter_map(|e| self.seen(e)).collect();
+            let events = tokio::select! {
+                // What has happened is told before the end, and a bookmark in spite of what is not.
+                biased;
+                () = tokio::time::sleep_until(due) => return Ok(vec![self.bookmark()]),
+                events = self.watcher.next() => events,
+                () = self.retired.cancelled() => return Ok(Vec::new()),
+            };
+            let events = events.map_err(|e| Status::gone(e.to_string()))?;
+            let changes = match self.custom.clone() {
+                Some(custom) => self.converted(&custom, &events).await?,
+                None => events.iter().filter_map(|e| self.seen(e)).collect(),
+            };
             if !changes.is_empty() {
                 return Ok(changes);
             }
         }
     }
 
+    /// The initial states that are selected.
+    async fn present(&mut self) -> Result<Vec<Arc<Object>>, Status> {
+        let initial = std::mem::take(&mut self.initial);
+        let Some(custom) = &self.custom else { return Ok(initial) };
+        let mut shown = custom.watched(&initial).await.map_err(conversion_failure)?;
+        shown.retain(|object| self.filter.selects(object));
+        Ok(shown)
+    }
+
+    /// Changes as they are in the version that is watched. A conversion that fails ends the watch,
+    /// as it ends those of the original's cache; the client begins again, with a list.
+    async fn converted(&self, custom: &Served, events: &[Event]) -> Result<Vec<Change>, Status> {
+        let here: Vec<&Event> = events.iter().filter(|e| e.key.starts_with(&self.prefix)).collect();
+        // A former state is needed to tell whether it was selected, and as what was deleted.
+        let all = !self.filter.is_plain();
+        let former = |e: &Event| e.old.clone().filter(|_| all || e.new.is_none());
+        let stored: Vec<Arc<Object>> =
+            here.iter().flat_map(|e| former(e).into_iter().chain(e.new.clone())).collect();
+        let shown = custom.watched(&stored).await.map_err(conversion_failure)?;
+        let mut shown = shown.into_iter();
+        let changes = here.into_iter().filter_map(|event| {
+            let before = former(event).and_then(|_| shown.next());
+            let after = event.new.as_ref().and_then(|_| shown.next());
+            // Without a selector, what was there was seen.
+            let known = before.as_ref().map_or(event.old.is_some(), |o| self.filter.selects(o));
+            let after = after.filter(|o| self.filter.selects(o));
+            match (known, after, before) {
+                (false, Some(new), _) => Some(Change::Added(new)),
+                (true, Some(new), _) => Some(Change::Modified(new)),
+                (true, None, Some(old)) => Some(Change::Deleted(Arc::new(old.at(event.revision)))),
+                _ => None,
+            }
+        });
+        Ok(changes.collect())
+    }
+
     /// A bookmark of how far this watch has come.
-    pub(crate) fn bookmark(&mut self) -> Change {
+    fn bookmark(&mut self) -> Change {
         Change::Bookmark(self.watcher.progress(), false)
     }
 

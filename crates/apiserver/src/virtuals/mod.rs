@@ -53,7 +53,7 @@ async fn answer(
     let mut sent = decode(call, body, content_type)?;
     if matches!(kind, Kind::TokenReview | Kind::Access) {
         // These answer with the object they were sent, which has managers like any.
-        managed::track(call, None, &mut sent);
+        managed::track(call, None, &mut sent)?;
     }
     match kind {
         Kind::Binding => pods::bind(call, sent).await,
@@ -84,7 +84,7 @@ pub(crate) async fn scale(
         return None;
     }
     Some(match verb {
-        "get" => scale::get(call),
+        "get" => scale::get(call).await,
         "update" => match decode(call, body, content_type) {
             Ok(sent) => scale::update(call, &sent).await,
             Err(status) => Err(status),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
-use crate::verbs::patch::{applied_body, check_options};
+use crate::verbs::patch::{applied_body, check_options, is_apply};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -91,10 +91,10 @@ fn selector_text(selector: &Value) -> String {
     parts.join(",")
 }
 
-pub(super) fn get(call: &Call<'_>) -> Result<Answer, Status> {
+pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.server.collection(call.main_row());
     let object = collection.get(&call.key()).ok_or_else(|| call.not_found())?;
-    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object)) })
+    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object).await?) })
 }
 
 pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Status> {
@@ -106,24 +106,23 @@ pub(super) async fn patch(
     body: &Bytes,
     content_type: &str,
 ) -> Result<Answer, Status> {
-    let is_apply = media_type(content_type) == "application/apply-patch+yaml";
-    check_options(call, is_apply)?;
-    if is_apply {
-        let applied = applied_body(body)?;
+    let media = media_type(content_type);
+    check_options(call, is_apply(media))?;
+    if is_apply(media) {
+        let applied = applied_body(body, media)?;
         let answer = change(call, Operation::Apply, |object| {
             let object = crate::managed::apply_scale(call, object, &applied)?;
             let replicas = at(&object, &paths(call).0).and_then(Value::as_i64).unwrap_or(0);
             check_replicas(call, replicas)?;
             Ok(object)
         });
-        return Ok(viewed(call, answer.await?));
+        return viewed(call, answer.await?).await;
     }
     let patch: Value = serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    let media = media_type(content_type).to_owned();
     set(call, |scale| {
         let mut scale = scale.clone();
-        match media.as_str() {
+        match media {
             "application/json-patch+json" => api::patch::apply_json_patch(&mut scale, &patch)
                 .map_err(|e| Status::failure(422, "Invalid", e))?,
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
@@ -158,7 +157,7 @@ async fn set(
         Ok(object)
     })
     .await?;
-    Ok(viewed(call, answer))
+    viewed(call, answer).await
 }
 
 fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
@@ -171,11 +170,11 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
 }
 
 /// The Scale of the object that was written.
-fn viewed(call: &Call<'_>, answer: Answer) -> Answer {
+async fn viewed(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
     let object = match answer {
-        Answer::Object { object, .. } => call.shown(&object),
+        Answer::Object { object, .. } => call.shown(&object).await?,
         Answer::Tree { value, .. } => value,
-        other => return other,
+        other => return Ok(other),
     };
-    Answer::Tree { code: 200, value: view(call, &object) }
+    Ok(Answer::Tree { code: 200, value: view(call, &object) })
 }

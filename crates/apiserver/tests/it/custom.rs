@@ -223,3 +223,40 @@ async fn objects_of_free_form_are_applied() {
     assert_eq!(applied.code, 201, "{}", applied.json());
     assert_eq!(applied.json()["more"], json!({"y": true}));
 }
+
+#[tokio::test]
+async fn objects_are_sent_in_cbor() {
+    let world = world().await;
+    let headers = [("accept", "application/cbor"), ("content-type", "application/cbor")];
+    let mut body = Vec::new();
+    api::cbor::encode_untagged(&gizmo("a", &json!({"name": "x", "bogus": 1})), &mut body);
+    let made = world.ask_as(&world.admin, ("POST", GIZMOS), &headers, body).await;
+    let read = api::cbor::decode(&made.bytes).expect("CBOR");
+    assert_eq!((made.code, &read["spec"]), (201, &json!({"name": "x", "size": 3})));
+    assert_eq!(made.headers["warning"], "299 - \"unknown field \\\"spec.bogus\\\"\"");
+    let list = world.ask_as(&world.admin, ("GET", GIZMOS), &headers, "").await;
+    let list = api::cbor::decode(&list.bytes).expect("CBOR");
+    assert_eq!(list["items"][0]["spec"]["size"], 3);
+}
+
+/// Clients begin again, and see what is served now.
+#[tokio::test]
+async fn watches_end_when_their_definition_changes() {
+    let world = world().await;
+    let request = http::Request::get(format!("{GIZMOS}?watch=true"))
+        .body(http_body_util::Full::<bytes::Bytes>::default())
+        .expect("a request");
+    let watch = world.server.serve_as(world.admin.clone(), request).await.into_body();
+    let headers = [("content-type", "application/json-patch+json")];
+    let path = format!("{DEFINITIONS}/gizmos.example.com");
+    // What only labels the definition changes nothing.
+    let label = r#"[{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]"#;
+    assert_eq!(world.ask_as(&world.admin, ("PATCH", &path), &headers, label).await.code, 200);
+    world.ask("POST", GIZMOS, &gizmo("a", &json!({}))).await;
+    let patch = r#"[{"op": "replace", "path": "/spec/versions/1/served", "value": false}]"#;
+    assert_eq!(world.ask_as(&world.admin, ("PATCH", &path), &headers, patch).await.code, 200);
+    let end = http_body_util::BodyExt::collect(watch);
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(20), end).await;
+    let seen = seen.expect("the watch ends").expect("never fails").to_bytes();
+    assert!(seen.starts_with(b"{\"type\":\"ADDED\""), "{seen:?}");
+}

@@ -1,8 +1,11 @@
 //! The server as a whole, asked without sockets.
 
+mod cbor;
 mod certificates;
+mod conversion;
 mod custom;
 mod harness;
+mod hook;
 mod limits;
 mod malformed;
 mod openapi;

@@ -3,12 +3,12 @@
 //! What all versions share is checked, and named, as the original's internal form has it: a schema
 //! that is the same in every version is `spec.validation`.
 
+mod conversion;
 mod schema;
 
 use api::names;
 use serde_json::{Map, Value, json};
 
-use crate::admission::webhook::{service, url};
 use crate::check::At;
 use crate::value::{items, set_default, text};
 use crate::{Kind, PLAIN};
@@ -51,6 +51,10 @@ fn default(object: &mut Value) {
             }
         }
         set_default(spec, "conversion", json!({"strategy": "None"}));
+        let service = spec.pointer_mut("/conversion/webhook/clientConfig/service");
+        if let Some(service) = service.filter(|s| s.is_object()) {
+            set_default(service, "port", 443);
+        }
     }
     let storage = items(&object["spec"], "versions").find(|v| v["storage"] == true);
     let Some(storage) = storage.map(|v| v["name"].clone()) else { return };
@@ -108,6 +112,7 @@ fn whole(definition: &At<'_>) {
     let made = internal(definition.get("spec").value());
     let at = definition.get("spec");
     spec(&at.with(&made));
+    conversion::check(definition);
     let status = definition.get("status");
     accepted(&status.get("acceptedNames"));
     stored(&at, &status.get("storedVersions"));
@@ -148,7 +153,6 @@ fn spec(spec: &At<'_>) {
             false => schema::selectable(&fields, validation.get("openAPIV3Schema").value()),
         }
     }
-    conversion(&spec.get("conversion"));
 }
 
 fn versions(spec: &At<'_>) {
@@ -304,61 +308,6 @@ fn scale(subresources: &At<'_>) {
     let below = |start: &str| path.text().starts_with(start);
     if !path.is_empty() && simple_path(&path) && !below(".spec.") && !below(".status.") {
         path.invalid_text("should be a json path under either .spec or .status");
-    }
-}
-
-fn conversion(conversion: &At<'_>) {
-    if conversion.is_absent() {
-        return;
-    }
-    let strategy = conversion.get("strategy");
-    strategy.need_one_of(&["None", "Webhook"]);
-    let webhook = conversion.get("webhook");
-    // The original's form has the webhook's parts beside the strategy.
-    let client = conversion.get("webhookClientConfig");
-    let client = client.with(&webhook.value()["clientConfig"]);
-    let versions = conversion.get("conversionReviewVersions");
-    let versions = versions.with(&webhook.value()["conversionReviewVersions"]);
-    if strategy.text() != "Webhook" {
-        if !client.is_absent() {
-            client.forbidden("should not be set when strategy is not set to Webhook");
-        }
-        if !versions.is_empty() {
-            versions.forbidden("should not be set when strategy is not set to Webhook");
-        }
-        return;
-    }
-    if client.is_absent() {
-        client.required("required when strategy is set to Webhook");
-    } else {
-        let (address, backend) = (client.get("url"), client.get("service"));
-        match (address.is_absent(), backend.is_absent()) {
-            (false, true) => url(&address),
-            (true, false) => service(&backend),
-            _ => client.required("exactly one of url or service is required"),
-        }
-    }
-    review_versions(&versions);
-}
-
-fn review_versions(versions: &At<'_>) {
-    if versions.is_empty() {
-        return versions.required("");
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    for version in versions.items() {
-        let known = text(version.value());
-        if seen.contains(&known) {
-            version.invalid_text("duplicate version");
-            continue;
-        }
-        seen.push(known);
-        for fault in names::dns1035_label(version.text()) {
-            version.invalid_text(&fault);
-        }
-    }
-    if !seen.iter().any(|v| matches!(*v, "v1" | "v1beta1")) {
-        versions.invalid("must include at least one of v1, v1beta1");
     }
 }
 

@@ -55,3 +55,17 @@ fn a_webhook_needs_an_address_and_known_reviews() {
         ["spec.conversion.webhookClientConfig", "spec.conversion.conversionReviewVersions"]
     );
 }
+
+#[test]
+fn a_bundle_must_hold_a_certificate() {
+    let with = |bundle: &'static str| {
+        move |o: &mut Value| {
+            o["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+                "clientConfig": {"service": {"namespace": "a", "name": "b", "port": 443}, "caBundle": bundle},
+                "conversionReviewVersions": ["v1"]}});
+        }
+    };
+    assert_eq!(faults(with("")), []);
+    let field = "spec.conversion.webhookClientConfig.caBundle".to_owned();
+    assert_eq!(faults(with("bm9uZQ==")), [(field, "FieldValueInvalid".to_owned())]);
+}

@@ -1,0 +1,218 @@
+//! Objects of one version as those of another: by their type alone, or by asking a webhook.
+//!
+//! As the original's storage codec has it, a stored object gets the defaults of the version it is
+//! stored in, is converted, and loses what the version it is converted to does not know.
+
+use std::sync::Arc;
+
+use api::{Draft, Object, Status};
+use custom::{ReviewVersion, Version, accept};
+use serde_json::Value;
+
+use super::Served;
+use crate::webhook::{Client, Network};
+
+/// How a definition's objects get from one version to another.
+#[derive(Debug, Clone)]
+pub(crate) enum Conversion {
+    /// Only `apiVersion` differs.
+    None,
+    Webhook(Arc<Webhook>),
+    /// The webhook cannot be asked as it is configured.
+    Broken,
+}
+
+/// A definition's conversion webhook.
+#[derive(Debug)]
+pub(crate) struct Webhook {
+    /// `spec.conversion.webhook`; the client is used as long as it stays the same.
+    config: Value,
+    review: Option<ReviewVersion>,
+    client: Client,
+}
+
+impl Conversion {
+    /// Makes ready what `definition` says, going on with the client of `former` if it still can.
+    pub(super) fn of(
+        definition: &custom::Definition,
+        former: Option<&Conversion>,
+        network: &Network,
+    ) -> Conversion {
+        let custom::Conversion::Webhook(config) = &definition.conversion else {
+            return Conversion::None;
+        };
+        if let Some(Conversion::Webhook(known)) = former
+            && known.config == *config
+        {
+            return Conversion::Webhook(known.clone());
+        }
+        match Client::new(&config["clientConfig"], network.clone()) {
+            Ok(client) => {
+                let review = ReviewVersion::choose(&config["conversionReviewVersions"]);
+                Conversion::Webhook(Arc::new(Webhook { config: config.clone(), review, client }))
+            }
+            Err(fault) => {
+                let (plural, group) = (&definition.names.plural, &definition.group);
+                tracing::error!("the conversion webhook of {plural}.{group} is unusable: {fault}");
+                Conversion::Broken
+            }
+        }
+    }
+}
+
+impl Webhook {
+    /// `objects` as ones of version `wanted`, in their order, by one request. `list` is the kind of
+    /// the list they are in. The error is the original's.
+    async fn convert(
+        &self,
+        mut objects: Vec<Value>,
+        wanted: &str,
+        list: Option<&str>,
+    ) -> Result<Vec<Value>, String> {
+        let sent: Vec<usize> =
+            (0..objects.len()).filter(|at| objects[*at]["apiVersion"] != wanted).collect();
+        let Some(first) = sent.first() else { return Ok(objects) };
+        let (version, kind) = match list {
+            Some(kind) => (wanted, kind),
+            None => (text(&objects[*first]["apiVersion"]), text(&objects[*first]["kind"])),
+        };
+        let subject = format!("conversion webhook for {version}, Kind={kind}");
+        let review = self.review.ok_or("no supported conversion review versions")?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let asked: Vec<&Value> = sent.iter().map(|at| &objects[*at]).collect();
+        let answer = self.client.post(&review.request(&uid, wanted, &asked)).await;
+        let converted = answer.and_then(|answer| review.converted(&uid, answer));
+        let converted = converted.map_err(|why| format!("{subject} failed: {why}"))?;
+        if converted.len() != sent.len() {
+            let (found, expected) = (converted.len(), sent.len());
+            return Err(format!("{subject} returned {found} objects, expected {expected}"));
+        }
+        for (nth, (at, object)) in sent.into_iter().zip(converted).enumerate() {
+            let taken = accept(&objects[at], object, wanted);
+            let place = list.map(|_| nth);
+            objects[at] =
+                taken.map_err(|f| format!("{subject} returned invalid {}", f.told(place)))?;
+        }
+        Ok(objects)
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+/// A failed conversion as clients see it: an error of the original's storage, without a reason.
+pub(crate) fn failure(why: String) -> Status {
+    Status::failure(500, "", why)
+}
+
+impl Served {
+    /// The version that an `apiVersion` of this definition names.
+    pub(super) fn version_of(&self, api_version: &str) -> Option<&Version> {
+        let (group, name) = api_version.split_once('/')?;
+        let versions = &self.definition.versions;
+        versions.iter().find(|v| *v.name == *name).filter(|_| group == &*self.definition.group)
+    }
+
+    /// Objects of any version of the definition as ones of another.
+    pub(crate) async fn convert(
+        &self,
+        objects: Vec<Value>,
+        wanted: &str,
+        list: Option<&str>,
+    ) -> Result<Vec<Value>, String> {
+        let target = self.version_of(wanted).ok_or_else(|| {
+            format!("request to convert CR to an invalid group/version: {wanted}")
+        })?;
+        for object in &objects {
+            let from = text(&object["apiVersion"]);
+            if self.version_of(from).is_none() {
+                return Err(format!("request to convert CR from an invalid group/version: {from}"));
+            }
+        }
+        let others: Vec<bool> = objects.iter().map(|o| o["apiVersion"] != wanted).collect();
+        let mut objects = match &self.conversion {
+            Conversion::Webhook(webhook) => webhook.convert(objects, wanted, list).await?,
+            Conversion::None => objects,
+            Conversion::Broken => return Err("error resolving resource".into()),
+        };
+        for (object, _) in objects.iter_mut().zip(others).filter(|(_, other)| *other) {
+            object["apiVersion"] = wanted.into();
+            coerce(target, object);
+        }
+        Ok(objects)
+    }
+
+    /// A stored object as it is read: with the defaults of the version it is stored in.
+    fn read(&self, object: &Object) -> Value {
+        let mut tree = object.to_value();
+        if self.defaults
+            && let Some(version) = self.version_of(text(&tree["apiVersion"]))
+        {
+            custom::default(&version.node, &mut tree);
+        }
+        tree
+    }
+
+    /// A stored object as one of this version.
+    pub(crate) async fn shown(&self, object: &Object) -> Result<Value, Status> {
+        let wanted = self.row.api_version();
+        let trees = self.convert(vec![self.read(object)], &wanted, None).await.map_err(failure)?;
+        trees.into_iter().next().ok_or_else(|| failure("CR conversion failed".into()))
+    }
+
+    /// The same, indexed by what this version's selectors may ask.
+    pub(crate) async fn object(&self, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
+        let tree = self.shown(object).await?;
+        Ok(Arc::new(Object::new(&tree, object.revision(), self.row.selectable)))
+    }
+
+    /// Stored objects as ones of this version: those that were not asked for before in one request.
+    pub(crate) async fn objects(
+        &self,
+        stored: &[Arc<Object>],
+        list: Option<&str>,
+    ) -> Result<Vec<Arc<Object>>, String> {
+        let mut shown: Vec<Option<Arc<Object>>> =
+            stored.iter().map(|object| self.seen.get(object)).collect();
+        let missing: Vec<usize> = (0..stored.len()).filter(|at| shown[*at].is_none()).collect();
+        let trees = missing.iter().map(|at| self.read(&stored[*at])).collect();
+        let trees = self.convert(trees, &self.row.api_version(), list).await?;
+        for (at, tree) in missing.into_iter().zip(trees) {
+            let object = Object::new(&tree, stored[at].revision(), self.row.selectable);
+            shown[at] = Some(self.seen.put(&stored[at], Arc::new(object)));
+        }
+        Ok(shown.into_iter().flatten().collect())
+    }
+
+    /// An object of this version as it is stored.
+    pub(crate) async fn draft(&self, object: &Value) -> Result<Draft, Status> {
+        let trees = self.convert(vec![object.clone()], &self.storage, None).await;
+        let trees = trees.map_err(failure)?;
+        let tree = trees.first().ok_or_else(|| failure("CR conversion failed".into()))?;
+        Ok(Draft::new(tree, self.stored_fields))
+    }
+
+    /// Shows a stored object as one of this version where that needs no webhook.
+    pub(crate) fn show(&self, object: &mut Value) {
+        let wanted = self.row.api_version();
+        let stored = text(&object["apiVersion"]).to_owned();
+        if self.defaults
+            && let Some(version) = self.version_of(&stored)
+        {
+            custom::default(&version.node, object);
+        }
+        if stored != wanted {
+            object["apiVersion"] = wanted.into();
+            if !self.alike {
+                coerce(self.version(), object);
+            }
+        }
+    }
+}
+
+/// Leaves of a converted object what its version knows.
+fn coerce(version: &Version, object: &mut Value) {
+    custom::prune(&version.node, object);
+    custom::drop_nulls(&version.node, object);
+}
