@@ -4,15 +4,16 @@
 
 mod apply;
 mod columns;
+mod compile;
+mod declared;
 mod definition;
+mod field_path;
 mod format;
-mod library;
 mod lint;
 mod node;
 mod rules;
 mod shape;
 mod validate;
-mod values;
 
 pub use columns::{Column, Path};
 pub use definition::{Conversion, Definition, Names, ScalePaths, Version};

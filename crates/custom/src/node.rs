@@ -5,8 +5,10 @@
 //! all is checked when the definition is written; here what is not understood is an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::schema::ListKind;
+use cel::Decl;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -37,6 +39,8 @@ pub struct Node {
     pub one_of: Vec<Node>,
     pub not: Option<Box<Node>>,
     pub rules: Vec<Rule>,
+    /// What the rules see here; set where there are any.
+    pub(crate) decl: Option<Arc<Decl>>,
 }
 
 /// What a value must be besides its type.
@@ -96,13 +100,23 @@ impl Node {
             any_of: several(map, "anyOf")?,
             one_of: several(map, "oneOf")?,
             not: one(map, "not")?,
-            rules: rules(map)?,
+            rules: rules(map),
+            decl: None,
         })
     }
 
     /// The schema of a field: declared, or that of a map's values.
     pub fn field(&self, name: &str) -> Option<&Node> {
         self.properties.get(name).or(self.additional.as_deref())
+    }
+
+    /// Whether there are rules here or below.
+    pub(crate) fn has_rules(&self) -> bool {
+        let parts = [&self.items, &self.additional].into_iter().flatten();
+        !self.rules.is_empty()
+            || self.properties.values().any(Node::has_rules)
+            || parts.into_iter().any(|below| below.has_rules())
+            || self.all_of.iter().any(Node::has_rules)
     }
 
     /// Anything goes, and is kept.
@@ -139,9 +153,9 @@ fn several(map: &Map<String, Value>, key: &str) -> Result<Vec<Node>, String> {
     map.get(key).and_then(Value::as_array).into_iter().flatten().map(Node::parse).collect()
 }
 
-fn rules(map: &Map<String, Value>) -> Result<Vec<Rule>, String> {
+fn rules(map: &Map<String, Value>) -> Vec<Rule> {
     let rules = map.get("x-kubernetes-validations").and_then(Value::as_array);
-    rules.into_iter().flatten().map(Rule::parse).collect()
+    rules.into_iter().flatten().map(Rule::read).collect()
 }
 
 fn words(map: &Map<String, Value>, key: &str) -> Vec<Box<str>> {
