@@ -21,3 +21,6 @@ pub use lint::check_rules;
 pub use node::Node;
 pub use shape::{default, drop_nulls, prune};
 pub use validate::validate;
+
+#[cfg(test)]
+mod tests;
