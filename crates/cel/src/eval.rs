@@ -306,14 +306,16 @@ impl<'v> Machine<'v> {
         }
     }
 
-    /// Arguments of one or two are all looked at, also after an error; of more, up to the first.
+    /// One or two arguments are all looked at, also after an error; of more, up to the first one, and
+    /// unless that was the last the call costs nothing.
     fn call(&mut self, call: &'v CallNode) -> Outcome<'v> {
         let mut args = Vec::with_capacity(call.args.len());
         let mut fault = None;
-        for node in &call.args {
+        let last = call.args.len().saturating_sub(1);
+        for (at, node) in call.args.iter().enumerate() {
             match self.attempt(node)? {
                 Ok(value) => args.push(value),
-                Err(error) if call.args.len() > 2 => return Err(error.into()),
+                Err(error) if call.stops_early() && at < last => return Err(error.into()),
                 Err(error) => {
                     args.push(Value::Null);
                     fault = fault.or(Some(error));

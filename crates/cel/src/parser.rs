@@ -269,12 +269,13 @@ impl<'t> Parser<'t> {
 
     fn unary(&mut self, expecting: &str) -> Parsed {
         for (mark, function) in [("!", "!_"), ("-", "-_")] {
+            // A minus before a number is the number's, unless there are several.
             if !self.is(mark) || (mark == "-" && self.ahead_is_number()) {
                 continue;
             }
             let at = self.peek().at;
             let mut count = 0;
-            while self.is(mark) && !(mark == "-" && self.ahead_is_number()) {
+            while self.is(mark) {
                 self.next += 1;
                 count += 1;
             }

@@ -71,6 +71,16 @@ pub(crate) struct CallNode {
     pub(crate) price: Price,
 }
 
+impl CallNode {
+    /// Whether arguments after one that fails are not looked at: the original's calls of more than two,
+    /// and those it plans as such.
+    pub(crate) fn stops_early(&self) -> bool {
+        self.args.len() > 2
+            || matches!(self.operation, Operation::Regex(_))
+            || &*self.name == "format"
+    }
+}
+
 pub(crate) enum Operation {
     Function(Function),
     Add,
