@@ -3,6 +3,7 @@
 //! so they are the original's to the digit.
 
 pub(crate) mod calls;
+mod own;
 mod range;
 
 use std::collections::HashMap;

@@ -34,7 +34,7 @@ pub fn check_rules(definition: &At<'_>) {
 fn check_version(schema: &At<'_>, unchanged: bool) {
     // What cannot be read is told by the checks of its structure.
     let Ok(mut root) = Node::parse(schema.value()) else { return };
-    if !root.has_rules() {
+    if !root.ruled {
         return;
     }
     root.embedded = true;

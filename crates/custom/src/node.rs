@@ -41,6 +41,8 @@ pub struct Node {
     pub rules: Vec<Rule>,
     /// What the rules see here; set where there are any.
     pub(crate) decl: Option<Arc<Decl>>,
+    /// Whether there are rules here or below.
+    pub(crate) ruled: bool,
 }
 
 /// What a value must be besides its type.
@@ -82,7 +84,7 @@ impl Node {
                 vec![*TYPES.iter().find(|t| **t == name).ok_or(format!("unknown type {name:?}"))?]
             }
         };
-        Ok(Node {
+        let node = Node {
             types,
             nullable: is(map, "nullable"),
             preserve: is(map, "x-kubernetes-preserve-unknown-fields"),
@@ -102,7 +104,9 @@ impl Node {
             not: one(map, "not")?,
             rules: rules(map),
             decl: None,
-        })
+            ruled: false,
+        };
+        Ok(node.with_rules_known())
     }
 
     /// The schema of a field: declared, or that of a map's values.
@@ -110,13 +114,14 @@ impl Node {
         self.properties.get(name).or(self.additional.as_deref())
     }
 
-    /// Whether there are rules here or below.
-    pub(crate) fn has_rules(&self) -> bool {
-        let parts = [&self.items, &self.additional].into_iter().flatten();
-        !self.rules.is_empty()
-            || self.properties.values().any(Node::has_rules)
-            || parts.into_iter().any(|below| below.has_rules())
-            || self.all_of.iter().any(Node::has_rules)
+    /// The node, knowing of its rules and those below.
+    fn with_rules_known(mut self) -> Node {
+        let has = |below: &Option<Box<Node>>| below.as_ref().is_some_and(|node| node.ruled);
+        self.ruled = !self.rules.is_empty()
+            || self.properties.values().chain(&self.all_of).any(|node| node.ruled)
+            || has(&self.items)
+            || has(&self.additional);
+        self
     }
 
     /// Anything goes, and is kept.

@@ -36,7 +36,7 @@ impl Rule {
 
 /// Makes the rules of a whole schema ready.
 pub(crate) fn compile(root: &mut Node) {
-    if !root.has_rules() {
+    if !root.ruled {
         return;
     }
     let Some(decl) = declare(root, "selfType") else { return };
@@ -50,7 +50,7 @@ fn compile_place(node: &mut Node, decl: &Arc<Decl>, objects: &Arc<Objects>) {
     further.iter_mut().for_each(|below| compile_place(below, decl, objects));
     node.all_of = further;
     for (name, below) in &mut node.properties {
-        if !below.has_rules() {
+        if !below.ruled {
             continue;
         }
         match (escaped(name), &decl.shape) {
@@ -109,7 +109,7 @@ impl Run {
         let same = if at.old().is_some() { at.unchanged() } else { same };
         self.rules(node, node, at, same)?;
         for (name, _) in at.entries() {
-            if let Some(below) = node.field(name).filter(|below| below.has_rules()) {
+            if let Some(below) = node.field(name).filter(|below| below.ruled) {
                 let field = match node.properties.contains_key(name) {
                     true => at.get(name),
                     false => at.key(name),
@@ -118,7 +118,7 @@ impl Run {
             }
         }
         let mut going = Ok(());
-        if let Some(below) = node.items.as_deref().filter(|below| below.has_rules()) {
+        if let Some(below) = node.items.as_deref().filter(|below| below.ruled) {
             for_items(node, at, &mut |item| {
                 if going.is_ok() {
                     going = self.visit(below, item, same);

@@ -34,7 +34,7 @@ pub fn validate(version: &Version, object: &At<'_>) {
     });
     if !blocking {
         rules::check(root, object);
-    } else if root.has_rules() {
+    } else if root.ruled {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
         object.report_at("<nil>", "FieldValueInvalid", format!("Invalid value: null: {detail}"));
     }
