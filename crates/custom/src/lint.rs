@@ -15,20 +15,32 @@ use crate::declared::{declare, escaped};
 use crate::node::Node;
 use cost::{Cardinality, RULE_MAX, Total, exceeds};
 
-/// Every rule of every version of a CustomResourceDefinition.
+/// Every rule of every version of a CustomResourceDefinition. Places are told as the original tells
+/// them: a schema that all versions share is the definition's.
 pub fn check_rules(definition: &At<'_>) {
     let before = definition.old().map(|old| &old["spec"]["versions"]);
-    for version in definition.get("spec").get("versions").items() {
+    let made = kinds::internal_definition(definition.get("spec").value());
+    let spec = definition.get("spec");
+    let spec = spec.with(&made);
+    let versions = spec.get("versions");
+    let shared = spec.get("validation");
+    if let Some(first) = made["versions"].get(0) {
+        let schema = shared.get("openAPIV3Schema");
+        check_version(&schema, is_kept(before, &first["name"], schema.value()));
+    }
+    for version in versions.items() {
         let validation = version.get("schema");
         let schema = validation.get("openAPIV3Schema");
-        // A schema that stays as it was may keep what costs too much.
-        let known = before.and_then(Value::as_array).into_iter().flatten();
-        let same = |old: &&Value| {
-            old["name"] == version.value()["name"]
-                && old["schema"]["openAPIV3Schema"] == *schema.value()
-        };
-        check_version(&schema, known.into_iter().any(|old| same(&old)));
+        check_version(&schema, is_kept(before, &version.value()["name"], schema.value()));
     }
+}
+
+/// A schema that stays as it was may keep what costs too much.
+fn is_kept(before: Option<&Value>, version: &Value, schema: &Value) -> bool {
+    let known = before.and_then(Value::as_array).into_iter().flatten();
+    known
+        .into_iter()
+        .any(|old| old["name"] == *version && old["schema"]["openAPIV3Schema"] == *schema)
 }
 
 fn check_version(schema: &At<'_>, unchanged: bool) {

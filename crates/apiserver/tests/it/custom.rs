@@ -241,8 +241,7 @@ fn causes(refused: &Value) -> Vec<(String, String)> {
 #[tokio::test]
 async fn rules_that_do_not_fit_their_schema_are_refused() {
     let world = World::new().await;
-    let rules =
-        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    let rules = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
     for (rule, field, message) in [
         (
             json!({"rule": "self.size + 'x' == 'y'"}),

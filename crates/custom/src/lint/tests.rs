@@ -3,7 +3,7 @@
 use kinds::Check;
 use serde_json::{Value, json};
 
-const SPEC: &str = "spec.versions[0].schema.openAPIV3Schema.properties[spec]";
+const SPEC: &str = "spec.validation.openAPIV3Schema.properties[spec]";
 
 /// The faults of a definition whose `spec` has this schema.
 fn faults(spec: &Value) -> Vec<(String, String)> {
@@ -97,7 +97,7 @@ fn rules_must_not_cost_too_much() {
     let found = faults(&with_rule(json!({"rule": expensive})));
     let at = format!("{SPEC}.x-kubernetes-validations[0].rule");
     let many = "exceeds budget by factor of more than 100x";
-    let root = "spec.versions[0].schema.openAPIV3Schema";
+    let root = "spec.validation.openAPIV3Schema";
     let name = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
     assert_eq!(
         found,
