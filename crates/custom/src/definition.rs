@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::apply;
 use crate::columns::Column;
 use crate::node::Node;
+use crate::rules;
 
 /// What is served of one definition.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl Version {
         let mut node = Node::parse(source).map_err(fault)?;
         node.embedded = true;
         node.preserve |= object["spec"]["preserveUnknownFields"] == true;
+        rules::compile(&mut node);
         let (schema, root) = apply::schema(&node);
         let sub = &version["subresources"];
         let paths = version["selectableFields"].as_array().into_iter().flatten();

@@ -4,16 +4,17 @@
 
 mod apply;
 mod columns;
+mod compile;
+mod declared;
 mod definition;
+mod field_path;
 mod format;
-mod library;
 mod lint;
 mod node;
 mod review;
 mod rules;
 mod shape;
 mod validate;
-mod values;
 
 pub use columns::{Column, Path};
 pub use definition::{Conversion, Definition, Names, ScalePaths, Version, priority};
@@ -22,3 +23,6 @@ pub use node::Node;
 pub use review::{Fault, ReviewVersion, accept};
 pub use shape::{default, drop_nulls, prune};
 pub use validate::validate;
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,10 @@
 //! all is checked when the definition is written; here what is not understood is an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::schema::ListKind;
+use cel::Decl;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -37,6 +39,10 @@ pub struct Node {
     pub one_of: Vec<Node>,
     pub not: Option<Box<Node>>,
     pub rules: Vec<Rule>,
+    /// What the rules see here; set where there are any.
+    pub(crate) decl: Option<Arc<Decl>>,
+    /// Whether there are rules here or below.
+    pub(crate) ruled: bool,
 }
 
 /// What a value must be besides its type.
@@ -78,7 +84,7 @@ impl Node {
                 vec![*TYPES.iter().find(|t| **t == name).ok_or(format!("unknown type {name:?}"))?]
             }
         };
-        Ok(Node {
+        let node = Node {
             types,
             nullable: is(map, "nullable"),
             preserve: is(map, "x-kubernetes-preserve-unknown-fields"),
@@ -96,13 +102,26 @@ impl Node {
             any_of: several(map, "anyOf")?,
             one_of: several(map, "oneOf")?,
             not: one(map, "not")?,
-            rules: rules(map)?,
-        })
+            rules: rules(map),
+            decl: None,
+            ruled: false,
+        };
+        Ok(node.with_rules_known())
     }
 
     /// The schema of a field: declared, or that of a map's values.
     pub fn field(&self, name: &str) -> Option<&Node> {
         self.properties.get(name).or(self.additional.as_deref())
+    }
+
+    /// The node, knowing of its rules and those below.
+    fn with_rules_known(mut self) -> Node {
+        let has = |below: &Option<Box<Node>>| below.as_ref().is_some_and(|node| node.ruled);
+        self.ruled = !self.rules.is_empty()
+            || self.properties.values().chain(&self.all_of).any(|node| node.ruled)
+            || has(&self.items)
+            || has(&self.additional);
+        self
     }
 
     /// Anything goes, and is kept.
@@ -139,9 +158,9 @@ fn several(map: &Map<String, Value>, key: &str) -> Result<Vec<Node>, String> {
     map.get(key).and_then(Value::as_array).into_iter().flatten().map(Node::parse).collect()
 }
 
-fn rules(map: &Map<String, Value>) -> Result<Vec<Rule>, String> {
+fn rules(map: &Map<String, Value>) -> Vec<Rule> {
     let rules = map.get("x-kubernetes-validations").and_then(Value::as_array);
-    rules.into_iter().flatten().map(Rule::parse).collect()
+    rules.into_iter().flatten().map(Rule::read).collect()
 }
 
 fn words(map: &Map<String, Value>, key: &str) -> Vec<Box<str>> {

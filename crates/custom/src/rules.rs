@@ -1,147 +1,291 @@
-//! `x-kubernetes-validations`: CEL rules, compiled once when a definition is installed.
+//! `x-kubernetes-validations`: rules compiled once when a definition is installed, and run on objects
+//! within a budget (apiextensions `schema/cel/validation.go`).
 
-use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use cel::{Context, Env, Program, Value as Cel};
+use cel::{Binding, Decl, Failure, Objects, Outcome, PER_CALL_LIMIT, RUNTIME_BUDGET, Value as Cel};
 use kinds::At;
 use serde_json::Value;
 
+use crate::compile::{Message, Ready, Scope, Written};
+use crate::declared::{declare, escaped};
+use crate::field_path::{self, Step};
 use crate::node::Node;
-use crate::values::to_cel;
+use crate::validate::for_items;
+
+/// The longest message that an expression may make, in bytes.
+const MESSAGE_MAX: usize = 5 * 1024;
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 /// One rule of a place.
+#[derive(Debug)]
 pub struct Rule {
-    program: Program,
-    message_expression: Option<Program>,
-    source: Box<str>,
-    message: Box<str>,
-    reason: Box<str>,
-    /// Names of the fields from here to the one that faults are told of.
-    field_path: Vec<Box<str>>,
-    /// A transition rule: it asks about the former value.
-    uses_old: bool,
-    /// … and is run without one too, as an empty optional.
-    optional_old: bool,
+    written: Written,
+    /// Why it cannot be run, or nothing if there is no rule.
+    ready: Option<Result<Ready, String>>,
+    /// From here to the field that faults are told of.
+    field_path: Vec<Step>,
 }
-
-impl fmt::Debug for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rule({})", self.source)
-    }
-}
-
-/// Kubernetes' environment: the standard library, optionals and the extensions it enables.
-static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut env = Env::stdlib().with_optional_support(true);
-    for extension in [
-        cel::extensions::strings as fn(&mut Env) -> _,
-        cel::extensions::lists,
-        cel::extensions::math,
-        cel::extensions::encoders,
-    ] {
-        env.add_extension(extension).expect("the library's own extensions agree");
-    }
-    Arc::new(env)
-});
 
 impl Rule {
-    pub(crate) fn parse(rule: &Value) -> Result<Rule, String> {
-        let text = |key: &str| rule[key].as_str().unwrap_or("").trim();
-        let source = text("rule");
-        let program = compile(source)?;
-        let message_expression = match text("messageExpression") {
-            "" => None,
-            expression => Some(compile(expression)?),
-        };
-        let path = text("fieldPath").split('.').filter(|name| !name.is_empty());
-        Ok(Rule {
-            uses_old: program.references().has_variable("oldSelf"),
-            program,
-            message_expression,
-            source: source.into(),
-            message: text("message").into(),
-            reason: text("reason").into(),
-            field_path: path.map(Into::into).collect(),
-            optional_old: rule["optionalOldSelf"] == true,
-        })
-    }
-
-    /// What faults say when nothing better is known.
-    fn default_message(&self) -> String {
-        match &*self.message {
-            "" => format!("failed rule: {}", self.source),
-            message => message.to_owned(),
-        }
+    pub(crate) fn read(rule: &Value) -> Rule {
+        Rule { written: Written::read(rule), ready: None, field_path: Vec::new() }
     }
 }
 
-pub(crate) fn compile(source: &str) -> Result<Program, String> {
-    ENV.compile(source).map_err(|e| format!("compilation failed: {e}"))
-}
-
-/// Runs the rules of one place. A former value that does not exist leaves transition rules out.
-pub(crate) fn check(node: &Node, at: &At<'_>) {
-    if node.rules.is_empty() || at.is_absent() {
+/// Makes the rules of a whole schema ready.
+pub(crate) fn compile(root: &mut Node) {
+    if !root.ruled {
         return;
     }
-    let mut context = Context::with_env(ENV.clone());
-    crate::library::add_to(&mut context);
-    let old = at.old().filter(|old| !old.is_null());
-    bind(&mut context, "self", to_cel(node, at.value()));
-    if let Some(old) = old {
-        bind(&mut context, "oldSelf", to_cel(node, old));
+    let Some(decl) = declare(root, "selfType") else { return };
+    let objects = Arc::new(Objects::of(&decl));
+    compile_place(root, &Arc::new(decl), &objects);
+}
+
+fn compile_place(node: &mut Node, decl: &Arc<Decl>, objects: &Arc<Objects>) {
+    compile_rules(node, decl, objects);
+    let mut further = std::mem::take(&mut node.all_of);
+    further.iter_mut().for_each(|below| compile_place(below, decl, objects));
+    node.all_of = further;
+    for (name, below) in &mut node.properties {
+        if !below.ruled {
+            continue;
+        }
+        match (escaped(name), &decl.shape) {
+            (Some(name), cel::Shape::Object(fields)) => {
+                if let Some(field) = fields.get(&*name) {
+                    compile_place(below, &field.decl.clone(), objects);
+                }
+            }
+            (None, _) => compile(below),
+            _ => {}
+        }
     }
-    for rule in &node.rules {
-        let runs = !rule.uses_old || old.is_some() || rule.optional_old;
+    for below in [&mut node.items, &mut node.additional].into_iter().flatten() {
+        if let cel::Shape::List(item, _) | cel::Shape::Map(item) = &decl.shape {
+            compile_place(below, &item.clone(), objects);
+        }
+    }
+}
+
+fn compile_rules(node: &mut Node, decl: &Arc<Decl>, objects: &Arc<Objects>) {
+    if node.rules.is_empty() {
+        return;
+    }
+    let scope = Scope::new(objects, decl);
+    let mut rules = std::mem::take(&mut node.rules);
+    for rule in &mut rules {
+        rule.ready = rule.written.compile(&scope);
+        rule.field_path = field_path::parse(&rule.written.field_path, node).unwrap_or_default();
+    }
+    node.rules = rules;
+    node.decl = Some(decl.clone());
+}
+
+/// Runs every rule of an object, up to the budget of all together.
+pub(crate) fn check(root: &Node, object: &At<'_>) {
+    // Why it stopped has been told.
+    let _ = Run { left: RUNTIME_BUDGET }.visit(root, object, false);
+}
+
+/// No rule is run any more; why has been told.
+struct Stop;
+type Going = Result<(), Stop>;
+
+struct Run {
+    /// What may still be spent.
+    left: u64,
+}
+
+impl Run {
+    /// A place and what is below. An item that cannot be told from its former self is as unchanged as
+    /// the list it is in.
+    fn visit(&mut self, node: &Node, at: &At<'_>, same: bool) -> Going {
+        if at.is_absent() {
+            return Ok(());
+        }
+        let same = if at.old().is_some() { at.unchanged() } else { same };
+        self.rules(node, node, at, same)?;
+        for (name, _) in at.entries() {
+            if let Some(below) = node.field(name).filter(|below| below.ruled) {
+                let field = match node.properties.contains_key(name) {
+                    true => at.get(name),
+                    false => at.key(name),
+                };
+                self.visit(below, &field, same)?;
+            }
+        }
+        let mut going = Ok(());
+        if let Some(below) = node.items.as_deref().filter(|below| below.ruled) {
+            for_items(node, at, &mut |item| {
+                if going.is_ok() {
+                    going = self.visit(below, item, same);
+                }
+            });
+        }
+        going
+    }
+
+    /// The rules of a place, then those that `allOf` has for it.
+    fn rules(&mut self, node: &Node, place: &Node, at: &At<'_>, same: bool) -> Going {
+        if let Some(decl) = node.decl.as_deref().filter(|_| !node.rules.is_empty()) {
+            let site = Site { at, decl, place, same };
+            if self.left == 0 {
+                site.invalid(OUT_OF_BUDGET);
+                return Err(Stop);
+            }
+            node.rules.iter().try_for_each(|rule| self.rule(rule, &site))?;
+        }
+        node.all_of.iter().try_for_each(|further| self.rules(further, place, at, same))
+    }
+
+    fn rule(&mut self, rule: &Rule, site: &Site<'_, '_>) -> Going {
+        let ready = match &rule.ready {
+            None => return Ok(()),
+            Some(Err(fault)) => {
+                site.invalid(&format!("rule compile error: {fault}"));
+                return Ok(());
+            }
+            Some(Ok(ready)) => ready,
+        };
+        if ready.uses_old && site.old().is_none() && !rule.written.optional_old {
+            return Ok(());
+        }
+        let outcome = ready.program.run(site.bindings(rule), PER_CALL_LIMIT);
+        self.spend(&outcome, || site.invalid(OUT_OF_BUDGET))?;
+        match outcome.value {
+            Ok(Cel::Bool(true)) => Ok(()),
+            Ok(_) => self.failed(rule, ready, site),
+            Err(failure) => site.broken(rule, &failure),
+        }
+    }
+
+    fn spend(&mut self, outcome: &Outcome<'_>, tell: impl FnOnce()) -> Going {
+        match self.left.checked_sub(outcome.cost) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                tell();
+                Err(Stop)
+            }
+        }
+    }
+
+    fn failed(&mut self, rule: &Rule, ready: &Ready, site: &Site<'_, '_>) -> Going {
+        let made = match &ready.message {
+            Some(Ok(message)) => self.message(rule, message, site)?,
+            _ => None,
+        };
         // What an update leaves alone is not held against it.
-        let excused = at.unchanged() && !rule.uses_old;
-        if runs && !excused && !rule.source.is_empty() {
-            run(rule, node, at, &context);
+        if site.same && !ready.uses_old {
+            return Ok(());
+        }
+        let detail = made.unwrap_or_else(|| match rule.written.message.is_empty() {
+            true => format!("failed rule: {}", rule.written.rule.trim()),
+            false => rule.written.message.trim().to_owned(),
+        });
+        descend(site.at, &rule.field_path, &|at| site.told(at, rule, &detail));
+        Ok(())
+    }
+
+    /// What the message's expression says, if it says something usable.
+    fn message(
+        &mut self,
+        rule: &Rule,
+        message: &Message,
+        site: &Site<'_, '_>,
+    ) -> Result<Option<String>, Stop> {
+        let outcome = message.program.run(site.bindings(rule), PER_CALL_LIMIT);
+        self.spend(&outcome, || {
+            site.invalid("messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run");
+        })?;
+        match outcome.value {
+            Err(Failure::CostExceeded) => {
+                let expression = &rule.written.message_expression;
+                site.invalid(&format!("no further validation rules will be run due to call cost exceeds limit for messageExpression: {expression:?}"));
+                Err(Stop)
+            }
+            Err(Failure::Error(_)) => Ok(None),
+            Ok(value) => {
+                let text = value.as_text().unwrap_or("").trim();
+                let usable = !text.is_empty() && !text.contains('\n') && text.len() <= MESSAGE_MAX;
+                Ok(usable.then(|| text.to_owned()))
+            }
         }
     }
 }
 
-fn bind(context: &mut Context<'_, '_>, name: &str, value: Cel) {
-    // Values made from JSON always convert.
-    let _ = context.add_variable(name, value);
+/// A place whose rules are run.
+struct Site<'s, 'd> {
+    at: &'s At<'d>,
+    decl: &'s Decl,
+    place: &'s Node,
+    /// An update leaves it as it was.
+    same: bool,
 }
 
-fn run(rule: &Rule, node: &Node, at: &At<'_>, context: &Context<'_, '_>) {
-    let shown = Value::from(node.types.first().copied().unwrap_or(""));
-    match rule.program.execute(context) {
-        Ok(Cel::Bool(true)) => {}
-        Ok(_) => fail(rule, node, at, context),
-        Err(fault) => {
-            let rule = if rule.message.is_empty() { &rule.source } else { &rule.message };
-            at.invalid_as(&shown, &format!("{fault} evaluating rule: {rule}"));
+impl<'s> Site<'s, '_> {
+    fn old(&self) -> Option<&'s Value> {
+        self.at.old().filter(|old| !old.is_null())
+    }
+
+    fn bindings(&self, rule: &Rule) -> Vec<Binding<'s>> {
+        let old = self.old().map(|old| Cel::of_json(old, self.decl));
+        let old = match rule.written.optional_old {
+            false => old,
+            true => Some(old.transpose().map(Cel::optional)),
+        };
+        vec![Some(Cel::of_json(self.at.value(), self.decl)), old]
+    }
+
+    /// The schema's type, which stands for the value where a rule could not be run.
+    fn type_name(&self) -> &'static str {
+        let types = &self.place.types;
+        types.first().copied().filter(|_| !self.place.int_or_string).unwrap_or("")
+    }
+
+    fn invalid(&self, detail: &str) {
+        self.at.invalid_as(&self.type_name().into(), detail);
+    }
+
+    fn broken(&self, rule: &Rule, failure: &Failure) -> Going {
+        let (name, text) = (rule.written.name(), failure.to_string());
+        if *failure == Failure::CostExceeded {
+            self.invalid(&format!("'{text}': no further validation rules will be run due to call cost exceeds limit for rule: {name}"));
+            return Err(Stop);
+        }
+        match text.starts_with("no such overload") {
+            true => self.invalid(&format!("'{text}': call arguments did not match a supported operator, function or macro signature for rule: {name}")),
+            false => self.invalid(&format!("{text} evaluating rule: {name}")),
+        }
+        Ok(())
+    }
+
+    /// A rule that does not hold; objects and lists are not shown.
+    fn told(&self, at: &At<'_>, rule: &Rule, detail: &str) {
+        let hidden = matches!(self.type_name(), "object" | "array");
+        let shown = at.with(self.at.value());
+        match &*rule.written.reason {
+            "FieldValueForbidden" => shown.forbidden(detail),
+            "FieldValueRequired" => shown.required(detail),
+            "FieldValueDuplicate" if hidden => {
+                shown.report("FieldValueDuplicate", "Duplicate value")
+            }
+            "FieldValueDuplicate" => shown.duplicate(),
+            _ if hidden => shown.invalid_omitted(detail),
+            _ => shown.invalid(detail),
         }
     }
 }
 
-fn fail(rule: &Rule, node: &Node, at: &At<'_>, context: &Context<'_, '_>) {
-    let said = rule.message_expression.as_ref().and_then(|e| e.execute(context).ok());
-    let detail = match said {
-        Some(Cel::String(text)) if !text.trim().is_empty() && !text.contains('\n') => {
-            text.to_string()
-        }
-        _ => rule.default_message(),
-    };
-    descend(at, &rule.field_path, &|at| match &*rule.reason {
-        "FieldValueForbidden" => at.forbidden(&detail),
-        "FieldValueRequired" => at.required(&detail),
-        "FieldValueDuplicate" => at.duplicate(),
-        // Objects and lists are not shown.
-        _ if node.types.iter().any(|t| matches!(*t, "object" | "array")) => {
-            at.report("FieldValueInvalid", format!("Invalid value: {detail}"));
-        }
-        _ => at.invalid(&detail),
-    });
-}
-
-fn descend(at: &At<'_>, path: &[Box<str>], tell: &dyn Fn(&At<'_>)) {
+fn descend(at: &At<'_>, path: &[Step], tell: &dyn Fn(&At<'_>)) {
     match path {
         [] => tell(at),
-        [first, rest @ ..] => descend(&at.get(first), rest, tell),
+        [Step::Field(name), rest @ ..] => descend(&at.get(name), rest, tell),
+        [Step::Key(name), rest @ ..] => descend(&at.key(name), rest, tell),
     }
 }

@@ -33,8 +33,8 @@ pub fn validate(version: &Version, object: &At<'_>) {
         )
     });
     if !blocking {
-        every_rule(root, object);
-    } else if has_rules(root) {
+        rules::check(root, object);
+    } else if root.ruled {
         let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
         object.report_at("<nil>", "FieldValueInvalid", format!("Invalid value: null: {detail}"));
     }
@@ -82,13 +82,6 @@ fn go_type(value: &Value) -> &'static str {
         Value::Object(_) => "map[string]interface {}",
         Value::Null => "<nil>",
     }
-}
-
-fn has_rules(node: &Node) -> bool {
-    !node.rules.is_empty()
-        || node.properties.values().any(has_rules)
-        || node.items.as_deref().is_some_and(has_rules)
-        || node.additional.as_deref().is_some_and(has_rules)
 }
 
 fn place(node: &Node, at: &At<'_>, root: bool) {
@@ -253,7 +246,7 @@ fn has_duplicates(list: &Value) -> bool {
 }
 
 /// Items, each beside the former one of the same keys where the list is a map.
-fn for_items(node: &Node, at: &At<'_>, each: &mut dyn FnMut(&At<'_>)) {
+pub(crate) fn for_items(node: &Node, at: &At<'_>, each: &mut dyn FnMut(&At<'_>)) {
     let keys = match &node.list {
         api::schema::ListKind::Map(keys) => &keys[..],
         _ => &[],
@@ -331,17 +324,5 @@ fn keys_of(node: &Node, item: &Value) -> Value {
             Value::Object(pairs.collect())
         }
         _ => item.clone(),
-    }
-}
-
-fn every_rule(node: &Node, at: &At<'_>) {
-    rules::check(node, at);
-    for (name, _) in at.entries() {
-        if let Some(below) = node.field(name) {
-            every_rule(below, &at.get(name));
-        }
-    }
-    if let Some(below) = &node.items {
-        for_items(node, at, &mut |item| every_rule(below, item));
     }
 }

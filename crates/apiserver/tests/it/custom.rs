@@ -33,7 +33,7 @@ fn version(name: &str, storage: bool) -> Value {
                 },
             }, "x-kubernetes-validations": [
                 {"rule": "!has(oldSelf.name) || self.name == oldSelf.name", "message": "name is immutable"},
-                {"rule": "self.size < 9 || has(self.name)", "messageExpression": "'size ' + string(self.size) + ' needs a name'", "fieldPath": ".size"},
+                {"rule": "self.size < 9 || has(self.name)", "messageExpression": "'size %d needs a name'.format([self.size])", "fieldPath": ".size"},
             ]},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         }}},
@@ -259,4 +259,97 @@ async fn watches_end_when_their_definition_changes() {
     let seen = tokio::time::timeout(std::time::Duration::from_secs(20), end).await;
     let seen = seen.expect("the watch ends").expect("never fails").to_bytes();
     assert!(seen.starts_with(b"{\"type\":\"ADDED\""), "{seen:?}");
+}
+
+/// A definition whose spec has this schema.
+fn with_spec(spec: &Value) -> Value {
+    definition(&json!([{
+        "name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+    }]))
+}
+
+fn causes(refused: &Value) -> Vec<(String, String)> {
+    let causes = refused["details"]["causes"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    causes.iter().map(|c| (text(&c["field"]), text(&c["message"]))).collect()
+}
+
+#[tokio::test]
+async fn rules_that_do_not_fit_their_schema_are_refused() {
+    let world = World::new().await;
+    let rules = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
+    for (rule, field, message) in [
+        (
+            json!({"rule": "self.size + 'x' == 'y'"}),
+            "rule",
+            "found no matching overload for '_+_' applied to '(int, string)'",
+        ),
+        (json!({"rule": "self.other > 1"}), "rule", "undefined field 'other'"),
+        (json!({"rule": "self.size"}), "rule", "cel expression must evaluate to a bool"),
+        (
+            json!({"rule": "self.size > 1", "messageExpression": "self.size"}),
+            "messageExpression",
+            "messageExpression must evaluate to a string",
+        ),
+        (
+            json!({"rule": "self.names.all(a, self.names.all(b, a != b))"}),
+            "rule",
+            "Forbidden: estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)",
+        ),
+    ] {
+        let spec = json!({
+            "type": "object", "x-kubernetes-validations": [rule],
+            "properties": {
+                "size": {"type": "integer"},
+                "names": {"type": "array", "items": {"type": "string"}},
+            },
+        });
+        let refused = world.ask("POST", DEFINITIONS, &with_spec(&spec)).await;
+        assert_eq!(refused.code, 422, "{rule}");
+        let found = causes(&refused.json());
+        let told =
+            found.iter().any(|(f, m)| *f == format!("{rules}.{field}") && m.contains(message));
+        assert!(told, "{rule}: {found:?}");
+    }
+}
+
+/// Lists of lists of short strings, each within the limits of an estimate; together they are too
+/// dear for one object, and a long list is for one call.
+#[tokio::test]
+async fn rules_of_an_object_share_a_budget() {
+    let world = World::new().await;
+    let pairs = json!([{"rule": "self.all(a, self.all(b, a.size() + b.size() >= 0))"}]);
+    let short = |most: u32| {
+        json!({
+            "type": "array", "maxItems": most, "items": {"type": "string", "maxLength": 5},
+            "x-kubernetes-validations": pairs,
+        })
+    };
+    let lists = json!({"type": "array", "maxItems": 400, "items": short(50)});
+    let spec = json!({"type": "object", "properties": {
+        "first": lists, "second": lists, "long": short(400),
+    }});
+    let made = world.ask("POST", DEFINITIONS, &with_spec(&spec)).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    established(&world).await;
+    while world.ask("GET", GIZMOS, &Value::Null).await.code == 404 {
+        tokio::task::yield_now().await;
+    }
+    let full = vec![vec!["x"; 50]; 400];
+    let fits = world.ask("POST", GIZMOS, &gizmo("a", &json!({"first": full}))).await;
+    assert_eq!(fits.code, 201, "{}", fits.json());
+    let budget = "validation failed due to running out of cost budget, no further validation rules will be run";
+    let call = "'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: self.all(a, self.all(b, a.size() + b.size() >= 0))";
+    for (spec, place, message) in [
+        (json!({"first": full, "second": full}), "spec.second[", budget),
+        (json!({"long": vec!["x"; 400]}), "spec.long", call),
+    ] {
+        let refused = world.ask("POST", GIZMOS, &gizmo("b", &spec)).await;
+        assert_eq!(refused.code, 422);
+        let found = causes(&refused.json());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0.starts_with(place), "{found:?}");
+        assert_eq!(found[0].1, format!("Invalid value: \"array\": {message}"));
+    }
 }

@@ -89,8 +89,8 @@ const SHARED: [(&str, &str); 4] = [
     ("selectableFields", "selectableFields"),
 ];
 
-/// The spec with what all versions share beside them.
-fn internal(spec: &Value) -> Value {
+/// The spec with what all versions share beside them: the form whose places faults are told of.
+pub fn internal(spec: &Value) -> Value {
     let mut spec = spec.clone();
     let Some(map) = spec.as_object_mut() else { return spec };
     let Some(Value::Array(versions)) = map.get_mut("versions") else { return spec };
