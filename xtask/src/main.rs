@@ -1,5 +1,6 @@
 //! Project automation in our own language: `cargo xtask test|schema`.
 
+mod clients;
 mod gotypes;
 mod kernel;
 mod schema;

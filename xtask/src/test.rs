@@ -4,10 +4,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel;
+use crate::{clients, kernel};
 
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("nft", "nftables"),
@@ -20,6 +20,9 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
     ("kubectl", "kubernetes-client"),
+    ("pip3", "python3-pip"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
@@ -33,6 +36,11 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
     if let Some(target) = &target {
         cargo.env("CARGO_TARGET_DIR", target);
     }
+    let folder = std::path::absolute(target.as_deref().unwrap_or("target"))?.join("clients");
+    for missing in clients::install(&folder) {
+        println!("A TEST WILL FAIL: {missing}");
+    }
+    cargo.env("TRIREME_TEST_CLIENTS", folder);
     match virtual_machine(target.as_deref().unwrap_or("target")) {
         Ok(kernel) => drop(cargo.env("TRIREME_TEST_KERNEL", kernel)),
         Err(why) => println!("SKIPPED: the test in a virtual machine: {why:#}"),

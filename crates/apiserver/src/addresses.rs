@@ -1,7 +1,10 @@
 //! An IPAddress object for every cluster IP: made when a Service holds it, deleted when none does.
 //!
-//! What is given out is decided in memory (`allocate`); these objects show it, follow it by changes
-//! only, and are brought back when somebody deletes one that is in use.
+//! What a server alone gives out is decided in memory (`allocate`); these objects show it, follow it
+//! by changes only, and are brought back when somebody deletes one that is in use. Where servers share
+//! a store, the objects themselves decide; then only [`repair`] is at work here.
+
+mod repair;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use std::time::Duration;
 
 use api::Object;
 use bytes::Bytes;
-use client::{Client, Error, Request, Tasks};
+use client::{Client, Error, Recorder, Request, Tasks};
 use http::Method;
 use serde_json::{Value, json};
 use store::{Collection, Event};
@@ -31,7 +34,12 @@ impl Server {
             published: self.inner.collection_of("networking.k8s.io", "v1", "ipaddresses"),
             client,
         };
-        tasks.spawn("addresses of services", this.run());
+        if !self.inner.store.is_shared() {
+            return tasks.spawn("addresses of services", this.run());
+        }
+        let recorder =
+            Recorder::new(this.client.clone(), tasks, "ipallocator-repair-controller", "");
+        tasks.spawn("repair of addresses", this.repair(recorder));
     }
 }
 
@@ -86,15 +94,16 @@ impl Addresses {
         }
     }
 
+    fn all(&self, of: &Arc<Collection>) -> Vec<Arc<Object>> {
+        let page = of.list("", None, 0, usize::MAX, &|_| true);
+        page.map(|page| page.objects).unwrap_or_default()
+    }
+
     async fn compare_all(&self) -> Result<(), Error> {
-        let all = |of: &Arc<Collection>| {
-            let page = of.list("", None, 0, usize::MAX, &|_| true);
-            page.map(|page| page.objects).unwrap_or_default()
-        };
-        for service in all(&self.services) {
+        for service in self.all(&self.services) {
             self.publish(&service).await?;
         }
-        for address in all(&self.published) {
+        for address in self.all(&self.published) {
             if is_ours(&address) && self.holder(&address).is_none() {
                 self.withdraw(&address.meta().name).await?;
             }

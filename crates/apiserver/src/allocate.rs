@@ -1,74 +1,29 @@
 //! Allocation of cluster IPs and node ports.
 //!
-//! What is taken follows from the stored Services: it is rebuilt from them at start, so a crash
-//! between allocation and write leaks nothing.
+//! A server that is alone decides in memory: what is taken follows from the stored Services and is
+//! rebuilt from them at start, so a crash between allocation and write leaks nothing. Servers that
+//! share a store choose in memory, too, but what they chose is theirs only when the [`ledger`] has
+//! it; what a crash leaves there is put right by [`repair`] and by the objects of addresses.
+
+mod book;
+mod ledger;
+mod network;
+mod ports;
+mod repair;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use store::{Collection, Store};
+use tokio::sync::mpsc;
 
-/// Default `--service-node-port-range`.
-pub const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
-
-/// The addresses Services get.
-#[derive(Debug, Clone)]
-pub struct ServiceNetwork {
-    /// Network address and prefix length; one a family, the first is the default.
-    pub ranges: Vec<(IpAddr, u8)>,
-    pub node_ports: RangeInclusive<u16>,
-}
-
-impl ServiceNetwork {
-    /// Parses `--service-cluster-ip-range`: one or two CIDRs, comma-separated.
-    pub fn parse(text: &str) -> Result<ServiceNetwork, String> {
-        let ranges: Result<Vec<_>, String> = text.split(',').map(parse_cidr).collect();
-        Ok(ServiceNetwork { ranges: ranges?, node_ports: NODE_PORTS })
-    }
-
-    /// The first address of the first range: the `kubernetes` Service's.
-    pub fn api_server_ip(&self) -> IpAddr {
-        nth(self.ranges[0].0, 1)
-    }
-
-    /// The range of a family, if there is one.
-    fn range(&self, v6: bool) -> Option<(IpAddr, u8)> {
-        self.ranges.iter().copied().find(|(ip, _)| ip.is_ipv6() == v6)
-    }
-}
-
-fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
-    let invalid = || format!("invalid CIDR address: {text}");
-    let (ip, bits) = text.trim().split_once('/').ok_or_else(invalid)?;
-    let ip: IpAddr = ip.parse().map_err(|_| invalid())?;
-    let bits: u8 = bits.parse().map_err(|_| invalid())?;
-    let width = if ip.is_ipv4() { 32 } else { 128 };
-    if bits >= width - 1 {
-        return Err(format!("{text}: a range for Services needs at least four addresses"));
-    }
-    Ok((nth_masked(ip, bits), bits))
-}
-
-fn nth_masked(ip: IpAddr, bits: u8) -> IpAddr {
-    match ip {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & (u32::MAX << (32 - bits))).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << (128 - bits))).into(),
-    }
-}
-
-fn nth(base: IpAddr, n: u128) -> IpAddr {
-    match base {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4).wrapping_add(n as u32)).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6).wrapping_add(n)).into(),
-    }
-}
-
-fn contains((base, bits): (IpAddr, u8), ip: IpAddr) -> bool {
-    base.is_ipv4() == ip.is_ipv4() && nth_masked(ip, bits) == base
-}
+pub(crate) use self::book::{Claims, Unbooked};
+use self::ledger::Ledger;
+pub(crate) use self::ledger::RANGES;
+pub use self::network::{NODE_PORTS, ServiceNetwork};
+use self::network::{contains, nth};
 
 /// Marks IPAddress objects that say what Services hold.
 pub(crate) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
@@ -89,12 +44,17 @@ pub(crate) enum AllocationError {
     PortOutside(u16, u16),
     #[error("no range of this IP family is configured")]
     NoFamily,
+    /// The shared state of allocation cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
+/// What is taken: all of it when this server is alone, otherwise what its requests hold that are
+/// not stored yet.
 #[derive(Debug, Default)]
 struct Taken {
     addresses: HashSet<IpAddr>,
-    ports: HashSet<(u16, String)>,
+    ports: HashSet<u16>,
     /// Where the next search starts: addresses are not handed out again at once.
     cursor: u128,
 }
@@ -106,12 +66,22 @@ pub(crate) struct Allocators {
     /// IPAddress objects: what others have set aside.
     published: Option<Arc<Collection>>,
     taken: Mutex<Taken>,
+    /// What servers that share the store agree on.
+    ledger: Option<Ledger>,
+    /// To the task that gives back for requests that ended early.
+    returns: OnceLock<mpsc::UnboundedSender<Claims>>,
+}
+
+/// A random number, for where to start.
+fn random() -> u128 {
+    uuid::Uuid::new_v4().as_u128()
 }
 
 impl Allocators {
     pub(crate) fn new(network: &ServiceNetwork, store: &Store) -> Allocators {
         let mut taken = Taken::default();
-        let services = store.collection("/registry/services/specs/");
+        let ledger = Ledger::of(store);
+        let services = store.collection("/registry/services/specs/").filter(|_| ledger.is_none());
         let all = services.and_then(|c| c.list("", None, 0, usize::MAX, &|_| true).ok());
         for service in all.iter().flat_map(|page| &page.objects) {
             let (addresses, ports) = held(&service.to_value());
@@ -119,8 +89,13 @@ impl Allocators {
             taken.ports.extend(ports);
         }
         taken.addresses.insert(network.api_server_ip());
+        if ledger.is_some() {
+            // Servers that start at different places are seldom in each other's way.
+            taken.cursor = random();
+        }
         let published = store.collection("/registry/ipaddresses/");
-        Allocators { network: network.clone(), published, taken: Mutex::new(taken) }
+        let (network, taken, returns) = (network.clone(), Mutex::new(taken), OnceLock::new());
+        Allocators { network, published, taken, ledger, returns }
     }
 
     pub(crate) fn network(&self) -> &ServiceNetwork {
@@ -131,10 +106,12 @@ impl Allocators {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether somebody other than this server keeps the address.
+    /// Whether an object keeps the address from being given out: of those that this server makes
+    /// from its own Services, none does.
     fn is_set_aside(&self, ip: IpAddr) -> bool {
         let object = self.published.as_ref().and_then(|all| all.get(&ip.to_string()));
-        object.is_some_and(|object| object.meta().label(MANAGED_BY) != Some(MANAGER))
+        let mine = |object: &Arc<api::Object>| object.meta().label(MANAGED_BY) == Some(MANAGER);
+        object.is_some_and(|object| self.ledger.is_some() || !mine(&object))
     }
 
     /// Any free address of the family. The lowest part of a range is left for those who choose
@@ -146,11 +123,12 @@ impl Allocators {
         let reserved = (size / 16).clamp(16, 256).min(size / 2);
         let mut taken = self.lock();
         let upper = size - reserved - 1;
+        let start = taken.cursor % upper;
         for step in 0..upper {
-            let offset = reserved + (taken.cursor + step) % upper;
+            let offset = reserved + (start + step) % upper;
             let ip = nth(base, offset);
             if !self.is_set_aside(ip) && taken.addresses.insert(ip) {
-                taken.cursor = (taken.cursor + step + 1) % upper;
+                taken.cursor = (start + step + 1) % upper;
                 return Ok(ip);
             }
         }
@@ -174,74 +152,77 @@ impl Allocators {
         }
     }
 
-    pub(crate) fn any_port(&self, protocol: &str) -> Result<u16, AllocationError> {
-        let mut taken = self.lock();
-        let (first, last) = (*self.network.node_ports.start(), *self.network.node_ports.end());
-        // As with addresses, the lowest 86 of the default range are left for those who choose.
-        let span = u64::from(last - first) + 1;
-        let seed = u64::from(uuid::Uuid::new_v4().as_fields().0);
-        let found = (0..span)
-            .map(|n| first + ((seed + n) % span) as u16)
-            .find(|port| !taken.ports.contains(&(*port, protocol.to_owned())));
-        let port = found.ok_or(AllocationError::Full)?;
-        taken.ports.insert((port, protocol.to_owned()));
-        Ok(port)
+    /// Is the port another server's, or a stored Service's?
+    fn is_booked(&self) -> Result<impl Fn(u16) -> bool + use<>, AllocationError> {
+        let shared = self.ledger.as_ref().map(Ledger::ports).transpose();
+        let shared = shared.map_err(AllocationError::Unreadable)?.flatten();
+        if shared.as_ref().is_some_and(|(ports, _)| *ports.range() != self.network.node_ports) {
+            let text = "the provided port range does not match the current port range";
+            return Err(AllocationError::Unreadable(text.into()));
+        }
+        Ok(move |port| shared.as_ref().is_some_and(|(ports, _)| ports.contains(port)))
     }
 
-    pub(crate) fn this_port(&self, port: u16, protocol: &str) -> Result<(), AllocationError> {
+    /// Any free port. As with addresses, the lowest are left for those who choose (KEP-3668).
+    pub(crate) fn any_port(&self) -> Result<u16, AllocationError> {
+        let (first, last) = (*self.network.node_ports.start(), *self.network.node_ports.end());
+        let span = u32::from(last - first) + 1;
+        let reserved = if span <= 16 { 0 } else { (span / 32).clamp(16, 128) };
+        let seed = random() as u32 % (span - reserved);
+        let upper = (0..span - reserved).map(|n| reserved + (seed + n) % (span - reserved));
+        let booked = self.is_booked()?;
+        let mut taken = self.lock();
+        let found = upper
+            .chain(0..reserved)
+            .map(|offset| first + offset as u16)
+            .find(|port| !booked(*port) && taken.ports.insert(*port));
+        found.ok_or(AllocationError::Full)
+    }
+
+    pub(crate) fn this_port(&self, port: u16) -> Result<(), AllocationError> {
         if !self.network.node_ports.contains(&port) {
             let range = &self.network.node_ports;
             return Err(AllocationError::PortOutside(*range.start(), *range.end()));
         }
-        let fresh = self.lock().ports.insert((port, protocol.to_owned()));
+        let booked = self.is_booked()?;
+        let fresh = !booked(port) && self.lock().ports.insert(port);
         if fresh { Ok(()) } else { Err(AllocationError::PortTaken) }
     }
 
-    /// Gives back what `service` holds and `kept` (its next state) does not.
-    pub(crate) fn give_back(&self, claims: Vec<Claim>) {
+    /// Lets go in memory.
+    fn forget(&self, claims: &[Claim]) {
         let mut taken = self.lock();
         for claim in claims {
-            match claim {
-                Claim::Address(ip) => drop(taken.addresses.remove(&ip)),
-                Claim::Port(port) => drop(taken.ports.remove(&port)),
+            match claim.what {
+                What::Address(ip) => drop(taken.addresses.remove(&ip)),
+                What::Port(port) => drop(taken.ports.remove(&port)),
             }
         }
     }
-
-    pub(crate) fn release(&self, service: &Value, kept: Option<&Value>) {
-        let (addresses, ports) = held(service);
-        let (kept_addresses, kept_ports) = kept.map(held).unwrap_or_default();
-        let mut taken = self.lock();
-        for ip in addresses.difference(&kept_addresses) {
-            taken.addresses.remove(ip);
-        }
-        for port in ports.difference(&kept_ports) {
-            taken.ports.remove(port);
-        }
-    }
 }
 
-/// One address or one port of one protocol that was given out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Claim {
+/// One address or one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
     Address(IpAddr),
-    Port((u16, String)),
+    Port(u16),
 }
 
-/// Addresses and node ports of a Service.
-pub(crate) fn held(service: &Value) -> (HashSet<IpAddr>, HashSet<(u16, String)>) {
+/// Something that was given out to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) what: What,
+    /// The server chose it: another one would do.
+    pub(crate) chosen: bool,
+}
+
+/// Addresses and node ports of a Service. One port may serve several protocols of one Service.
+pub(crate) fn held(service: &Value) -> (HashSet<IpAddr>, HashSet<u16>) {
     let spec = &service["spec"];
     let ips = spec["clusterIPs"].as_array().into_iter().flatten().chain(Some(&spec["clusterIP"]));
     let addresses = ips.filter_map(|ip| ip.as_str()?.parse().ok()).collect();
-    let mut ports = HashSet::new();
-    for port in spec["ports"].as_array().into_iter().flatten() {
-        if let Some(number) = port["nodePort"].as_u64().filter(|n| *n != 0) {
-            let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-            ports.insert((number as u16, protocol));
-        }
-    }
-    if let Some(port) = spec["healthCheckNodePort"].as_u64().filter(|n| *n != 0) {
-        ports.insert((port as u16, "TCP".into()));
-    }
-    (addresses, ports)
+    let ports = kinds::items(spec, "ports").map(|port| &port["nodePort"]);
+    let ports = ports.chain(Some(&spec["healthCheckNodePort"]));
+    let number = |port: &Value| u16::try_from(port.as_u64()?).ok().filter(|n| *n != 0);
+    (addresses, ports.filter_map(number).collect())
 }

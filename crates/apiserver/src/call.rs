@@ -9,7 +9,7 @@ use api::{Draft, Object, Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::allocate::Claim;
+use crate::allocate::{Claim, Claims, Unbooked};
 use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
 use crate::request::RequestInfo;
@@ -34,7 +34,7 @@ pub(crate) struct Call<'a> {
     pub(crate) views: Views,
     warnings: Mutex<Vec<String>>,
     /// What was allocated for an object that is not stored yet.
-    claims: Mutex<Vec<Claim>>,
+    claims: Mutex<Claims>,
 }
 
 impl<'a> Call<'a> {
@@ -49,6 +49,12 @@ impl<'a> Call<'a> {
             Some(manager) if !manager.is_empty() => manager.to_owned(),
             _ => manager_of(user_agent),
         };
+        let options = match info.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        };
         Ok(Call {
             server,
             user,
@@ -56,8 +62,8 @@ impl<'a> Call<'a> {
             query,
             row,
             custom,
-            dry_run: query.dry_run()?,
-            validation: query.field_validation()?,
+            dry_run: query.dry_run(options)?,
+            validation: query.field_validation(options)?,
             manager,
             now: Timestamp::now(),
             views: Views::default(),
@@ -100,10 +106,13 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Built-in objects are stored without telling empty lists from none.
+    /// Built-in objects are stored without telling empty lists from none, custom ones without
+    /// telling a fraction of zero from none.
     pub(crate) fn settle(&self, object: &mut Value) {
         let as_json = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&self.row.group);
-        if self.custom.is_none() && !as_json {
+        if self.custom.is_some() {
+            whole_numbers(object);
+        } else if !as_json {
             self.server.schema.settle(&self.shape(), object);
         }
     }
@@ -202,21 +211,39 @@ impl<'a> Call<'a> {
         }
     }
 
+    fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers an allocation, to be given back unless the object that holds it is stored.
     pub(crate) fn claim(&self, claim: Claim) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+        self.claims().all.push(claim);
+    }
+
+    /// Books what was allocated for `object`.
+    pub(crate) async fn book(&self, object: &mut Value) -> Result<(), Unbooked> {
+        let text = |key| crate::meta::text(object, key).to_owned();
+        let parent = (text("namespace"), text("name"));
+        let mut claims = Booked { call: self, claims: std::mem::take(&mut *self.claims()) };
+        self.server.allocators.book(&mut claims.claims, &parent, object).await
     }
 
     /// The object is stored: what was allocated for it is its own.
     pub(crate) fn keep_claims(&self) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let claims = std::mem::take(&mut *self.claims());
+        self.server.allocators.settle(claims);
     }
 
-    /// Gives back what no stored object holds: before another try, and when the call ends.
-    pub(crate) fn drop_claims(&self) {
-        let claims =
-            std::mem::take(&mut *self.claims.lock().unwrap_or_else(PoisonError::into_inner));
-        self.server.allocators.give_back(claims);
+    /// Takes back what was booked, which then is to be booked for another name.
+    pub(crate) async fn unbook(&self) {
+        let booked = self.claims().unbooked();
+        self.server.allocators.return_booked(&booked).await;
+    }
+
+    /// Gives back what no stored object holds, before another try.
+    pub(crate) async fn drop_claims(&self) {
+        let claims = std::mem::take(&mut *self.claims());
+        self.server.allocators.give_back(claims).await;
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
@@ -240,7 +267,37 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.drop_claims();
+        let claims = std::mem::take(&mut *self.claims());
+        self.server.allocators.give_back_later(claims);
+    }
+}
+
+/// Claims that are being booked; back in their call when that ends, however it does.
+struct Booked<'c, 'a> {
+    call: &'c Call<'a>,
+    claims: Claims,
+}
+
+impl Drop for Booked<'_, '_> {
+    fn drop(&mut self) {
+        *self.call.claims() = std::mem::take(&mut self.claims);
+    }
+}
+
+/// Go writes 1.0 as 1.
+fn whole_numbers(value: &mut Value) {
+    /// Up to here every whole number is a float of its own.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= EXACT);
+            if let Some(whole) = whole {
+                *value = (whole as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
     }
 }
 

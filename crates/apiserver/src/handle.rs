@@ -303,9 +303,9 @@ async fn plain_path(
         ["apis", group, version] => json(
             &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
         ),
-        ["openapi", "v2"] => openapi::v2(server, accept)?,
+        ["openapi", "v2"] => openapi::v2(server, headers)?,
         ["openapi", "v3"] => json(&openapi::v3_index(server)),
-        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"))?,
+        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"), query, headers)?,
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
         [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),

@@ -45,3 +45,7 @@ pub use local::Local;
 pub use node_proxy::{NoNodes, NodeDialer};
 pub use server::{AuthorizationModes, Config, Server, collections};
 pub use user::User;
+
+/// How built-in objects are kept in an etcd.
+pub const STORED_FORM: store::Form =
+    store::Form { written: kinds::stored::written, read: kinds::stored::read };

@@ -3,6 +3,7 @@
 use api::Status;
 use api::registry::Resource;
 use api::status::Cause;
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
@@ -20,6 +21,21 @@ pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
         *meta = json!({});
     }
     meta.as_object_mut().expect("just made so")
+}
+
+/// What an event is about.
+pub(crate) fn reference(object: &api::Object, api_version: &str, kind: &str) -> ObjectReference {
+    let meta = object.meta();
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    ObjectReference {
+        api_version: text(api_version),
+        kind: text(kind),
+        namespace: text(&meta.namespace),
+        name: text(&meta.name),
+        uid: text(&meta.uid),
+        resource_version: Some(object.revision().to_string()),
+        field_path: None,
+    }
 }
 
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {

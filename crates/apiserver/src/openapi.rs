@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use api::Status;
 use api::registry::Resource;
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 
 use crate::custom::Served;
+use crate::query::Query;
 use crate::respond::{self, Body};
 use crate::server::Inner;
 pub(crate) use names::full_name;
@@ -44,33 +45,77 @@ fn roots(server: &Inner) -> Vec<Root> {
     roots::all(groups.into_iter())
 }
 
-/// Custom resources whose document this is.
-fn custom_of(server: &Inner, path: &str) -> Vec<Arc<Served>> {
+/// What changes when a document does; the empty path is version 2's.
+fn digest(server: &Inner, path: &str) -> String {
+    // Built-in documents change with their sources only (`build.rs`).
     let installed = server.customs.installed();
-    installed.all().iter().filter(|served| path_of(served.row) == path).cloned().collect()
+    let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
+    let mut text = format!("{path} {}", env!("OPENAPI_SOURCES"));
+    for served in installed.all().iter().filter(here) {
+        text += &format!("\n{} {} {}", served.row.name, served.row.kind, served.version().source);
+    }
+    pki::sha256(text.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn url(server: &Inner, path: &str) -> String {
+    format!("/openapi/v3/{path}?hash={}", digest(server, path))
 }
 
 /// `GET /openapi/v3`.
 pub(crate) fn v3_index(server: &Inner) -> Value {
-    let hash = |path: &str| {
-        // Built-in documents change with the program only.
-        let own = custom_of(server, path);
-        let text: String = own.iter().map(|s| s.version().source.to_string()).collect();
-        let version = env!("CARGO_PKG_VERSION");
-        let digest = pki::sha256(format!("{path}{version}{text}").as_bytes());
-        digest.iter().map(|b| format!("{b:02X}")).collect::<String>()
-    };
     let mut paths: BTreeSet<String> = server.rows().into_iter().map(path_of).collect();
     paths.extend(roots(server).into_iter().map(|root| root.document));
     let entries = paths.into_iter().map(|path| {
-        let url = format!("/openapi/v3/{path}?hash={}", hash(&path));
+        let url = url(server, &path);
         (path, json!({"serverRelativeURL": url}))
     });
     json!({"paths": entries.collect::<Map<String, Value>>()})
 }
 
-/// `GET /openapi/v3/<path>`.
-pub(crate) fn v3(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
+/// The answer to who has the present document already.
+fn unchanged(headers: &HeaderMap, tag: &str) -> Option<Response<Body>> {
+    let known = headers.get(header::IF_NONE_MATCH)?.to_str().ok()?;
+    let is_known = known.split(',').any(|one| one.trim().trim_matches('"') == tag);
+    is_known.then(|| respond::with_code(304))
+}
+
+fn tagged(mut response: Response<Body>, tag: &str) -> Response<Body> {
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{tag}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+/// `GET /openapi/v3/<path>`. Who names the document's hash may keep it for ever; who names another
+/// is sent to the present one.
+pub(crate) fn v3(
+    server: &Inner,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    let tag = digest(server, path);
+    let hash = query.get("hash").filter(|hash| !hash.is_empty());
+    let mut response = match unchanged(headers, &tag) {
+        Some(response) => response,
+        None => v3_document(server, path)?,
+    };
+    match hash {
+        Some(hash) if hash != tag => {
+            response = respond::with_code(301);
+            let place = HeaderValue::from_str(&url(server, path));
+            response.headers_mut().extend(place.ok().map(|place| (header::LOCATION, place)));
+        }
+        Some(_) => {
+            let forever = HeaderValue::from_static("public, immutable");
+            response.headers_mut().insert(header::CACHE_CONTROL, forever);
+        }
+        None => {}
+    }
+    Ok(tagged(response, &tag))
+}
+
+fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
     let mut document = Document::new(server, true);
     if let Some(root) = roots(server).iter().find(|root| root.document == path) {
         root.add(&mut document.paths);
@@ -91,7 +136,8 @@ const PROTOBUF: [&str; 2] = [
 ];
 
 /// `GET /openapi/v2`, as JSON or protobuf.
-pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status> {
+pub(crate) fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let types: Vec<&str> = accept.split(',').map(crate::body::media_type).collect();
     // Answered in the second spelling: the first is no media type by RFC 2045.
     let binary = PROTOBUF.iter().any(|kind| types.contains(kind)).then_some(PROTOBUF[1]);
@@ -99,6 +145,10 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
         || types.iter().any(|t| matches!(*t, "application/json" | "application/*" | "*/*"));
     if binary.is_none() && !json_asked {
         return Err(Status::not_acceptable("application/json"));
+    }
+    let tag = digest(server, "");
+    if let Some(response) = unchanged(headers, &tag) {
+        return Ok(tagged(response, &tag));
     }
     let mut document = Document::new(server, false);
     for root in roots(server) {
@@ -109,11 +159,13 @@ pub(crate) fn v2(server: &Inner, accept: &str) -> Result<Response<Body>, Status>
         roots::of_version(&path_of(row), row.group, row.version).add(&mut document.paths);
     }
     document.add_rows(&rows);
-    let value = swagger::of(document.finish());
-    if let Some(kind) = binary {
-        return Ok(respond::with_type(200, kind, proto::document(&value)));
-    }
-    Ok(respond::json_bytes(200, value.to_string()))
+    let own = document.customs.iter().map(|served| custom::name(served)).collect();
+    let value = swagger::of(document.finish(), &own);
+    let response = match binary {
+        Some(kind) => respond::with_type(200, kind, proto::document(&value)),
+        None => respond::json_bytes(200, value.to_string()),
+    };
+    Ok(tagged(response, &tag))
 }
 
 /// A document being made.

@@ -48,31 +48,24 @@ impl Query {
         }
     }
 
-    /// `dryRun=All` is the only value there is.
-    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
-        for value in self.all("dryRun") {
-            if value != "All" {
-                let m = format!(
-                    "PatchOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {value:?}: supported values: \"All\""
-                );
-                return Err(Status::failure(422, "Invalid", m));
-            }
+    /// `dryRun=All` is the only value there is. `options` is the kind that refusals name.
+    pub(crate) fn dry_run(&self, options: &str) -> Result<bool, Status> {
+        match self.all("dryRun").find(|value| *value != "All") {
+            Some(other) => Err(unsupported(options, "dryRun", other, r#""All""#)),
+            None => Ok(self.get("dryRun").is_some()),
         }
-        Ok(self.get("dryRun").is_some())
     }
 
-    pub(crate) fn field_validation(&self) -> Result<FieldValidation, Status> {
+    /// `options` is the kind that refusals name.
+    pub(crate) fn field_validation(&self, options: &str) -> Result<FieldValidation, Status> {
         match self.get("fieldValidation") {
             None | Some("" | "Warn") => Ok(FieldValidation::Warn),
             Some("Ignore") => Ok(FieldValidation::Ignore),
             Some("Strict") => Ok(FieldValidation::Strict),
-            Some(other) => Err(Status::failure(
-                422,
-                "Invalid",
-                format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                ),
-            )),
+            Some(other) => {
+                let supported = r#""", "Ignore", "Strict", "Warn""#;
+                Err(unsupported(options, "fieldValidation", other, supported))
+            }
         }
     }
 
@@ -85,6 +78,12 @@ impl Query {
         let text = self.get("fieldSelector").unwrap_or("");
         FieldSelector::parse(text).map_err(Status::bad_request)
     }
+}
+
+fn unsupported(options: &str, field: &str, value: &str, supported: &str) -> Status {
+    let message = format!("Unsupported value: {value:?}: supported values: {supported}");
+    let cause = crate::meta::cause("FieldValueNotSupported", field, message);
+    Status::invalid("meta.k8s.io", options, "", vec![cause])
 }
 
 /// Decodes `%xx` and `+`; malformed escapes stay as they are.

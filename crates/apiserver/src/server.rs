@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::Object;
 use api::registry::{Registry, Resource};
 use api::schema::{Schema, Shape};
-use store::{Collection, CollectionSpec, EngineError, Store};
+use store::{Collection, CollectionSpec, EngineError, Store, Write, WriteError};
 use tokio_util::sync::CancellationToken;
 
-use crate::allocate::{Allocators, ServiceNetwork};
+use crate::allocate::{Allocators, RANGES, ServiceNetwork};
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
+use crate::bootstrap::MASTERS;
 use crate::custom::{Customs, Served};
 use crate::health::Health;
 use crate::limits::{InFlight, Limits};
@@ -76,6 +78,9 @@ pub fn collections() -> Vec<CollectionSpec> {
             specs.push(CollectionSpec { prefix: row.prefix.clone(), selectable: row.selectable });
         }
     }
+    let unserved =
+        [RANGES, MASTERS].map(|prefix| CollectionSpec { prefix: prefix.into(), selectable: &[] });
+    specs.extend(unserved);
     specs
 }
 
@@ -116,6 +121,19 @@ impl Inner {
     /// The collection of a resource that is stored.
     pub(crate) fn collection(&self, row: &Resource) -> Arc<Collection> {
         self.store.collection(&row.prefix).expect("every stored resource was registered at start")
+    }
+
+    /// Writes an object of a resource; events go by themselves where the store sees to that.
+    pub(crate) async fn write(
+        &self,
+        row: &Resource,
+        write: Write,
+    ) -> Result<Arc<Object>, WriteError> {
+        let is_event = row.name == "events" && ["", "events.k8s.io"].contains(&row.group);
+        match is_event && self.store.is_shared() {
+            true => self.store.write_for(write, self.config.event_ttl).await,
+            false => self.store.write(write).await,
+        }
     }
 
     /// The collection of a core or named resource.

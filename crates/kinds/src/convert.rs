@@ -105,6 +105,13 @@ fn rename(event: &mut Value, version: &str, way: fn(Names) -> Names) {
         for field in ["source", "involvedObject"] {
             map.entry(field).or_insert_with(|| Value::Object(Map::new()));
         }
+    } else {
+        // The core group shows them empty, this one not at all.
+        for field in ["reportingController", "reportingInstance"] {
+            if map.get(field).is_some_and(|value| value == "") {
+                map.remove(field);
+            }
+        }
     }
     map.insert("apiVersion".into(), version.into());
 }

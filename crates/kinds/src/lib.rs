@@ -27,6 +27,7 @@ mod storage;
 mod value;
 
 pub mod convert;
+pub mod stored;
 pub mod table;
 
 pub use apps::count_template;

@@ -7,6 +7,7 @@ use crate::shared::{
 use crate::{Kind, PLAIN};
 
 pub(crate) static KIND: Kind = Kind {
+    name: api::names::path_segment,
     create: |budget| spec(&budget.get("spec")),
     update: |budget| spec(&budget.get("spec")),
     status: |budget| {

@@ -13,21 +13,26 @@ mod compact;
 mod endpoint;
 mod form;
 mod grpc;
+mod lease;
 mod mirror;
+mod tasks;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::Object;
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
+use self::client::Outcome;
 use self::endpoint::Endpoint;
-pub use self::endpoint::EtcdOptions;
+pub use self::endpoint::{EtcdOptions, Form};
 pub(crate) use self::form::decode;
 use self::grpc::{CallError, Channel};
+use self::lease::Leases;
+use self::tasks::Tasks;
 use self::wire::KeyValue;
 use crate::collection::Collection;
 use crate::engine::{EngineError, Record};
@@ -42,7 +47,8 @@ const VISIBLE: Duration = Duration::from_secs(10);
 const NUDGE: Duration = Duration::from_millis(100);
 /// Key below the prefix that is written to bring the watch forward. The original ignores it.
 const NUDGE_KEY: &str = "/trireme/progress";
-/// gRPC's codes for "out of space" and "cannot be had now".
+/// gRPC's codes for "not found", "out of space" and "cannot be had now".
+const NOT_FOUND: u32 = 5;
 const RESOURCE_EXHAUSTED: u32 = 8;
 const UNAVAILABLE: u32 = 14;
 
@@ -50,6 +56,7 @@ const UNAVAILABLE: u32 = 14;
 #[derive(Debug)]
 struct Link {
     channel: Channel,
+    leases: Leases,
     /// In etcd, without a slash at its end.
     prefix: String,
     shelf: Arc<Shelf>,
@@ -57,13 +64,15 @@ struct Link {
     seen: watch::Sender<u64>,
     compaction_interval: Duration,
     seal: Option<Arc<dyn Seal>>,
+    form: Form,
 }
 
 /// An etcd, followed until this is dropped or closed.
 #[derive(Debug)]
 pub(crate) struct Etcd {
     link: Arc<Link>,
-    tasks: Mutex<Option<JoinSet<()>>>,
+    tasks: Tasks,
+    closed: AtomicBool,
 }
 
 impl Etcd {
@@ -87,27 +96,23 @@ impl Etcd {
         let prefix = format!("/{}", options.prefix.trim_matches('/'));
         let link = Arc::new(Link {
             channel: Channel::new(endpoints, tls),
+            leases: Leases::default(),
             prefix,
             shelf,
             seen: watch::Sender::new(0),
             compaction_interval: options.compaction_interval,
             seal: options.seal,
+            form: options.form,
         });
         let (records, revision) = link.read_patiently().await.map_err(|e| fault(e.to_string()))?;
-        Ok((Etcd { link, tasks: Mutex::default() }, records, revision))
+        Ok((Etcd { link, tasks: Tasks::default(), closed: false.into() }, records, revision))
     }
 
     /// Keeps the collections up to date from `revision` on.
     pub(crate) fn follow(&self, revision: u64) {
         self.link.seen.send_replace(revision);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(self.link.clone().mirror());
-        tasks.spawn(self.link.clone().compact_regularly());
-        *self.tasks() = Some(tasks);
-    }
-
-    fn tasks(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.spawn("mirror of etcd", self.link.clone().mirror());
+        self.tasks.spawn("compaction of etcd", self.link.clone().compact_regularly());
     }
 }
 
@@ -137,7 +142,11 @@ impl Link {
         tokio::time::timeout(patience, reached).await.is_ok_and(|r| r.is_ok())
     }
 
-    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+    async fn write(
+        &self,
+        write: Write,
+        lifetime: Option<Duration>,
+    ) -> Result<Arc<Object>, WriteError> {
         let Write { collection, key, expect, draft } = write;
         let full = self.outer(&format!("{}{key}", collection.spec().prefix));
         let expected = match expect {
@@ -145,12 +154,13 @@ impl Link {
             Expect::Revision(revision) => revision,
         };
         let old = collection.get(&key);
-        let value = draft.as_ref().map(|d| form::encode(d.stored())).transpose();
+        let value = draft.as_ref().map(|d| form::encode(d.stored(), self.form)).transpose();
         let value = match (value.map_err(WriteError::Engine)?, &self.seal) {
             (Some(value), Some(seal)) => Some(seal.seal(&full, value).map_err(WriteError::Engine)?),
             (value, _) => value,
         };
-        let outcome = self.channel.write_if(&full, expected, value).await.map_err(write_error)?;
+        let outcome = self.put_or_delete(&full, expected, value, lifetime).await;
+        let outcome = outcome.map_err(write_error)?;
         if let Some(present) = outcome.refused {
             return self.refusal(&collection, present, outcome.revision).await;
         }
@@ -169,6 +179,29 @@ impl Link {
                 })?;
                 Ok(Arc::new(old.at(outcome.revision)))
             }
+        }
+    }
+
+    /// One conditional write, with a lease when it is to go by itself.
+    async fn put_or_delete(
+        &self,
+        key: &str,
+        expected: u64,
+        value: Option<Vec<u8>>,
+        lifetime: Option<Duration>,
+    ) -> Result<Outcome, CallError> {
+        let Some(lifetime) = lifetime.filter(|_| value.is_some()) else {
+            return self.channel.write_if(key, expected, value, 0).await;
+        };
+        let lease = self.leases.of(&self.channel, lifetime).await?;
+        match self.channel.write_if(key, expected, value.clone(), lease).await {
+            // Somebody revoked it, or etcd's clock ran ahead: nothing was written.
+            Err(CallError::Refused { code: NOT_FOUND, .. }) => {
+                self.leases.forget(lease).await;
+                let lease = self.leases.of(&self.channel, lifetime).await?;
+                self.channel.write_if(key, expected, value, lease).await
+            }
+            other => other,
         }
     }
 
@@ -228,11 +261,19 @@ fn write_error(error: CallError) -> WriteError {
 
 #[async_trait]
 impl Backend for Etcd {
-    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
-        if self.tasks().is_none() {
+    async fn write(
+        &self,
+        write: Write,
+        lifetime: Option<Duration>,
+    ) -> Result<Arc<Object>, WriteError> {
+        if self.closed.load(Ordering::Acquire) {
             return Err(WriteError::Closed);
         }
-        self.link.write(write).await
+        self.link.write(write, lifetime).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn catch_up(&self) -> Result<(), WriteError> {
@@ -240,9 +281,8 @@ impl Backend for Etcd {
     }
 
     async fn close(&self) {
-        let tasks = self.tasks().take();
-        if let Some(mut tasks) = tasks {
-            tasks.shutdown().await;
-        }
+        self.closed.store(true, Ordering::Release);
+        self.tasks.shutdown().await;
+        self.link.channel.close().await;
     }
 }

@@ -15,7 +15,7 @@ mod writer;
 
 pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
 pub use engine::{Engine, EngineError, MemoryEngine, Record, Room};
-pub use etcd::EtcdOptions;
+pub use etcd::{EtcdOptions, Form};
 pub use log::LogEngine;
 pub use seal::{SEALED, Seal, SealedEngine};
 pub use store::{Expect, Store, Write, WriteError};

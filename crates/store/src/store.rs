@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use api::{Draft, Object};
 use async_trait::async_trait;
 
 use crate::collection::{Collection, CollectionSpec};
 use crate::engine::{Engine, EngineError, Record};
-use crate::etcd::{Etcd, EtcdOptions};
+use crate::etcd::{Etcd, EtcdOptions, Form};
 use crate::writer::Embedded;
 
 /// Records handed to a worker at once while loading.
@@ -62,7 +63,15 @@ pub enum WriteError {
 /// answered when it is durable and visible, and conditional on what was seen.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
-    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError>;
+    /// With a lifetime the key goes by itself after that time, if [`Backend::is_shared`].
+    async fn write(
+        &self,
+        write: Write,
+        lifetime: Option<Duration>,
+    ) -> Result<Arc<Object>, WriteError>;
+
+    /// May others write, too? Then it also counts lifetimes.
+    fn is_shared(&self) -> bool;
 
     /// Resolves when the collections show all that was acknowledged to anyone before.
     async fn catch_up(&self) -> Result<(), WriteError>;
@@ -84,11 +93,15 @@ pub(crate) struct Shelf {
     collections: Mutex<BTreeMap<String, Arc<Collection>>>,
     unclaimed: Mutex<BTreeMap<String, Record>>,
     pub(crate) current: Arc<AtomicU64>,
-    decode: Decode,
+    reader: Reader,
 }
 
 /// Reads a stored value.
-pub(crate) type Decode = fn(&[u8]) -> Result<serde_json::Value, String>;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    pub(crate) decode: fn(&[u8]) -> Result<serde_json::Value, String>,
+    pub(crate) form: Form,
+}
 
 fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, String> {
     serde_json::from_slice(bytes).map_err(|e| e.to_string())
@@ -99,14 +112,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shelf {
-    pub(crate) fn new(specs: Vec<CollectionSpec>, decode: Decode) -> Shelf {
+    pub(crate) fn new(specs: Vec<CollectionSpec>, reader: Reader) -> Shelf {
         let current = Arc::new(AtomicU64::new(0));
         let collection = |spec: CollectionSpec| {
             let prefix = spec.prefix.clone();
             (prefix, Arc::new(Collection::new(spec, current.clone())))
         };
         let collections = specs.into_iter().map(collection).collect();
-        Shelf { collections: Mutex::new(collections), unclaimed: Mutex::default(), current, decode }
+        Shelf { collections: Mutex::new(collections), unclaimed: Mutex::default(), current, reader }
     }
 
     /// The collections, which nobody adds to meanwhile.
@@ -124,8 +137,9 @@ impl Shelf {
         record: &Record,
     ) -> Result<Object, EngineError> {
         let bytes = record.value.as_deref().unwrap_or_default();
-        let value = (self.decode)(bytes)
+        let mut value = (self.reader.decode)(bytes)
             .map_err(|detail| EngineError::Object { key: record.key.clone(), detail })?;
+        (self.reader.form.read)(&mut value);
         Ok(Object::new(&value, record.revision, collection.spec().selectable))
     }
 
@@ -218,7 +232,8 @@ impl Store {
         mut engine: Box<dyn Engine>,
         specs: Vec<CollectionSpec>,
     ) -> Result<Store, EngineError> {
-        let shelf = Arc::new(Shelf::new(specs, decode_json));
+        let shelf =
+            Arc::new(Shelf::new(specs, Reader { decode: decode_json, form: Form::default() }));
         let revision = load(&mut *engine, &shelf)?;
         // Revision 0 means "unset" to clients, so the first state is at 1.
         shelf.start_at(revision.max(1));
@@ -231,7 +246,8 @@ impl Store {
         options: EtcdOptions,
         specs: Vec<CollectionSpec>,
     ) -> Result<Store, EngineError> {
-        let shelf = Arc::new(Shelf::new(specs, crate::etcd::decode));
+        let reader = Reader { decode: crate::etcd::decode, form: options.form };
+        let shelf = Arc::new(Shelf::new(specs, reader));
         let (etcd, records, revision) = Etcd::connect(options, shelf.clone()).await?;
         records.into_iter().try_for_each(|record| shelf.restore(record))?;
         shelf.start_at(revision);
@@ -256,7 +272,22 @@ impl Store {
     /// Writes, and waits until it is durable and visible: the object as of its revision (for a
     /// deletion, its last state as of the deletion).
     pub async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
-        self.backend.write(write).await
+        self.backend.write(write, None).await
+    }
+
+    /// Writes what goes by itself `lifetime` (seconds count) after its last write, or up to a
+    /// minute later. Only where [`Store::is_shared`]; elsewhere it stays until somebody deletes it.
+    pub async fn write_for(
+        &self,
+        write: Write,
+        lifetime: Duration,
+    ) -> Result<Arc<Object>, WriteError> {
+        self.backend.write(write, Some(lifetime)).await
+    }
+
+    /// Whether other servers may write to the same state.
+    pub fn is_shared(&self) -> bool {
+        self.backend.is_shared()
     }
 
     /// Resolves when reads show all that was acknowledged to anyone before this call: at once,

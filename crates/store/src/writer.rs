@@ -62,12 +62,20 @@ impl Embedded {
 
 #[async_trait]
 impl Backend for Embedded {
-    async fn write(&self, write: Write) -> Result<Arc<Object>, WriteError> {
+    async fn write(
+        &self,
+        write: Write,
+        _lifetime: Option<Duration>,
+    ) -> Result<Arc<Object>, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(Message::Write(Box::new(Job { write, reply })))
             .map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     async fn catch_up(&self) -> Result<(), WriteError> {

@@ -130,8 +130,9 @@ impl ControlPlane {
         Client::new(Arc::new(Local::new(self.server.clone(), user, agent, self.tasks.clone())))
     }
 
-    /// Commits what is queued and closes the store.
+    /// Leaves the cluster's endpoints, commits what is queued and closes the store.
     pub(crate) async fn close(&self) {
+        self.server.retire().await;
         self.store.close().await;
     }
 }

@@ -8,7 +8,7 @@ const OPERATIONS_MAX: usize = 10_000;
 /// Applies all operations or, on error, says why; `target` is then unspecified.
 pub fn apply_json_patch(target: &mut Value, patch: &Value) -> Result<(), String> {
     let Value::Array(operations) = patch else {
-        return Err("json: cannot unmarshal object into Go value of type jsonpatch.Patch".into());
+        return Err("a JSON patch is a list of operations".into());
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(format!(
@@ -74,6 +74,9 @@ fn test(target: &Value, path: &str, expected: &Value) -> Result<(), String> {
 
 fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
     let Some((parent, last)) = split(path) else {
+        if !path.is_empty() {
+            return Err(missing("add", path));
+        }
         *target = value;
         return Ok(());
     };

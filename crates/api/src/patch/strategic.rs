@@ -150,6 +150,7 @@ fn merge_list(
     }
     let Value::Array(items) = slot else { return Ok(()) };
     let key = field.patch.merge_key.as_ref();
+    let before = items.clone();
     if key.is_empty() {
         let new: Vec<&Value> = changes.iter().filter(|c| !items.contains(c)).collect();
         items.extend(new.into_iter().cloned().collect::<Vec<_>>());
@@ -164,8 +165,9 @@ fn merge_list(
             merge_item(schema, inner, key, items, change)?;
         }
     }
+    reorder(items, key, changes, &before);
     if let Some(order) = order {
-        reorder(items, key, order);
+        reorder(items, key, order, &before);
     }
     Ok(())
 }
@@ -225,26 +227,31 @@ fn reorder_untouched(
         }
         let merge_key = child(schema, shape, key).0.map_or("", |f| f.patch.merge_key.as_ref());
         if let (Some(Value::Array(items)), Some(order)) = (target.get_mut(key), order.as_array()) {
-            reorder(items, merge_key, order);
+            let before = items.clone();
+            reorder(items, merge_key, order, &before);
         }
     }
 }
 
-/// Items named in `order` take its order; others keep their place relative to what precedes them.
-fn reorder(items: &mut Vec<Value>, key: &str, order: &[Value]) {
+/// Items named in `order` take its order. The others keep theirs among themselves, and come before
+/// those of the first that they were before (apimachinery `strategicpatch`, `mergeSortedSlice`).
+fn reorder(items: &mut Vec<Value>, key: &str, order: &[Value], before: &[Value]) {
     let same = |item: &Value, entry: &Value| match key {
         "" => item == entry,
         key => item.get(key) == entry.get(key),
     };
-    let rank = |item: &Value| order.iter().position(|entry| same(item, entry));
-    let mut ranked: Vec<(usize, Value)> = Vec::with_capacity(items.len());
-    let mut last = 0;
-    for item in items.drain(..) {
-        // An item the patch does not know stays behind the one before it.
-        let at = rank(&item).map_or(last, |r| r * 2 + 1);
-        last = if rank(&item).is_some() { at + 1 } else { last };
-        ranked.push((at, item));
+    let place = |item: &Value, list: &[Value]| list.iter().position(|entry| same(item, entry));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        items.drain(..).partition(|item| place(item, order).is_some());
+    named.sort_by_key(|item| place(item, order));
+    let mut named = named.into_iter().peekable();
+    for other in others {
+        let at = place(&other, before);
+        let goes_first = |next: &Value| at.zip(place(next, before)).is_some_and(|(a, b)| a < b);
+        while let Some(next) = named.next_if(|next| !goes_first(next)) {
+            items.push(next);
+        }
+        items.push(other);
     }
-    ranked.sort_by_key(|(at, _)| *at);
-    items.extend(ranked.into_iter().map(|(_, item)| item));
+    items.extend(named);
 }

@@ -24,6 +24,19 @@ fn containers_merge_by_name() {
 }
 
 #[test]
+fn what_a_patch_names_comes_before_what_it_does_not_know_the_place_of() {
+    let env = |names: &[&str]| {
+        let all: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"env": all})
+    };
+    let patched =
+        |before: &[&str], patch: &[&str]| strategic("core.v1.Container", env(before), env(patch));
+    assert_eq!(patched(&["a", "b", "c"], &["a", "new"]), env(&["a", "new", "b", "c"]));
+    assert_eq!(patched(&["a"], &["new"]), env(&["new", "a"]));
+    assert_eq!(patched(&["a", "b", "c"], &["c", "a"]), env(&["b", "c", "a"]));
+}
+
+#[test]
 fn directives_delete_replace_and_order() {
     let pod = json!({"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]});
     let patch = json!({
@@ -42,7 +55,7 @@ fn finalizers_merge_and_are_deleted_by_value() {
     let meta = json!({"finalizers": ["a", "b"], "labels": {"x": "1", "y": "2"}});
     let patch = json!({"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "labels": {"x": null}});
     let patched = strategic("meta.v1.ObjectMeta", meta, patch);
-    assert_eq!(patched, json!({"finalizers": ["b", "c"], "labels": {"y": "2"}}));
+    assert_eq!(patched, json!({"finalizers": ["c", "b"], "labels": {"y": "2"}}));
 }
 
 #[test]

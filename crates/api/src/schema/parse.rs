@@ -18,7 +18,7 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { [$(include_str!(concat!("../../schema/", $name, ".schema"))),*] };
 }
 
-const FILES: [&str; 24] = files![
+const FILES: [&str; 25] = files![
     "admissionregistration.v1",
     "apiextensions.v1",
     "apiregistration.v1",
@@ -42,6 +42,7 @@ const FILES: [&str; 24] = files![
     "resource.v1",
     "scheduling.v1",
     "storage.v1",
+    "unserved",
     "version",
 ];
 

@@ -4,9 +4,12 @@
 //! Each is created when absent. Roles are reconciled as the original does: missing rules come
 //! back at every start unless the object says `rbac.authorization.kubernetes.io/autoupdate: false`.
 
+mod endpoints;
 mod flows;
 mod roles;
 mod service_range;
+
+pub(crate) use self::endpoints::MASTERS;
 
 use client::{Client, Error, Request, Response};
 use http::Method;
@@ -61,9 +64,7 @@ async fn ensure(client: &Client, plural: &str, object: &Value) -> Result<(), Err
 impl Server {
     /// Makes what is missing; the server is ready afterwards.
     pub async fn bootstrap(&self, tasks: &client::Tasks) -> Result<(), Error> {
-        let user = User::system_masters("system:apiserver");
-        let local = Local::new(self.clone(), user, "kube-apiserver", tasks.clone());
-        let client = Client::new(std::sync::Arc::new(local));
+        let client = self.own_client(tasks);
         for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             let namespace =
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -79,12 +80,19 @@ impl Server {
         }
         self.bootstrap_flows(tasks).await?;
         self.publish_range(&client).await?;
-        self.publish_address(&client).await?;
+        self.repair_ports(client.clone(), tasks).await?;
+        let server = self.clone();
+        tasks.spawn("return of addresses and ports", async move {
+            server.inner.allocators.return_claims().await;
+        });
+        self.publish_address(&client, tasks).await?;
         self.follow_addresses(client.clone(), tasks);
         self.follow_definitions(client, tasks);
-        let events = self.inner.collection_of("", "v1", "events");
-        let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
-        tasks.spawn("event expiry", expiry);
+        if !self.inner.store.is_shared() {
+            let events = self.inner.collection_of("", "v1", "events");
+            let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
+            tasks.spawn("event expiry", expiry);
+        }
         let history = self.inner.config.limits.history;
         if !history.is_zero() {
             let store = self.inner.store.clone();
@@ -95,8 +103,8 @@ impl Server {
     }
 
     /// The `kubernetes` Service, its Endpoints and its slice.
-    async fn publish_address(&self, client: &Client) -> Result<(), Error> {
-        let (ip, port) = self.inner.config.advertise;
+    async fn publish_address(&self, client: &Client, tasks: &client::Tasks) -> Result<(), Error> {
+        let port = self.inner.config.advertise.1;
         let cluster_ip = self.inner.allocators.network().api_server_ip().to_string();
         let labels = json!({"component": "apiserver", "provider": "kubernetes"});
         let service = json!({
@@ -108,29 +116,14 @@ impl Server {
             },
         });
         ensure(client, "services", &service).await?;
-        if ip.is_loopback() {
-            // Endpoints may not be loopback addresses; there are no pods that could use one either.
-            tracing::warn!(%ip, "the kubernetes Service has no endpoint: advertise an address that pods can reach");
-            return Ok(());
-        }
-        let endpoints = json!({
-            "apiVersion": "v1", "kind": "Endpoints",
-            "metadata": {"name": "kubernetes", "namespace": "default",
-                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": ip.to_string()}],
-                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-        });
-        put(client, "endpoints", &endpoints).await?;
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": "kubernetes", "namespace": "default",
-                "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        });
-        ensure(client, "endpointslices", &slice).await?;
-        put(client, "endpointslices", &slice).await
+        self.publish_endpoints(client, tasks).await
+    }
+
+    /// A client with the server's own identity.
+    fn own_client(&self, tasks: &client::Tasks) -> Client {
+        let user = User::system_masters("system:apiserver");
+        let local = Local::new(self.clone(), user, "kube-apiserver", tasks.clone());
+        Client::new(std::sync::Arc::new(local))
     }
 }
 

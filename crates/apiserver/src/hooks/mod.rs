@@ -9,6 +9,8 @@ mod request;
 mod service;
 mod small;
 
+use std::pin::Pin;
+
 use api::Status;
 use api::registry::{Registry, Resource};
 use serde_json::Value;
@@ -17,6 +19,9 @@ use crate::call::Call;
 
 type PrepareCreate = fn(&Call<'_>, &mut Value) -> Result<(), Status>;
 type PrepareUpdate = fn(&Call<'_>, &Value, &mut Value) -> Result<(), Status>;
+
+pub(crate) type Booking<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
+type Book = for<'a> fn(&'a Call<'_>, &'a mut Value) -> Booking<'a>;
 
 /// The places where a kind may act. All have a harmless default.
 pub(crate) struct Hooks {
@@ -31,9 +36,11 @@ pub(crate) struct Hooks {
     pub(crate) grace: fn(&Value, Option<i64>) -> i64,
     /// Deletion was asked for and written into the object.
     pub(crate) deleting: fn(&Call<'_>, &mut Value),
-    /// The first state is no longer stored (or never was): give back what it held, except what the
-    /// second still holds.
-    pub(crate) released: fn(&Call<'_>, &Value, Option<&Value>),
+    /// Books what the object was given where several servers share the store; may replace what the
+    /// server chose. Runs right before the object is written.
+    pub(crate) book: Option<Book>,
+    /// What an object no longer holds, or held when it was deleted, is given back.
+    pub(crate) releases: bool,
     /// A finished deletion answers with the object.
     pub(crate) returns_deleted: bool,
     /// PUT of what does not exist creates it.
@@ -49,7 +56,8 @@ pub(crate) const DEFAULT: Hooks = Hooks {
     check_delete: |_, _| Ok(()),
     grace: |_, _| 0,
     deleting: |_, _| {},
-    released: |_, _, _| {},
+    book: None,
+    releases: false,
     returns_deleted: false,
     create_on_update: false,
     unconditional: true,
@@ -89,6 +97,21 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("", "endpoints" | "events") | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
         ("rbac.authorization.k8s.io", _) => &CREATE_ON_UPDATE,
         _ => &NONE,
+    }
+}
+
+/// Books what a new or changed object was given, where servers share the store.
+pub(crate) async fn book(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    match of(call.main_row()).book.filter(|_| call.server.store.is_shared()) {
+        Some(book) => book(call, object).await,
+        None => Ok(()),
+    }
+}
+
+/// Gives back what the first state held and the second (absent when the object is gone) does not.
+pub(crate) async fn release(call: &Call<'_>, old: &Value, kept: Option<&Value>) {
+    if of(call.main_row()).releases {
+        call.server.allocators.release(old, kept).await;
     }
 }
 

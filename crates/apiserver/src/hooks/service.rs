@@ -1,5 +1,6 @@
 //! Services: families, cluster IPs and node ports are given here and taken back when unused.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use api::Status;
@@ -7,17 +8,19 @@ use serde_json::{Value, json};
 
 use kinds::{items, items_mut, set_default};
 
-use super::{DEFAULT, Hooks};
-use crate::allocate::{AllocationError, Claim, held};
+use super::{Booking, DEFAULT, Hooks};
+use crate::allocate::{AllocationError, Claim, Unbooked, What, held};
 use crate::call::Call;
 use crate::meta;
+use crate::verbs::write_failure;
 
 pub(super) static HOOKS: Hooks = Hooks {
     prepare_create: |call, object| allocate(call, None, object),
     prepare_update: |call, old, object| {
         if call.row.subresource.is_empty() { allocate(call, Some(old), object) } else { Ok(()) }
     },
-    released: |call, old, kept| call.server.allocators.release(old, kept),
+    book: Some(book),
+    releases: true,
     returns_deleted: true,
     ..DEFAULT
 };
@@ -46,18 +49,72 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
     }
     let keeps = old.map(held).unwrap_or_default();
     let name = meta::text(object, "name").to_owned();
-    let failed = |field: &str, value: Value, error: AllocationError| {
-        Status::invalid(
-            "",
-            "Service",
-            &name,
-            vec![meta::invalid(field, &value, &error.to_string())],
-        )
-    };
     let spec = &mut object["spec"];
     families(call, spec);
-    addresses(call, spec, &keeps.0).map_err(|(ip, e)| failed("spec.clusterIPs", json!([ip]), e))?;
-    ports(call, spec, old).map_err(|(port, e)| failed("spec.ports[0].nodePort", port.into(), e))
+    addresses(call, spec, &keeps.0).map_err(|(ip, error)| refused_address(&name, &ip, &error))?;
+    ports(call, spec, old).map_err(|(which, error)| refused_port(&name, which, &error))?;
+    health_port(call, spec, old).map_err(|(port, error)| {
+        let what = port.map_or("a HealthCheck NodePort 0".to_owned(), |port| {
+            format!("requested HealthCheck NodePort {port}")
+        });
+        internal(format!("failed to allocate {what}: {error}"))
+    })
+}
+
+fn internal(message: String) -> Status {
+    Status::failure(500, "InternalError", format!("Internal error occurred: {message}"))
+}
+
+fn invalid(name: &str, field: &str, value: Value, detail: &str) -> Status {
+    Status::invalid("", "Service", name, vec![meta::invalid(field, &value, detail)])
+}
+
+/// An address that was asked for, or (empty) any.
+fn refused_address(name: &str, ip: &str, error: &AllocationError) -> Status {
+    match (ip, error) {
+        ("", AllocationError::Full) => {
+            internal(format!("failed to allocate a serviceIP for Service {name:?}: {error}"))
+        }
+        ("", _) => invalid(
+            name,
+            "spec.clusterIPs",
+            Value::Null,
+            &format!("failed to allocate IP: {error}"),
+        ),
+        _ => {
+            let detail = format!("failed to allocate IP {ip}: {error}");
+            invalid(name, "spec.clusterIPs", json!([ip]), &detail)
+        }
+    }
+}
+
+fn refused_port(name: &str, which: Option<(usize, u16)>, error: &AllocationError) -> Status {
+    match which {
+        Some((at, number)) => {
+            let field = format!("spec.ports[{at}].nodePort");
+            invalid(name, &field, number.into(), &error.to_string())
+        }
+        None => internal(format!("failed to allocate a nodePort: {error}")),
+    }
+}
+
+/// Makes what the Service was given its own in the store that servers share.
+fn book<'a>(call: &'a Call<'_>, object: &'a mut Value) -> Booking<'a> {
+    Box::pin(async move {
+        let name = meta::text(object, "name").to_owned();
+        match call.book(object).await {
+            Ok(()) => Ok(()),
+            Err(Unbooked::Write(error)) => Err(write_failure(error, call.row, &name)),
+            Err(Unbooked::Taken(What::Address(ip), error)) => {
+                Err(refused_address(&name, &ip.to_string(), &error))
+            }
+            Err(Unbooked::Taken(What::Port(port), error)) => {
+                let mut ports = items(&object["spec"], "ports");
+                let at = ports.position(|p| p["nodePort"] == port);
+                Err(refused_port(&name, at.map(|at| (at, port)), &error))
+            }
+        }
+    })
 }
 
 fn has_node_ports(spec: &Value) -> bool {
@@ -119,13 +176,11 @@ fn families(call: &Call<'_>, spec: &mut Value) {
     spec["ipFamilies"] = json!(families);
 }
 
-type Refused = (String, AllocationError);
-
 fn addresses(
     call: &Call<'_>,
     spec: &mut Value,
-    keeps: &std::collections::HashSet<IpAddr>,
-) -> Result<(), Refused> {
+    keeps: &HashSet<IpAddr>,
+) -> Result<(), (String, AllocationError)> {
     if spec["clusterIP"] == "None" {
         spec["clusterIPs"] = json!(["None"]);
         return Ok(());
@@ -139,19 +194,19 @@ fn addresses(
         ips.push(first.to_owned());
     }
     for text in &ips {
-        let refused = |e| (text.clone(), e);
-        let ip: IpAddr = text.parse().map_err(|_| refused(AllocationError::NoFamily))?;
+        // Validation says what is wrong with one that is none.
+        let Ok(ip) = text.parse::<IpAddr>() else { continue };
         let own = keeps.contains(&ip) || is_api_service(call, ip);
         if !own {
-            allocators.this_ip(ip).map_err(refused)?;
-            call.claim(Claim::Address(ip));
+            allocators.this_ip(ip).map_err(|e| (text.clone(), e))?;
+            call.claim(Claim { what: What::Address(ip), chosen: false });
         }
     }
     let families: Vec<String> =
         items(spec, "ipFamilies").filter_map(Value::as_str).map(str::to_owned).collect();
     for family in families.iter().skip(ips.len()) {
         let ip = allocators.any_ip(family == "IPv6").map_err(|e| (String::new(), e))?;
-        call.claim(Claim::Address(ip));
+        call.claim(Claim { what: What::Address(ip), chosen: true });
         ips.push(ip.to_string());
     }
     spec["clusterIP"] = ips.first().cloned().unwrap_or_default().into();
@@ -164,46 +219,129 @@ fn is_api_service(call: &Call<'_>, ip: IpAddr) -> bool {
     ip == call.server.allocators.network().api_server_ip() && call.user.in_group("system:masters")
 }
 
-fn ports(
+/// A number from a field that may hold a node port.
+fn node_port(port: &Value) -> Option<u16> {
+    u16::try_from(port.as_u64()?).ok().filter(|number| *number != 0)
+}
+
+/// Claims one port, unless the Service has it already.
+fn this_port(call: &Call<'_>, number: u16, own: &HashSet<u16>) -> Result<u16, AllocationError> {
+    if !own.contains(&number) {
+        call.server.allocators.this_port(number)?;
+        call.claim(Claim { what: What::Port(number), chosen: false });
+    }
+    Ok(number)
+}
+
+fn any_port(call: &Call<'_>) -> Result<u16, AllocationError> {
+    let number = call.server.allocators.any_port()?;
+    call.claim(Claim { what: What::Port(number), chosen: true });
+    Ok(number)
+}
+
+/// Why a port could not be had, and which: a position in the list and the number, or none for those
+/// that the server chooses.
+type Refused = (Option<(usize, u16)>, AllocationError);
+
+fn ports(call: &Call<'_>, spec: &mut Value, old: Option<&Value>) -> Result<(), Refused> {
+    if !matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
+        return Ok(());
+    }
+    let gives = has_node_ports(spec);
+    match old {
+        None => new_ports(call, spec, gives),
+        Some(old) => {
+            if has_node_ports(&old["spec"]) && gives {
+                carry_ports(spec, &old["spec"]);
+            }
+            changed_ports(call, spec, gives, held(old).1)
+        }
+    }
+}
+
+/// Ports of a new Service that differ in nothing but their protocol share one node port
+/// (`service/storage/alloc.go`).
+fn new_ports(call: &Call<'_>, spec: &mut Value, gives: bool) -> Result<(), Refused> {
+    let none = HashSet::new();
+    let asked: Vec<(Value, u16)> = items(spec, "ports")
+        .filter_map(|port| Some((port["port"].clone(), node_port(&port["nodePort"])?)))
+        .collect();
+    let mut given: Vec<(Value, u16)> = Vec::new();
+    for (at, port) in items_mut(spec, "ports").enumerate() {
+        let own = node_port(&port["nodePort"]);
+        if own.is_none() && !gives {
+            continue;
+        }
+        let same = |all: &[(Value, u16)]| {
+            all.iter().find(|(number, _)| *number == port["port"]).map(|(_, node)| *node)
+        };
+        let claim = |number| this_port(call, number, &none).map_err(|e| (Some((at, number)), e));
+        let number = match (same(&given), own) {
+            (Some(shared), None) => shared,
+            (Some(shared), Some(own)) if shared == own => shared,
+            (Some(_), Some(own)) => claim(own)?,
+            (None, _) => match same(&asked) {
+                Some(wanted) => claim(wanted)?,
+                None => any_port(call).map_err(|e| (None, e))?,
+            },
+        };
+        given.push((port["port"].clone(), number));
+        port["nodePort"] = number.into();
+    }
+    Ok(())
+}
+
+/// A port that says no node port keeps that of the old port of its name, unless another has it now.
+fn carry_ports(spec: &mut Value, old: &Value) {
+    let used = |spec: &Value| -> HashSet<u16> {
+        items(spec, "ports").filter_map(|p| node_port(&p["nodePort"])).collect()
+    };
+    let used = &used(old) & &used(spec);
+    for port in items_mut(spec, "ports").filter(|p| node_port(&p["nodePort"]).is_none()) {
+        let name = kinds::text(&port["name"]);
+        let before = items(old, "ports").filter(|p| kinds::text(&p["name"]) == name).last();
+        let before = before.and_then(|p| node_port(&p["nodePort"]));
+        if let Some(number) = before.filter(|number| !used.contains(number)) {
+            port["nodePort"] = number.into();
+        }
+    }
+}
+
+fn changed_ports(
+    call: &Call<'_>,
+    spec: &mut Value,
+    gives: bool,
+    mut own: HashSet<u16>,
+) -> Result<(), Refused> {
+    for (at, port) in items_mut(spec, "ports").enumerate() {
+        let number = match node_port(&port["nodePort"]) {
+            None if !gives => continue,
+            None => any_port(call).map_err(|e| (None, e))?,
+            Some(number) => this_port(call, number, &own).map_err(|e| (Some((at, number)), e))?,
+        };
+        own.insert(number);
+        port["nodePort"] = number.into();
+    }
+    Ok(())
+}
+
+/// The port that load balancers ask for local endpoints.
+fn health_port(
     call: &Call<'_>,
     spec: &mut Value,
     old: Option<&Value>,
-) -> Result<(), (u64, AllocationError)> {
-    let kind = spec["type"].as_str().unwrap_or("").to_owned();
-    let wanted = has_node_ports(spec);
-    let kept = old.map(held).unwrap_or_default().1;
-    let allocators = &call.server.allocators;
-    let old_ports = old.map(|o| o["spec"]["ports"].clone()).unwrap_or(Value::Null);
-    for port in items_mut(spec, "ports") {
-        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-        let asked = port["nodePort"].as_u64().unwrap_or(0);
-        if !wanted {
-            port.as_object_mut().map(|p| p.remove("nodePort"));
-            continue;
-        }
-        let same = |p: &&Value| p["port"] == port["port"] && p["protocol"] == protocol.as_str();
-        let before = old_ports.as_array().into_iter().flatten().find(same);
-        let carried = before.and_then(|p| p["nodePort"].as_u64()).filter(|_| asked == 0);
-        let number = match carried.or(Some(asked)).filter(|n| *n != 0) {
-            Some(number) if kept.contains(&(number as u16, protocol.clone())) => number,
-            Some(number) => {
-                allocators.this_port(number as u16, &protocol).map_err(|e| (number, e))?;
-                call.claim(Claim::Port((number as u16, protocol.clone())));
-                number
-            }
-            None => {
-                let number = allocators.any_port(&protocol).map_err(|e| (0, e))?;
-                call.claim(Claim::Port((number, protocol.clone())));
-                number.into()
-            }
-        };
-        port["nodePort"] = number.into();
+) -> Result<(), (Option<u16>, AllocationError)> {
+    if !has_health_port(spec) {
+        return Ok(());
     }
-    let needs_health = kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
-    if needs_health && spec["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
-        let number = allocators.any_port("TCP").map_err(|e| (0, e))?;
-        call.claim(Claim::Port((number, "TCP".into())));
-        spec["healthCheckNodePort"] = number.into();
-    }
+    let old = old.map(|old| &old["spec"]).filter(|old| has_health_port(old));
+    let asked = node_port(&spec["healthCheckNodePort"]);
+    let number = match (asked, old.and_then(|old| node_port(&old["healthCheckNodePort"]))) {
+        // Another one than before is refused by validation.
+        (asked, Some(before)) => asked.unwrap_or(before),
+        (Some(number), None) => this_port(call, number, &HashSet::new()).map_err(|e| (asked, e))?,
+        (None, None) => any_port(call).map_err(|e| (None, e))?,
+    };
+    spec["healthCheckNodePort"] = number.into();
     Ok(())
 }

@@ -1,12 +1,19 @@
 //! OpenAPI v3 put into the form of version 2 (Swagger).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-/// The whole document.
-pub(super) fn of(mut document: Value) -> Value {
+/// The whole document. Schemas of `own` names are somebody's own, and say what their author says.
+pub(super) fn of(mut document: Value, own: &BTreeSet<String>) -> Value {
     let components = document["components"].take();
     let mut definitions = components["schemas"].as_object().cloned().unwrap_or_default();
-    definitions.values_mut().for_each(schema);
+    for (name, definition) in &mut definitions {
+        if !own.contains(name) {
+            drop_values(definition);
+        }
+        schema(definition);
+    }
     let mut paths = document["paths"].take();
     let items = paths.as_object_mut().into_iter().flatten();
     items.filter_map(|(_, item)| item.as_object_mut()).for_each(path_item);
@@ -20,11 +27,22 @@ pub(super) fn of(mut document: Value) -> Value {
     })
 }
 
-/// A schema without what version 2 does not know: defaults, enumerations, references beside others.
-fn schema(value: &mut Value) {
+/// What version 2 leaves out of the built-in types.
+fn drop_values(value: &mut Value) {
     let Some(map) = value.as_object_mut() else { return };
     map.remove("default");
     map.remove("enum");
+    let below = map.get_mut("properties").and_then(Value::as_object_mut);
+    below.into_iter().flatten().for_each(|(_, property)| drop_values(property));
+    for key in ["items", "additionalProperties"] {
+        map.get_mut(key).into_iter().for_each(drop_values);
+    }
+}
+
+/// A schema in the form of version 2, which has no alternatives and lets references stand beside
+/// others.
+fn schema(value: &mut Value) {
+    let Some(map) = value.as_object_mut() else { return };
     match map.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         Some([only]) if only.get("$ref").is_some() => {
             let reference = only["$ref"].clone();

@@ -100,6 +100,13 @@ fn with_body(code: u16, content_type: &'static str, body: Body) -> Response<Body
     response
 }
 
+/// An answer without a body.
+pub(crate) fn with_code(code: u16) -> Response<Body> {
+    let mut response = with_type(code, "application/json", "");
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response
+}
+
 /// A failure in the form that the client asked for, if that can be told.
 pub(crate) fn failure(status: &Status, encoding: Encoding) -> Response<Body> {
     let mut response = value(status.code, encoding, &status.to_value());

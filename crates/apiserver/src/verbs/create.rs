@@ -69,9 +69,10 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
+        hooks::book(call, object).await?;
         let draft = Some(call.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
-        match call.server.store.write(write).await {
+        match call.server.write(row, write).await {
             Ok(object) => {
                 call.keep_claims();
                 return Ok(Answer::Object { code: 201, object });
@@ -80,6 +81,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
                 let meta = meta::of(object);
                 meta.remove("name");
                 meta::generate_name(meta);
+                call.unbook().await;
             }
             Err(WriteError::Conflict(_)) => {
                 let there = collection.get(&row.key(&call.info.namespace, &name));

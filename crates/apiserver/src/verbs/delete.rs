@@ -109,9 +109,9 @@ async fn delete_one(
         let draft = if gone { None } else { Some(call.draft(&new).await?) };
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
-        match call.server.store.write(write).await {
+        match call.server.write(row, write).await {
             Ok(_) if gone => {
-                (hooks::of(row).released)(call, &old_tree, None);
+                hooks::release(call, &old_tree, None).await;
                 return Ok(answer(call, (&old, old_tree), true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),

@@ -24,6 +24,7 @@ pub(crate) async fn patch(
     match media {
         "application/json-patch+json" => {
             let patch = json_body(&body)?;
+            must_be_operations(&patch)?;
             change(call, Operation::Update, |old| {
                 let mut tree = base(old, &body);
                 algorithms::apply_json_patch(&mut tree, &patch).map_err(|_| unprocessable())?;
@@ -79,6 +80,28 @@ fn unprocessable() -> Status {
 fn json_body(body: &[u8]) -> Result<Value, Status> {
     serde_json::from_slice(body)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+}
+
+/// A JSON patch is a list of objects.
+fn must_be_operations(patch: &Value) -> Result<(), Status> {
+    let (found, wanted) = match patch {
+        Value::Array(list) => match list.iter().find(|one| !one.is_object()) {
+            Some(other) => (other, "handlers.jsonPatchOp"),
+            None => return Ok(()),
+        },
+        other => (other, "[]handlers.jsonPatchOp"),
+    };
+    let found = match found {
+        Value::Null => return Ok(()),
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    Err(Status::bad_request(format!(
+        "error decoding patch: json: cannot unmarshal {found} into Go value of type {wanted}"
+    )))
 }
 
 /// What the patch is laid on. Managers, often half of an object, are left out unless the patch names

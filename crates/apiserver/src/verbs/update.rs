@@ -78,7 +78,7 @@ pub(crate) async fn change(
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
             return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
         }
-        call.drop_claims();
+        call.drop_claims().await;
         let prepared = prepare(call, &old_tree, &mut new, operation);
         if prepared.is_err() && call.fetch_views().await {
             continue;
@@ -87,6 +87,9 @@ pub(crate) async fn change(
         tries += 1;
         if operation != Operation::Internal {
             admission::check_update(call, &old_tree, &new).await?;
+            if !call.dry_run {
+                hooks::book(call, &mut new).await?;
+            }
         }
         match store(call, &old, &old_tree, new).await {
             Err(Unstored::Write(WriteError::Conflict(_))) if based_on.is_empty() => {}
@@ -200,9 +203,9 @@ async fn store(
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
     let write = Write { collection, key: call.key(), expect, draft };
-    let written = call.server.store.write(write).await.map_err(Unstored::Write)?;
+    let written = call.server.write(row, write).await.map_err(Unstored::Write)?;
     call.keep_claims();
-    (hooks::of(row).released)(call, old_tree, (!done).then_some(&new));
+    hooks::release(call, old_tree, (!done).then_some(&new)).await;
     if done {
         return Ok(Answer::Tree { code, value: new });
     }

@@ -78,3 +78,30 @@ fn check_references(document: &Value, at: &Value, root: &str, place: &str) {
         _ => {}
     }
 }
+
+#[tokio::test]
+async fn documents_are_cached_by_their_hash() {
+    let world = World::new().await;
+    let index = world.ask("GET", "/openapi/v3", &Value::Null).await.json();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("a URL");
+    let (path, hash) = url.split_once("?hash=").expect("a hash");
+
+    let ask = async |path: &str, tag: &str| {
+        let headers = [("if-none-match", tag)];
+        world.ask_as(&world.admin, ("GET", path), &headers, "").await
+    };
+    let whole = ask(url, "\"other\"").await;
+    assert_eq!(
+        (whole.code, &whole.headers["etag"]),
+        (200, &format!("{hash:?}").parse().expect("a header"))
+    );
+    assert_eq!(whole.headers["cache-control"], "public, immutable");
+    let known = ask(path, &format!("{hash:?}")).await;
+    assert_eq!((known.code, known.bytes.len()), (304, 0));
+    let moved = ask(&format!("{path}?hash=OLD"), "").await;
+    assert_eq!((moved.code, &moved.headers["location"]), (301, &url.parse().expect("a header")));
+
+    let whole = ask("/openapi/v2", "").await;
+    let tag = whole.headers["etag"].to_str().expect("text").to_owned();
+    assert_eq!(ask("/openapi/v2", &tag).await.code, 304);
+}

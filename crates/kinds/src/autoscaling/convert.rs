@@ -99,6 +99,8 @@ pub(crate) fn to_v1(object: &mut Value) {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        // The first version always shows it, the second one only when it is not zero.
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
         let metrics = status.remove("currentMetrics").unwrap_or_default();
         let metrics = metrics.as_array().map_or(&[][..], Vec::as_slice);
         let cpu =

@@ -31,7 +31,9 @@ fn default(object: &mut Value) {
     }
     let backoff = if spec["backoffLimitPerIndex"].is_null() { 6 } else { i32::MAX };
     set_default(spec, "backoffLimit", backoff);
-    set_default(spec, "completionMode", "NonIndexed");
+    if spec["completionMode"].is_null() {
+        spec["completionMode"] = "NonIndexed".into();
+    }
     set_default(spec, "suspend", false);
     set_default(spec, "manualSelector", false);
     let policy = if spec["podFailurePolicy"].is_null() { "TerminatingOrFailed" } else { "Failed" };

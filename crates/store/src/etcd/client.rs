@@ -2,9 +2,10 @@
 
 use super::grpc::{Answers, CallError, Channel};
 use super::wire::{
-    CompactionRequest, Compare, DeleteRangeRequest, Header, HeaderResponse, KeyValue, Operand,
-    Operation, PutRequest, RangeRequest, RangeResponse, RequestOp, Target, TxnRequest, TxnResponse,
-    WatchCreateRequest, WatchRequest, WatchResponse,
+    CompactionRequest, Compare, DeleteRangeRequest, Header, HeaderResponse, KeyValue,
+    LeaseGrantRequest, LeaseGrantResponse, Operand, Operation, PutRequest, RangeRequest,
+    RangeResponse, RequestOp, Target, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
+    WatchResponse,
 };
 
 /// Keys read at once.
@@ -82,12 +83,14 @@ impl Channel {
         }
     }
 
-    /// Puts or deletes `key` if its last change was `expected` (0: it does not exist).
+    /// Puts or deletes `key` if its last change was `expected` (0: it does not exist). What is put
+    /// goes with `lease`, unless that is 0.
     pub(super) async fn write_if(
         &self,
         key: &str,
         expected: u64,
         value: Option<Vec<u8>>,
+        lease: i64,
     ) -> Result<Outcome, CallError> {
         let key = key.as_bytes().to_vec();
         let compare = Compare {
@@ -96,7 +99,7 @@ impl Channel {
             operand: Some(Operand::ModRevision(number(expected))),
         };
         let change = match value {
-            Some(value) => Operation::Put(PutRequest { key: key.clone(), value }),
+            Some(value) => Operation::Put(PutRequest { key: key.clone(), value, lease }),
             None => Operation::Delete(DeleteRangeRequest { key: key.clone() }),
         };
         let present = Operation::Range(RangeRequest { key, ..RangeRequest::default() });
@@ -132,7 +135,8 @@ impl Channel {
         let key = key.as_bytes().to_vec();
         let operand = Some(Operand::Version(version));
         let compare = Compare { target: Target::Version.into(), key: key.clone(), operand };
-        let put = Operation::Put(PutRequest { key: key.clone(), value: value.into_bytes() });
+        let value = value.into_bytes();
+        let put = Operation::Put(PutRequest { key: key.clone(), value, lease: 0 });
         let present = Operation::Range(RangeRequest { key, ..RangeRequest::default() });
         let answer = self.transact(compare, put, present).await?;
         let (put, now) = (answer.succeeded, revision(&answer.header));
@@ -142,7 +146,7 @@ impl Channel {
     }
 
     pub(super) async fn put(&self, key: &str) -> Result<u64, CallError> {
-        let request = PutRequest { key: key.into(), value: Vec::new() };
+        let request = PutRequest { key: key.into(), ..PutRequest::default() };
         let answer: HeaderResponse = self.call("/etcdserverpb.KV/Put", &request).await?;
         Ok(revision(&answer.header))
     }
@@ -150,6 +154,17 @@ impl Channel {
     pub(super) async fn compact(&self, at: u64) -> Result<(), CallError> {
         let request = CompactionRequest { revision: number(at) };
         self.call::<_, HeaderResponse>("/etcdserverpb.KV/Compact", &request).await.map(drop)
+    }
+
+    /// A new lease of so many seconds: its id.
+    pub(super) async fn grant(&self, seconds: u64) -> Result<i64, CallError> {
+        let request = LeaseGrantRequest { ttl: number(seconds) };
+        let granted: LeaseGrantResponse =
+            self.call("/etcdserverpb.Lease/LeaseGrant", &request).await?;
+        match granted.error.is_empty() {
+            true => Ok(granted.id),
+            false => Err(CallError::Lost(format!("no lease was granted: {}", granted.error))),
+        }
     }
 
     /// Every change below `prefix` after a revision.

@@ -26,6 +26,22 @@ pub struct EtcdOptions {
     pub compaction_interval: Duration,
     /// Encrypts values in etcd and decrypts those that are.
     pub seal: Option<Arc<dyn Seal>>,
+    pub form: Form,
+}
+
+/// How an object in etcd differs from the one that is served, beyond its encoding.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Turns an object into what is kept of it.
+    pub written: fn(&mut serde_json::Value),
+    /// Turns what was kept into the object.
+    pub read: fn(&mut serde_json::Value),
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form { written: |_| {}, read: |_| {} }
+    }
 }
 
 /// One member's client URL.

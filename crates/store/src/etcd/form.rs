@@ -6,25 +6,44 @@ use api::registry::Registry;
 use api::schema::{Decoder, Schema, Shape};
 use serde_json::Value;
 
+use super::Form;
+
 /// Groups whose servers in the original keep JSON.
 const JSON_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+/// Kinds that are kept in a version that is not served: version, kind, and name in the schema.
+const UNSERVED: [(&str, &str, &str); 3] = [
+    ("v1", "RangeAllocation", "core.v1.RangeAllocation"),
+    (POLICIES, "MutatingAdmissionPolicy", "admissionregistration.v1.MutatingAdmissionPolicy"),
+    (
+        POLICIES,
+        "MutatingAdmissionPolicyBinding",
+        "admissionregistration.v1.MutatingAdmissionPolicyBinding",
+    ),
+];
+const POLICIES: &str = "admissionregistration.k8s.io/v1beta1";
 /// What the original puts in front of encrypted values.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 
 fn shape_of(api_version: &str, kind: &str) -> Option<Shape> {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let row = Registry::built_in().by_kind(group, version, kind)?;
-    row.ty.map(Shape::Struct)
+    match Registry::built_in().by_kind(group, version, kind) {
+        Some(row) => row.ty.map(Shape::Struct),
+        None => {
+            let unserved = UNSERVED.iter().find(|(v, k, _)| (*v, *k) == (api_version, kind))?;
+            Schema::built_in().find(unserved.2).map(Shape::Struct)
+        }
+    }
 }
 
 /// The stored form of an object's canonical JSON.
-pub(super) fn encode(json: &[u8]) -> Result<Vec<u8>, String> {
-    let value: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+pub(super) fn encode(json: &[u8], form: Form) -> Result<Vec<u8>, String> {
+    let mut value: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    (form.written)(&mut value);
     let text = |key: &str| value[key].as_str().unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     match shape_of(api_version, kind).filter(|_| !JSON_GROUPS.contains(&group)) {
-        None => Ok(json.to_vec()),
+        None => serde_json::to_vec(&value).map_err(|e| e.to_string()),
         Some(shape) => {
             let message = proto::encode(Schema::built_in(), &shape, &value);
             Ok(proto::seal(api_version, kind, &message))
@@ -56,7 +75,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, String> {
 mod tests {
     use serde_json::json;
 
-    use super::{decode, encode};
+    use super::{Form, decode, encode};
 
     #[test]
     fn built_in_types_are_protobuf_and_come_back() {
@@ -65,7 +84,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "b", "labels": {"x": "y"}},
             "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]},
         });
-        let stored = encode(pod.to_string().as_bytes()).expect("encodes");
+        let stored = encode(pod.to_string().as_bytes(), Form::default()).expect("encodes");
         assert!(stored.starts_with(b"k8s\0"));
         let back = decode(&stored).expect("decodes");
         assert_eq!(back["spec"]["containers"][0]["ports"][0]["containerPort"], 80);
@@ -79,10 +98,25 @@ mod tests {
             [("example.com/v1", "Thing"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition")]
         {
             let thing = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}});
-            let stored = encode(thing.to_string().as_bytes()).expect("encodes");
+            let stored = encode(thing.to_string().as_bytes(), Form::default()).expect("encodes");
             assert_eq!(decode(&stored), Ok(thing.clone()));
             assert_eq!(stored, thing.to_string().as_bytes());
         }
+    }
+
+    #[test]
+    fn taken_ports_are_kept_as_the_original_keeps_them() {
+        let ports = json!({"apiVersion": "v1", "kind": "RangeAllocation", "metadata": {},
+            "range": "30000-32767", "data": "AQI="});
+        let stored = encode(ports.to_string().as_bytes(), Form::default()).expect("encodes");
+        let message = b"\x12\x0b30000-32767\x1a\x02\x01\x02";
+        assert!(
+            stored.starts_with(b"k8s\0\n\x15\n\x02v1\x12\x0fRangeAllocation\x12"),
+            "{stored:?}"
+        );
+        assert!(stored.windows(message.len()).any(|w| w == message), "{stored:?}");
+        let back = decode(&stored).expect("decodes");
+        assert_eq!((&back["range"], &back["data"]), (&ports["range"], &ports["data"]));
     }
 
     #[test]

@@ -14,13 +14,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
+use super::tasks::Tasks;
 
 /// An answer that takes longer counts as lost.
 const CALL: Duration = Duration::from_secs(10);
@@ -59,7 +60,14 @@ pub(super) struct Channel {
     tls: Option<Arc<rustls::ClientConfig>>,
     /// Which endpoint is tried next.
     turn: AtomicUsize,
-    connection: Mutex<Option<SendRequest<Body>>>,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// One connection, and the tasks that move its bytes: they end with it, and what it carried with
+/// them.
+struct Connection {
+    sender: SendRequest<Body>,
+    _tasks: Tasks,
 }
 
 impl std::fmt::Debug for Channel {
@@ -79,6 +87,11 @@ impl Channel {
         names.join(",")
     }
 
+    /// Ends the connection, and whatever waits for an answer on it.
+    pub(super) async fn close(&self) {
+        self.connection.lock().await.take();
+    }
+
     /// One message out, one back.
     pub(super) async fn call<Q: Message, A: Message + Default>(
         &self,
@@ -95,7 +108,7 @@ impl Channel {
             Ok(answer) => answer,
             Err(_) => {
                 // The next call makes a new connection, perhaps to another member.
-                self.connection.lock().await.take();
+                self.close().await;
                 Err(lost(format!("no answer within {} s", CALL.as_secs())))
             }
         }
@@ -127,7 +140,7 @@ impl Channel {
             .map_err(|e| CallError::Unreachable(e.to_string()))?;
         let sent = connection.send_request(request).await;
         if sent.is_err() {
-            self.connection.lock().await.take();
+            self.close().await;
         }
         sent.map_err(|e| match e.is_canceled() {
             // The connection had ended before this was put on it.
@@ -138,15 +151,15 @@ impl Channel {
 
     async fn connection(&self) -> Result<SendRequest<Body>, CallError> {
         let mut connection = self.connection.lock().await;
-        if let Some(open) = connection.as_ref().filter(|c| !c.is_closed()) {
-            return Ok(open.clone());
+        if let Some(open) = connection.as_ref().filter(|c| !c.sender.is_closed()) {
+            return Ok(open.sender.clone());
         }
         let mut failures = Vec::new();
         for _ in &self.endpoints {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             let endpoint = &self.endpoints[turn % self.endpoints.len()];
             match tokio::time::timeout(CONNECT, self.connect(endpoint)).await {
-                Ok(Ok(made)) => return Ok(connection.insert(made).clone()),
+                Ok(Ok(made)) => return Ok(connection.insert(made).sender.clone()),
                 Ok(Err(why)) => failures.push(format!("{}: {why}", endpoint.url)),
                 Err(_) => failures.push(format!("{}: no answer", endpoint.url)),
             }
@@ -154,7 +167,7 @@ impl Channel {
         Err(CallError::Unreachable(failures.join("; ")))
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<SendRequest<Body>, String> {
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, String> {
         let stream = TcpStream::connect(endpoint.address().await?).await;
         let stream = stream.map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
@@ -169,11 +182,12 @@ impl Channel {
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Body>, String>
+async fn handshake<S>(stream: S) -> Result<Connection, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let tasks = Tasks::default();
+    let (sender, connection) = http2::Builder::new(tasks.spawner("bodies of calls to etcd"))
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
@@ -183,13 +197,12 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|e| e.to_string())?;
-    // Ends with its sender or its peer; what it carried learns of its end.
-    tokio::spawn(async move {
+    tasks.spawn("connection to etcd", async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection to etcd ended");
         }
     });
-    Ok(sender)
+    Ok(Connection { sender, _tasks: tasks })
 }
 
 fn framed(message: &impl Message) -> Bytes {

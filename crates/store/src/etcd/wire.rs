@@ -53,6 +53,9 @@ pub(super) struct PutRequest {
     pub(super) key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub(super) value: Vec<u8>,
+    /// The key goes with this lease; 0 for none.
+    #[prost(int64, tag = "3")]
+    pub(super) lease: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -141,6 +144,24 @@ pub(super) struct CompactionRequest {
 pub(super) struct HeaderResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) header: Option<Header>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LeaseGrantRequest {
+    /// Seconds.
+    #[prost(int64, tag = "1")]
+    pub(super) ttl: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct LeaseGrantResponse {
+    #[prost(int64, tag = "2")]
+    pub(super) id: i64,
+    /// Seconds that it was granted for; at least those asked for.
+    #[prost(int64, tag = "3")]
+    pub(super) ttl: i64,
+    #[prost(string, tag = "4")]
+    pub(super) error: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -268,3 +268,50 @@ async fn an_unreadable_object_is_named_and_never_shown_as_gone() {
     let text = refused.to_string();
     assert!(text.contains("/registry/pods/default/a cannot be read: it is encrypted"), "{text}");
 }
+
+#[tokio::test]
+async fn what_has_a_lifetime_goes_by_itself_and_watchers_are_told() {
+    let server = EtcdServer::start();
+    let (store, pods) = connect(server.options()).await;
+    let write_for = async |name: &str, expect, seconds| {
+        let draft = Some(api::Draft::new(&pod(name, "v1"), &[]));
+        let key = format!("default/{name}");
+        let write = store::Write { collection: pods.clone(), key, expect, draft };
+        let written = store.write_for(write, Duration::from_secs(seconds)).await;
+        written.expect("written").revision()
+    };
+    let leases = || {
+        let list = String::from_utf8(server.ctl(&["lease", "list"])).expect("text");
+        list.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for name in ["a", "b", "c"] {
+        write_for(name, store::Expect::Absent, 3600).await;
+    }
+    let shared = leases();
+    assert_eq!(shared.len(), 1, "one lease for all that is written at a time: {shared:?}");
+    // A lease that somebody revoked takes its keys with it, and is not used again.
+    let mut watcher = pods.watch(pods.revision()).expect("from now on");
+    server.ctl(&["lease", "revoke", &shared[0]]);
+    let revision = write_for("d", store::Expect::Absent, 3600).await;
+    let mut gone = Vec::new();
+    while gone.len() < 3 {
+        let events = tokio::time::timeout(PATIENCE, watcher.next()).await.expect("in time");
+        let events = events.expect("in the log");
+        gone.extend(events.iter().filter(|e| e.new.is_none()).map(|e| e.key.to_string()));
+    }
+    gone.sort();
+    assert_eq!(gone, ["default/a", "default/b", "default/c"]);
+    // A write without a lifetime ends the former one.
+    let kept = try_put(&store, &pods, "default/d", pod("d", "v2")).await.expect("written");
+    assert!(kept.revision() > revision);
+    server.ctl(&["lease", "revoke", &leases()[0]]);
+    store.catch_up().await.expect("reachable");
+    assert_eq!(image(&pods, "d").as_deref(), Some("v2"));
+    // And one that nobody revokes runs out.
+    write_for("e", store::Expect::Absent, 1).await;
+    let expired = async {
+        while !watcher.next().await.expect("in the log").iter().any(|e| e.new.is_none()) {}
+    };
+    tokio::time::timeout(PATIENCE, expired).await.expect("it goes");
+    assert!(pods.get("default/e").is_none() && pods.get("default/d").is_some());
+}

@@ -70,6 +70,7 @@ impl EtcdServer {
             key_file: file("client.key"),
             prefix: "/registry".into(),
             seal: None,
+            form: store::Form::default(),
             compaction_interval: Duration::from_secs(300),
         }
     }

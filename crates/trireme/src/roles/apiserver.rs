@@ -117,6 +117,7 @@ fn modes(text: &str) -> Result<AuthorizationModes> {
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
         seal: None,
+        form: ::apiserver::STORED_FORM,
         servers: args.etcd_servers.clone(),
         ca_file: args.etcd_cafile.clone(),
         cert_file: args.etcd_certfile.clone(),

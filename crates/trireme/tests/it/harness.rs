@@ -114,6 +114,10 @@ impl Cluster {
         serde_json::from_str(&json).expect("status is JSON")
     }
 
+    pub(crate) fn kubeconfig(&self) -> std::path::PathBuf {
+        self.folder.path().join(&self.name).join("kubeconfig")
+    }
+
     fn kubectl_command(&self) -> Command {
         // The dispatcher of some installations picks a version by asking the server: be direct.
         let direct = "/usr/lib/google-cloud-sdk/bin/kubectl.1.33";
@@ -123,7 +127,7 @@ impl Cluster {
 
     fn kubectl_command_of(&self, program: &str) -> Command {
         let mut command = self.program(program);
-        command.env("KUBECONFIG", self.folder.path().join(&self.name).join("kubeconfig"));
+        command.env("KUBECONFIG", self.kubeconfig());
         command.env("HOME", self.folder.path());
         command
     }

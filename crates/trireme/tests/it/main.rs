@@ -1,6 +1,7 @@
 //! The product as a user sees it: a real cluster, real containers, a real kubectl.
 
 mod busybox;
+mod clients;
 mod cluster;
 mod commands;
 mod etcd;

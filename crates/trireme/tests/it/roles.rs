@@ -62,7 +62,7 @@ impl Drop for Component {
 pub(crate) struct Server {
     folder: tempfile::TempDir,
     url: String,
-    _process: Component,
+    process: Component,
 }
 
 impl Server {
@@ -80,7 +80,20 @@ impl Server {
         args.extend(["--cert-dir", &pki, "--data-dir", &data, "--token-auth-file", &tokens]);
         args.extend(more);
         let (process, url) = Component::start(&args, "serving on ");
-        Server { folder, url, _process: process }
+        Server { folder, url, process }
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(&mut self) {
+        self.process.0.kill().expect("killed");
+        self.process.0.wait().expect("reaped");
+    }
+
+    /// Ends it as an administrator does, and waits for that.
+    pub(crate) fn terminate(&mut self) {
+        let pid = self.process.0.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().expect("kill runs").success());
+        self.process.0.wait().expect("reaped");
     }
 
     fn kubeconfig(&self, user: &str) -> PathBuf {
@@ -104,12 +117,17 @@ impl Server {
     }
 
     pub(crate) fn try_kubectl(&self, args: &[&str]) -> Output {
+        self.kubectl_command(args).output().expect("kubectl runs")
+    }
+
+    pub(crate) fn kubectl_command(&self, args: &[&str]) -> Command {
         // The dispatcher of some installations picks a version by asking the server: be direct.
         let direct = "/usr/lib/google-cloud-sdk/bin/kubectl.1.33";
         let program = if Path::new(direct).exists() { direct } else { "kubectl" };
         let mut command = Command::new(program);
         command.env("KUBECONFIG", self.kubeconfig("admin")).env("HOME", self.folder.path());
-        command.args(args).output().expect("kubectl runs")
+        command.args(args);
+        command
     }
 
     /// Runs kubectl until its output satisfies `enough`.
