@@ -175,7 +175,9 @@ mod tests {
 
     fn set(ports: &[u16]) -> PortSet {
         let mut set = PortSet::new(RANGE);
-        ports.iter().for_each(|port| drop(set.insert(*port)));
+        for port in ports {
+            set.insert(*port);
+        }
         set
     }
 
