@@ -79,7 +79,7 @@ impl Client {
         let request = Request::builder()
             .method(Method::POST)
             .uri(&self.target.uri)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, "trireme/v1.36.2")
             .body(Full::new(body))

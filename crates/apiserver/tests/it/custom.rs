@@ -353,3 +353,47 @@ async fn rules_of_an_object_share_a_budget() {
         assert_eq!(found[0].1, format!("Invalid value: \"array\": {message}"));
     }
 }
+
+/// Without a webhook, versions differ by what they know: an object has the defaults of the version it
+/// is stored in, and is shown without what the version asked for has not.
+#[tokio::test]
+async fn each_version_shows_what_it_knows() {
+    let world = World::new().await;
+    let version = |name: &str, storage: bool, own: &str| {
+        json!({
+            "name": name, "served": true, "storage": storage, "deprecated": !storage,
+            "selectableFields": [{"jsonPath": format!(".spec.{own}")}],
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {
+                "type": "object", "properties": {
+                    "size": {"type": "integer", "default": if storage { 3 } else { 5 }},
+                    (own): {"type": "string"},
+                }}}}},
+        })
+    };
+    let versions = json!([version("v1", true, "first"), version("v1beta1", false, "second")]);
+    assert_eq!(world.ask("POST", DEFINITIONS, &definition(&versions)).await.code, 201);
+    established(&world).await;
+    while world.ask("GET", GIZMOS, &Value::Null).await.code == 404 {
+        tokio::task::yield_now().await;
+    }
+    let other = GIZMOS.replace("/v1/", "/v1beta1/");
+    world.ask("POST", GIZMOS, &gizmo("a", &json!({"first": "x"}))).await;
+    let mut beta = gizmo("b", &json!({"second": "y"}));
+    beta["apiVersion"] = "example.com/v1beta1".into();
+    let made = world.ask("POST", &other, &beta).await;
+    // The stored version has no such field.
+    assert_eq!(made.json()["spec"], json!({"size": 5}));
+    assert_eq!(
+        made.headers["warning"],
+        "299 - \"example.com/v1beta1 Gizmo is deprecated; use example.com/v1 Gizmo\""
+    );
+    let one = world.ask("GET", &format!("{other}/a"), &Value::Null).await.json();
+    assert_eq!(one["spec"], json!({"size": 3}));
+    let found = async |path: &str, field: &str| {
+        let list = world.ask("GET", &format!("{path}?fieldSelector={field}"), &Value::Null).await;
+        list.json()["items"].as_array().map(Vec::len)
+    };
+    assert_eq!(found(GIZMOS, "spec.first=x").await, Some(1));
+    assert_eq!(found(&other, "spec.first=x").await, None);
+    assert_eq!(found(&other, "spec.second=").await, Some(2));
+}
