@@ -12,30 +12,33 @@ const JAVASCRIPT: (&str, &str) = ("javascript", "@kubernetes/client-node@1.4.0")
 /// Holds the package that a folder has, once it is there whole.
 const COMPLETE: &str = "complete";
 
+type Installer = fn(&Path, &str) -> Result<()>;
+
 /// Installs what is missing below `folder`; says which clients cannot be had.
 pub(crate) fn install(folder: &Path) -> Vec<String> {
-    let python = |into: &Path, package: &str| {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        pip.arg("--target").arg(into).arg(package);
-        run(pip)
-    };
-    let javascript = |into: &Path, package: &str| {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(into);
-        npm.arg(package);
-        run(npm)
-    };
-    let wanted: [((&str, &str), &dyn Fn(&Path, &str) -> Result<()>); 2] =
-        [(PYTHON, &python), (JAVASCRIPT, &javascript)];
-    let failed = |((language, package), install): ((&str, &str), &dyn Fn(&Path, &str) -> _)| {
+    let wanted = [(PYTHON, python as Installer), (JAVASCRIPT, javascript)];
+    let missing = wanted.into_iter().filter_map(|((language, package), install)| {
         let done = ensure(&folder.join(language), package, install);
         done.err().map(|error| format!("the {language} client: {error:#}"))
-    };
-    wanted.into_iter().filter_map(failed).collect()
+    });
+    missing.collect()
 }
 
-fn ensure(folder: &Path, package: &str, install: &dyn Fn(&Path, &str) -> Result<()>) -> Result<()> {
+fn python(into: &Path, package: &str) -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.arg("--target").arg(into).arg(package);
+    run(pip)
+}
+
+fn javascript(into: &Path, package: &str) -> Result<()> {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(into);
+    npm.arg(package);
+    run(npm)
+}
+
+fn ensure(folder: &Path, package: &str, install: Installer) -> Result<()> {
     let mark = folder.join(COMPLETE);
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == package) {
         return Ok(());

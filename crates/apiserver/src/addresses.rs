@@ -5,6 +5,7 @@
 //! a store, the objects themselves decide; then only [`repair`] is at work here.
 
 mod repair;
+mod verdict;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -123,7 +123,7 @@ pub(crate) fn apply(
     let mut live = live.clone();
     meta::of(&mut live).remove("managedFields");
     let (merged, managers) = with_manage(call, |manage| {
-        let force = call.query.get("force").is_some_and(|force| matches!(force, "true" | "1"));
+        let force = call.query.flag("force");
         let result = manage.apply(&live, applied, managers.clone(), &call.manager, force);
         match result {
             Err(ApplyError::Conflicts(conflicts)) if call.manager == KUBECTL => {

@@ -34,9 +34,8 @@ impl Query {
         self.pairs.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    /// The original's booleans: present and neither `0` nor `false` is true.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|v| !matches!(v, "0" | "false"))
+        self.get(key).is_some_and(is_true)
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<i64>, Status> {
@@ -104,4 +103,10 @@ fn percent_decode(text: &str) -> String {
         at += 1;
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The original's booleans: what is there and neither `0` nor `false`, however written, is true
+/// (apimachinery `runtime/conversion.go`); Python's client writes `True` and `False`.
+pub(crate) fn is_true(text: &str) -> bool {
+    text != "0" && !text.eq_ignore_ascii_case("false")
 }

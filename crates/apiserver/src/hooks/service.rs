@@ -1,5 +1,8 @@
 //! Services: families, cluster IPs and node ports are given here and taken back when unused.
 
+mod ports;
+mod refused;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -8,6 +11,8 @@ use serde_json::{Value, json};
 
 use kinds::{items, items_mut, set_default};
 
+use self::ports::{health_port, ports};
+use self::refused::{internal, refused_address, refused_port};
 use super::{Booking, DEFAULT, Hooks};
 use crate::allocate::{AllocationError, Claim, Unbooked, What, held};
 use crate::call::Call;
@@ -59,43 +64,6 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
         });
         internal(format!("failed to allocate {what}: {error}"))
     })
-}
-
-fn internal(message: String) -> Status {
-    Status::failure(500, "InternalError", format!("Internal error occurred: {message}"))
-}
-
-fn invalid(name: &str, field: &str, value: Value, detail: &str) -> Status {
-    Status::invalid("", "Service", name, vec![meta::invalid(field, &value, detail)])
-}
-
-/// An address that was asked for, or (empty) any.
-fn refused_address(name: &str, ip: &str, error: &AllocationError) -> Status {
-    match (ip, error) {
-        ("", AllocationError::Full) => {
-            internal(format!("failed to allocate a serviceIP for Service {name:?}: {error}"))
-        }
-        ("", _) => invalid(
-            name,
-            "spec.clusterIPs",
-            Value::Null,
-            &format!("failed to allocate IP: {error}"),
-        ),
-        _ => {
-            let detail = format!("failed to allocate IP {ip}: {error}");
-            invalid(name, "spec.clusterIPs", json!([ip]), &detail)
-        }
-    }
-}
-
-fn refused_port(name: &str, which: Option<(usize, u16)>, error: &AllocationError) -> Status {
-    match which {
-        Some((at, number)) => {
-            let field = format!("spec.ports[{at}].nodePort");
-            invalid(name, &field, number.into(), &error.to_string())
-        }
-        None => internal(format!("failed to allocate a nodePort: {error}")),
-    }
 }
 
 /// Makes what the Service was given its own in the store that servers share.
@@ -217,131 +185,4 @@ fn addresses(
 /// The first address is set aside for `default/kubernetes`.
 fn is_api_service(call: &Call<'_>, ip: IpAddr) -> bool {
     ip == call.server.allocators.network().api_server_ip() && call.user.in_group("system:masters")
-}
-
-/// A number from a field that may hold a node port.
-fn node_port(port: &Value) -> Option<u16> {
-    u16::try_from(port.as_u64()?).ok().filter(|number| *number != 0)
-}
-
-/// Claims one port, unless the Service has it already.
-fn this_port(call: &Call<'_>, number: u16, own: &HashSet<u16>) -> Result<u16, AllocationError> {
-    if !own.contains(&number) {
-        call.server.allocators.this_port(number)?;
-        call.claim(Claim { what: What::Port(number), chosen: false });
-    }
-    Ok(number)
-}
-
-fn any_port(call: &Call<'_>) -> Result<u16, AllocationError> {
-    let number = call.server.allocators.any_port()?;
-    call.claim(Claim { what: What::Port(number), chosen: true });
-    Ok(number)
-}
-
-/// Why a port could not be had, and which: a position in the list and the number, or none for those
-/// that the server chooses.
-type Refused = (Option<(usize, u16)>, AllocationError);
-
-fn ports(call: &Call<'_>, spec: &mut Value, old: Option<&Value>) -> Result<(), Refused> {
-    if !matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
-        return Ok(());
-    }
-    let gives = has_node_ports(spec);
-    match old {
-        None => new_ports(call, spec, gives),
-        Some(old) => {
-            if has_node_ports(&old["spec"]) && gives {
-                carry_ports(spec, &old["spec"]);
-            }
-            changed_ports(call, spec, gives, held(old).1)
-        }
-    }
-}
-
-/// Ports of a new Service that differ in nothing but their protocol share one node port
-/// (`service/storage/alloc.go`).
-fn new_ports(call: &Call<'_>, spec: &mut Value, gives: bool) -> Result<(), Refused> {
-    let none = HashSet::new();
-    let asked: Vec<(Value, u16)> = items(spec, "ports")
-        .filter_map(|port| Some((port["port"].clone(), node_port(&port["nodePort"])?)))
-        .collect();
-    let mut given: Vec<(Value, u16)> = Vec::new();
-    for (at, port) in items_mut(spec, "ports").enumerate() {
-        let own = node_port(&port["nodePort"]);
-        if own.is_none() && !gives {
-            continue;
-        }
-        let same = |all: &[(Value, u16)]| {
-            all.iter().find(|(number, _)| *number == port["port"]).map(|(_, node)| *node)
-        };
-        let claim = |number| this_port(call, number, &none).map_err(|e| (Some((at, number)), e));
-        let number = match (same(&given), own) {
-            (Some(shared), None) => shared,
-            (Some(shared), Some(own)) if shared == own => shared,
-            (Some(_), Some(own)) => claim(own)?,
-            (None, _) => match same(&asked) {
-                Some(wanted) => claim(wanted)?,
-                None => any_port(call).map_err(|e| (None, e))?,
-            },
-        };
-        given.push((port["port"].clone(), number));
-        port["nodePort"] = number.into();
-    }
-    Ok(())
-}
-
-/// A port that says no node port keeps that of the old port of its name, unless another has it now.
-fn carry_ports(spec: &mut Value, old: &Value) {
-    let used = |spec: &Value| -> HashSet<u16> {
-        items(spec, "ports").filter_map(|p| node_port(&p["nodePort"])).collect()
-    };
-    let used = &used(old) & &used(spec);
-    for port in items_mut(spec, "ports").filter(|p| node_port(&p["nodePort"]).is_none()) {
-        let name = kinds::text(&port["name"]);
-        let before = items(old, "ports").filter(|p| kinds::text(&p["name"]) == name).last();
-        let before = before.and_then(|p| node_port(&p["nodePort"]));
-        if let Some(number) = before.filter(|number| !used.contains(number)) {
-            port["nodePort"] = number.into();
-        }
-    }
-}
-
-fn changed_ports(
-    call: &Call<'_>,
-    spec: &mut Value,
-    gives: bool,
-    mut own: HashSet<u16>,
-) -> Result<(), Refused> {
-    for (at, port) in items_mut(spec, "ports").enumerate() {
-        let number = match node_port(&port["nodePort"]) {
-            None if !gives => continue,
-            None => any_port(call).map_err(|e| (None, e))?,
-            Some(number) => this_port(call, number, &own).map_err(|e| (Some((at, number)), e))?,
-        };
-        own.insert(number);
-        port["nodePort"] = number.into();
-    }
-    Ok(())
-}
-
-/// The port that load balancers ask for local endpoints.
-fn health_port(
-    call: &Call<'_>,
-    spec: &mut Value,
-    old: Option<&Value>,
-) -> Result<(), (Option<u16>, AllocationError)> {
-    if !has_health_port(spec) {
-        return Ok(());
-    }
-    let old = old.map(|old| &old["spec"]).filter(|old| has_health_port(old));
-    let asked = node_port(&spec["healthCheckNodePort"]);
-    let number = match (asked, old.and_then(|old| node_port(&old["healthCheckNodePort"]))) {
-        // Another one than before is refused by validation.
-        (asked, Some(before)) => asked.unwrap_or(before),
-        (Some(number), None) => this_port(call, number, &HashSet::new()).map_err(|e| (asked, e))?,
-        (None, None) => any_port(call).map_err(|e| (None, e))?,
-    };
-    spec["healthCheckNodePort"] = number.into();
-    Ok(())
 }

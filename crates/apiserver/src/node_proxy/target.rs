@@ -70,7 +70,7 @@ fn kubelet_query(verb: &str, query: &str) -> String {
 }
 
 fn truth(value: &str) -> &'static str {
-    if matches!(value, "true" | "1") { "1" } else { "0" }
+    if crate::query::is_true(value) { "1" } else { "0" }
 }
 
 /// The container asked for, the annotated default, or the only one.

@@ -44,7 +44,7 @@ struct Options {
 impl Options {
     fn parse(query: &route::Query) -> Result<Options, String> {
         let all = route::options(query);
-        let flag = |name: &str| all.get(name).is_some_and(|v| matches!(*v, "1" | "true"));
+        let flag = |name: &str| all.get(name).is_some_and(|v| route::is_true(v));
         let number = |name: &str| match all.get(name).filter(|v| !v.is_empty()) {
             None => Ok(None),
             Some(text) => text.parse::<i64>().map(Some).map_err(|e| format!("{name}: {e}")),
@@ -91,7 +91,7 @@ pub(super) async fn serve(
         Ok(seen) => seen,
         Err(error) => return answer(500, error.chain()),
     };
-    let previous = route::get(&query, "previous") == Some("true");
+    let previous = route::get(&query, "previous").is_some_and(route::is_true);
     let instance = match chosen(&seen, &pod, container, previous) {
         Ok(instance) => instance.clone(),
         Err(why) => return answer(400, why),

@@ -53,6 +53,12 @@ pub(super) fn get<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
     query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
 
+/// The options of logs are read as API requests are: what is there and neither `0` nor `false` is
+/// true (apimachinery `runtime/conversion.go`).
+pub(super) fn is_true(text: &str) -> bool {
+    text != "0" && !text.eq_ignore_ascii_case("false")
+}
+
 fn flag(query: &Query, names: [&str; 2]) -> bool {
     names.iter().any(|n| get(query, n).is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE")))
 }

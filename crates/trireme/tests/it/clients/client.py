@@ -101,8 +101,10 @@ def main():
     assert seen == [("ADDED", "a"), ("ADDED", "b"), ("ADDED", "c"), ("DELETED", "a")], seen
     patches(client.AppsV1Api())
     apply(core)
-    logs = core.read_namespaced_pod_log("echo", "default")
-    assert "demo v1 on echo" in logs, logs
+    # Read raw: the client shows bytes as Python writes them.
+    read = core.read_namespaced_pod_log
+    logs = read("echo", "default", timestamps=True, _preload_content=False).data.decode()
+    assert logs[:2] == "20" and "demo v1 on echo" in logs, logs
     command = ["/trireme", "--version"]
     run = core.connect_get_namespaced_pod_exec
     said = stream(run, "echo", "default", command=command, stdout=True, stderr=True)
