@@ -1,4 +1,15 @@
-//! Bodies of creations, as `application/yaml`.
+//! YAML bodies, and the keys that stand twice in them.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzz::create(input, "application/yaml"));
+use api::schema::{Decoder, Schema};
+use libfuzzer_sys::fuzz_target;
+
+mod shapes;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((shape, body)) = shapes::choose(data) else { return };
+    let _ = api::yaml::duplicate_keys(body);
+    if let Ok(tree) = api::yaml::read(body) {
+        let _ = Decoder { schema: Schema::built_in(), shape: &shape }.decode_value(tree);
+    }
+});

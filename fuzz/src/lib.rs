@@ -26,7 +26,10 @@ pub const OBJECTS: [(&str, &str); 5] = [
     ("/api/v1/namespaces/default/services/fuzz", include_str!("objects/service.json")),
     ("/apis/apps/v1/namespaces/default/deployments/fuzz", include_str!("objects/deployment.json")),
     ("/api/v1/namespaces/default/secrets/fuzz", include_str!("objects/secret.json")),
-    ("/apis/fuzz.example.com/v1/namespaces/default/gadgets/fuzz", include_str!("objects/gadget.json")),
+    (
+        "/apis/fuzz.example.com/v1/namespaces/default/gadgets/fuzz",
+        include_str!("objects/gadget.json"),
+    ),
 ];
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -102,9 +105,14 @@ impl World {
 /// And what needs a node has none here.
 fn is_the_originals(answer: &Value) -> bool {
     let message = answer["message"].as_str().unwrap_or("");
-    ["failed to create typed patch object", "failed to create manager", "no way to "]
-        .iter()
-        .any(|known| message.contains(known))
+    [
+        "failed to create typed patch object",
+        "failed to create manager",
+        "resourceVersion should not be set",
+        "no way to ",
+    ]
+    .iter()
+    .any(|known| message.contains(known))
 }
 
 async fn serve() -> Server {
