@@ -13,7 +13,7 @@ mod repair;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use store::{Collection, Store};
@@ -65,11 +65,13 @@ pub(crate) struct Allocators {
     network: ServiceNetwork,
     /// IPAddress objects: what others have set aside.
     published: Option<Arc<Collection>>,
+    services: Option<Arc<Collection>>,
     taken: Mutex<Taken>,
     /// What servers that share the store agree on.
     ledger: Option<Ledger>,
-    /// To the task that gives back for requests that ended early.
-    returns: OnceLock<mpsc::UnboundedSender<Claims>>,
+    /// To the task that gives back for requests that ended early, and its end until it runs.
+    returns: mpsc::UnboundedSender<Claims>,
+    returned: Mutex<Option<mpsc::UnboundedReceiver<Claims>>>,
 }
 
 /// A random number, for where to start.
@@ -81,8 +83,9 @@ impl Allocators {
     pub(crate) fn new(network: &ServiceNetwork, store: &Store) -> Allocators {
         let mut taken = Taken::default();
         let ledger = Ledger::of(store);
-        let services = store.collection("/registry/services/specs/").filter(|_| ledger.is_none());
-        let all = services.and_then(|c| c.list("", None, 0, usize::MAX, &|_| true).ok());
+        let services = store.collection("/registry/services/specs/");
+        let counted = services.as_ref().filter(|_| ledger.is_none());
+        let all = counted.and_then(|c| c.list("", None, 0, usize::MAX, &|_| true).ok());
         for service in all.iter().flat_map(|page| &page.objects) {
             let (addresses, ports) = held(&service.to_value());
             taken.addresses.extend(addresses);
@@ -94,8 +97,16 @@ impl Allocators {
             taken.cursor = random();
         }
         let published = store.collection("/registry/ipaddresses/");
-        let (network, taken, returns) = (network.clone(), Mutex::new(taken), OnceLock::new());
-        Allocators { network, published, taken, ledger, returns }
+        let (returns, returned) = mpsc::unbounded_channel();
+        Allocators {
+            network: network.clone(),
+            published,
+            services,
+            taken: Mutex::new(taken),
+            ledger,
+            returns,
+            returned: Mutex::new(Some(returned)),
+        }
     }
 
     pub(crate) fn network(&self) -> &ServiceNetwork {

@@ -8,6 +8,7 @@ use api::status::Cause;
 use api::{Draft, Object, Status};
 use jiff::Timestamp;
 use serde_json::Value;
+use store::{Write, WriteError};
 
 use crate::allocate::{Claim, Claims, Unbooked};
 use crate::custom::{Served, Views};
@@ -226,6 +227,19 @@ impl<'a> Call<'a> {
         let parent = (text("namespace"), text("name"));
         let mut claims = Booked { call: self, claims: std::mem::take(&mut *self.claims()) };
         self.server.allocators.book(&mut claims.claims, &parent, object).await
+    }
+
+    /// Writes an object. Whoever stops waiting does not stop the write, so what was allocated for it
+    /// is in doubt meanwhile, and remains so when the store cannot tell.
+    pub(crate) async fn write(
+        &self,
+        row: &Resource,
+        write: Write,
+    ) -> Result<Arc<Object>, WriteError> {
+        self.claims().in_doubt = true;
+        let written = self.server.write(row, write).await;
+        self.claims().in_doubt = matches!(written, Err(WriteError::Unknown(_)));
+        written
     }
 
     /// The object is stored: what was allocated for it is its own.

@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::PoisonError;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use store::WriteError;
-use tokio::sync::mpsc;
 
 use super::ledger::{Holder, Ledger, Parent};
 use super::{AllocationError, Allocators, Claim, What, held};
@@ -20,14 +22,30 @@ pub(crate) struct Claims {
     /// Addresses with the uid of the object that books them.
     addresses: Vec<(IpAddr, String)>,
     ports: Vec<u16>,
+    /// The Service is being written, or may have been: nothing is given back unseen.
+    pub(crate) in_doubt: bool,
 }
+
+/// How long a write may go on that nobody waits for any more.
+const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Claims {
     /// Forgets what is booked, but not what was claimed: what was booked.
     pub(crate) fn unbooked(&mut self) -> Claims {
         let (addresses, ports) =
             (std::mem::take(&mut self.addresses), std::mem::take(&mut self.ports));
-        Claims { all: Vec::new(), addresses, ports }
+        Claims { addresses, ports, ..Claims::default() }
+    }
+
+    /// Forgets what this Service holds.
+    fn leave(&mut self, service: &Value) {
+        let (addresses, ports) = held(service);
+        self.all.retain(|claim| match claim.what {
+            What::Address(ip) => !addresses.contains(&ip),
+            What::Port(port) => !ports.contains(&port),
+        });
+        self.addresses.retain(|(ip, _)| !addresses.contains(ip));
+        self.ports.retain(|port| !ports.contains(port));
     }
 }
 
@@ -168,22 +186,42 @@ impl Allocators {
     /// The same for a request that ended without a word; where a ledger is to be told, a task does.
     pub(crate) fn give_back_later(&self, claims: Claims) {
         let booked = !claims.addresses.is_empty() || !claims.ports.is_empty();
-        match self.returns.get().filter(|_| booked) {
+        if booked || claims.in_doubt {
             // Without its task the server is shutting down, and repair finds it.
-            Some(task) => task.send(claims).unwrap_or_default(),
-            None => self.forget(&claims.all),
+            self.returns.send(claims).unwrap_or_default();
+        } else {
+            self.forget(&claims.all);
         }
     }
 
     /// What gives back later, for ever; the first call's only.
     pub(crate) async fn return_claims(&self) {
-        let (sender, mut claims) = mpsc::unbounded_channel();
-        if self.returns.set(sender).is_err() {
-            return;
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut claims) = returned else { return };
+        let mut in_doubt = FuturesUnordered::new();
+        loop {
+            let ended = tokio::select! {
+                claims = claims.recv() => match claims {
+                    Some(claims) if claims.in_doubt => {
+                        in_doubt.push(tokio::time::sleep(WRITE_MAX).map(|()| claims));
+                        continue;
+                    }
+                    Some(claims) => claims,
+                    None => return,
+                },
+                Some(claims) = in_doubt.next() => self.not_held(claims),
+            };
+            self.give_back(ended).await;
         }
-        while let Some(claims) = claims.recv().await {
-            self.give_back(claims).await;
+    }
+
+    /// What no stored Service holds.
+    fn not_held(&self, mut claims: Claims) -> Claims {
+        let page = self.services.as_ref().map(|all| all.list("", None, 0, usize::MAX, &|_| true));
+        for service in page.into_iter().flatten().flat_map(|page| page.objects) {
+            claims.leave(&service.to_value());
         }
+        claims
     }
 
     /// Gives back what `service` held and `kept` (its next state) does not.

@@ -72,7 +72,7 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
         hooks::book(call, object).await?;
         let draft = Some(call.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
-        match call.server.write(row, write).await {
+        match call.write(row, write).await {
             Ok(object) => {
                 call.keep_claims();
                 return Ok(Answer::Object { code: 201, object });

@@ -109,7 +109,7 @@ async fn delete_one(
         let draft = if gone { None } else { Some(call.draft(&new).await?) };
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
-        match call.server.write(row, write).await {
+        match call.write(row, write).await {
             Ok(_) if gone => {
                 hooks::release(call, &old_tree, None).await;
                 return Ok(answer(call, (&old, old_tree), true, new));

@@ -203,7 +203,7 @@ async fn store(
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
     let write = Write { collection, key: call.key(), expect, draft };
-    let written = call.server.write(row, write).await.map_err(Unstored::Write)?;
+    let written = call.write(row, write).await.map_err(Unstored::Write)?;
     call.keep_claims();
     hooks::release(call, old_tree, (!done).then_some(&new)).await;
     if done {

@@ -120,3 +120,24 @@ async fn flow_schemas_say_whether_their_level_exists() {
     };
     world.until(&format!("{flows}?watch=true&resourceVersion=0"), told).await;
 }
+
+/// A client that goes away does not stop the write it asked for: what its Service got stays its own.
+#[tokio::test]
+async fn who_does_not_wait_keeps_what_was_allocated() {
+    let world = World::new().await;
+    for n in 10..30 {
+        let spec = json!({"clusterIP": format!("10.43.0.{n}"), "ports": [{"port": 80}]});
+        let sent = service(&format!("a{n}"), &spec);
+        let request = http::Request::post(SERVICES).header("content-type", "application/json");
+        let request = request.body(http_body_util::Full::from(sent.to_string()));
+        {
+            let asked = world.server.serve_as(world.admin.clone(), request.expect("a request"));
+            // Mostly the write is under way then.
+            let _ = futures::poll!(std::pin::pin!(asked));
+        }
+        let watch = format!("{SERVICES}?watch=true&resourceVersion=0");
+        world.until(&watch, |_, object| object["metadata"]["name"] == format!("a{n}")).await;
+        let refused = world.ask("POST", SERVICES, &service("b", &spec)).await;
+        assert_eq!(refused.code, 422, "{}", refused.json());
+    }
+}
