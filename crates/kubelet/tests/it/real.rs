@@ -111,8 +111,11 @@ impl Node {
         stream.write_all(request.as_bytes()).await.unwrap();
         let head = wire::head(&mut stream).await;
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        wire::send(&mut stream, &[&[0], stdin].concat()).await;
-        wire::send(&mut stream, &[255, 0]).await;
+        // A command that does not read may have ended before it is written to.
+        let sent = wire::send(&mut stream, &[&[0], stdin].concat()).await;
+        if sent.is_ok() {
+            let _ended = wire::send(&mut stream, &[255, 0]).await;
+        }
         let mut all = Vec::new();
         while let Some(message) = wire::receive(&mut stream).await {
             all.push(message);

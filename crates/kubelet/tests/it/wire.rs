@@ -83,10 +83,11 @@ pub(crate) async fn head(stream: &mut TlsStream<TcpStream>) -> String {
     String::from_utf8(out).unwrap()
 }
 
-pub(crate) async fn send(stream: &mut TlsStream<TcpStream>, payload: &[u8]) {
+/// Sends one message; fails when the server has closed, which it does when a command has ended.
+pub(crate) async fn send(stream: &mut TlsStream<TcpStream>, payload: &[u8]) -> std::io::Result<()> {
     let mut frame = vec![0x82, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
     frame.extend_from_slice(payload);
-    stream.write_all(&frame).await.unwrap();
+    stream.write_all(&frame).await
 }
 
 /// Channel and payload of the next message; `None` once the server closes.
