@@ -20,20 +20,23 @@ pub(super) fn add(served: &Served, v3: bool, schemas: &mut Map<String, Value>) {
     let reference = |name: &str| json!({"$ref": format!("{ROOT}{name}")});
     let gvk = |kind: &str| json!([{"group": row.group, "kind": kind, "version": row.version}]);
     let of_type = |field: &str| json!({"type": "string", "description": api::prose::of_field(LIST_META_OWNER, field)});
-    let mut schema = served.version().source.clone();
-    if !schema.is_object() {
-        schema = json!({"type": "object"});
-    }
-    if !v3 {
-        strip(&mut schema);
-    }
-    let properties = schema.as_object_mut().map(|m| m.entry("properties").or_insert(json!({})));
-    if let Some(properties) = properties {
-        properties["apiVersion"] = of_type("apiVersion");
-        properties["kind"] = of_type("kind");
-        properties["metadata"] = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-        properties["metadata"]["description"] = METADATA.into();
-        wrap_reference(&mut properties["metadata"]);
+    let source = &served.version().source;
+    // kubectl takes what has properties to have no others: what is free has none, in version 2 at least.
+    let is_free = !v3 && source["x-kubernetes-preserve-unknown-fields"] == true;
+    let mut schema = match source.is_object() && !is_free {
+        true => source.clone(),
+        false => json!({"type": "object"}),
+    };
+    if source.is_object() && !is_free {
+        if !v3 {
+            strip(&mut schema);
+        }
+        schema["properties"]["apiVersion"] = of_type("apiVersion");
+        schema["properties"]["kind"] = of_type("kind");
+        let mut meta = reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        meta["description"] = METADATA.into();
+        wrap_reference(&mut meta);
+        schema["properties"]["metadata"] = meta;
     }
     schema["x-kubernetes-group-version-kind"] = gvk(row.kind);
     let mut list = json!({
