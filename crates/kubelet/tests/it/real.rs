@@ -160,8 +160,8 @@ async fn a_real_pod_runs_is_read_entered_restarted_and_deleted() {
     let node = Node::start().await;
     let script = "echo hello $POD; echo bye >/dev/termination-log; trap 'exit 3' TERM; while true; do sleep 1000 & wait; done";
     node.pod("web", json!({"command": ["sh", "-c", script], "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}));
-    let status = node.status("web", |s| s["phase"] == "Running").await;
-    assert_eq!(status["containerStatuses"][0]["ready"], true);
+    node.status("web", |s| s["phase"] == "Running" && s["containerStatuses"][0]["ready"] == true)
+        .await;
 
     let denied = node.pki.get(node.address, "/pods", false).await;
     assert!(denied.starts_with("HTTP/1.1 401"), "{denied}");
