@@ -15,7 +15,10 @@ const MODULES: [&str; 4] =
     ["kernel/net", "kernel/fs/overlayfs", "kernel/lib", "kernel/drivers/net/veth.ko"];
 /// A run takes 40 s, and several times that where others use the processors: emulation is all
 /// computing. One that takes longer than this hangs.
-const LIMIT_SECONDS: &str = "600";
+const LIMIT_SECONDS: &str = "200";
+/// Where others use the processors, an emulated kernel sometimes never gets its clocks right and says
+/// not a word: such a machine is started again.
+const STARTS: usize = 3;
 
 /// Where `cargo xtask test` has put the kernel: `boot/vmlinuz-*`, `lib/modules/*`.
 fn kernel() -> Result<PathBuf, String> {
@@ -99,6 +102,19 @@ fn initrd(kernel: &Path, version: &str, folder: &Path) -> PathBuf {
     folder.join("initrd")
 }
 
+/// What a machine says until it ends.
+fn boot(kernel: &Path, version: &str, initrd: &Path) -> String {
+    let mut machine = Command::new("timeout");
+    machine.args([LIMIT_SECONDS, QEMU, "-M", "microvm,x-option-roms=off,rtc=on", "-m", "3G"]);
+    machine.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
+    machine.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+    machine.arg("-kernel").arg(kernel.join(format!("boot/vmlinuz-{version}")));
+    machine.arg("-initrd").arg(initrd);
+    machine.args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init"]);
+    let output = machine.stdin(Stdio::null()).output().expect("the machine starts");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
 fn limits_hold_on_cgroup_v2_alone() {
     let kernel = match kernel() {
@@ -108,15 +124,8 @@ fn limits_hold_on_cgroup_v2_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let version = version(&kernel);
     let initrd = initrd(&kernel, &version, folder.path());
-    let mut machine = Command::new("timeout");
-    machine.args([LIMIT_SECONDS, QEMU, "-M", "microvm,x-option-roms=off,rtc=on", "-m", "3G"]);
-    machine.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
-    machine.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-    machine.arg("-kernel").arg(kernel.join(format!("boot/vmlinuz-{version}")));
-    machine.arg("-initrd").arg(initrd);
-    machine.args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init"]);
-    let output = machine.stdin(Stdio::null()).output().expect("the machine starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = (0..STARTS).map(|_| boot(&kernel, &version, &initrd)).find(|said| !said.is_empty());
+    let said = said.unwrap_or_default();
     assert!(said.contains("CHECKS ENDED 0"), "the machine did not come to its end:\n{said}");
     assert!(!said.contains("\nBAD "), "{said}");
     // A check that was left out is no check.
