@@ -215,12 +215,15 @@ impl Allocators {
         }
     }
 
-    /// What no stored Service holds.
+    /// What no stored Service holds; what one does is settled.
     fn not_held(&self, mut claims: Claims) -> Claims {
+        let claimed = claims.all.clone();
         let page = self.services.as_ref().map(|all| all.list("", None, 0, usize::MAX, &|_| true));
         for service in page.into_iter().flatten().flat_map(|page| page.objects) {
             claims.leave(&service.to_value());
         }
+        let held = claimed.into_iter().filter(|claim| !claims.all.contains(claim));
+        self.settle(Claims { all: held.collect(), ..Claims::default() });
         claims
     }
 
