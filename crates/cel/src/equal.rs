@@ -37,25 +37,13 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Error> {
         (Value::Url(a), Value::Url(b)) => a.text == b.text,
         (Value::Semver(a), Value::Semver(b)) => a.order(b) == Ordering::Equal,
         (Value::Format(a), Value::Format(b)) => a.name == b.name,
-        _ if is_own_type(a) => return Err(Error::no_overload()),
+        _ if a.is_opaque() => return Err(Error::no_overload()),
         _ => matches!(numbers(a, b), Some(Ok(Ordering::Equal))),
     })
 }
 
 fn is_map(a: &Value<'_>, b: &Value<'_>) -> bool {
     matches!((a, b), (Value::Map(_), Value::Map(_)))
-}
-
-fn is_own_type(value: &Value<'_>) -> bool {
-    matches!(
-        value,
-        Value::Quantity(_)
-            | Value::Ip(_)
-            | Value::Cidr(_)
-            | Value::Url(_)
-            | Value::Semver(_)
-            | Value::Format(_)
-    )
 }
 
 /// The order of two numbers; `None` if one is none.

@@ -40,6 +40,7 @@ pub use error::{Error, Failure};
 pub use estimate::Range;
 pub use eval::Binding;
 pub use issues::Issues;
+pub use parser::is_reserved;
 pub use types::Type;
 pub use value::{Key, List, Map, Text, Value};
 

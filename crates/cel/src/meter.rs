@@ -206,7 +206,7 @@ fn list_of(size: f64) -> u64 {
 
 fn shorter(args: &[Value<'_>]) -> u64 {
     let [left, right] = args else { return 1 };
-    if is_opaque(left) {
+    if left.is_opaque() {
         return 1;
     }
     let size = |value: &Value<'_>| match value {
@@ -214,19 +214,6 @@ fn shorter(args: &[Value<'_>]) -> u64 {
         other => other.cost_size(),
     };
     read(size(left).min(size(right)), PER_CHARACTER)
-}
-
-/// Kubernetes' own types are compared in one step.
-fn is_opaque(value: &Value<'_>) -> bool {
-    matches!(
-        value,
-        Value::Quantity(_)
-            | Value::Ip(_)
-            | Value::Cidr(_)
-            | Value::Url(_)
-            | Value::Semver(_)
-            | Value::Format(_)
-    )
 }
 
 fn self_compare(list: &Value<'_>) -> u64 {

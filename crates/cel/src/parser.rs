@@ -32,6 +32,15 @@ const RESERVED: [&str; 17] = [
     "void",
     "while",
 ];
+/// Words that name values and an operator.
+const KEYWORDS: [&str; 4] = ["true", "false", "null", "in"];
+
+/// Whether a word belongs to the grammar, so that no variable, and no field as it is, can be called
+/// by it.
+pub fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word) || KEYWORDS.contains(&word)
+}
+
 /// Operators and how tightly they bind.
 const BINARY: [(&[&str], u8); 5] = [
     (&["||"], OR),

@@ -99,6 +99,12 @@ impl Key {
 }
 
 impl<'v> Value<'v> {
+    /// Kubernetes' own types, which are compared as one thing in one step.
+    pub(crate) fn is_opaque(&self) -> bool {
+        use Value::{Cidr, Format, Ip, Quantity, Semver, Url};
+        matches!(self, Quantity(_) | Ip(_) | Cidr(_) | Url(_) | Semver(_) | Format(_))
+    }
+
     pub fn text(text: impl Into<Arc<str>>) -> Value<'v> {
         Value::String(Text::Shared(text.into()))
     }

@@ -135,7 +135,7 @@ fn string(node: &Node) -> Decl {
 
 /// A field's name as rules spell it (apiserver `cel.Escape`); `None` if they cannot.
 pub(crate) fn escaped(name: &str) -> Option<String> {
-    if kinds::is_reserved_in_cel(name) {
+    if cel::is_reserved(name) {
         return Some(format!("__{name}__"));
     }
     let spellable = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);

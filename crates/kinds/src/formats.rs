@@ -291,35 +291,6 @@ pub(crate) fn has_backsteps(path: &str) -> bool {
     path.split('/').any(|step| step == "..")
 }
 
-/// Words of CEL's grammar, which no field can be called by as it is.
-const CEL_RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
-pub fn is_reserved_in_cel(word: &str) -> bool {
-    CEL_RESERVED.contains(&word)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,6 @@ pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
 pub use core::qos::class as qos_class;
 pub use definition::internal as internal_definition;
-pub use formats::is_reserved_in_cel;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use meta::annotations;
 pub use value::{items, items_mut, set_default, text};

@@ -1,37 +1,17 @@
 //! Custom resources in two versions, with a webhook between them.
 
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{NoNodes, NodeDialer};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
-use crate::harness::{Answer, World};
+use crate::harness::{Answer, Here, World};
 use crate::hook::{Hook, Mood, authority};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const V1: &str = "/apis/example.com/v1/namespaces/default/gizmos";
 const V2: &str = "/apis/example.com/v2/namespaces/default/gizmos";
-
-/// Every address is the webhook.
-struct Here(SocketAddr);
-
-impl NodeDialer for Here {
-    fn dial(
-        &self,
-        _: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(TcpStream::connect(self.0))
-    }
-
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        NoNodes.kubelet_tls()
-    }
-}
 
 fn version(name: &str, field: &str, default: i64, storage: bool) -> Value {
     json!({

@@ -1,6 +1,7 @@
 //! A server over a store in memory, asked without sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,23 @@ use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use store::{MemoryEngine, Store};
+use tokio::net::TcpStream;
+
+/// Every address is one listener of this machine.
+pub(crate) struct Here(pub(crate) SocketAddr);
+
+impl NodeDialer for Here {
+    fn dial(
+        &self,
+        _: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
+        Box::pin(TcpStream::connect(self.0))
+    }
+
+    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+        NoNodes.kubelet_tls()
+    }
+}
 
 pub(crate) struct World {
     pub(crate) server: Server,

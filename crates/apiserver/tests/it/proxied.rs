@@ -1,34 +1,14 @@
 //! What is sent on to pods, and how their answers come back.
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use apiserver::{NoNodes, NodeDialer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use crate::harness::World;
+use crate::harness::{Here, World};
 
 const PROXY: &str = "/api/v1/namespaces/default/pods/http:p:80/proxy";
-
-/// Every address is one listener of this machine.
-struct Here(SocketAddr);
-
-impl NodeDialer for Here {
-    fn dial(
-        &self,
-        _: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(TcpStream::connect(self.0))
-    }
-
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        NoNodes.kubelet_tls()
-    }
-}
 
 /// Answers each connection with a page that shows the request's first line.
 async fn echo(listener: TcpListener) {

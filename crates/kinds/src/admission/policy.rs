@@ -127,7 +127,7 @@ fn variables(list: &At<'_>) {
 }
 
 fn is_identifier(name: &str) -> bool {
-    crate::formats::c_identifier(name).is_empty() && !crate::formats::is_reserved_in_cel(name)
+    crate::formats::c_identifier(name).is_empty() && !cel::is_reserved(name)
 }
 
 fn validating(policy: &At<'_>) {
