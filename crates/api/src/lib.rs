@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod cbor;
 pub mod duration;
+pub mod limits;
 pub mod names;
 pub mod object;
 pub mod patch;

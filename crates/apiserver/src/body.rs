@@ -106,7 +106,7 @@ fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
     let fault = match kinds::go_syntax_fault(body) {
         Some(fault) => fault,
         None => {
-            let mut tree: Value = serde_json::from_slice(body).ok()?;
+            let mut tree = api::schema::read_json(body).ok()?;
             let what = tree.as_object().map(|map| {
                 let of = |key| map.get(key).and_then(kinds::go_not_text).map(|kind| (kind, key));
                 of("kind").or_else(|| of("apiVersion"))
@@ -188,16 +188,15 @@ fn cbor_tree(row: &Resource, body: &[u8]) -> Result<Value, Status> {
 }
 
 fn read_yaml(decoder: &Decoder<'_>, body: &[u8]) -> Result<api::schema::Decoded, String> {
-    let tree =
+    let document =
         api::yaml::read(body).map_err(|fault| format!("error converting YAML to JSON: {fault}"))?;
-    let mut decoded = decoder.decode_value(tree)?;
-    decoded.strict.splice(0..0, yaml_duplicates(body));
+    let mut decoded = decoder.decode_value(document.value)?;
+    decoded.strict.splice(0..0, yaml_duplicates(&document.duplicates));
     Ok(decoded)
 }
 
-/// What strict reading says of keys that stand twice: one sentence with a line for each.
-pub(crate) fn yaml_duplicates(body: &[u8]) -> Option<String> {
-    let found = api::yaml::duplicate_keys(body);
+/// Strict reading's sentence about keys that stand twice, with a line for each.
+pub(crate) fn yaml_duplicates(found: &[String]) -> Option<String> {
     (!found.is_empty()).then(|| format!("yaml: unmarshal errors:\n  {}", found.join("\n  ")))
 }
 

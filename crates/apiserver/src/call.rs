@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::limits::EXPANSION_MAX;
 use api::registry::Resource;
 use api::schema::{Schema, Shape};
 use api::status::Cause;
@@ -96,13 +97,16 @@ impl<'a> Call<'a> {
         self.custom.as_ref().map_or(self.server.schema, |custom| &custom.version().schema)
     }
 
-    /// Fills in the defaults of the schema, and those that depend on other fields.
-    pub(crate) fn apply_defaults(&self, object: &mut Value) {
+    /// Fills in the defaults of the schema, and those that depend on other fields. Refuses an object
+    /// to which a definition's defaults would add more than a body may have.
+    pub(crate) fn apply_defaults(&self, object: &mut Value) -> Result<(), Status> {
         match &self.custom {
-            Some(custom) => custom::default(&custom.version().node, object),
+            Some(custom) => custom::default(&custom.version().node, object)
+                .map_err(|_| Status::too_large(EXPANSION_MAX)),
             None => {
                 self.server.schema.apply_defaults(&self.shape(), object);
                 (kinds::of(self.row).default)(object);
+                Ok(())
             }
         }
     }

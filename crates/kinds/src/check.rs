@@ -6,7 +6,7 @@
 mod probe;
 mod words;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use api::status::Cause;
@@ -16,10 +16,17 @@ use words::{absent_as_empty, supported_list, with_detail, with_value, zero_if_ab
 
 static NULL: Value = Value::Null;
 
+/// Bytes of an object's faults after which further ones are counted only. Each shows a path and a
+/// value, both as long as the client likes, and a list can have a fault in each of its items.
+const FAULTS_BYTES: usize = 512 * 1024;
+
 /// The faults of one object.
 #[derive(Default)]
 pub struct Check {
     causes: RefCell<Vec<Cause>>,
+    /// Faults found, and the bytes of those that are kept.
+    found: Cell<usize>,
+    bytes: Cell<usize>,
     /// Through which part of the resource it is written; empty for the whole.
     subresource: &'static str,
     /// Group and version of the request.
@@ -40,6 +47,21 @@ impl Check {
 
     pub fn into_causes(self) -> Vec<Cause> {
         self.causes.into_inner()
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.get() >= FAULTS_BYTES
+    }
+
+    fn add(&self, reason: &str, message: String, field: impl FnOnce() -> String) {
+        self.found.set(self.found.get() + 1);
+        if self.is_full() {
+            return;
+        }
+        let cause = Cause { reason: reason.into(), message, field: field() };
+        let bytes = cause.message.len() + cause.field.len();
+        self.bytes.set(self.bytes.get() + bytes);
+        self.causes.borrow_mut().push(cause);
     }
 }
 
@@ -176,7 +198,7 @@ impl<'a> At<'a> {
 
     /// How many faults the whole object has so far.
     pub fn faults(&self) -> usize {
-        self.check.causes.borrow().len()
+        self.check.found.get()
     }
 
     /// True when `check` finds no fault.
@@ -213,8 +235,7 @@ impl<'a> At<'a> {
 /// Finding fault.
 impl At<'_> {
     fn fault(&self, reason: &str, message: String) {
-        let cause = Cause { reason: reason.into(), message, field: self.to_string() };
-        self.check.causes.borrow_mut().push(cause);
+        self.check.add(reason, message, || self.to_string());
     }
 
     pub fn required(&self, detail: &str) {
@@ -353,8 +374,7 @@ impl At<'_> {
 
     /// A fault of a place that is written otherwise.
     pub fn report_at(&self, field: &str, reason: &str, message: impl Into<String>) {
-        let cause = Cause { reason: reason.into(), message: message.into(), field: field.into() };
-        self.check.causes.borrow_mut().push(cause);
+        self.check.add(reason, message.into(), || field.into());
     }
 
     /// Any fault, told elsewhere.
@@ -451,6 +471,9 @@ impl At<'_> {
 /// The path, as clients see it: `spec.containers[0].env`, `data[key]`.
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.check.is_full() {
+            return f.write_str("...");
+        }
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
             if let (Step::Field(_), false) = (self.step, matches!(parent.step, Step::Root)) {
@@ -496,5 +519,18 @@ mod tests {
         assert!(said[2].starts_with("spec.map: Invalid value: \"a b\": name part must consist"));
         assert_eq!(said[3], r#"spec.kind: Invalid value: "B\"ad": field is immutable"#);
         assert_eq!(said[4], r#"spec.kind: Unsupported value: "B\"ad": supported values: "Good""#);
+    }
+    #[test]
+    fn faults_have_a_budget() {
+        let long = "k".repeat(100_000);
+        let object = json!({"map": {long.as_str(): vec![-1; 10_000]}});
+        let check = Check::default();
+        let root = check.root(&object, None);
+        for (_, list) in root.get("map").entries() {
+            list.items().for_each(|item| item.non_negative());
+        }
+        assert_eq!(root.faults(), 10_000);
+        let kept: usize = check.into_causes().iter().map(|c| c.field.len()).sum();
+        assert!((1..1_000_000).contains(&kept), "{kept} bytes");
     }
 }

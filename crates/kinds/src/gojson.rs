@@ -1,5 +1,7 @@
-//! What Go's `encoding/json` says of text that is not a JSON object.
+//! Go's `encoding/json` errors for text that is not a JSON object.
 
+use api::limits::{DEPTH_MAX, TOO_DEEP};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// Is this an object (or null)? The fault in Go's words.
@@ -16,7 +18,7 @@ pub(crate) fn object(bytes: &[u8]) -> Result<(), String> {
 
 /// Where this is not JSON, in Go's words.
 pub fn syntax_fault(bytes: &[u8]) -> Option<String> {
-    let is_json = serde_json::from_slice::<Value>(bytes).is_ok();
+    let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     (!is_json).then(|| syntax(bytes))
 }
 
@@ -41,7 +43,7 @@ fn syntax(bytes: &[u8]) -> String {
     while at < bytes.len() && bytes[at].is_ascii_whitespace() {
         at += 1;
     }
-    let mut scan = Scan { bytes, at };
+    let mut scan = Scan { bytes, at, depth: 0 };
     match scan.value() {
         Err(fault) => fault,
         Ok(()) => {
@@ -67,6 +69,8 @@ fn invalid(c: u8, context: &str) -> String {
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Lists and maps that are open.
+    depth: usize,
 }
 
 impl Scan<'_> {
@@ -83,8 +87,8 @@ impl Scan<'_> {
 
     fn value(&mut self) -> Result<(), String> {
         match self.peek()? {
-            b'{' => self.members(),
-            b'[' => self.elements(),
+            b'{' => self.nested(Self::members),
+            b'[' => self.nested(Self::elements),
             b'"' => self.string(),
             b't' => self.word("true"),
             b'f' => self.word("false"),
@@ -98,6 +102,16 @@ impl Scan<'_> {
             }
             c => Err(invalid(c, "looking for beginning of value")),
         }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        if self.depth >= DEPTH_MAX {
+            return Err(TOO_DEEP.into());
+        }
+        self.depth += 1;
+        let done = read(self);
+        self.depth -= 1;
+        done
     }
 
     fn word(&mut self, word: &str) -> Result<(), String> {
@@ -192,5 +206,12 @@ mod tests {
             assert_eq!(object(text.as_bytes()), Err(fault.to_owned()), "{text}");
         }
         assert_eq!(object(b"{\"a\": [1, null]}"), Ok(()));
+    }
+
+    #[test]
+    fn deep_text_is_refused() {
+        for deep in ["[".repeat(3 << 20), "{\"a\":".repeat(500_000)] {
+            assert_eq!(object(deep.as_bytes()), Err("exceeded max depth".to_owned()));
+        }
     }
 }

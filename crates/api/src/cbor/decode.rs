@@ -6,9 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
 use super::SELF_DESCRIBED;
-
-/// Nesting of arrays, maps and tags that is followed: what the other forms of bodies allow too.
-const DEPTH_MAX: usize = 120;
+use crate::limits::DEPTH_MAX;
 
 const NAMES: [&str; 8] = [
     "positive integer",

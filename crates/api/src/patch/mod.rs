@@ -1,6 +1,7 @@
-//! Patches on JSON trees: RFC 6902, RFC 7396 and the original's strategic merge.
+//! Patches on JSON trees: RFC 6902, RFC 7396 and Kubernetes' strategic merge.
 
 mod json;
+mod keyed;
 mod merge;
 mod strategic;
 

@@ -4,8 +4,11 @@
 //! `$patch: replace|delete|merge`, `$retainKeys`, `$deleteFromPrimitiveList/<field>`,
 //! `$setElementOrder/<field>`.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
+use super::keyed::{Keyed, identity};
 use crate::schema::{Field, Schema, Shape};
 
 const DIRECTIVE: &str = "$patch";
@@ -122,14 +125,16 @@ fn retain_keys(target: &mut Map<String, Value>, patch: &Map<String, Value>) -> R
     let Some(retained) = retained.as_array() else {
         return Err("the value of $retainKeys must be a list".into());
     };
-    target.retain(|key, _| retained.iter().any(|r| r == key));
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    target.retain(|key, _| retained.contains(key.as_str()));
     Ok(())
 }
 
 fn delete_primitives(target: &mut Map<String, Value>, field: &str, deleted: &Value) {
     if let (Some(Value::Array(items)), Some(deleted)) = (target.get_mut(field), deleted.as_array())
     {
-        items.retain(|item| !deleted.contains(item));
+        let deleted: HashSet<String> = deleted.iter().map(|item| identity(item, "")).collect();
+        items.retain(|item| !deleted.contains(&identity(item, "")));
     }
 }
 
@@ -150,21 +155,21 @@ fn merge_list(
     }
     let Value::Array(items) = slot else { return Ok(()) };
     let key = field.patch.merge_key.as_ref();
-    let before = items.clone();
-    if key.is_empty() {
-        let new: Vec<&Value> = changes.iter().filter(|c| !items.contains(c)).collect();
-        items.extend(new.into_iter().cloned().collect::<Vec<_>>());
-    } else {
-        if changes
-            .iter()
-            .any(|c| c[DIRECTIVE] == "replace" && c.as_object().is_some_and(|o| o.len() == 1))
-        {
-            items.clear();
-        }
-        for change in changes {
-            merge_item(schema, inner, key, items, change)?;
+    let before = places(items, key);
+    let is_replacement =
+        |c: &Value| c[DIRECTIVE] == "replace" && c.as_object().is_some_and(|o| o.len() == 1);
+    let old = std::mem::take(items);
+    let mut keyed = match !key.is_empty() && changes.iter().any(is_replacement) {
+        true => Keyed::default(),
+        false => Keyed::new(old, key),
+    };
+    for change in changes {
+        match key {
+            "" => drop(keyed.find_or_add(identity(change, ""), || change.clone())),
+            _ => merge_item(schema, inner, key, &mut keyed, change)?,
         }
     }
+    *items = keyed.into_items();
     reorder(items, key, changes, &before);
     if let Some(order) = order {
         reorder(items, key, order, &before);
@@ -176,31 +181,27 @@ fn merge_item(
     schema: &Schema,
     inner: &Shape,
     key: &str,
-    items: &mut Vec<Value>,
+    items: &mut Keyed,
     change: &Value,
 ) -> Result<(), String> {
-    let Value::Object(change) = change else {
+    let Value::Object(fields) = change else {
         return Err(format!("unable to merge: item without merge key {key}"));
     };
-    let directive = change.get(DIRECTIVE).and_then(Value::as_str);
-    let Some(identity) = change.get(key) else {
+    let directive = fields.get(DIRECTIVE).and_then(Value::as_str);
+    if !fields.contains_key(key) {
         return match directive {
             Some("replace") => Ok(()),
-            _ => Err(format!("map: {} does not contain declared merge key: {key}", go_map(change))),
+            _ => Err(format!("map: {} does not contain declared merge key: {key}", go_map(fields))),
         };
-    };
+    }
+    let identity = identity(change, key);
     if directive == Some("delete") {
-        items.retain(|item| item.get(key) != Some(identity));
+        items.remove(&identity);
         return Ok(());
     }
-    match items.iter_mut().find(|item| item.get(key) == Some(identity)) {
-        Some(Value::Object(item)) => merge_map(schema, inner, item, change),
-        _ => {
-            let mut item = Map::new();
-            merge_map(schema, inner, &mut item, change)?;
-            items.push(Value::Object(item));
-            Ok(())
-        }
+    match items.find_or_add(identity, || Value::Object(Map::new())) {
+        Value::Object(item) => merge_map(schema, inner, item, fields),
+        _ => Ok(()),
     }
 }
 
@@ -227,31 +228,39 @@ fn reorder_untouched(
         }
         let merge_key = child(schema, shape, key).0.map_or("", |f| f.patch.merge_key.as_ref());
         if let (Some(Value::Array(items)), Some(order)) = (target.get_mut(key), order.as_array()) {
-            let before = items.clone();
+            let before = places(items, merge_key);
             reorder(items, merge_key, order, &before);
         }
     }
 }
 
+/// Where each item stands first, by its identity.
+fn places(items: &[Value], key: &str) -> HashMap<String, usize> {
+    let mut places = HashMap::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        places.entry(identity(item, key)).or_insert(at);
+    }
+    places
+}
+
 /// Items named in `order` take its order. The others keep theirs among themselves, and come before
 /// those of the first that they were before (apimachinery `strategicpatch`, `mergeSortedSlice`).
-fn reorder(items: &mut Vec<Value>, key: &str, order: &[Value], before: &[Value]) {
-    let same = |item: &Value, entry: &Value| match key {
-        "" => item == entry,
-        key => item.get(key) == entry.get(key),
-    };
-    let place = |item: &Value, list: &[Value]| list.iter().position(|entry| same(item, entry));
-    let (mut named, others): (Vec<Value>, Vec<Value>) =
-        items.drain(..).partition(|item| place(item, order).is_some());
-    named.sort_by_key(|item| place(item, order));
+fn reorder(items: &mut Vec<Value>, key: &str, order: &[Value], before: &HashMap<String, usize>) {
+    let order = places(order, key);
+    let with_places = items.drain(..).map(|item| {
+        let identity = identity(&item, key);
+        (order.get(&identity).copied(), before.get(&identity).copied(), item)
+    });
+    let (mut named, others): (Vec<_>, Vec<_>) =
+        with_places.partition(|(named_at, ..)| named_at.is_some());
+    named.sort_by_key(|(named_at, ..)| *named_at);
     let mut named = named.into_iter().peekable();
-    for other in others {
-        let at = place(&other, before);
-        let goes_first = |next: &Value| at.zip(place(next, before)).is_some_and(|(a, b)| a < b);
-        while let Some(next) = named.next_if(|next| !goes_first(next)) {
+    for (_, at, other) in others {
+        let goes_first = |next: Option<usize>| at.zip(next).is_some_and(|(a, b)| a < b);
+        while let Some((.., next)) = named.next_if(|(_, next_at, _)| !goes_first(*next_at)) {
             items.push(next);
         }
         items.push(other);
     }
-    items.extend(named);
+    items.extend(named.map(|(.., item)| item));
 }

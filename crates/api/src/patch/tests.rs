@@ -88,3 +88,55 @@ fn merge_patch_removes_by_null() {
     apply_merge_patch(&mut doc, &json!({"a": {"b": null, "e": {"f": null}}, "d": [2]}));
     assert_eq!(doc, json!({"a": {"c": 2, "e": {}}, "d": [2]}));
 }
+
+fn json_patched(mut target: Value, patch: &Value) -> Result<Value, String> {
+    apply_json_patch(&mut target, patch).map(|()| target)
+}
+
+#[test]
+fn copies_have_a_budget() {
+    let copies: Vec<Value> =
+        (0..30).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"})).collect();
+    let fault = json_patched(json!({"a": ["x"]}), &copies.into()).expect_err("doubles");
+    assert!(fault.starts_with("Unable to complete the copy, the accumulated size increase"));
+    assert!(fault.ends_with("exceeding the limit 3145728"), "{fault}");
+}
+
+#[test]
+fn additions_do_not_deepen_without_end() {
+    // Each operation adds a level, or a hundred.
+    let add = |n: usize, value: Value| json!({"op": "add", "path": "/a".repeat(n + 1), "value": value});
+    let small: Vec<Value> = (0..500).map(|n| add(n, json!({}))).collect();
+    assert_eq!(json_patched(json!({}), &small.into()), Err("exceeded max depth".to_owned()));
+    let nested = (0..100).fold(json!({}), |below, _| json!({"a": below}));
+    let large = [add(0, nested.clone()), add(100, nested)];
+    let applied = json_patched(json!({}), &json!(large));
+    assert_eq!(applied, Err("exceeded max depth".to_owned()));
+    let moved = json!([
+        {"op": "copy", "from": "/a", "path": "/b"},
+        {"op": "move", "from": "/b", "path": format!("/a{}/x", "/a".repeat(50))},
+    ]);
+    let nested = (0..100).fold(json!({}), |below, _| json!({"a": below}));
+    assert_eq!(json_patched(json!({"a": nested}), &moved), Err("exceeded max depth".to_owned()));
+}
+
+#[test]
+fn work_at_the_head_of_long_lists_has_a_budget() {
+    let list = json!({"l": vec![0; 100_000]});
+    let moves = vec![json!({"op": "move", "from": "/l/0", "path": "/l/-"}); 9_000];
+    assert_eq!(json_patched(list, &moves.into()), Err("the patch moves too many values".to_owned()));
+}
+
+#[test]
+fn long_lists_merge_in_linear_time() {
+    // With a search for each item this takes minutes.
+    let env = |from: usize| -> Vec<Value> {
+        (from..from + 50_000).map(|n| json!({"name": format!("v{n}"), "value": "x"})).collect()
+    };
+    let patched = strategic("core.v1.Container", json!({"env": env(0)}), json!({"env": env(25_000)}));
+    assert_eq!(patched["env"].as_array().map(Vec::len), Some(75_000));
+    let gone: Vec<Value> =
+        (0..50_000).map(|n| json!({"name": format!("v{n}"), "$patch": "delete"})).collect();
+    let emptied = strategic("core.v1.Container", json!({"env": env(0)}), json!({"env": gone}));
+    assert_eq!(emptied, json!({"env": []}));
+}

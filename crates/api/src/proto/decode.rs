@@ -7,10 +7,8 @@ use serde_json::{Map, Value};
 
 use super::JSON_SCHEMA;
 use super::wire::{Malformed, Reader, Wire};
+use crate::limits::DEPTH_MAX;
 use crate::schema::{Alternative, Field, Schema, Shape, TypeId};
-
-/// Messages within messages allowed: JSON schemas are the deepest, and recursive.
-const DEPTH_MAX: usize = 100;
 
 pub(super) fn message(schema: &Schema, shape: &Shape, bytes: &[u8]) -> Result<Value, Malformed> {
     Decoder { schema }.value(shape, Wire::Bytes(bytes), 0)

@@ -6,17 +6,16 @@
 //! Error sentences are those of Go's `encoding/json` and of `sigs.k8s.io/json`.
 
 use std::fmt::{self, Write as _};
+use std::mem;
 use std::sync::LazyLock;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::{Alternative, Field, Schema, Shape, TypeId, go};
+use crate::limits::{self, Budget, DEPTH_MAX, Findings, TOO_DEEP};
 use crate::quantity::Quantity;
 use crate::time;
-
-/// Nesting allowed in a body: deeper ones serve only to exhaust a stack.
-const DEPTH_MAX: usize = 120;
 
 /// A decoded tree and what was found wrong but not fatal.
 #[derive(Debug)]
@@ -24,6 +23,12 @@ pub struct Decoded {
     pub value: Value,
     /// `unknown field "spec.x"` and `duplicate field "spec.x"`, in order of appearance.
     pub strict: Vec<String>,
+}
+
+/// Reads JSON text of any shape, within the limits of all bodies.
+pub fn read_json(json: &[u8]) -> Result<Value, String> {
+    let decoder = Decoder { schema: Schema::built_in(), shape: &Shape::Any };
+    decoder.decode_slice(json).map(|decoded| decoded.value)
 }
 
 /// Decodes values of one schema.
@@ -54,22 +59,22 @@ impl<'a> Decoder<'a> {
             Shape::Struct(id) => Some(*id),
             _ => None,
         };
-        let mut state = State { root, ..State::default() };
+        let mut state = State::new(root);
         let seed = Seed { schema: self.schema, shape: self.shape, owner: None, state: &mut state };
         let value = seed.deserialize(deserializer).map_err(|e| e.to_string())?;
         match state.fatal {
             Some(fault) => Err(fault),
-            None => Ok(Decoded { value, strict: state.strict }),
+            None => Ok(Decoded { value, strict: state.strict.into_list() }),
         }
     }
 }
 
-#[derive(Default)]
 struct State {
     root: Option<TypeId>,
     path: Vec<Segment>,
     fatal: Option<String>,
-    strict: Vec<String>,
+    strict: Findings,
+    memory: Budget,
 }
 
 enum Segment {
@@ -80,6 +85,16 @@ enum Segment {
 }
 
 impl State {
+    fn new(root: Option<TypeId>) -> State {
+        let memory = Budget::of_tree();
+        State { root, path: Vec::new(), fatal: None, strict: Findings::default(), memory }
+    }
+
+    /// Charges the tree's memory, before it is allocated.
+    fn charge<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        self.memory.take(bytes).map_err(E::custom)
+    }
+
     /// Go's path: fields only.
     fn fields(&self) -> impl Iterator<Item = &str> {
         self.path.iter().filter_map(|segment| match segment {
@@ -91,6 +106,12 @@ impl State {
     /// Lists and maps between the last field and here.
     fn depth(&self) -> usize {
         self.path.iter().rev().take_while(|s| !matches!(s, Segment::Field(_))).count()
+    }
+
+    fn find(&mut self, what: &str, field: &str) {
+        let mut strict = mem::take(&mut self.strict);
+        strict.add(|| format!("{what} field {:?}", self.full_path(field)));
+        self.strict = strict;
     }
 
     fn full_path(&self, last: &str) -> String {
@@ -238,7 +259,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         })
     }
 
-    fn visit_str<E>(mut self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(mut self, text: &str) -> Result<Value, E> {
+        self.state.charge(text.len())?;
         Ok(self.text(text))
     }
 
@@ -257,6 +279,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let mut list = Vec::new();
         loop {
             self.enter(Segment::Index(list.len()))?;
+            self.state.charge(limits::VALUE)?;
             let owner = self.owner;
             let item = items.next_element_seed(self.child(inner, owner))?;
             self.state.path.pop();
@@ -288,9 +311,14 @@ impl<'a> Seed<'_, 'a> {
     fn enter<E: serde::de::Error>(&mut self, segment: Segment) -> Result<(), E> {
         self.state.path.push(segment);
         if self.state.path.len() > DEPTH_MAX {
-            return Err(E::custom("exceeded max depth"));
+            return Err(E::custom(TOO_DEEP));
         }
         Ok(())
+    }
+
+    fn charge_entry<E: serde::de::Error>(&mut self, key: &str, first: bool) -> Result<(), E> {
+        let map = if first { limits::MAP } else { 0 };
+        self.state.charge(map + limits::ENTRY + key.len())
     }
 
     fn visit_entries<'de, A: MapAccess<'de>>(
@@ -301,9 +329,9 @@ impl<'a> Seed<'_, 'a> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                let path = self.state.full_path(&key);
-                self.state.strict.push(format!("duplicate field {path:?}"));
+                self.state.find("duplicate", &key);
             }
+            self.charge_entry(&key, map.is_empty())?;
             self.enter(Segment::Key(key.clone()))?;
             let owner = self.owner;
             let value = entries.next_value_seed(self.child(inner, owner))?;
@@ -323,16 +351,16 @@ impl<'a> Seed<'_, 'a> {
         let ty = schema.get(id);
         let mut map = Map::new();
         let mut seen: Vec<&str> = Vec::new();
+        // Completion leaves no struct without entries, or hardly any.
+        self.state.charge(limits::MAP)?;
         while let Some(key) = entries.next_key::<String>()? {
             let Some(field) = ty.field(&key) else {
-                let path = self.state.full_path(&key);
-                self.state.strict.push(format!("unknown field {path:?}"));
+                self.state.find("unknown", &key);
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             };
             if seen.contains(&field.name.as_ref()) {
-                let path = self.state.full_path(&key);
-                self.state.strict.push(format!("duplicate field {path:?}"));
+                self.state.find("duplicate", &key);
             }
             seen.push(&field.name);
             self.enter(Segment::Field(key))?;

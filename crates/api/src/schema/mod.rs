@@ -14,7 +14,7 @@ mod go;
 mod parse;
 mod zero;
 
-pub use decode::{Decoded, Decoder};
+pub use decode::{Decoded, Decoder, read_json};
 
 /// Index of a type in its [`Schema`].
 pub type TypeId = u32;

@@ -1,6 +1,7 @@
 //! Bodies of custom resources: any tree with metadata, pruned and defaulted by the schema.
 
 use api::Status;
+use api::limits::EXPANSION_MAX;
 use api::registry::Resource;
 use api::schema::{Decoder, Schema, Shape};
 use custom::Version;
@@ -32,7 +33,7 @@ pub(crate) fn decode(
     let unknown = custom::prune(&version.node, &mut value);
     strict.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
     custom::drop_nulls(&version.node, &mut value);
-    custom::default(&version.node, &mut value);
+    custom::default(&version.node, &mut value).map_err(|_| Status::too_large(EXPANSION_MAX))?;
     Ok(Decoded { value, strict })
 }
 

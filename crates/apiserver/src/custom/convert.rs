@@ -149,7 +149,7 @@ impl Served {
         if self.defaults
             && let Some(version) = self.version_of(text(&tree["apiVersion"]))
         {
-            custom::default(&version.node, &mut tree);
+            fill(version, &mut tree);
         }
         tree
     }
@@ -200,7 +200,7 @@ impl Served {
         if self.defaults
             && let Some(version) = self.version_of(&stored)
         {
-            custom::default(&version.node, object);
+            fill(version, object);
         }
         if stored != wanted {
             object["apiVersion"] = wanted.into();
@@ -208,6 +208,15 @@ impl Served {
                 coerce(self.version(), object);
             }
         }
+    }
+}
+
+/// Defaults of the version that a stored object was written in. An object to which they would add
+/// more than a body may have is shown as far as they go.
+fn fill(version: &Version, object: &mut Value) {
+    if custom::default(&version.node, object).is_err() {
+        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+        tracing::warn!(kind, name, "a definition's defaults are too large for a stored object");
     }
 }
 

@@ -120,16 +120,6 @@ pub(crate) fn failure(status: &Status, encoding: Encoding) -> Response<Body> {
     response
 }
 
-/// `Warning` headers (RFC 7234 §5.5, code 299 as the original's).
-pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append(header::WARNING, header);
-        }
-    }
-}
-
 pub(crate) fn answer(
     answer: Answer,
     accept: Accept,

@@ -34,7 +34,7 @@ pub(crate) async fn create_object(
     let row = call.row;
     let hooks = hooks::of(row);
     // Managers own what was sent and its defaults, not what the server makes of it below.
-    call.apply_defaults(&mut object);
+    call.apply_defaults(&mut object)?;
     if operation == Operation::Update {
         while let Err(status) = managed::track(call, None, &mut object) {
             if !call.fetch_views().await {
@@ -46,7 +46,7 @@ pub(crate) async fn create_object(
     hooks::reset_status(call, &mut object);
     admission::create(call, &mut object)?;
     (hooks.prepare_create)(call, &mut object)?;
-    call.apply_defaults(&mut object);
+    call.apply_defaults(&mut object)?;
     call.settle(&mut object);
     let causes = call.validate(&object, None);
     if !causes.is_empty() {

@@ -34,9 +34,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
         json!({})
     } else {
         match Format::of(content_type)? {
-            Format::Json => {
-                serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
-            }
+            Format::Json => api::schema::read_json(body).map_err(Status::bad_request)?,
             Format::Protobuf => {
                 let schema = call.server.schema;
                 let ty = schema.find("meta.v1.DeleteOptions").expect("built in");
@@ -44,9 +42,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
                 tree.map_err(Status::bad_request)?
             }
             Format::Cbor => api::cbor::decode(body).map_err(Status::bad_request)?,
-            Format::Yaml => {
-                serde_yaml_ng::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))?
-            }
+            Format::Yaml => api::yaml::read(body).map_err(Status::bad_request)?.value,
         }
     };
     let text = |v: &Value| v.as_str().map(str::to_owned);

@@ -77,9 +77,9 @@ fn unprocessable() -> Status {
     Status::failure(422, "Invalid", message).with_causes(Vec::new())
 }
 
-fn json_body(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+pub(crate) fn json_body(body: &[u8]) -> Result<Value, Status> {
+    api::schema::read_json(body)
+        .map_err(|fault| Status::bad_request(format!("error decoding patch: {fault}")))
 }
 
 /// A JSON patch is a list of objects.
@@ -141,21 +141,22 @@ pub(crate) fn is_apply(media: &str) -> bool {
     matches!(media, "application/apply-patch+yaml" | APPLY_CBOR)
 }
 
-/// An applied object as it was sent: only the fields that were sent are owned.
-pub(crate) fn applied_body(body: &[u8], media: &str) -> Result<Value, Status> {
+/// An applied object as it was sent: only the fields that were sent are owned. With it, the keys
+/// that stand twice in it.
+pub(crate) fn applied_body(body: &[u8], media: &str) -> Result<(Value, Vec<String>), Status> {
     if media == APPLY_CBOR {
-        let read = api::cbor::decode(body);
+        let read = api::cbor::decode(body).map(|tree| (tree, Vec::new()));
         return read.map_err(|e| Status::bad_request(format!("error decoding CBOR: {e}")));
     }
-    api::yaml::read(body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+    let document = api::yaml::read(body)
+        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    Ok((document.value, document.duplicates))
 }
 
 async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Status> {
     let row = call.main_row();
-    let applied = applied_body(body, media)?;
-    if media != APPLY_CBOR {
-        refuse_duplicates(call, body)?;
-    }
+    let (applied, duplicates) = applied_body(body, media)?;
+    refuse_duplicates(call, &duplicates)?;
     let exists = call.server.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;
@@ -165,11 +166,11 @@ async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Stat
 }
 
 /// Keys that stand twice in an applied object are refused or told, as the request wants it.
-fn refuse_duplicates(call: &Call<'_>, body: &[u8]) -> Result<(), Status> {
+fn refuse_duplicates(call: &Call<'_>, duplicates: &[String]) -> Result<(), Status> {
     if call.validation == FieldValidation::Ignore {
         return Ok(());
     }
-    let Some(found) = body::yaml_duplicates(body) else { return Ok(()) };
+    let Some(found) = body::yaml_duplicates(duplicates) else { return Ok(()) };
     if call.validation == FieldValidation::Strict {
         let fault = format!("error strict decoding YAML: error converting YAML to JSON: {found}");
         return Err(Status::bad_request(fault));

@@ -112,7 +112,7 @@ fn prepare(
 ) -> Result<(), Status> {
     let row = call.main_row();
     let hooks = hooks::of(call.row);
-    call.apply_defaults(new);
+    call.apply_defaults(new)?;
     if operation == Operation::Update {
         managed::track(call, Some(old), new)?;
     }
@@ -123,7 +123,7 @@ fn prepare(
     }
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
-    call.apply_defaults(new);
+    call.apply_defaults(new)?;
     call.settle(new);
     admission::update(call, old, new)?;
     // What the server itself writes (a pod's binding) is no new generation, and may change what

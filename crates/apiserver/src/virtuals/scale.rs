@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
-use crate::verbs::patch::{applied_body, check_options, is_apply};
+use crate::verbs::patch::{applied_body, check_options, is_apply, json_body};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -109,7 +109,7 @@ pub(super) async fn patch(
     let media = media_type(content_type);
     check_options(call, is_apply(media))?;
     if is_apply(media) {
-        let applied = applied_body(body, media)?;
+        let (applied, _) = applied_body(body, media)?;
         let answer = change(call, Operation::Apply, |object| {
             let object = crate::managed::apply_scale(call, object, &applied)?;
             let replicas = at(&object, &paths(call).0).and_then(Value::as_i64).unwrap_or(0);
@@ -118,8 +118,7 @@ pub(super) async fn patch(
         });
         return viewed(call, answer.await?).await;
     }
-    let patch: Value = serde_json::from_slice(body)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let patch = json_body(body)?;
     set(call, |scale| {
         let mut scale = scale.clone();
         match media {
