@@ -9,21 +9,41 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::custom;
+use crate::limits::Room;
 use crate::query::FieldValidation;
 
 /// Largest body accepted (the original's `MaxRequestBodyBytes`): three times etcd's request limit.
 pub(crate) const BODY_MAX: usize = 3 * 1024 * 1024;
 
-/// Collects a body within the limit.
-pub(crate) async fn collect<B>(body: B) -> Result<Bytes, Status>
+/// Collects a body within the limit, as far as there is room for it.
+pub(crate) async fn collect<B>(body: B, room: &Room) -> Result<Bytes, Status>
 where
-    B: hyper::body::Body,
+    B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match Limited::new(body, BODY_MAX).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(e) if e.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(BODY_MAX)),
-        Err(e) => Err(Status::bad_request(format!("couldn't read the request body: {e}"))),
+    let mut body = Limited::new(body, BODY_MAX);
+    let (mut first, mut rest, mut taken) = (Bytes::new(), Vec::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(unread)?.into_data() else { continue };
+        taken.extend(room.reading(first.len() + rest.len(), data.len()).await?);
+        // Most bodies come in one piece, which needs no copy.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.into() })
+}
+
+fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
+    match error.is::<http_body_util::LengthLimitError>() {
+        true => Status::too_large(BODY_MAX),
+        false => Status::bad_request(format!("couldn't read the request body: {error}")),
     }
 }
 

@@ -84,6 +84,16 @@ impl<'a> Call<'a> {
         found.expect("a subresource has a resource")
     }
 
+    /// Bytes of the stored object that the request is about; 0 when there is none.
+    pub(crate) fn stored_size(&self) -> usize {
+        let row = self.main_row();
+        if self.info.name.is_empty() || row.prefix.is_empty() {
+            return 0;
+        }
+        let stored = self.server.collection(row).get(&self.key());
+        stored.map_or(0, |object| object.json().len())
+    }
+
     /// Shape of the resource's objects, in [`Call::schema`].
     pub(crate) fn shape(&self) -> Shape {
         match &self.custom {

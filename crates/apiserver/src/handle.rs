@@ -1,5 +1,7 @@
 //! From an HTTP request to its answer: the filters, then the handler that the path names.
 
+use std::sync::Arc;
+
 use api::Status;
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -12,7 +14,7 @@ use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::user::User;
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
-use crate::{body, discovery, health, limits, node_proxy, openapi, virtuals};
+use crate::{body, discovery, health, limits, node_proxy, offload, openapi, virtuals};
 
 impl Server {
     /// Answers a request of somebody whose certificate, if any, was verified by TLS.
@@ -21,10 +23,28 @@ impl Server {
         B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        match self.authenticate(&request, certificate) {
-            Ok(user) => self.serve_as(user, request).await,
-            Err(status) => respond::failure(&status, Accept::of_failure(request.headers())),
+        let form = Accept::of_failure(request.headers());
+        let user = self.authenticate(&request, certificate);
+        let answered = match user.and_then(|user| {
+            self.inner.in_flight.check_memory(&user)?;
+            Ok(user)
+        }) {
+            Ok(user) => self.with_room(self.serve_as(user, request).await).await,
+            Err(status) => Err(status),
+        };
+        answered.unwrap_or_else(|status| respond::failure(&status, form))
+    }
+
+    /// The same answer, once there is room to keep its bytes until the client has read them.
+    async fn with_room(&self, mut response: Response<Body>) -> Result<Response<Body>, Status> {
+        let own = response.extensions().get::<respond::SharedBytes>().is_none();
+        let size = hyper::body::Body::size_hint(response.body()).exact().filter(|_| own).unwrap_or(0);
+        let held = self.inner.in_flight.room.unsent(usize::try_from(size).unwrap_or(usize::MAX));
+        if let Some(permit) = held.await? {
+            let held: respond::Unsent = Arc::new(permit);
+            response.extensions_mut().insert(held);
         }
+        Ok(response)
     }
 
     fn authenticate<B>(
@@ -54,7 +74,10 @@ impl Server {
         let answered = match impersonate(&self.inner, user, request.headers()) {
             Ok(user) if info.is_long_running() => {
                 let answered = dispatch(&self.inner, &user, (&info, &query), request).await;
-                answered.map(|response| respond::until(response, self.inner.closing.clone()))
+                answered.map(|mut response| {
+                    response.extensions_mut().insert(respond::Streaming);
+                    respond::until(response, self.inner.closing.clone())
+                })
             }
             Ok(user) => within_limits(&self.inner, &user, (&info, &query), request).await,
             Err(status) => Err(status),
@@ -191,14 +214,24 @@ where
     if verb != "watch" {
         accept.check(call.main_row(), matches!(verb, "list" | "deletecollection"))?;
     }
-    let bytes = match verb {
-        "get" | "list" | "watch" => Bytes::new(),
-        _ => body::collect(request.into_body()).await?,
+    let room = &call.server.in_flight.room;
+    let (bytes, size, _taken) = match verb {
+        "get" | "list" | "watch" => (Bytes::new(), 0, None),
+        _ => {
+            let bytes = body::collect(request.into_body(), room).await?;
+            let size = bytes.len() + call.stored_size();
+            (bytes, size, room.tree(size).await?)
+        }
     };
-    let answer = converted(call, answer(call, verb, bytes, &content_type).await?).await?;
+    let answered = offload::run_large(size, answer(call, verb, bytes, &content_type)).await?;
+    drop(_taken);
+    let answer = converted(call, answered).await?;
     let include = call.query.get("includeObject").unwrap_or("Metadata");
     let shown = respond::Shown::new(row, call.custom.clone());
-    let mut response = respond::answer(answer, accept, shown, include);
+    let trees = respond::trees_of(&answer, accept, &shown);
+    let _taken = if trees > 0 { room.tree(trees).await? } else { None };
+    let mut response =
+        offload::offload_large(trees, || respond::answer(answer, accept, shown, include));
     respond::add_warnings(&mut response, &call.take_warnings());
     Ok(response)
 }
@@ -286,9 +319,12 @@ async fn plain_path(
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {
-                let value = discovery::aggregated(&rows, parts == ["api"], version);
-                let kind = aggregated_type(version);
-                respond::with_type(200, kind, value.to_string())
+                let core = parts == ["api"];
+                let make = || Ok(discovery::aggregated(&rows, core, version).to_string().into());
+                let name = format!("{} {version}", parts[0]);
+                let installed = server.customs.installed();
+                let document = server.documents.get(&installed, &name, make).await?;
+                respond::shared(200, aggregated_type(version), document)
             }
             None if parts == ["api"] => {
                 let (ip, port) = server.config.advertise;
@@ -303,9 +339,9 @@ async fn plain_path(
         ["apis", group, version] => json(
             &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
         ),
-        ["openapi", "v2"] => openapi::v2(server, headers)?,
-        ["openapi", "v3"] => json(&openapi::v3_index(server)),
-        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"), query, headers)?,
+        ["openapi", "v2"] => openapi::v2(server, headers).await?,
+        ["openapi", "v3"] => openapi::v3_index(server).await?,
+        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"), query, headers).await?,
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
         [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),

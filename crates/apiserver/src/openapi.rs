@@ -1,8 +1,9 @@
 //! OpenAPI v3 (one document a group version) and v2, generated from schema and registry when
 //! asked for.
 //!
-//! Descriptions come from `api::prose`. Documents are made on demand and not kept: a client asks
-//! once and caches by the hash in the index. Version 2 is version 3 put into its older form.
+//! Descriptions come from `api::prose`. Documents are made on demand and shared for a while
+//! (`documents`): a client asks once and caches by the hash in the index. Version 2 is version 3 put
+//! into its older form.
 
 mod custom;
 mod names;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use api::Status;
 use api::registry::Resource;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 
@@ -45,7 +47,15 @@ fn roots(server: &Inner) -> Vec<Root> {
     roots::all(groups.into_iter())
 }
 
-/// What changes when a document does; the empty path is version 2's.
+/// A document's entity tag; the empty path is version 2's.
+async fn tag(server: &Inner, path: &str) -> Result<String, Status> {
+    let installed = server.customs.installed();
+    let make = || Ok(digest(server, path).into());
+    let tag = server.documents.get(&installed, &format!("tag {path}"), make).await?;
+    Ok(String::from_utf8_lossy(&tag).into_owned())
+}
+
+/// Changes when a document does.
 fn digest(server: &Inner, path: &str) -> String {
     // Built-in documents change with their sources only (`build.rs`).
     let installed = server.customs.installed();
@@ -62,7 +72,14 @@ fn url(server: &Inner, path: &str) -> String {
 }
 
 /// `GET /openapi/v3`.
-pub(crate) fn v3_index(server: &Inner) -> Value {
+pub(crate) async fn v3_index(server: &Inner) -> Result<Response<Body>, Status> {
+    let make = || Ok(index(server).to_string().into());
+    let installed = server.customs.installed();
+    let index = server.documents.get(&installed, "openapi/v3", make).await?;
+    Ok(respond::shared(200, "application/json", index))
+}
+
+fn index(server: &Inner) -> Value {
     let mut paths: BTreeSet<String> = server.rows().into_iter().map(path_of).collect();
     paths.extend(roots(server).into_iter().map(|root| root.document));
     let entries = paths.into_iter().map(|path| {
@@ -88,22 +105,25 @@ fn tagged(mut response: Response<Body>, tag: &str) -> Response<Body> {
 
 /// `GET /openapi/v3/<path>`. Who names the document's hash may keep it for ever; who names another
 /// is sent to the present one.
-pub(crate) fn v3(
+pub(crate) async fn v3(
     server: &Inner,
     path: &str,
     query: &Query,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
-    let tag = digest(server, path);
+    if !is_served(server, path) {
+        return Err(Status::no_such_path());
+    }
+    let tag = tag(server, path).await?;
     let hash = query.get("hash").filter(|hash| !hash.is_empty());
     let mut response = match unchanged(headers, &tag) {
         Some(response) => response,
-        None => v3_document(server, path)?,
+        None => v3_document(server, path).await?,
     };
     match hash {
         Some(hash) if hash != tag => {
             response = respond::with_code(301);
-            let place = HeaderValue::from_str(&url(server, path));
+            let place = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={tag}"));
             response.headers_mut().extend(place.ok().map(|place| (header::LOCATION, place)));
         }
         Some(_) => {
@@ -115,7 +135,19 @@ pub(crate) fn v3(
     Ok(tagged(response, &tag))
 }
 
-fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
+fn is_served(server: &Inner, path: &str) -> bool {
+    roots(server).iter().any(|root| root.document == path)
+        || server.rows().into_iter().any(|row| path_of(row) == path)
+}
+
+async fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
+    let installed = server.customs.installed();
+    let make = || v3_text(server, path).map(Bytes::from);
+    let document = server.documents.get(&installed, &format!("openapi/v3/{path}"), make).await?;
+    Ok(respond::shared(200, "application/json", document))
+}
+
+fn v3_text(server: &Inner, path: &str) -> Result<String, Status> {
     let mut document = Document::new(server, true);
     if let Some(root) = roots(server).iter().find(|root| root.document == path) {
         root.add(&mut document.paths);
@@ -126,7 +158,7 @@ fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
         roots::of_version(path, first.group, first.version).add(&mut document.paths);
         document.add_rows(&rows);
     }
-    Ok(respond::json_bytes(200, document.finish().to_string()))
+    Ok(document.finish().to_string())
 }
 
 /// The media type of the document in protobuf, in the two spellings that clients use.
@@ -136,7 +168,7 @@ const PROTOBUF: [&str; 2] = [
 ];
 
 /// `GET /openapi/v2`, as JSON or protobuf.
-pub(crate) fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+pub(crate) async fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let types: Vec<&str> = accept.split(',').map(crate::body::media_type).collect();
     // Answered in the second spelling: the first is no media type by RFC 2045.
@@ -146,10 +178,27 @@ pub(crate) fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, 
     if binary.is_none() && !json_asked {
         return Err(Status::not_acceptable("application/json"));
     }
-    let tag = digest(server, "");
+    let tag = tag(server, "").await?;
     if let Some(response) = unchanged(headers, &tag) {
         return Ok(tagged(response, &tag));
     }
+    let installed = server.customs.installed();
+    let response = match binary {
+        Some(kind) => {
+            let make = || Ok(proto::document(&v2_document(server)).into());
+            let document = server.documents.get(&installed, "openapi/v2 protobuf", make).await?;
+            respond::shared(200, kind, document)
+        }
+        None => {
+            let make = || Ok(v2_document(server).to_string().into());
+            let document = server.documents.get(&installed, "openapi/v2", make).await?;
+            respond::shared(200, "application/json", document)
+        }
+    };
+    Ok(tagged(response, &tag))
+}
+
+fn v2_document(server: &Inner) -> Value {
     let mut document = Document::new(server, false);
     for root in roots(server) {
         root.add(&mut document.paths);
@@ -160,12 +209,7 @@ pub(crate) fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, 
     }
     document.add_rows(&rows);
     let own = document.customs.iter().map(|served| custom::name(served)).collect();
-    let value = swagger::of(document.finish(), &own);
-    let response = match binary {
-        Some(kind) => respond::with_type(200, kind, proto::document(&value)),
-        None => respond::json_bytes(200, value.to_string()),
-    };
-    Ok(tagged(response, &tag))
+    swagger::of(document.finish(), &own)
 }
 
 /// A document being made.

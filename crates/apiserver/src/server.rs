@@ -14,6 +14,7 @@ use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::bootstrap::MASTERS;
 use crate::custom::{Customs, Served};
+use crate::documents::Documents;
 use crate::health::Health;
 use crate::limits::{InFlight, Limits};
 use crate::node_proxy::NodeDialer;
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) quota_queues: crate::admission::QuotaQueues,
     pub(crate) in_flight: InFlight,
     pub(crate) health: Health,
+    /// Documents that all clients share.
+    pub(crate) documents: Documents,
     /// Cancelled when the server stops serving: streams end, connections finish what they do.
     pub(crate) closing: CancellationToken,
 }
@@ -98,6 +101,7 @@ impl Server {
             in_flight: InFlight::new(&config.limits),
             config,
             health: Health::default(),
+            documents: Documents::default(),
             closing: CancellationToken::new(),
         };
         Ok(Server { inner: Arc::new(inner) })

@@ -13,31 +13,33 @@ pub(crate) fn of(
     revision: &str,
     include: &str,
 ) -> Value {
-    let printer = printer(shown.row);
-    let own = shown.custom.as_ref().map(|custom| &custom.version().columns);
-    let columns: Vec<Value> = match own {
-        Some(own) => custom_columns(own),
-        None => printer.columns.iter().map(column).collect(),
-    };
-    let rows: Vec<Value> = objects
-        .map(|tree| {
-            let cells = match own {
-                Some(own) => custom_cells(own, &tree),
-                None => (printer.cells)(&tree),
-            };
-            let shown = match include {
-                "Object" => tree,
-                "None" => Value::Null,
-                _ => crate::respond::partial(&tree),
-            };
-            json!({"cells": cells, "object": shown})
-        })
-        .collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1",
         "metadata": {"resourceVersion": revision},
-        "columnDefinitions": columns, "rows": rows,
+        "columnDefinitions": columns(shown),
+        "rows": objects.map(|tree| row(shown, tree, include)).collect::<Vec<Value>>(),
     })
+}
+
+pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
+    match &shown.custom {
+        Some(custom) => custom_columns(&custom.version().columns),
+        None => printer(shown.row).columns.iter().map(column).collect(),
+    }
+}
+
+/// An object's row.
+pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
+    let cells = match &shown.custom {
+        Some(custom) => custom_cells(&custom.version().columns, &tree),
+        None => (printer(shown.row).cells)(&tree),
+    };
+    let shown = match include {
+        "Object" => tree,
+        "None" => Value::Null,
+        _ => crate::respond::partial(&tree),
+    };
+    json!({"cells": cells, "object": shown})
 }
 
 fn column(column: &Column) -> Value {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::Name;
+use listener::{Gate, Limits, Slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
@@ -40,14 +41,14 @@ pub struct Server {
 /// Forwarded questions of one UDP socket at once: more are refused, so that a dead upstream cannot
 /// fill the memory.
 const MAX_FORWARDED: usize = 512;
-/// TCP connections per listener at once.
-const MAX_CONNECTIONS: usize = 128;
-/// Time a TCP client may stay silent.
+/// TCP connections per listener at once, and from one client: resolvers use one or two. A client
+/// that asks nothing makes room for those that do.
+const MAX_CONNECTIONS: usize = 512;
+const MAX_OF_CLIENT: usize = 16;
+/// Time a TCP client may stay silent, or take for a request or an answer.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Largest request over UDP; real ones have under a hundred bytes.
 const REQUEST_BYTES: usize = 4096;
-/// Pause after a failed accept (no descriptors left): accepting at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Prepares a server that answers from `index`. The zone must be a valid domain name.
@@ -138,35 +139,42 @@ async fn send(socket: &UdpSocket, request: &[u8], response: &Message, client: So
 }
 
 async fn tcp_loop(responder: Arc<Responder>, listener: TcpListener) {
+    let limits = Limits {
+        per_source: MAX_OF_CLIENT,
+        first: TCP_IDLE,
+        idle: TCP_IDLE,
+        ..Limits::new(MAX_CONNECTIONS)
+    };
+    let gate = Gate::new(limits);
     let mut connections = JoinSet::new();
     loop {
-        while connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
-        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let responder = responder.clone();
-                    connections.spawn(async move {
-                        if let Err(e) = tcp_connection(&responder, stream).await {
-                            tracing::debug!(error = %e, "DNS connection ended");
-                        }
-                    });
-                }
-                Err(e) => {
-                    tracing::warn!(error = %e, "accept a DNS connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            (stream, _, slot) = listener::accept(&listener, &gate) => {
+                let responder = responder.clone();
+                connections.spawn(async move {
+                    let ended = tokio::select! {
+                        ended = tcp_connection(&responder, stream, &slot) => ended,
+                        () = slot.connection().ended() => return,
+                    };
+                    if let Err(e) = ended {
+                        tracing::debug!(error = %e, "DNS connection ended");
+                    }
+                });
+            }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn tcp_connection(responder: &Responder, mut stream: TcpStream) -> io::Result<()> {
+async fn tcp_connection(
+    responder: &Responder,
+    mut stream: TcpStream,
+    slot: &Slot,
+) -> io::Result<()> {
     loop {
         let request = tokio::time::timeout(TCP_IDLE, read_request(&mut stream)).await;
         let Ok(Ok(request)) = request else { return Ok(()) };
+        let _work = slot.connection().request();
         let response = match responder.begin(&request) {
             None => return Ok(()),
             Some(Reply::Now(response)) => *response,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use network::NetNs;
 use network::netns::tcp_listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use listener::{Gate, Limits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -80,23 +81,19 @@ impl HealthServer {
 }
 
 async fn serve(listener: TcpListener, state: watch::Receiver<HealthCheck>) {
+    let gate = Gate::new(Limits { first: REQUEST_TIME, ..Limits::new(MAX_CONNECTIONS) });
     let mut connections = JoinSet::new();
     loop {
-        while connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
-        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let text = response(&state.borrow());
-                    connections.spawn(tokio::time::timeout(REQUEST_TIME, answer(stream, text)));
-                }
-                // Out of descriptors: wait for one of ours to close, or give way to others.
-                Err(_) => {
-                    connections.join_next().await;
-                    tokio::task::yield_now().await;
-                }
-            },
+            (stream, _, slot) = listener::accept(&listener, &gate) => {
+                let text = response(&state.borrow());
+                connections.spawn(async move {
+                    tokio::select! {
+                        _ = tokio::time::timeout(REQUEST_TIME, answer(stream, text)) => {}
+                        () = slot.connection().ended() => {}
+                    }
+                });
+            }
             Some(_) = connections.join_next() => {}
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use network::NetNs;
 use network::netns::{tcp_connect, udp_bind};
 use tokio::io::copy_bidirectional;
+use listener::{Gate, Limits};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -39,8 +40,9 @@ const UDP_QUEUE: usize = 64;
 const DATAGRAM_BYTES: usize = 65_536;
 /// Time for a connection inside to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// Pause after a failed accept (no descriptors left): accepting at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections of one port at a time. Each takes two descriptors of the process that holds the
+/// control plane.
+const MAX_CONNECTIONS: usize = 1024;
 
 impl Forwarder {
     /// Takes connections at `listener` to `target`, as seen from inside `netns`.
@@ -89,17 +91,19 @@ impl Drop for Forwarder {
 }
 
 async fn accept(listener: TcpListener, netns: Option<NetNs>, target: SocketAddr) {
+    let gate = Gate::new(Limits { per_source: MAX_CONNECTIONS, ..Limits::new(MAX_CONNECTIONS) });
     // The set is dropped, and its connections with it, when this future is cancelled.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((client, _)) => drop(connections.spawn(splice(client, netns.clone(), target))),
-                Err(e) => {
-                    tracing::warn!(error = %e, "accept a connection to forward");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            (client, _, slot) = listener::accept(&listener, &gate) => {
+                let netns = netns.clone();
+                connections.spawn(async move {
+                    // A tunnel may be silent for as long as its ends like.
+                    let _work = slot.connection().request();
+                    splice(client, netns, target).await;
+                });
+            }
             Some(_) = connections.join_next() => {}
         }
     }

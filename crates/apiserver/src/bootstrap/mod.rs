@@ -93,6 +93,8 @@ impl Server {
             let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
             tasks.spawn("event expiry", expiry);
         }
+        let server = self.clone();
+        tasks.spawn("document expiry", async move { server.inner.documents.expire().await });
         let history = self.inner.config.limits.history;
         if !history.is_zero() {
             let store = self.inner.store.clone();

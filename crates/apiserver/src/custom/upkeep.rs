@@ -26,7 +26,7 @@ const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 impl Server {
     /// Puts the present definitions into service, then follows their changes in `tasks`.
     pub(crate) fn follow_definitions(&self, client: Client, tasks: &Tasks) {
-        install(&self.inner);
+        install(&self.inner, &all(&self.inner));
         let upkeep = Upkeep { server: self.clone(), client };
         tasks.spawn("custom resource definitions", upkeep.run());
     }
@@ -42,13 +42,13 @@ fn all(server: &Inner) -> Vec<Value> {
     page.map(|page| page.objects.iter().map(|o| o.to_value()).collect()).unwrap_or_default()
 }
 
-/// Serves what is established.
-fn install(server: &Inner) {
+/// Serves those of the definitions that are established.
+fn install(server: &Inner, definitions: &[Value]) {
     let mut served: Vec<Arc<Served>> = Vec::new();
     let dialer = server.config.node_dialer.clone();
     let (network, former) =
         (Network { store: server.store.clone(), dialer }, server.customs.installed());
-    for object in all(server).iter().filter(|d| names::is_true(d, "Established")) {
+    for object in definitions.iter().filter(|d| names::is_true(d, "Established")) {
         let source = Source::of(object);
         let same = former.same(&source);
         if !same.is_empty() {
@@ -77,6 +77,22 @@ fn install(server: &Inner) {
     server.customs.replace(Installed::new(served));
 }
 
+fn is_deleted(definition: &Value) -> bool {
+    definition["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// The status that says which names a definition has, and whether it is established.
+fn settled_names(object: &Value, present: &[Value]) -> Value {
+    let mut taken = Taken::default();
+    for other in present {
+        let apart = other["metadata"]["name"] != object["metadata"]["name"];
+        if apart && other["spec"]["group"] == object["spec"]["group"] {
+            taken.add(&Names::parse(&other["status"]["acceptedNames"]));
+        }
+    }
+    names::settle(object, &taken, &now())
+}
+
 struct Upkeep {
     server: Server,
     client: Client,
@@ -99,33 +115,31 @@ impl Upkeep {
     }
 
     /// Brings every definition to where it should be; false when something has to be tried again.
+    ///
+    /// A definition is served before its status says so: clients go on as soon as they read that.
     async fn pass(&self) -> bool {
-        let mut settled = true;
         let present = all(&self.server.inner);
-        for object in &present {
-            let done = match object["metadata"]["deletionTimestamp"].is_string() {
+        let with_status = |object: &Value| {
+            let mut object = object.clone();
+            if !is_deleted(&object) {
+                object["status"] = settled_names(&object, &present);
+            }
+            object
+        };
+        let settled: Vec<Value> = present.iter().map(with_status).collect();
+        install(&self.server.inner, &settled);
+        let mut complete = true;
+        for (object, settled) in present.iter().zip(settled) {
+            let done = match is_deleted(object) {
                 true => self.clean_up(object).await,
-                false => self.settle_names(object, &present).await,
+                false => self.write_status(object, settled["status"].clone()).await,
             };
             if let Err(error) = done {
                 tracing::debug!(%error, "a definition's step failed");
-                settled = false;
+                complete = false;
             }
         }
-        install(&self.server.inner);
-        settled
-    }
-
-    async fn settle_names(&self, object: &Value, present: &[Value]) -> Result<(), Error> {
-        let mut taken = Taken::default();
-        for other in present {
-            let apart = other["metadata"]["name"] != object["metadata"]["name"];
-            if apart && other["spec"]["group"] == object["spec"]["group"] {
-                taken.add(&Names::parse(&other["status"]["acceptedNames"]));
-            }
-        }
-        let status = names::settle(object, &taken, &now());
-        self.write_status(object, status).await
+        complete
     }
 
     async fn write_status(&self, object: &Value, status: Value) -> Result<(), Error> {

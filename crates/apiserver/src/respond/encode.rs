@@ -52,9 +52,29 @@ pub(super) fn cbor_bytes(value: &Value) -> Vec<u8> {
 }
 
 fn typed(name: &str, value: &Value) -> Option<Vec<u8>> {
-    let schema = Schema::built_in();
-    let id = schema.find(name)?;
-    Some(api::proto::encode(schema, &Shape::Struct(id), value))
+    Typed::named(name).map(|typed| typed.bytes(value))
+}
+
+/// A message of the schema.
+pub(super) struct Typed(Shape);
+
+impl Typed {
+    fn named(name: &str) -> Option<Typed> {
+        Schema::built_in().find(name).map(|id| Typed(Shape::Struct(id)))
+    }
+
+    /// The message of a kind; `None` for custom resources.
+    pub(super) fn find(group: &str, version: &str, kind: &str) -> Option<Typed> {
+        Typed::named(&api::registry::type_name(group, version, kind))
+    }
+
+    pub(super) fn bytes(&self, value: &Value) -> Vec<u8> {
+        api::proto::encode(Schema::built_in(), &self.0, value)
+    }
+}
+
+pub(super) fn list_meta(meta: &Value) -> Option<Vec<u8>> {
+    typed("meta.v1.ListMeta", meta)
 }
 
 /// `meta/v1.PartialObjectMetadata`: metadata is field 1.

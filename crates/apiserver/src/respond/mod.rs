@@ -4,6 +4,7 @@ mod accept;
 mod encode;
 mod list;
 mod stream;
+mod warnings;
 mod watch;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use crate::verbs::Answer;
 pub(crate) use accept::{Accept, Encoding, View};
 pub(crate) use encode::value;
 pub(crate) use stream::{stream, until};
+pub(crate) use warnings::add_warnings;
 
 /// What an answer's objects are shown as.
 #[derive(Debug, Clone)]
@@ -70,6 +72,17 @@ impl Shown {
     }
 }
 
+/// Marks an answer as a stream: its client may be silent for as long as it likes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streaming;
+
+/// Marks an answer whose bytes others send, too: it takes no memory of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedBytes;
+
+/// Room that is held while an answer is sent.
+pub(crate) type Unsent = Arc<tokio::sync::OwnedSemaphorePermit>;
+
 /// Any answer's body.
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -87,6 +100,13 @@ pub(crate) fn with_type(
     bytes: impl Into<Bytes>,
 ) -> Response<Body> {
     with_body(code, content_type, full(bytes))
+}
+
+/// An answer of bytes that are kept anyway.
+pub(crate) fn shared(code: u16, content_type: &'static str, bytes: Bytes) -> Response<Body> {
+    let mut response = with_type(code, content_type, bytes);
+    response.extensions_mut().insert(SharedBytes);
+    response
 }
 
 fn with_body(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
@@ -118,6 +138,20 @@ pub(crate) fn failure(status: &Status, encoding: Encoding) -> Response<Body> {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// Bytes of JSON that become trees when an answer is put into its form; 0 where stored bytes are
+/// sent as they are.
+pub(crate) fn trees_of(answer: &Answer, accept: Accept, shown: &Shown) -> usize {
+    let as_stored = (accept.view, accept.encoding) == (View::Whole, Encoding::Json);
+    match answer {
+        Answer::Object { object, .. } if !as_stored || shown.is_converted() => object.json().len(),
+        // Made object by object while it is sent.
+        Answer::List(listing) if !list::is_streamed(accept) => {
+            listing.objects.iter().map(|object| object.json().len()).sum()
+        }
+        _ => 0,
+    }
 }
 
 pub(crate) fn answer(

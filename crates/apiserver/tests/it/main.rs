@@ -6,6 +6,7 @@ mod conversion;
 mod custom;
 mod harness;
 mod hook;
+mod hostile;
 mod limits;
 mod malformed;
 mod openapi;

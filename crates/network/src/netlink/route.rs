@@ -17,7 +17,7 @@ use netlink_packet_route::link::{
     LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -230,6 +230,39 @@ impl Route {
         }
     }
 
+    /// Adds a route that refuses packets to `to` (`EHOSTUNREACH`), beside others of another metric.
+    pub fn add_unreachable(&mut self, to: IpNet, metric: u32) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::NewRoute(unreachable(to, metric));
+        let what = || format!("make {to} unreachable");
+        self.tell(request, NLM_F_CREATE | NLM_F_REPLACE, &what)
+    }
+
+    /// Removes the route of [`Route::add_unreachable`]; success when there is none.
+    pub fn delete_unreachable(&mut self, to: IpNet, metric: u32) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::DelRoute(unreachable(to, metric));
+        match self.tell(request, 0, &|| format!("make {to} reachable")) {
+            Err(e) if e.errno() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Destinations of the IPv4 routes of the main table that lead somewhere.
+    pub fn destinations(&mut self) -> Result<Vec<IpNet>, NetlinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let mut found = Vec::new();
+        let request = RouteNetlinkMessage::GetRoute(message);
+        self.ask(request, NLM_F_DUMP, &|| "list routes".into(), |message| {
+            if let RouteNetlinkMessage::NewRoute(route) = message
+                && route.header.table == RouteHeader::RT_TABLE_MAIN
+                && route.header.kind == RouteType::Unicast
+            {
+                found.extend(destination(&route));
+            }
+        })?;
+        Ok(found)
+    }
+
     /// Whether the main table has a default route of the family of `like`.
     pub fn has_default_route(&mut self, like: IpAddr) -> Result<bool, NetlinkError> {
         let mut message = RouteMessage::default();
@@ -320,6 +353,23 @@ fn route_message(to: IpNet, via: NextHop) -> RouteMessage {
     message.attributes.extend(via.link.map(RouteAttribute::Oif));
     message.attributes.extend(via.source.map(|source| RouteAttribute::PrefSource(source.into())));
     message
+}
+
+fn unreachable(to: IpNet, metric: u32) -> RouteMessage {
+    let mut message = route_message(to, NextHop::default());
+    message.header.kind = RouteType::Unreachable;
+    message.attributes.push(RouteAttribute::Priority(metric));
+    message
+}
+
+/// Where an IPv4 route leads; the default route has no attribute for it.
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    let address = address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    IpNet::new(address.into(), route.header.destination_prefix_length).ok()
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -1,50 +1,49 @@
 //! `down`, `reset` and `status`: what is done to a cluster from outside its process.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use network::{Fabric, FabricConfig, PinDir};
 use runtime::{Embedded, LoopbackOnly};
 use std::sync::Arc;
 
-use super::leftovers;
+use super::lock::ClusterLock;
 use super::node::runtime_config;
 use super::paths::ClusterPaths;
 use super::start::remove_file;
-use super::{egress, server};
+use super::{egress, folder, host_routes, leftovers, server};
 
 /// Time a cluster gets to end its pods in order.
 const STOP_MAX: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
 
 /// Ends the cluster; its data stays.
 pub(crate) fn down(name: &str) -> Result<()> {
-    let paths = ClusterPaths::new(name)?;
-    if let Some(record) = paths.running() {
-        stop_process(record.pid)?;
-    }
-    if !paths.root.exists() {
-        bail!("there is no cluster {name:?}");
-    }
-    clean(&paths)?;
+    let paths = existing(name)?;
+    end(&paths)?;
     println!("Cluster {name:?} is down; its data is kept in {}.", paths.root.display());
     Ok(())
 }
 
-fn stop_process(pid: u32) -> Result<()> {
-    let pid =
-        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-        .context("stop the cluster's process")?;
-    let start = Instant::now();
-    while rustix::process::test_kill_process(pid).is_ok() {
-        if start.elapsed() > STOP_MAX {
-            bail!("process {} has not ended after {} s", pid.as_raw_nonzero(), STOP_MAX.as_secs());
-        }
-        std::thread::sleep(POLL);
+/// The paths of a cluster that was made once.
+fn existing(name: &str) -> Result<ClusterPaths> {
+    let paths = ClusterPaths::new(name)?;
+    match folder::exists(&paths.root)? {
+        true => Ok(paths),
+        false => bail!("there is no cluster {name:?}"),
     }
-    Ok(())
+}
+
+/// Ends the cluster's process, and removes what it left.
+fn end(paths: &ClusterPaths) -> Result<()> {
+    if let Some(holder) = paths.holder()? {
+        holder.end(STOP_MAX)?;
+    }
+    // Nobody starts it again meanwhile.
+    let Some(_lock) = ClusterLock::take(&paths.root)? else {
+        bail!("cluster {:?} was started again while it ended", paths.name);
+    };
+    clean(paths)
 }
 
 /// Removes what a killed process left: containers, mounts, namespaces.
@@ -73,6 +72,7 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
     }
     egress::remove_leftovers(paths).context("remove the way out")?;
     server::close_host(paths)?;
+    host_routes::remove(paths)?;
     leftovers::end_supervisors(paths);
     leftovers::remove_cgroups(&paths.name);
     unmount_below(&paths.root)?;
@@ -98,20 +98,14 @@ pub(super) fn unmount_below(folder: &Path) -> Result<()> {
 
 /// Ends the cluster and forgets everything about it.
 pub(crate) fn reset(name: &str, yes: bool) -> Result<()> {
-    let paths = ClusterPaths::new(name)?;
-    if !paths.root.exists() {
-        bail!("there is no cluster {name:?}");
-    }
+    let paths = existing(name)?;
     if !yes {
         bail!(
             "this deletes every object and image of cluster {name:?} in {}; say --yes to do it",
             paths.root.display()
         );
     }
-    if let Some(record) = paths.running() {
-        stop_process(record.pid)?;
-    }
-    clean(&paths)?;
+    end(&paths)?;
     std::fs::remove_dir_all(&paths.root)
         .with_context(|| format!("delete {}", paths.root.display()))?;
     println!("Cluster {name:?} is gone.");
@@ -120,9 +114,13 @@ pub(crate) fn reset(name: &str, yes: bool) -> Result<()> {
 
 /// Prints what runs.
 pub(crate) fn status(name: &str, json: bool) -> Result<()> {
-    let paths = ClusterPaths::new(name)?;
-    let Some(record) = paths.running() else {
+    let paths = existing(name)?;
+    let Some(holder) = paths.holder()? else {
         bail!("cluster {name:?} is not running; `trireme up --name {name}` starts it");
+    };
+    // The record is written last, so a former one belongs to another process.
+    let Some(record) = paths.read_record().filter(|record| record.pid == holder.pid) else {
+        bail!("cluster {name:?} is being started by process {}", holder.pid);
     };
     if json {
         println!("{}", serde_json::to_string_pretty(&record)?);

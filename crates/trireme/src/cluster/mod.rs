@@ -6,13 +6,17 @@
 
 mod detach;
 mod egress;
+pub(crate) mod folder;
 mod host_ports;
+mod host_routes;
 mod leftovers;
 mod lifecycle;
+mod lock;
 pub(crate) mod node;
 mod paths;
 mod place;
 mod progress;
+mod protect;
 mod server;
 pub(crate) mod services;
 mod start;
@@ -27,7 +31,8 @@ pub(crate) use up::{UpArgs, up};
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use lock::ClusterLock;
 
 /// Addresses of Services; the API's own is the first, DNS the tenth.
 pub(crate) const SERVICE_CIDR: &str = "10.43.0.0/16";
@@ -52,15 +57,27 @@ pub(crate) struct NameArg {
     pub(crate) name: String,
 }
 
-/// One process a cluster.
+/// Refuses to start a cluster that runs. [`claim`] decides; this spares a process its preparations.
 fn refuse_running(paths: &ClusterPaths) -> Result<()> {
-    match paths.running() {
-        Some(record) => bail!(
-            "cluster {:?} is running already (pid {}); `trireme down --name {}` ends it",
-            paths.name,
-            record.pid,
-            paths.name
-        ),
+    match folder::exists(&paths.root)?.then(|| paths.holder()).transpose()?.flatten() {
+        Some(holder) => Err(runs_already(paths, Some(holder.pid))),
         None => Ok(()),
     }
+}
+
+fn runs_already(paths: &ClusterPaths, pid: Option<u32>) -> anyhow::Error {
+    let process = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let name = &paths.name;
+    anyhow::anyhow!(
+        "cluster {name:?} is running already{process}; `trireme down --name {name}` ends it"
+    )
+}
+
+/// Makes this process the cluster's: one process a cluster, in a folder that is root's alone.
+fn claim(paths: &ClusterPaths) -> Result<ClusterLock> {
+    // The parents, too, when they are made now.
+    folder::make_private(&paths.root)?;
+    let lock = ClusterLock::take(&paths.root)?.ok_or_else(|| runs_already(paths, None))?;
+    protect::this_process(paths);
+    Ok(lock)
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::lock::Holder;
+
 /// Default parent of all clusters' folders.
 const ROOT: &str = "/var/lib/trireme/clusters";
 /// Names become parts of unix socket paths, which end at 108 bytes.
@@ -51,6 +53,11 @@ impl ClusterPaths {
         self.root.join("host-network")
     }
 
+    /// Names the ranges that the host's routes refuse, while they do.
+    pub(crate) fn routes_mark(&self) -> PathBuf {
+        self.root.join("host-routes")
+    }
+
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.root.join("control.sock")
     }
@@ -77,20 +84,8 @@ impl ClusterPaths {
         serde_json::from_slice(&std::fs::read(self.record()).ok()?).ok()
     }
 
-    /// The record of a cluster whose process is alive.
-    pub(crate) fn running(&self) -> Option<Record> {
-        self.read_record().filter(|record| is_alive(record.pid))
+    /// The process whose cluster this is.
+    pub(crate) fn holder(&self) -> Result<Option<Holder>> {
+        Holder::find(&self.root)
     }
-}
-
-/// A process of ours: alive, and this program.
-fn is_alive(pid: u32) -> bool {
-    let own = std::fs::read_link("/proc/self/exe").ok();
-    let other = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-    // A replaced binary (an upgrade) reads as "… (deleted)".
-    let plain = |p: Option<PathBuf>| {
-        p.map(|p| p.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
-    };
-    let name = |p: Option<String>| p.and_then(|p| p.rsplit('/').next().map(str::to_owned));
-    other.is_some() && name(plain(own)) == name(plain(other))
 }

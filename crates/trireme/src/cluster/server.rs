@@ -15,12 +15,12 @@ use network::nft::Nft;
 use proxy::{Proxy, ProxyConfig};
 use tokio::net::TcpListener;
 
-use super::detach::detached;
+use super::detach::{Session, detached};
 use super::host_ports::Doors;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::start::{Ground, USUAL_PORT, Upkeep, announce, remove_file, start};
-use super::{ClusterPaths, NameArg, POD_CIDR, SERVICE_CIDR, pod_cidr, refuse_running};
+use super::{ClusterPaths, NameArg, POD_CIDR, SERVICE_CIDR, claim, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::{PlainDialer, interrupted};
@@ -30,6 +30,8 @@ use crate::roles::component::{address_of_default_route, hostname};
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     cluster: NameArg,
+    #[command(flatten)]
+    session: Session,
     /// Return once the cluster is ready, and leave it running.
     #[arg(short, long)]
     detach: bool,
@@ -59,6 +61,8 @@ pub(crate) fn server(args: ServerArgs) -> Result<()> {
         again.extend(args.node_name.as_ref().map(|name| format!("--node-name={name}")));
         return detached(&again, &paths);
     }
+    args.session.enter()?;
+    let _lock = claim(&paths)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(args, paths))
 }
@@ -67,8 +71,6 @@ async fn run(args: ServerArgs, paths: ClusterPaths) -> Result<()> {
     let tasks = Tasks::new();
     let mut progress = Progress::new();
     say(&format!("Starting cluster {:?} on the host's own network", paths.name));
-    std::fs::create_dir_all(&paths.root)
-        .with_context(|| format!("create {}", paths.root.display()))?;
     let pki = PkiFiles::open(&paths.root.join("pki"))?;
     progress.step("keys and certificates");
     let ground = ground(&args, &pki).await?;

@@ -18,7 +18,7 @@ use super::paths::Record;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::wait::{dns_answers, ready};
-use super::{ClusterPaths, SERVICE_CIDR, dns_address, services};
+use super::{ClusterPaths, SERVICE_CIDR, dns_address, protect, services};
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
 
@@ -96,6 +96,7 @@ pub(super) async fn start(
     for (index, place) in (0..).zip(ground.places) {
         nodes.push(node::start(&shared, index, place).await?);
     }
+    protect::limit_pods(paths, nodes.len());
     progress.step("container runtime, kubelet, service proxy, DNS");
     offer_demo(&nodes).await?;
     progress.step("demo image trireme.local/demo:v1, :v2");
@@ -197,6 +198,7 @@ impl Running {
                 Err(_) => tracing::warn!("the runtime is still in use; `trireme down` cleans up"),
             }
         }
+        protect::leave();
         super::leftovers::remove_cgroups(&paths.name);
         super::lifecycle::unmount_below(&paths.root)
     }

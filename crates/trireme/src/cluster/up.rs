@@ -12,12 +12,12 @@ use kubelet::Thresholds;
 use network::{EgressNat, Fabric, FabricConfig, NetNs, PinDir};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::detach::detached;
+use super::detach::{Session, detached};
 use super::host_ports::Doors;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::start::{Ground, Running, USUAL_PORT, Upkeep, announce, remove_file, start};
-use super::{ClusterPaths, NameArg, egress, pod_cidr, refuse_running};
+use super::{ClusterPaths, NameArg, egress, host_routes, claim, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::{interrupted, kubelet_tls};
@@ -26,6 +26,8 @@ use crate::roles::apiserver::{interrupted, kubelet_tls};
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) cluster: NameArg,
+    #[command(flatten)]
+    session: Session,
     /// Number of nodes, each in a network namespace of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) nodes: u32,
@@ -35,6 +37,10 @@ pub(crate) struct UpArgs {
     /// Whether pods reach the outside: `nat` adds a link and a masquerading rule to the host.
     #[arg(long, default_value = "none", value_parser = ["nat", "none"])]
     pub(crate) egress: String,
+    /// Whether this host refuses to dial nodes, pods and Services, which it cannot reach:
+    /// `unreachable` adds routes to the host; with `none` such packets take the default route.
+    #[arg(long, default_value = "unreachable", value_parser = ["unreachable", "none"])]
+    pub(crate) host_routes: String,
     /// Port of the API server on the host's loopback; 6443, or a free one when that is taken.
     #[arg(long)]
     pub(crate) port: Option<u16>,
@@ -48,9 +54,12 @@ pub(crate) fn up(args: UpArgs) -> Result<()> {
     if args.detach {
         let mut again = vec!["up".to_owned(), "--egress".to_owned(), args.egress.clone()];
         again.extend(["--nodes".to_owned(), args.nodes.to_string()]);
+        again.push(format!("--host-routes={}", args.host_routes));
         again.extend(args.port.map(|port| format!("--port={port}")));
         return detached(&again, &paths);
     }
+    args.session.enter()?;
+    let _lock = claim(&paths)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(args, paths))
 }
@@ -89,8 +98,6 @@ impl Cluster {
     async fn start(args: &UpArgs, paths: &ClusterPaths, tasks: &Tasks) -> Result<Cluster> {
         let mut progress = Progress::new();
         say(&format!("Starting cluster {:?} with {} node(s)", paths.name, args.nodes));
-        std::fs::create_dir_all(&paths.root)
-            .with_context(|| format!("create {}", paths.root.display()))?;
         let pki = PkiFiles::open(&paths.root.join("pki"))?;
         progress.step("keys and certificates");
 
@@ -98,6 +105,9 @@ impl Cluster {
         progress.step("node networks");
         let egress = (args.egress == "nat").then(|| egress::enable(paths, &fabric)).flatten();
         route_pods(&fabric)?;
+        if args.host_routes == "unreachable" {
+            host_routes::add(paths, &fabric.config().cidrs)?;
+        }
 
         let ground = ground(args, paths, &fabric, &pki).await?;
         let running = start(ground, paths, &pki, tasks, &mut progress).await?;
@@ -109,8 +119,10 @@ impl Cluster {
     async fn stop(self, tasks: &Tasks, paths: &ClusterPaths) -> Result<()> {
         self.running.stop(tasks, paths).await?;
         let (fabric, egress, folder) = (self.fabric, self.egress, paths.namespaces());
+        let routes = paths.clone();
         tokio::task::spawn_blocking(move || -> Result<()> {
             egress.map(EgressNat::remove).transpose()?;
+            host_routes::remove(&routes)?;
             fabric.remove()?;
             Ok(PinDir::open(folder)?.close()?)
         })

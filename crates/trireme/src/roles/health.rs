@@ -22,9 +22,13 @@ use k8s_openapi::api::authorization::v1::{
 use pki::{Authority, CertSpec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use listener::{Gate, Limits, Slot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::node::server_identity;
+
+/// Connections of one port at a time: probes and those who read metrics.
+const MAX_CONNECTIONS: usize = 256;
 
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
@@ -108,27 +112,27 @@ impl HealthPort {
 
     async fn accept(self, tasks: Tasks) {
         let port = Arc::new(self);
+        let gate = Gate::new(Limits::new(MAX_CONNECTIONS));
         loop {
-            let accepted = tokio::select! {
-                accepted = port.listener.accept() => accepted,
+            let (stream, _, slot) = tokio::select! {
+                accepted = listener::accept(&port.listener, &gate) => accepted,
                 () = tasks.cancelled() => return,
             };
-            match accepted {
-                Ok((stream, _)) => tasks.spawn("health request", port.clone().connection(stream)),
-                // Out of file descriptors, most likely: others must end first.
-                Err(error) => {
-                    tracing::warn!(%error, "health request not accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let port = port.clone();
+            tasks.spawn("health request", async move {
+                tokio::select! {
+                    () = port.connection(stream, &slot) => {}
+                    () = slot.connection().ended() => {}
                 }
-            };
+            });
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, slot: &Slot) {
         let served = match &self.tls {
-            None => self.clone().http(stream).await,
+            None => self.clone().http(stream, slot).await,
             Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => self.clone().http(stream).await,
+                Ok(stream) => self.clone().http(stream, slot).await,
                 Err(error) => return tracing::debug!(%error, "health port: TLS handshake failed"),
             },
         };
@@ -137,13 +141,18 @@ impl HealthPort {
         }
     }
 
-    async fn http<S>(self: Arc<Self>, stream: S) -> hyper::Result<()>
+    async fn http<S>(self: Arc<Self>, stream: S, slot: &Slot) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let connection = slot.connection().clone();
         let service = service_fn(move |request| {
-            let port = self.clone();
-            async move { Ok::<_, Infallible>(port.answer(request).await) }
+            let (port, work) = (self.clone(), connection.request());
+            async move {
+                let answer = port.answer(request).await;
+                drop(work);
+                Ok::<_, Infallible>(answer)
+            }
         });
         hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)

@@ -25,9 +25,9 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `trireme up -d` with further flags.
+    /// Starts `trireme up -d` with further flags. The machine's own network gets nothing.
     pub(crate) fn up(name: &str, flags: &[&str]) -> Cluster {
-        Cluster::begin(name, "up", None, flags)
+        Cluster::begin(name, "up", None, &[&["--host-routes=none"], flags].concat())
     }
 
     /// The same inside a namespace that plays the host.

@@ -1,8 +1,15 @@
 //! The listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2, upgrades.
 
+mod early;
+mod guarded;
+mod socket;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::listener::{Gate, Limits, Slot};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -14,11 +21,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::server::Server;
+use guarded::Guarded;
+use socket::Socket;
 
 /// Most a client may have open at once on one HTTP/2 connection (the original's default).
 const STREAMS_MAX: u32 = 250;
-/// Longest a client may take to greet, or to send a request's head; also how long an HTTP/1.1
-/// connection may rest between two requests.
+/// Longest an HTTP/1.1 client may take to send a request's head, once it has begun.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often, and for how long, a silent HTTP/2 client is asked whether it is still there: watches
 /// of clients that vanished without a word would stay for ever.
@@ -95,20 +103,15 @@ impl Listening {
     pub async fn run(self) {
         let Listening { server, listener, acceptor } = self;
         let closing = server.inner.closing.clone();
+        let gate = Gate::new(Limits::new(server.inner.config.limits.connections));
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 () = closing.cancelled() => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((tcp, _)) => {
-                        connections.spawn(serve(server.clone(), acceptor.clone(), tcp));
-                    }
-                    // Out of descriptors, usually: let some close before trying again.
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                },
+                (tcp, _, slot) = ::listener::accept(&listener, &gate) => {
+                    let handshake = gate.limits().handshake;
+                    connections.spawn(serve(server.clone(), acceptor.clone(), tcp, slot, handshake));
+                }
                 Some(_) = connections.join_next() => {}
             }
         }
@@ -117,33 +120,43 @@ impl Listening {
     }
 }
 
-/// A connection's TLS, and who is on its other side.
-async fn greet(
-    acceptor: TlsAcceptor,
-    tcp: TcpStream,
-) -> std::io::Result<(TlsStream<TcpStream>, Option<Arc<[u8]>>)> {
+type Tls = TlsStream<Socket>;
+
+/// A connection's TLS, and the certificate of its other side.
+async fn greet(acceptor: TlsAcceptor, socket: Socket) -> std::io::Result<(Tls, Option<Arc<[u8]>>)> {
     // Nagle's delay would be added to every small answer.
-    drop(tcp.set_nodelay(true));
-    let stream = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(tcp)).await??;
+    drop(socket.0.set_nodelay(true));
+    let stream = acceptor.accept(socket).await?;
     let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = peer.map(|certificate| certificate.as_ref().into());
     Ok((stream, certificate))
 }
 
-async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
+async fn serve(
+    server: Server,
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    slot: Slot,
+    handshake: Duration,
+) {
     let closing = server.inner.closing.clone();
+    let socket = Socket(Arc::new(tcp));
     let greeted = tokio::select! {
-        greeted = greet(acceptor, tcp) => greeted,
+        greeted = tokio::time::timeout(handshake, greet(acceptor, socket.clone())) => greeted,
+        () = slot.connection().ended() => return,
         () = closing.cancelled() => return,
     };
-    let (stream, certificate) = match greeted {
+    let (stream, certificate) = match greeted.map_err(std::io::Error::from).flatten() {
         Ok(greeted) => greeted,
         Err(error) => return tracing::debug!(%error, "TLS handshake failed"),
     };
-    let service = service_fn(move |request| {
-        let (server, certificate) = (server.clone(), certificate.clone());
-        async move {
-            Ok::<_, std::convert::Infallible>(server.serve(request, certificate.as_deref()).await)
+    let last = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let (connection, last) = (slot.connection().clone(), last.clone());
+        move |request| {
+            let work = connection.request();
+            let (server, certificate, last) = (server.clone(), certificate.clone(), last.clone());
+            async move { answer(&server, certificate.as_deref(), request, work, &last).await }
         }
     });
     let builder = builder();
@@ -151,6 +164,7 @@ async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = slot.connection().ended() => return,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -159,6 +173,29 @@ async fn serve(server: Server, acceptor: TlsAcceptor, tcp: TcpStream) {
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+    if last.load(Ordering::Relaxed) {
+        early::linger(&socket.0).await;
+    }
+}
+
+async fn answer(
+    server: &Server,
+    certificate: Option<&[u8]>,
+    request: http::Request<Incoming>,
+    work: ::listener::Request,
+    last: &AtomicBool,
+) -> Result<http::Response<Guarded>, std::convert::Infallible> {
+    // HTTP/2 ends a stream without its connection.
+    if request.version() >= http::Version::HTTP_2 {
+        return Ok(guarded::guard(server.serve(request, certificate).await, work));
+    }
+    let (request, rest) = early::split(request);
+    let mut response = server.serve(request, certificate).await;
+    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS && rest.settle(&mut response).await
+    {
+        last.store(true, Ordering::Relaxed);
+    }
+    Ok(guarded::guard(response, work))
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

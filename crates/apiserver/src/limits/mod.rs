@@ -1,5 +1,8 @@
 //! How much a server takes on, and for how long it works on a request.
 
+mod memory;
+mod room;
+
 use std::time::Duration;
 
 use api::Status;
@@ -8,8 +11,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::query::Query;
 use crate::request::RequestInfo;
 use crate::user::User;
+use memory::MemoryGuard;
+pub(crate) use room::Room;
 
-/// What the wiring decides, with the original's defaults.
+/// Settings of the wiring, with upstream's defaults.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest a request may take that is not a stream (`--request-timeout`).
@@ -24,6 +29,11 @@ pub struct Limits {
     /// How long former states can be listed at least, and at most twice that
     /// (`--etcd-compaction-interval`); 0 is as long as memory allows.
     pub history: Duration,
+    /// Connections held at a time; a quarter of them from one source.
+    pub connections: usize,
+    /// Resident bytes of the process from which requests over the network are answered with 429
+    /// (`--memory-limit`); 0 is no limit.
+    pub memory: u64,
 }
 
 impl Default for Limits {
@@ -34,6 +44,8 @@ impl Default for Limits {
             reads: 400,
             changes: 200,
             history: Duration::from_secs(300),
+            connections: 8192,
+            memory: memory::default_limit(),
         }
     }
 }
@@ -84,6 +96,8 @@ pub(crate) struct InFlight {
     /// Longest wait for a place: a quarter of the request timeout, as API priority and fairness
     /// lets requests wait in its queues.
     wait: Duration,
+    pub(crate) room: Room,
+    memory: MemoryGuard,
 }
 
 impl InFlight {
@@ -93,6 +107,17 @@ impl InFlight {
             reads: places(limits.reads),
             changes: places(limits.changes),
             wait: limits.request_timeout / 4,
+            room: Room::new(limits.request_timeout / 4),
+            memory: MemoryGuard::new(limits.memory),
+        }
+    }
+
+    /// Refuses a request when the process takes too much memory. Administrators are always let in:
+    /// they may have to mend what takes it.
+    pub(crate) fn check_memory(&self, user: &User) -> Result<(), Status> {
+        match self.memory.is_over() && !user.in_group("system:masters") {
+            true => Err(too_many()),
+            false => Ok(()),
         }
     }
 

@@ -1,0 +1,121 @@
+//! Memory that requests may take together. Each reserves what it may need before it takes it, so
+//! that many large ones wait for each other instead of exhausting the process.
+
+use std::time::Duration;
+
+use api::Status;
+use api::limits::TREE_MAX;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::too_many;
+
+/// Unit of reservations, so that a permit's count fits.
+const UNIT: usize = 1024;
+
+/// Bytes of bodies that are being read, all requests together.
+const READING_MAX: usize = 96 * 1024 * 1024;
+/// Bytes of a body that need no reservation: as many as every request in flight may have.
+const READING_FREE: usize = 64 * 1024;
+
+/// Bytes of trees that are worked on, all requests together: two of the largest.
+const TREES_MAX: usize = 2 * TREE_MAX;
+/// Bytes of tree a byte of JSON may become: a list of small maps has about a hundred.
+const TREE_FACTOR: usize = 100;
+
+/// Bytes of answers that are made as a whole and not yet sent.
+const UNSENT_MAX: usize = 128 * 1024 * 1024;
+/// Shorter answers are not counted: they are as long as the request that they answer.
+const UNSENT_FREE: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    reading: Semaphore,
+    trees: Semaphore,
+    unsent: std::sync::Arc<Semaphore>,
+    /// Longest wait for room.
+    wait: Duration,
+}
+
+/// Room that is taken until this is dropped.
+pub(crate) type Taken<'a> = Option<SemaphorePermit<'a>>;
+
+/// The same, for as long as an answer is being sent.
+pub(crate) type Held = Option<tokio::sync::OwnedSemaphorePermit>;
+
+impl Room {
+    pub(super) fn new(wait: Duration) -> Room {
+        let of = |bytes: usize| Semaphore::new(bytes / UNIT);
+        Room {
+            reading: of(READING_MAX),
+            trees: of(TREES_MAX),
+            unsent: std::sync::Arc::new(of(UNSENT_MAX)),
+            wait,
+        }
+    }
+
+    /// Room for `more` bytes of a body of which `read` are there.
+    pub(crate) async fn reading(&self, read: usize, more: usize) -> Result<Taken<'_>, Status> {
+        if read + more <= READING_FREE {
+            return Ok(None);
+        }
+        self.take(&self.reading, more).await
+    }
+
+    /// Room for the tree of `bytes` of JSON, which alone may be larger than all the room.
+    pub(crate) async fn tree(&self, bytes: usize) -> Result<Taken<'_>, Status> {
+        let needed = bytes.saturating_mul(TREE_FACTOR).min(TREE_MAX);
+        self.take(&self.trees, needed).await
+    }
+
+    /// Room for an answer of `bytes`, until it is sent.
+    pub(crate) async fn unsent(&self, bytes: usize) -> Result<Held, Status> {
+        if bytes <= UNSENT_FREE {
+            return Ok(None);
+        }
+        let units = units(bytes.min(UNSENT_MAX));
+        let permit = self.unsent.clone().acquire_many_owned(units);
+        match tokio::time::timeout(self.wait, permit).await {
+            // The semaphore is never closed.
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(too_many()),
+        }
+    }
+
+    async fn take<'a>(&self, room: &'a Semaphore, bytes: usize) -> Result<Taken<'a>, Status> {
+        match tokio::time::timeout(self.wait, room.acquire_many(units(bytes))).await {
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => Err(too_many()),
+        }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_ones_wait_for_each_other() {
+        let room = Room::new(Duration::from_secs(15));
+        let first = room.tree(3 << 20).await.expect("room");
+        let second = room.tree(3 << 20).await.expect("room");
+        assert_eq!(room.tree(3 << 20).await.expect_err("full").code, 429);
+        drop(first);
+        assert!(room.tree(3 << 20).await.is_ok());
+        drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_bodies_are_read_whatever_others_do() {
+        let room = Room::new(Duration::from_secs(15));
+        let mut taken = Vec::new();
+        for _ in 0..32 {
+            taken.push(room.reading(0, 3 << 20).await.expect("room"));
+        }
+        assert_eq!(room.reading(0, 3 << 20).await.expect_err("full").code, 429);
+        assert!(room.reading(0, 2048).await.is_ok());
+    }
+}
