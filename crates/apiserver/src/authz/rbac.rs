@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::Status;
 use serde::Deserialize;
 use store::{Collection, Store};
 
@@ -37,17 +38,31 @@ impl Rule {
 }
 
 fn url_matches(url: &str, path: &str) -> bool {
-    url == "*"
-        || url == path
-        || url.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+    url == "*" || url_covers(url, path)
+}
+
+/// Whether a rule's path is the other or, ending in a star, begins it.
+pub(super) fn url_covers(url: &str, path: &str) -> bool {
+    url == path || url.ends_with('*') && path.starts_with(url.trim_end_matches('*'))
 }
 
 fn resource_matches(rule: &str, a: &Attributes<'_>) -> bool {
-    match rule.split_once('/') {
-        None => rule == "*" || (a.subresource.is_empty() && rule == a.resource),
-        Some(("*", sub)) => sub == a.subresource,
-        Some((resource, sub)) => resource == a.resource && sub == a.subresource,
+    let asked = (a.resource, a.subresource);
+    match asked {
+        _ if rule == "*" => true,
+        (resource, "") => rule == resource,
+        (resource, sub) => {
+            rule.strip_prefix("*/") == Some(sub)
+                || rule.strip_prefix(resource).and_then(|rest| rest.strip_prefix('/')) == Some(sub)
+        }
     }
+}
+
+/// Rules that hold for somebody, and why some could not be found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resolved {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) errors: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,10 +79,13 @@ struct Binding {
     role_ref: RoleRef,
 }
 
-#[derive(Deserialize)]
-struct RoleRef {
-    kind: String,
-    name: String,
+/// The role that a binding names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RoleRef {
+    pub(crate) api_group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
 #[derive(Deserialize, Clone)]
@@ -86,8 +104,9 @@ impl Subject {
             "ServiceAccount" => {
                 let ns =
                     if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
-                user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
-                    == Some((ns, &self.name))
+                !ns.is_empty()
+                    && user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
+                        == Some((ns, &self.name))
             }
             _ => false,
         }
@@ -99,7 +118,14 @@ struct Grant {
     /// Empty when it holds everywhere.
     namespace: String,
     subjects: Vec<Subject>,
-    rules: Arc<Vec<Rule>>,
+    /// Why the role was not found, otherwise.
+    rules: Result<Arc<Vec<Rule>>, String>,
+}
+
+impl Grant {
+    fn rules(&self) -> &[Rule] {
+        self.rules.as_ref().map_or(&[], |rules| rules.as_slice())
+    }
 }
 
 #[derive(Default)]
@@ -115,6 +141,7 @@ pub(super) struct Rbac {
     compiled: Mutex<Compiled>,
 }
 
+const GROUP: &str = "rbac.authorization.k8s.io";
 const SOURCES: [&str; 4] = [
     "/registry/roles/",
     "/registry/rolebindings/",
@@ -132,17 +159,40 @@ impl Rbac {
         self.grants().iter().any(|g| {
             (g.namespace.is_empty() || (a.path.is_none() && g.namespace == a.namespace))
                 && g.subjects.iter().any(|s| s.is(user, &g.namespace))
-                && g.rules.iter().any(|r| r.allows(a))
+                && g.rules().iter().any(|r| r.allows(a))
         })
     }
 
-    pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
+    pub(super) fn rules(&self, user: &User, namespace: &str) -> Resolved {
         let grants = self.grants();
         let mine = grants.iter().filter(|g| {
             (g.namespace.is_empty() || g.namespace == namespace)
                 && g.subjects.iter().any(|s| s.is(user, &g.namespace))
         });
-        mine.flat_map(|g| g.rules.iter().cloned()).collect()
+        let mut found = Resolved::default();
+        for grant in mine {
+            match &grant.rules {
+                Ok(rules) => found.rules.extend(rules.iter().cloned()),
+                Err(why) => found.errors.push(why.clone()),
+            }
+        }
+        found
+    }
+
+    /// The rules of a role as a binding in this namespace names it.
+    pub(super) fn role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, Status> {
+        let [roles, _, cluster_roles, _] = &self.sources;
+        let (found, plural) = match role.kind.as_str() {
+            "Role" => (roles.get(&format!("{namespace}/{}", role.name)), "roles"),
+            "ClusterRole" => (cluster_roles.get(&role.name), "clusterroles"),
+            other => {
+                let why = format!("unsupported role reference kind: {other:?}");
+                return Err(Status::internal(why));
+            }
+        };
+        let found = found.ok_or_else(|| Status::not_found(GROUP, plural, &role.name))?;
+        let decoded = found.decode::<Role>().map_err(|e| Status::internal(e.to_string()))?;
+        Ok(decoded.rules.unwrap_or_default())
     }
 
     fn grants(&self) -> Arc<Vec<Grant>> {
@@ -170,14 +220,15 @@ impl Rbac {
         for object in all(cluster_bindings).into_iter().chain(all(bindings)) {
             let Ok(binding) = object.decode::<Binding>() else { continue };
             let namespace = object.meta().namespace.to_string();
-            let (kind, home) = match binding.role_ref.kind.as_str() {
-                "Role" => ("Role", namespace.clone()),
-                _ => ("ClusterRole", String::new()),
+            let (kind, plural, home) = match binding.role_ref.kind.as_str() {
+                "Role" => ("Role", "roles", namespace.clone()),
+                _ => ("ClusterRole", "clusterroles", String::new()),
             };
-            if let Some(rules) = rules.get(&(kind, home, binding.role_ref.name)) {
-                let subjects = binding.subjects.unwrap_or_default();
-                grants.push(Grant { namespace, subjects, rules: rules.clone() });
-            }
+            let name = binding.role_ref.name;
+            let missing = Status::not_found(GROUP, plural, &name).message;
+            let rules = rules.get(&(kind, home, name)).cloned().ok_or(missing);
+            let subjects = binding.subjects.unwrap_or_default();
+            grants.push(Grant { namespace, subjects, rules });
         }
         grants
     }
@@ -208,7 +259,7 @@ mod tests {
         subresource: &'a str,
         name: &'a str,
     ) -> Attributes<'a> {
-        Attributes { verb, group: "", resource, subresource, namespace: "a", name, path: None }
+        Attributes { verb, resource, subresource, namespace: "a", name, ..Attributes::default() }
     }
 
     #[test]
