@@ -21,6 +21,7 @@ use pki::{TokenError, TokenIssuer};
 use store::Store;
 
 pub use self::token_file::TokenFileError;
+use crate::authz::escalation;
 use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Who a credential belongs to.
@@ -130,9 +131,10 @@ fn told(error: &TokenError) -> String {
         TokenError::Expired => "service account token has expired".into(),
         TokenError::TooEarly => "service account token is not valid yet".into(),
         TokenError::Subject => "sub claim is invalid".into(),
-        TokenError::Audience { found, expected } => format!(
-            "token audiences {found:?} is invalid for the target audiences {expected:?}"
-        ),
+        TokenError::Audience { found, expected } => {
+            let [found, expected] = [found, expected].map(|list| escalation::quoted(list));
+            format!("token audiences {found} is invalid for the target audiences {expected}")
+        }
     }
 }
 

@@ -50,13 +50,8 @@ fn may(call: &Call<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or("");
     let all = format!("{domain}/*");
     [signer, all.as_str()].into_iter().any(|name| {
-        let attributes = Attributes {
-            verb,
-            group: GROUP,
-            resource: "signers",
-            name,
-            ..Attributes::default()
-        };
+        let attributes =
+            Attributes { verb, group: GROUP, resource: "signers", name, ..Attributes::default() };
         call.server.authorizer.check(call.user, &attributes).is_ok()
     })
 }

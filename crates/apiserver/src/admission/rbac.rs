@@ -65,8 +65,7 @@ fn gathers(role: &Value) -> bool {
 
 fn everything() -> [Rule; 2] {
     let all = || vec!["*".to_owned()];
-    let resources =
-        Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+    let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
     [resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }]
 }
 

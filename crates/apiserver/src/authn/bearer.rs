@@ -70,7 +70,11 @@ fn decoded(text: &str) -> Result<String, String> {
 /// Who asks is known: what claims to say so otherwise goes no further.
 pub(super) fn remove_front_proxy(headers: &mut HeaderMap) {
     FRONT_PROXY.iter().for_each(|name| drop(headers.remove(*name)));
-    let extra: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(FRONT_PROXY_EXTRA)).cloned().collect();
+    let extra: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(FRONT_PROXY_EXTRA))
+        .cloned()
+        .collect();
     extra.iter().for_each(|name| drop(headers.remove(name)));
 }
 

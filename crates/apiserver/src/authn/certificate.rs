@@ -21,7 +21,8 @@ pub(super) fn user(der: &[u8]) -> Opinion {
     };
     let print = digest::digest(&digest::SHA256, der);
     let print: String = print.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let id = ("authentication.kubernetes.io/credential-id".to_owned(), format!("X509SHA256={print}"));
+    let id =
+        ("authentication.kubernetes.io/credential-id".to_owned(), format!("X509SHA256={print}"));
     Ok(Some(User {
         name: subject.common_name,
         uid,

@@ -136,13 +136,8 @@ enum Mode {
     Legacy,
 }
 
-const MODES: [Mode; 5] = [
-    Mode::AssociatedNode,
-    Mode::ArbitraryNode,
-    Mode::ServiceAccount,
-    Mode::UserInfo,
-    Mode::Legacy,
-];
+const MODES: [Mode; 5] =
+    [Mode::AssociatedNode, Mode::ArbitraryNode, Mode::ServiceAccount, Mode::UserInfo, Mode::Legacy];
 
 /// The name of a node, when the user name is that of one.
 fn node_of(user: &str) -> Option<&str> {
@@ -151,8 +146,7 @@ fn node_of(user: &str) -> Option<&str> {
 
 impl Mode {
     fn applies(self, wanted: &User, requester: &User) -> bool {
-        let bare =
-            wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
+        let bare = wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
         let (node, account) = (node_of(&wanted.name), split_account(&wanted.name));
         match self {
             Mode::AssociatedNode => {
@@ -256,7 +250,8 @@ impl Attempt<'_> {
             }
             if groups.iter().any(|group| group == MASTERS) {
                 let asked = Attributes { name: MASTERS, ..*asked };
-                return self.forbid(&asked, "impersonating the system:masters group is not allowed");
+                return self
+                    .forbid(&asked, "impersonating the system:masters group is not allowed");
             }
             let all = Attributes { name: "*", ..*asked };
             if groups.len() >= MANY && self.require(&all).is_ok() {

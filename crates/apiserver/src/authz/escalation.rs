@@ -146,7 +146,7 @@ fn compact(singles: Vec<Rule>) -> Vec<Rule> {
 }
 
 /// Go's `%q` of a list.
-fn quoted(list: &[String]) -> String {
+pub(crate) fn quoted(list: &[String]) -> String {
     let all: Vec<String> = list.iter().map(|text| format!("{text:?}")).collect();
     format!("[{}]", all.join(" "))
 }
@@ -202,10 +202,7 @@ mod tests {
         assert!(!allowed(vec![pods.clone()], &rule(&["get", "list"], &[""], &["pods"], &[])));
         // Two rules together hold all.
         let list = rule(&["list"], &[""], &["pods"], &[]);
-        assert!(allowed(
-            vec![pods.clone(), list],
-            &rule(&["get", "list"], &[""], &["pods"], &[])
-        ));
+        assert!(allowed(vec![pods.clone(), list], &rule(&["get", "list"], &[""], &["pods"], &[])));
         assert!(!allowed(vec![pods.clone()], &rule(&["get"], &["apps"], &["pods"], &[])));
         assert!(!allowed(vec![pods.clone()], &rule(&["*"], &[""], &["pods"], &[])));
         assert!(!allowed(vec![pods], &rule(&["get"], &[""], &["pods/log"], &[])));
@@ -218,7 +215,10 @@ mod tests {
         assert!(!allowed(vec![named.clone()], &rule(&["get"], &[""], &["pods"], &["a", "b"])));
         assert!(allowed(vec![rule(&["get"], &[""], &["pods"], &[])], &named));
         let scales = rule(&["get"], &["*"], &["*/scale"], &[]);
-        assert!(allowed(vec![scales.clone()], &rule(&["get"], &["apps"], &["deployments/scale"], &[])));
+        assert!(allowed(
+            vec![scales.clone()],
+            &rule(&["get"], &["apps"], &["deployments/scale"], &[])
+        ));
         assert!(!allowed(vec![scales], &rule(&["get"], &["apps"], &["deployments"], &[])));
     }
 
@@ -236,7 +236,8 @@ mod tests {
     fn the_refusal_names_everything_that_is_missing() {
         let user = User::new("jane", &["people", "system:authenticated"]);
         let held = Resolved { rules: vec![], errors: vec!["lost".into(), "lost".into()] };
-        let asked = [rule(&["get", "list"], &[""], &["secrets", "pods"], &[]), paths(&["get"], &["*"])];
+        let asked =
+            [rule(&["get", "list"], &[""], &["secrets", "pods"], &[]), paths(&["get"], &["*"])];
         let told = confirm(&user, &held, &asked);
         let wanted = "user \"jane\" (groups=[\"people\" \"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"get\" \"list\"]}\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"list\"]}\n{NonResourceURLs:[\"*\"], Verbs:[\"get\"]}; resolution errors: [lost]";
         assert_eq!(told, Err(wanted.into()));

@@ -74,10 +74,9 @@ impl Asked<'_> {
         }
         match self.relations.reach(object, (self.a.namespace, self.a.name)) {
             true => Ok(()),
-            false => Err(format!(
-                "no relationship found between node '{}' and this object",
-                self.node
-            )),
+            false => {
+                Err(format!("no relationship found between node '{}' and this object", self.node))
+            }
         }
     }
 
@@ -191,9 +190,9 @@ impl Asked<'_> {
             ("", "list" | "watch") => {
                 refuse("can only list/watch pods with spec.nodeName field selector")
             }
-            ("", "create" | "delete")
-            | ("status", "update" | "patch")
-            | ("eviction", "create") => Ok(()),
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
+                Ok(())
+            }
             _ => Err(String::new()),
         }
     }
@@ -203,11 +202,9 @@ impl Asked<'_> {
         let allowed = match (self.a.group, self.a.resource, self.a.subresource) {
             _ if self.a.path.is_some() => false,
             ("authentication.k8s.io", "tokenreviews", "")
-            | (
-                "authorization.k8s.io",
-                "subjectaccessreviews" | "localsubjectaccessreviews",
-                "",
-            ) => self.verb(&["create"]),
+            | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
+                self.verb(&["create"])
+            }
             ("", "services", "")
             | ("storage.k8s.io", "csidrivers", "")
             | ("node.k8s.io", "runtimeclasses", "") => self.is_read(),

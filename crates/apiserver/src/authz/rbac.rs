@@ -105,7 +105,10 @@ impl Subject {
                 let ns =
                     if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
                 !ns.is_empty()
-                    && user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
+                    && user
+                        .name
+                        .strip_prefix("system:serviceaccount:")
+                        .and_then(|r| r.split_once(':'))
                         == Some((ns, &self.name))
             }
             _ => false,

@@ -72,13 +72,14 @@ impl Options {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
         if let Some(other) = kinds::items(sent, "dryRun").find(|value| **value != "All") {
-            let message =
-                format!("Unsupported value: {other}: supported values: \"All\"");
+            let message = format!("Unsupported value: {other}: supported values: \"All\"");
             let cause = meta::cause("FieldValueNotSupported", "dryRun", message);
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
         Ok(Options {
-            grace: sent["gracePeriodSeconds"].as_i64().or(call.query.number("gracePeriodSeconds")?),
+            grace: sent["gracePeriodSeconds"]
+                .as_i64()
+                .or(call.query.number("gracePeriodSeconds")?),
             uid: text(&sent["preconditions"]["uid"]),
             revision: text(&sent["preconditions"]["resourceVersion"]),
             propagation: propagation.or(by_flag),

@@ -28,8 +28,8 @@ pub(super) fn has_ended(pod: &Value) -> bool {
 
 /// Whether a pod that is not healthy may go although nothing is spent for it.
 pub(super) fn lets_unhealthy_go(budget: &Value, pod: &Value) -> bool {
-    let ready = items(&pod["status"], "conditions")
-        .any(|c| c["type"] == "Ready" && c["status"] == "True");
+    let ready =
+        items(&pod["status"], "conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
     let number = |key: &str| budget["status"][key].as_i64().unwrap_or(0);
     let desired = number("desiredHealthy");
     !ready
@@ -137,11 +137,8 @@ mod tests {
 
     #[test]
     fn a_disruption_is_spent_and_the_last_one_told() {
-        let spent = spend(
-            &budget(json!({"observedGeneration": 2, "disruptionsAllowed": 1})),
-            "p",
-            "now",
-        );
+        let spent =
+            spend(&budget(json!({"observedGeneration": 2, "disruptionsAllowed": 1})), "p", "now");
         let status = spent.expect("allowed")["status"].clone();
         assert_eq!(status["disruptionsAllowed"], 0);
         assert_eq!(status["disruptedPods"], json!({"p": "now"}));
@@ -160,15 +157,15 @@ mod tests {
         let told = "The disruption budget b does not allow evicting pods currently because it failed sync: no";
         assert_eq!(refused(failed), (429, told.into()));
         let negative = json!({"observedGeneration": 2, "disruptionsAllowed": -1});
-        let told = "poddisruptionbudget.policy \"b\" is forbidden: pdb disruptions allowed is negative";
+        let told =
+            "poddisruptionbudget.policy \"b\" is forbidden: pdb disruptions allowed is negative";
         assert_eq!(refused(negative), (403, told.into()));
     }
 
     #[test]
     fn unhealthy_pods_go_when_enough_are_healthy_or_the_policy_says_so() {
-        let pod = |ready: &str| {
-            json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}})
-        };
+        let pod =
+            |ready: &str| json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
         let enough = budget(json!({"currentHealthy": 2, "desiredHealthy": 2}));
         assert!(lets_unhealthy_go(&enough, &pod("False")));
         assert!(!lets_unhealthy_go(&enough, &pod("True")));

@@ -78,6 +78,7 @@ struct Evicting<'a> {
 
 impl Evicting<'_> {
     async fn run(&self) -> Result<(), Status> {
+        let mut lost = Status::modified("", "pods", &self.call.info.name);
         for _ in 0..RETRIES {
             let pod = self.pod()?;
             if !budget::is_free(&pod) {
@@ -86,11 +87,13 @@ impl Evicting<'_> {
             // A pending pod may become healthy meanwhile: then a budget must be asked after all.
             let bound = !budget::has_ended(&pod) && self.options.revision.is_none();
             match self.delete(bound.then(|| meta::text(&pod, "resourceVersion"))).await {
-                Err(status) if status.code == 409 && self.options.revision.is_none() => {}
+                Err(status) if status.code == 409 && self.options.revision.is_none() => {
+                    lost = status;
+                }
                 other => return other,
             }
         }
-        Err(Status::modified("", "pods", &self.call.info.name))
+        Err(lost)
     }
 
     fn pod(&self) -> Result<Value, Status> {

@@ -52,7 +52,8 @@ const SECRETS: &str = "{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\
 async fn roles_hold_no_more_than_their_writer_does() {
     let (world, jane) = world().await;
     let local = format!("{RBAC}/namespaces/default/roles");
-    for (path, kind) in [(local.clone(), "roles"), (format!("{RBAC}/clusterroles"), "clusterroles")] {
+    for (path, kind) in [(local.clone(), "roles"), (format!("{RBAC}/clusterroles"), "clusterroles")]
+    {
         let subject = format!("{kind}.{GROUP} \"x\"");
         let refused = world.ask_by(&jane, ("POST", &path), &role("x", secrets())).await;
         assert_eq!(refused.told(), told(&subject, SECRETS));
@@ -64,9 +65,8 @@ async fn roles_hold_no_more_than_their_writer_does() {
             "kind": if kind == "roles" { "Role" } else { "ClusterRole" },
             "metadata": {"name": "x"}, "rules": secrets()});
         let apply = [("content-type", "application/apply-patch+yaml")];
-        let applied = format!("{named}?fieldManager=j");
-        let refused =
-            world.ask_as(&jane, ("PATCH", &applied), &apply, body.to_string()).await;
+        let applied = format!("{named}?fieldManager=j&force=true");
+        let refused = world.ask_as(&jane, ("PATCH", &applied), &apply, body.to_string()).await;
         assert_eq!(refused.told(), told(&subject, SECRETS));
         // A role within her rights is hers to write, and not to widen.
         let made = world.ask_by(&jane, ("POST", &path), &role("x", pods())).await;
@@ -136,16 +136,18 @@ async fn bindings_give_no_more_than_their_writer_holds() {
         let refused = world.ask_by(&jane, ("PUT", &named), &binding("b", of, "wide")).await;
         assert_eq!(refused.told(), told(&subject, SECRETS));
     }
-    let refused =
-        world.ask_by(&jane, ("POST", &everywhere), &binding("b", "ClusterRole", "cluster-admin"));
-    assert_eq!(refused.await.code, 403);
-    let missing = world.ask_by(&jane, ("POST", &everywhere), &binding("b", "ClusterRole", "no"));
+    let all = binding("b", "ClusterRole", "cluster-admin");
+    assert_eq!(world.ask_by(&jane, ("POST", &everywhere), &all).await.code, 403);
+    let lost = binding("b", "ClusterRole", "no");
+    let missing = world.ask_by(&jane, ("POST", &everywhere), &lost).await;
     let why = format!("clusterroles.{GROUP} \"no\" not found");
-    assert_eq!(missing.await.told(), (404, why));
-    let made = world.ask_by(&jane, ("POST", &everywhere), &binding("b", "ClusterRole", "narrow"));
-    assert_eq!(made.await.code, 201);
+    assert_eq!(missing.told(), (404, why));
+    let narrow = binding("b", "ClusterRole", "narrow");
+    assert_eq!(world.ask_by(&jane, ("POST", &everywhere), &narrow).await.code, 201);
     // Another subject in somebody's binding is as much as a new one.
-    world.make(&local, &binding("theirs", "ClusterRole", "wide")).await;
+    let mut theirs = binding("theirs", "ClusterRole", "wide");
+    theirs["subjects"][0]["name"] = "bob".into();
+    world.make(&local, &theirs).await;
     let more = json!({"subjects": [{"kind": "Group", "name": "all", "apiGroup": GROUP}]});
     let refused = world.ask_by(&jane, ("PATCH", &format!("{local}/theirs")), &more).await;
     let subject = format!("rolebindings.{GROUP} \"theirs\"");

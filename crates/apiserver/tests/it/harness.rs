@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server, ServiceNetwork,
-    User,
+    Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server,
+    ServiceNetwork, User,
 };
 use bytes::Bytes;
 use http::HeaderMap;

@@ -41,7 +41,6 @@ async fn an_administrator_is_whoever_the_headers_name() {
         "extra": {"acme.com/project": ["x", "y"]}});
     assert_eq!(found, wanted);
     for (name, groups) in [
-        ("system:anonymous", json!(["system:unauthenticated"])),
         ("system:node:n1", json!(["system:nodes", "system:authenticated"])),
         (
             "system:serviceaccount:ns:a",
@@ -51,9 +50,15 @@ async fn an_administrator_is_whoever_the_headers_name() {
         let found = info(&who(&world, &world.admin, &[("impersonate-user", name)]).await);
         assert_eq!(found["groups"], groups, "{name}");
     }
-    let outside = [("impersonate-user", "u"), ("impersonate-group", "system:unauthenticated")];
-    let found = info(&who(&world, &world.admin, &outside).await);
-    assert_eq!(found["groups"], json!(["system:unauthenticated"]));
+    // Nobody outside is made an authenticated user on the way.
+    for headers in [
+        vec![("impersonate-user", "system:anonymous")],
+        vec![("impersonate-user", "u"), ("impersonate-group", "system:unauthenticated")],
+    ] {
+        let (code, text) = who(&world, &world.admin, &headers).await.told();
+        let told = format!("User {:?} cannot create resource \"selfsubjectreviews\"", headers[0].1);
+        assert!(code == 403 && text.contains(&told), "{text}");
+    }
 }
 
 /// Nobody runs as themselves who asked to be another.
@@ -61,9 +66,12 @@ async fn an_administrator_is_whoever_the_headers_name() {
 async fn companions_without_a_user_and_unreadable_headers_are_refused() {
     let world = World::new().await;
     let told = |groups: &str, uid: &str, extra: &str| {
-        (400, format!(
-            "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name"
-        ))
+        (
+            400,
+            format!(
+                "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name"
+            ),
+        )
     };
     let (no_groups, no_extra) = ("[]string(nil)", "map[string][]string(nil)");
     for (headers, wanted) in [
@@ -140,7 +148,8 @@ async fn each_part_of_another_is_a_right_of_its_own() {
 #[tokio::test]
 async fn accounts_are_asked_for_as_accounts_of_their_namespace() {
     let (world, jane) = jane(&json!([
-        {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"]}])).await;
+        {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"]}]))
+    .await;
     let account = [("impersonate-user", "system:serviceaccount:ns:a")];
     assert_eq!(who(&world, &jane, &account).await.code, 403, "not by the right to users");
     let role = json!({"metadata": {"name": "more"}, "rules": [

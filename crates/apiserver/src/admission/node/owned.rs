@@ -50,8 +50,6 @@ pub(super) fn request(asked: &Asked<'_>) -> Verdict {
     match certificates::common_name(spec["request"].as_str().unwrap_or("")) {
         Err(why) => forbid(format!("unable to parse csr: {why}")),
         Ok(name) if name == asked.user.name => Ok(()),
-        Ok(_) => {
-            forbid(format!("can only create a node CSR with CN=system:node:{}", asked.node))
-        }
+        Ok(_) => forbid(format!("can only create a node CSR with CN=system:node:{}", asked.node)),
     }
 }
