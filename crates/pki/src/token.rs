@@ -257,6 +257,11 @@ mod tests {
         ));
         let forged = format!("{}A", &token[..token.len() - 1]);
         assert!(issuer.verify(&forged, &[], 1001).is_err() || forged == token);
+        // Signed, but of two minds about whose it is.
+        let mut claims = issuer.verify(&token, &[], 1001).expect("good");
+        claims.sub = "system:serviceaccount:kube-system:a".into();
+        let torn = issuer.sign(&claims).expect("signed");
+        assert_eq!(issuer.verify(&torn, &[], 1001), Err(TokenError::Subject));
         let other = TokenIssuer::new("https://x", &key).expect("an issuer");
         assert_eq!(other.verify(&token, &[], 1001), Err(TokenError::Foreign));
     }

@@ -3,6 +3,7 @@
 //! First the object is changed, then, when it is complete and valid, it is checked; the order within
 //! each is the original's. Decisions that need nothing but objects are in the crate `admission`.
 
+mod accounts;
 pub(crate) mod certificates;
 mod classes;
 mod limits;
@@ -80,6 +81,10 @@ pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<()
     if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "") {
         pods::keep_priority(old, new);
         pods::default_tolerations(new);
+    }
+    if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "ephemeralcontainers")
+    {
+        pods::added_containers(call, new)?;
     }
     Ok(())
 }

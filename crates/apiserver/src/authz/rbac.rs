@@ -190,7 +190,7 @@ impl Rbac {
             "ClusterRole" => (cluster_roles.get(&role.name), "clusterroles"),
             other => {
                 let why = format!("unsupported role reference kind: {other:?}");
-                return Err(Status::internal(why));
+                return Err(Status::failure(500, "", why));
             }
         };
         let found = found.ok_or_else(|| Status::not_found(GROUP, plural, &role.name))?;

@@ -140,7 +140,7 @@ impl World {
     }
 
     /// A request as it comes from outside: by whoever its credentials say.
-    pub(crate) async fn from_outside(
+    pub(crate) async fn ask_outside(
         &self,
         (method, path): (&str, &str),
         headers: &[(&str, &str)],

@@ -53,7 +53,7 @@ fn certificate(name: &str, group: Option<&str>) -> Vec<u8> {
 }
 
 async fn code(world: &World, headers: &[(&str, &str)], certificate: Option<&[u8]>) -> u16 {
-    world.from_outside(("GET", "/api/v1/namespaces"), headers, certificate).await.code
+    world.ask_outside(("GET", "/api/v1/namespaces"), headers, certificate).await.code
 }
 
 #[tokio::test]
@@ -85,10 +85,10 @@ async fn a_websocket_may_bring_its_token_among_protocols() {
     let sent = |protocols| {
         [("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-protocol", protocols)]
     };
-    let found = world.from_outside(("GET", "/api/v1/namespaces"), &sent(&good), None).await;
+    let found = world.ask_outside(("GET", "/api/v1/namespaces"), &sent(&good), None).await;
     let (code, text) = found.told();
     assert!(code == 403 && text.contains("system:serviceaccount:default:a"), "{text}");
-    let refused = world.from_outside(("GET", "/api/v1/namespaces"), &sent(&bad), None).await;
+    let refused = world.ask_outside(("GET", "/api/v1/namespaces"), &sent(&bad), None).await;
     assert_eq!(refused.code, 401);
 }
 
@@ -152,9 +152,7 @@ async fn a_token_is_bound_to_a_pod_of_its_own_account_only() {
     let made = world.make(PODS, &pod).await;
     let uid = made["metadata"]["uid"].as_str().expect("a uid");
     let bound = |kind: &str, version: &str, name: &str, uid: &str| json!({"spec": {"boundObjectRef": {"apiVersion": version, "kind": kind, "name": name, "uid": uid}}});
-    let other = format!(
-        "Operation cannot be fulfilled on Pod \"p\": the UID in the bound object reference (x) does not match the UID in record. The object might have been deleted and then recreated"
-    );
+    let other = "Operation cannot be fulfilled on Pod \"p\": the UID in the bound object reference (x) does not match the UID in record. The object might have been deleted and then recreated".to_owned();
     for (account, body, wanted) in [
         ("b", bound("Pod", "v1", "p", uid), (400, "cannot bind token for serviceaccount \"b\" to pod running with different serviceaccount name.".to_owned())),
         ("a", bound("Pod", "v1", "p", "x"), (409, other)),

@@ -188,9 +188,19 @@ async fn a_mirror_pod_gives_its_node_nothing() {
     let pod = json!({
         "metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
         "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}], "volumes": [
-            {"name": "s", "secret": {"secretName": "free"}}]},
+            {"name": "m", "configMap": {"name": "free"}}]},
     });
     world.make(PODS, &pod).await;
-    let path = "/api/v1/namespaces/default/secrets/free";
+    let path = "/api/v1/namespaces/default/configmaps/free";
     assert_eq!(code(&world, &node("n1"), path).await, 403);
+    // Whoever writes it, it names no account and no secret.
+    for (key, value, why) in [
+        ("serviceAccountName", json!("default"), "a mirror pod may not reference service accounts"),
+        ("imagePullSecrets", json!([{"name": "free"}]), "a mirror pod may not reference secrets"),
+    ] {
+        let mut pod = pod.clone();
+        pod["spec"][key] = value;
+        let told = format!("pods \"m\" is forbidden: {why}");
+        assert_eq!(world.ask("POST", PODS, &pod).await.told(), (403, told));
+    }
 }

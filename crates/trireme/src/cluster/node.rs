@@ -208,7 +208,8 @@ async fn assign_cidr(shared: &Shared<'_>, name: &str, index: u32) -> Result<()> 
     registered.recv().await.context("the node's registration")?;
     let node = nodes.get("", name);
     let mut patch = serde_json::json!({});
-    if !node.is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some())) {
+    let known = node.is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some()));
+    if !known {
         let cidr = pod_cidr(index);
         patch["spec"] = serde_json::json!({"podCIDR": cidr, "podCIDRs": [cidr]});
     }
