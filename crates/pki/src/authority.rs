@@ -166,6 +166,8 @@ pub struct Subject {
     pub organizations: Vec<String>,
     /// A client's user id: one at most in a certificate that is in order.
     pub uids: Vec<String>,
+    /// When the certificate ends, in seconds since the epoch.
+    pub expires: i64,
 }
 
 /// The attribute that holds a user id (`AllowParsingUserUIDFromCertAuth`).
@@ -184,6 +186,7 @@ pub fn subject_of(der: &[u8]) -> Result<Subject, PkiError> {
         common_name: subject.iter_common_name().last().map_or(Ok(String::new()), text)?,
         organizations: subject.iter_organization().map(text).collect::<Result<_, _>>()?,
         uids: uids.map(text).collect::<Result<_, _>>()?,
+        expires: cert.validity().not_after.timestamp(),
     })
 }
 

@@ -10,6 +10,10 @@ use crate::user::User;
 
 pub(super) fn user(der: &[u8]) -> Opinion {
     let subject = pki::subject_of(der).map_err(|e| e.to_string())?;
+    // TLS looked when the connection began; connections may outlive certificates.
+    if subject.expires <= jiff::Timestamp::now().as_second() {
+        return Err("the certificate has expired".into());
+    }
     if subject.common_name.is_empty() {
         return Ok(None);
     }

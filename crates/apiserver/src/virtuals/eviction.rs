@@ -147,6 +147,8 @@ impl Evicting<'_> {
         let row = registry.find("policy", "v1", "poddisruptionbudgets", "status");
         let mut spending = call.about(&info, row.expect("built in"))?;
         spending.dry_run = call.dry_run;
+        // The server's own accounting, not the requester's fields.
+        spending.manager = "kube-apiserver".into();
         let now = call.now_text();
         change(&spending, Operation::Update, |budget| budget::spend(budget, pod, &now)).await?;
         Ok(())

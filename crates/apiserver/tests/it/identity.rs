@@ -46,8 +46,12 @@ async fn why(world: &World, token: &str) -> String {
 }
 
 fn certificate(name: &str, group: Option<&str>) -> Vec<u8> {
+    certificate_of(&CertSpec::client(name, group))
+}
+
+fn certificate_of(spec: &CertSpec) -> Vec<u8> {
     let authority = Authority::create("test").expect("a CA");
-    let pair = authority.issue(&CertSpec::client(name, group)).expect("issued");
+    let pair = authority.issue(spec).expect("issued");
     let text: String = pair.cert_pem.lines().filter(|line| !line.starts_with("--")).collect();
     base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
 }
@@ -71,6 +75,12 @@ async fn each_credential_is_tried() {
     let nameless = certificate("", Some("system:masters"));
     assert_eq!(code(&world, &[], Some(&nameless)).await, 403);
     assert_eq!(code(&world, &bad, Some(&nameless)).await, 401);
+    // A connection may outlive the certificate that it began with.
+    let mut spec = CertSpec::client("admin", Some("system:masters"));
+    spec.life = std::time::Duration::ZERO;
+    let expired = certificate_of(&spec);
+    assert_eq!(code(&world, &[], Some(&expired)).await, 401);
+    assert_eq!(code(&world, &[("authorization", &good)], Some(&expired)).await, 403, "an account");
 }
 
 #[tokio::test]
