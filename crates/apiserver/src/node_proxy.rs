@@ -80,6 +80,9 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    if !methods(call.row.subresource).contains(&request.method().as_str()) {
+        return Err(Status::method_not_allowed());
+    }
     let query = request.uri().query().unwrap_or("").to_owned();
     if let Some(redirect) = to_root(call, &request, &query) {
         return Ok(redirect);
@@ -93,6 +96,15 @@ where
         "proxy" => through(call, &target, request).await,
         "log" if websocket::is_upgrade(request.headers()) => logs(call, &target, request).await,
         _ => exchange(call, &target, request).await,
+    }
+}
+
+/// How each may be asked (`ConnectMethods`).
+fn methods(subresource: &str) -> &'static [&'static str] {
+    match subresource {
+        "proxy" => &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
+        "log" => &["GET", "HEAD"],
+        _ => &["GET", "POST"],
     }
 }
 

@@ -260,6 +260,10 @@ async fn resource_slices_name_the_node() {
     let why = "can only list/watch/deletecollection resourceslices with nodeName field selector";
     refused(&world, "DELETE", slices, &Value::Null, why).await;
     allowed(&world, "POST", slices, &slice("s1", "n1")).await;
+    let moved = json!({"spec": {"nodeName": "n2"}});
+    let path = format!("{slices}/s1");
+    let answer = world.ask_by(&node("n1"), ("PATCH", &path), &moved).await;
+    assert_eq!(answer.code, 422, "{}", answer.json());
     let own = format!("{slices}?fieldSelector=spec.nodeName%3Dn1");
     allowed(&world, "DELETE", &own, &Value::Null).await;
     assert_eq!(world.ask("GET", &format!("{slices}/s2"), &Value::Null).await.code, 200);

@@ -345,5 +345,15 @@ async fn running_something_needs_create_whatever_the_method() {
         assert_eq!(net.dialed.load(Ordering::SeqCst), 0);
         let plain = net.world.ask_as(&net.world.admin, ("GET", &path), &[], "").await;
         assert_eq!(plain.told(), (400, "Upgrade request required".into()));
+        for method in ["PUT", "PATCH", "DELETE"] {
+            let odd = net.world.ask_as(&net.world.admin, (method, &path), &upgrade, "").await;
+            assert_eq!(odd.code, 405, "{method} {stream}");
+        }
     }
+    for (method, path) in [("POST", "log"), ("TRACE", "proxy/")] {
+        let path = format!("{PODS}/p/{path}");
+        let odd = net.world.ask_as(&net.world.admin, (method, &path), &[], "").await;
+        assert_eq!(odd.code, 405, "{method} {path}");
+    }
+    assert_eq!(net.dialed.load(Ordering::SeqCst), 0);
 }
