@@ -275,6 +275,34 @@ async fn endpoints_are_pods_of_the_services_namespace() {
     assert_eq!(net.dialed.load(Ordering::SeqCst), 0);
 }
 
+/// What is refused where endpoints are written need not be looked for where they are used.
+#[tokio::test]
+async fn endpoints_are_never_of_the_machine_itself() {
+    let (kubelets, _) = authorities();
+    let net = net(&kubelets, &kubelets).await;
+    let path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    for (family, ip, why) in [
+        ("IPv4", "127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (
+            "IPv4",
+            "169.254.169.254",
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ),
+        ("IPv6", "::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        ("IPv6", "::ffff:127.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+    ] {
+        let slice = json!({"metadata": {"name": "s"}, "addressType": family, "ports": [],
+            "endpoints": [{"addresses": [ip]}]});
+        let (code, text) = net.world.ask("POST", path, &slice).await.told();
+        assert!(code == 422 && text.contains(why), "{ip}: {code} {text}");
+    }
+    let endpoints = json!({"metadata": {"name": "s"}, "subsets": [
+        {"addresses": [{"ip": "::ffff:127.0.0.1"}], "ports": [{"port": 80}]}]});
+    let path = "/api/v1/namespaces/default/endpoints";
+    let (code, text) = net.world.ask("POST", path, &endpoints).await.told();
+    assert!(code == 422 && text.contains("may not be in the loopback range"), "{text}");
+}
+
 #[tokio::test]
 async fn names_in_the_path_are_well_formed() {
     let (kubelets, _) = authorities();
