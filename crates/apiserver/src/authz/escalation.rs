@@ -40,7 +40,7 @@ pub(crate) fn confirm(user: &User, held: &Resolved, asked: &[Rule]) -> Result<()
 }
 
 /// Several errors as one; the same one counts once.
-fn aggregate(errors: &[String]) -> Option<String> {
+pub(super) fn aggregate(errors: &[String]) -> Option<String> {
     let mut seen: Vec<&str> = Vec::new();
     for error in errors {
         if !seen.contains(&error.as_str()) {

@@ -88,22 +88,49 @@ impl Authorizer {
 
     /// `Ok` when allowed; otherwise the sentence after "is forbidden: ".
     pub(crate) fn check(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
-        if self.modes.always_allow || user.in_group(MASTERS) {
+        self.judge(user, attributes).map_err(|reason| refusal(user, attributes, &reason))
+    }
+
+    /// `Ok` when allowed; otherwise the reasons, which are often none.
+    fn judge(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
+        if self.is_free(user) {
             return Ok(());
         }
-        let mut reason = String::new();
+        let mut reasons = Vec::new();
         if self.modes.node
             && let Some(node) = user.node()
         {
             match node::check(&self.store, user, node, attributes) {
                 Ok(()) => return Ok(()),
-                Err(why) => reason = why,
+                Err(why) => reasons.push(why),
             }
         }
         if self.modes.rbac && self.rbac.allows(user, attributes) {
             return Ok(());
         }
-        Err(refusal(user, attributes, &reason))
+        if self.modes.rbac {
+            let lost = escalation::aggregate(&self.rbac.lost(user, attributes));
+            reasons.extend(lost.map(|lost| format!("RBAC: {lost}")));
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Err(reasons.join("\n"))
+    }
+
+    /// Whether it is allowed, and why (not), for who asks about somebody.
+    pub(crate) fn review(&self, user: &User, attributes: &Attributes<'_>) -> (bool, String) {
+        if let Err(reason) = self.judge(user, attributes) {
+            return (false, reason);
+        }
+        // Those who are above roles are allowed without a word.
+        let source = match self.is_free(user) || !self.modes.rbac {
+            true => None,
+            false => self.rbac.source(user, attributes),
+        };
+        (true, source.map_or(String::new(), |source| format!("RBAC: allowed by {source}")))
+    }
+
+    fn is_free(&self, user: &User) -> bool {
+        self.modes.always_allow || user.in_group(MASTERS)
     }
 
     /// `Ok` when allowed; otherwise the answer for the client.

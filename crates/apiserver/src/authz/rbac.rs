@@ -97,6 +97,14 @@ struct Subject {
 }
 
 impl Subject {
+    fn told(&self, binding_namespace: &str) -> String {
+        let home = if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
+        match self.kind.as_str() {
+            "ServiceAccount" => format!("{} {:?}", self.kind, format!("{}/{home}", self.name)),
+            kind => format!("{kind} {:?}", self.name),
+        }
+    }
+
     fn is(&self, user: &User, binding_namespace: &str) -> bool {
         match self.kind.as_str() {
             "User" => self.name == user.name,
@@ -121,11 +129,42 @@ struct Grant {
     /// Empty when it holds everywhere.
     namespace: String,
     subjects: Vec<Subject>,
-    /// Why the role was not found, otherwise.
-    rules: Result<Arc<Vec<Rule>>, String>,
+    /// The binding's kind and name, as reasons tell it.
+    told: String,
+    rules: Result<Arc<Vec<Rule>>, Missing>,
+}
+
+/// A role that a binding names and that is not there.
+#[derive(Debug, Clone)]
+struct Missing {
+    /// Plural.
+    resource: &'static str,
+    name: String,
+}
+
+impl Missing {
+    /// As who reads the role finds it.
+    fn read(&self) -> String {
+        Status::not_found(GROUP, self.resource, &self.name).message
+    }
+
+    /// As an informer's lister tells it.
+    fn listed(&self) -> String {
+        Status::not_found(GROUP, self.resource.trim_end_matches('s'), &self.name).message
+    }
 }
 
 impl Grant {
+    /// The subject that is the user, if the binding holds where something is asked for.
+    fn subject(&self, user: &User, a: &Attributes<'_>) -> Option<&Subject> {
+        let holds = self.namespace.is_empty() || a.path.is_none() && self.namespace == a.namespace;
+        self.subjects.iter().find(|subject| holds && subject.is(user, &self.namespace))
+    }
+
+    fn allows(&self, a: &Attributes<'_>) -> bool {
+        self.rules().iter().any(|rule| rule.allows(a))
+    }
+
     fn rules(&self) -> &[Rule] {
         self.rules.as_ref().map_or(&[], |rules| rules.as_slice())
     }
@@ -159,11 +198,21 @@ impl Rbac {
     }
 
     pub(super) fn allows(&self, user: &User, a: &Attributes<'_>) -> bool {
-        self.grants().iter().any(|g| {
-            (g.namespace.is_empty() || (a.path.is_none() && g.namespace == a.namespace))
-                && g.subjects.iter().any(|s| s.is(user, &g.namespace))
-                && g.rules().iter().any(|r| r.allows(a))
-        })
+        self.grants().iter().any(|g| g.subject(user, a).is_some() && g.allows(a))
+    }
+
+    /// Which binding allows it.
+    pub(super) fn source(&self, user: &User, a: &Attributes<'_>) -> Option<String> {
+        let grants = self.grants();
+        let mut mine = grants.iter().filter(|g| g.allows(a));
+        mine.find_map(|g| Some(format!("{} to {}", g.told, g.subject(user, a)?.told(&g.namespace))))
+    }
+
+    /// Why some of the user's rights are not known: roles that are bound and not there.
+    pub(super) fn lost(&self, user: &User, a: &Attributes<'_>) -> Vec<String> {
+        let grants = self.grants();
+        let mine = grants.iter().filter(|g| g.subject(user, a).is_some());
+        mine.filter_map(|g| g.rules.as_ref().err().map(Missing::listed)).collect()
     }
 
     pub(super) fn rules(&self, user: &User, namespace: &str) -> Resolved {
@@ -176,7 +225,7 @@ impl Rbac {
         for grant in mine {
             match &grant.rules {
                 Ok(rules) => found.rules.extend(rules.iter().cloned()),
-                Err(why) => found.errors.push(why.clone()),
+                Err(missing) => found.errors.push(missing.read()),
             }
         }
         found
@@ -228,10 +277,15 @@ impl Rbac {
                 _ => ("ClusterRole", "clusterroles", String::new()),
             };
             let name = binding.role_ref.name;
-            let missing = Status::not_found(GROUP, plural, &name).message;
+            let own = object.meta().name.as_ref();
+            let told = match namespace.as_str() {
+                "" => format!("ClusterRoleBinding {own:?} of {kind} {name:?}"),
+                ns => format!("RoleBinding {:?} of {kind} {name:?}", format!("{own}/{ns}")),
+            };
+            let missing = Missing { resource: plural, name: name.clone() };
             let rules = rules.get(&(kind, home, name)).cloned().ok_or(missing);
             let subjects = binding.subjects.unwrap_or_default();
-            grants.push(Grant { namespace, subjects, rules });
+            grants.push(Grant { namespace, subjects, told, rules });
         }
         grants
     }

@@ -91,10 +91,11 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         fields: None,
     }
     .selecting(&fields);
-    review["status"] = match call.server.authorizer.check(&user, &attributes) {
-        Ok(()) => json!({"allowed": true}),
-        Err(_) => json!({"allowed": false}),
-    };
+    let (allowed, reason) = call.server.authorizer.review(&user, &attributes);
+    review["status"] = json!({"allowed": allowed});
+    if !reason.is_empty() {
+        review["status"]["reason"] = reason.into();
+    }
     Ok(created(review))
 }
 
