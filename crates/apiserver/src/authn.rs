@@ -1,18 +1,28 @@
 //! Authentication: client certificates, service account tokens, a static token file.
 //!
-//! Anonymous requests get the anonymous user, whom RBAC lets do nothing but read health and
-//! version.
+//! Each kind of credential is tried in turn and the first that is somebody's decides; a bad one
+//! beside it does no harm. With nothing but bad ones a request is refused, with none at all it is
+//! anonymous, whom RBAC lets do nothing but read health and version.
 
-use std::collections::{BTreeMap, HashMap};
+mod accounts;
+mod bearer;
+mod certificate;
+pub(crate) mod impersonation;
+mod token_file;
+
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use api::Status;
+use http::{HeaderMap, header};
 use jiff::Timestamp;
-use pki::{Claims, TokenIssuer};
+use pki::{TokenError, TokenIssuer};
 use store::Store;
 
-use crate::user::User;
+pub use self::token_file::TokenFileError;
+use crate::authz::escalation;
+use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Who a credential belongs to.
 #[derive(Debug, Clone)]
@@ -21,18 +31,15 @@ pub struct Authenticator {
     fixed: HashMap<String, User>,
 }
 
-/// A token file's line is malformed.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenFileError {
-    #[error("read token file {path}")]
-    Read {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{path}:{line}: expected `token,user,uid[,\"group,group\"]`")]
-    Malformed { path: String, line: usize },
+/// Somebody, and the audiences that the credential is for, of those that were asked about.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) user: User,
+    pub(crate) audiences: Vec<String>,
 }
+
+/// What one kind of credential says: nothing, somebody, or why it is bad.
+type Opinion = Result<Option<User>, String>;
 
 impl Authenticator {
     pub fn new(tokens: Arc<TokenIssuer>) -> Authenticator {
@@ -41,98 +48,100 @@ impl Authenticator {
 
     /// Adds the tokens of a `--token-auth-file`: CSV of token, user, uid and quoted groups.
     pub fn with_token_file(mut self, path: &Path) -> Result<Authenticator, TokenFileError> {
-        let shown = || path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TokenFileError::Read { path: shown(), source })?;
-        for (at, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            let fields = csv_fields(line);
-            let [token, name, uid, rest @ ..] = fields.as_slice() else {
-                return Err(TokenFileError::Malformed { path: shown(), line: at + 1 });
-            };
-            let groups = rest.first().map_or("", String::as_str).split(',');
-            let mut user = User::new(name, &[]);
-            user.uid = uid.clone();
-            user.groups = groups.filter(|g| !g.is_empty()).map(|g| g.trim().to_owned()).collect();
-            self.fixed.insert(token.clone(), user);
-        }
+        self.fixed.extend(token_file::read(path)?);
         Ok(self)
     }
 
-    /// The user of a verified client certificate.
-    pub fn certificate(der: &[u8]) -> Option<User> {
-        let (name, groups) = pki::subject_of(der).ok()?;
-        Some(authenticated(User { name, groups, ..User::default() }))
+    /// Who sends a request. Takes the credentials out of its headers: nobody behind here needs them.
+    pub(crate) fn request(
+        &self,
+        store: &Store,
+        headers: &mut HeaderMap,
+        certificate: Option<&[u8]>,
+    ) -> Result<User, Status> {
+        let user = self.first(store, headers, certificate)?;
+        headers.remove(header::AUTHORIZATION);
+        bearer::remove_front_proxy(headers);
+        Ok(user)
     }
 
-    /// The user of a bearer token meant for `audiences` (none: for this API).
-    pub fn bearer(&self, store: &Store, token: &str, audiences: &[String]) -> Result<User, Status> {
-        if let Some(user) = self.fixed.get(token) {
-            return Ok(authenticated(user.clone()));
+    fn first(
+        &self,
+        store: &Store,
+        headers: &mut HeaderMap,
+        certificate: Option<&[u8]>,
+    ) -> Result<User, Status> {
+        let mut bad = false;
+        let mut heard = |opinion: Opinion| match opinion {
+            Ok(found) => found.map(authenticated),
+            Err(why) => {
+                tracing::debug!(why, "a credential was not accepted");
+                bad = true;
+                None
+            }
+        };
+        if let Some(user) = certificate.and_then(|der| heard(certificate::user(der))) {
+            return Ok(user);
         }
-        let claims = self
-            .tokens
-            .verify(token, audiences, Timestamp::now().as_second())
-            .map_err(|_| Status::unauthorized())?;
-        if !still_exists(store, &claims) {
-            return Err(Status::unauthorized());
+        let by_token = |token: &str| self.token(store, token, &[]).map(|known| Some(known.user));
+        let sent = bearer::of_header(headers).map_or(Ok(None), by_token);
+        if let Some(user) = heard(sent) {
+            return Ok(user);
         }
-        Ok(authenticated(service_account(&claims)))
+        let protocols = bearer::of_protocols(headers);
+        let sent = protocols.and_then(|sent| match sent {
+            Some(sent) => by_token(&sent.token).inspect(|_| sent.take_out(headers)),
+            None => Ok(None),
+        });
+        if let Some(user) = heard(sent) {
+            return Ok(user);
+        }
+        if bad { Err(Status::unauthorized()) } else { Ok(User::anonymous()) }
+    }
+
+    /// Whose a token is that is meant for one of `audiences` (none: for this API).
+    pub(crate) fn token(
+        &self,
+        store: &Store,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Known, String> {
+        let api = [self.tokens.api_audience().to_owned()];
+        let asked = if audiences.is_empty() { &api } else { audiences };
+        let common = |own: &[String]| -> Vec<String> {
+            asked.iter().filter(|audience| own.contains(audience)).cloned().collect()
+        };
+        // Those of the file say nothing of audiences: they are for this API.
+        let for_api = common(&api);
+        if let Some(user) = self.fixed.get(token).filter(|_| !for_api.is_empty()) {
+            return Ok(Known { user: authenticated(user.clone()), audiences: for_api });
+        }
+        let now = Timestamp::now();
+        let claims = self.tokens.verify(token, asked, now.as_second()).map_err(|e| told(&e))?;
+        let user = accounts::user(store, &claims, now)?;
+        Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
+    }
+}
+
+/// Why a token is not accepted, for who asked about it.
+fn told(error: &TokenError) -> String {
+    match error {
+        TokenError::Foreign | TokenError::Key(_) => "invalid bearer token".into(),
+        TokenError::Signature => "invalid signature".into(),
+        TokenError::Expired => "service account token has expired".into(),
+        TokenError::TooEarly => "service account token is not valid yet".into(),
+        TokenError::Subject => "sub claim is invalid".into(),
+        TokenError::Audience { found, expected } => {
+            let [found, expected] = [found, expected].map(|list| escalation::quoted(list));
+            format!("token audiences {found} is invalid for the target audiences {expected}")
+        }
     }
 }
 
 fn authenticated(mut user: User) -> User {
-    user.groups.push("system:authenticated".into());
+    let said = user.in_group(AUTHENTICATED) || user.in_group(UNAUTHENTICATED);
+    if user.name != ANONYMOUS && !said {
+        user.join(AUTHENTICATED);
+    }
     user
-}
-
-/// The account, and the pod or secret the token is bound to, must be the ones it was issued for.
-fn still_exists(store: &Store, claims: &Claims) -> bool {
-    let private = &claims.private;
-    let same = |prefix: &str, bound: &pki::Bound| {
-        let key = format!("{}/{}", private.namespace, bound.name);
-        let found = store.collection(prefix).and_then(|c| c.get(&key));
-        found.is_some_and(|o| o.meta().uid.as_ref() == bound.uid)
-    };
-    same("/registry/serviceaccounts/", &private.serviceaccount)
-        && private.pod.as_ref().is_none_or(|pod| same("/registry/pods/", pod))
-        && private.secret.as_ref().is_none_or(|secret| same("/registry/secrets/", secret))
-}
-
-fn service_account(claims: &Claims) -> User {
-    let private = &claims.private;
-    let mut extra = BTreeMap::new();
-    extra.insert(
-        "authentication.kubernetes.io/credential-id".to_owned(),
-        vec![format!("JTI={}", claims.jti)],
-    );
-    for (what, bound) in [("pod", &private.pod), ("node", &private.node)] {
-        if let Some(bound) = bound {
-            let key = |part| format!("authentication.kubernetes.io/{what}-{part}");
-            extra.insert(key("name"), vec![bound.name.clone()]);
-            extra.insert(key("uid"), vec![bound.uid.clone()]);
-        }
-    }
-    User {
-        name: claims.sub.clone(),
-        uid: private.serviceaccount.uid.clone(),
-        groups: vec![
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{}", private.namespace),
-        ],
-        extra,
-    }
-}
-
-/// Fields of one CSV line; quoted fields may hold commas.
-fn csv_fields(line: &str) -> Vec<String> {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.trim().chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    fields.push(field);
-    fields
 }

@@ -74,6 +74,19 @@ impl<'a> Call<'a> {
         })
     }
 
+    /// A request about something else in the course of this one.
+    pub(crate) fn about<'b>(
+        &'b self,
+        info: &'b RequestInfo,
+        row: &'static Resource,
+    ) -> Result<Call<'b>, Status> {
+        Call::new(self.server, self.user, (info, self.query), (row, None), &self.manager)
+    }
+
+    pub(crate) fn pods_row(&self) -> &'static Resource {
+        self.server.registry.find("", "v1", "pods", "").expect("pods are built in")
+    }
+
     /// The resource itself, when the path names a subresource.
     pub(crate) fn main_row(&self) -> &'static Resource {
         let row = self.row;

@@ -6,6 +6,7 @@ use api::Status;
 use bytes::Bytes;
 use http::{Request, Response, header};
 
+use crate::authn::impersonation;
 use crate::authz::Attributes;
 use crate::call::Call;
 use crate::query::Query;
@@ -24,12 +25,18 @@ impl Server {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let form = Accept::of_failure(request.headers());
-        let user = self.authenticate(&request, certificate);
-        let answered = match user.and_then(|user| {
+        let (mut parts, body) = request.into_parts();
+        let authenticator = &self.inner.config.authenticator;
+        let user = authenticator.request(&self.inner.store, &mut parts.headers, certificate);
+        let admitted = user.and_then(|user| {
             self.inner.in_flight.check_memory(&user)?;
             Ok(user)
-        }) {
-            Ok(user) => self.with_room(self.serve_as(user, request).await).await,
+        });
+        let answered = match admitted {
+            Ok(user) => {
+                let response = self.serve_as(user, Request::from_parts(parts, body)).await;
+                self.with_room(response).await
+            }
             Err(status) => Err(status),
         };
         answered.unwrap_or_else(|status| respond::failure(&status, form))
@@ -38,32 +45,17 @@ impl Server {
     /// The same answer, once there is room to keep its bytes until the client has read them.
     async fn with_room(&self, mut response: Response<Body>) -> Result<Response<Body>, Status> {
         let own = response.extensions().get::<respond::SharedBytes>().is_none();
-        let size = hyper::body::Body::size_hint(response.body()).exact().filter(|_| own).unwrap_or(0);
-        let held = self.inner.in_flight.room.unsent(usize::try_from(size).unwrap_or(usize::MAX));
-        if let Some(permit) = held.await? {
+        let size = hyper::body::Body::size_hint(response.body()).exact().filter(|_| own);
+        let size = usize::try_from(size.unwrap_or(0)).unwrap_or(usize::MAX);
+        if let Some(permit) = self.inner.in_flight.room.unsent(size).await? {
             let held: respond::Unsent = Arc::new(permit);
             response.extensions_mut().insert(held);
         }
         Ok(response)
     }
 
-    fn authenticate<B>(
-        &self,
-        request: &Request<B>,
-        certificate: Option<&[u8]>,
-    ) -> Result<User, Status> {
-        let headers = request.headers();
-        if let Some(value) = headers.get(header::AUTHORIZATION) {
-            let text = value.to_str().map_err(|_| Status::unauthorized())?;
-            let token = text.strip_prefix("Bearer ").ok_or_else(Status::unauthorized)?;
-            return self.inner.config.authenticator.bearer(&self.inner.store, token.trim(), &[]);
-        }
-        let user = certificate.and_then(crate::authn::Authenticator::certificate);
-        Ok(user.unwrap_or_else(User::anonymous))
-    }
-
     /// Answers a request of a known user.
-    pub async fn serve_as<B>(&self, user: User, request: Request<B>) -> Response<Body>
+    pub async fn serve_as<B>(&self, user: User, mut request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -71,7 +63,8 @@ impl Server {
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let form = Accept::of_failure(request.headers());
         let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
-        let answered = match impersonate(&self.inner, user, request.headers()) {
+        let acting = impersonate(&self.inner, user, (&info, &query), request.headers_mut());
+        let answered = match acting {
             Ok(user) if info.is_long_running() => {
                 let answered = dispatch(&self.inner, &user, (&info, &query), request).await;
                 answered.map(|mut response| {
@@ -105,43 +98,18 @@ where
     tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(limits::timed_out()))
 }
 
-/// `Impersonate-User` and its companions, for those who may.
-fn impersonate(server: &Inner, user: User, headers: &http::HeaderMap) -> Result<User, Status> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let Some(name) = text("impersonate-user") else { return Ok(user) };
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|v| v.to_str().ok().map(str::to_owned))
-        .collect();
-    let asks = std::iter::once(("users", name.as_str()))
-        .chain(groups.iter().map(|g| ("groups", g.as_str())));
-    for (resource, name) in asks {
-        let attributes = Attributes {
-            verb: "impersonate",
-            group: "",
-            resource,
-            subresource: "",
-            namespace: "",
-            name,
-            path: None,
-        };
-        server
-            .authorizer
-            .check(&user, &attributes)
-            .map_err(|why| Status::forbidden("", resource, name, &why))?;
-    }
-    let mut other = User { name, groups, ..User::default() };
-    other.uid = text("impersonate-uid").unwrap_or_default();
-    let group = if other.name == "system:anonymous" {
-        "system:unauthenticated"
-    } else {
-        "system:authenticated"
-    };
-    if !other.in_group(group) {
-        other.groups.push(group.into());
-    }
-    Ok(other)
+/// Whoever the request goes on as: the requester, or whom its headers name.
+fn impersonate(
+    server: &Inner,
+    user: User,
+    (info, query): (&RequestInfo, &Query),
+    headers: &mut http::HeaderMap,
+) -> Result<User, Status> {
+    let Some(wanted) = impersonation::take(headers)? else { return Ok(user) };
+    let fields = query.field_selector().unwrap_or_default();
+    let request = Attributes::of(info).selecting(&fields);
+    let check = |user: &User, asked: &Attributes<'_>| server.authorizer.require(user, asked);
+    impersonation::become_user(&user, &wanted, &request, &check)
 }
 
 async fn dispatch<B>(
@@ -154,16 +122,11 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let mut attributes = Attributes::of(info);
-    // A list of one object by its name is a question about that object: kubelets ask no other way
-    // for what their pods refer to. A selector that does not parse is refused later.
-    let selector = query.field_selector().unwrap_or_default();
-    if info.name.is_empty() && matches!(info.verb, "list" | "watch") {
-        attributes.name = selector.name().unwrap_or("");
-    }
+    // A selector that does not parse is refused later.
+    let fields = query.field_selector().unwrap_or_default();
     server
         .authorizer
-        .check(user, &attributes)
+        .check(user, &Attributes::of(info).selecting(&fields))
         .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
     if !info.is_resource {
         return plain_path(server, (info, query), request.headers()).await;

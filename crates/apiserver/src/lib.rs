@@ -44,7 +44,7 @@ pub use encryption::{Encryption, EncryptionError};
 pub use limits::Limits;
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
-pub use node_proxy::{NoNodes, NodeDialer};
+pub use node_proxy::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use server::{AuthorizationModes, Config, Server, collections};
 pub use user::User;
 

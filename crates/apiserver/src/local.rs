@@ -69,15 +69,10 @@ impl Local {
             verb: "watch",
             group: row.group,
             resource: row.name,
-            subresource: "",
             namespace: &follow.namespace,
-            name: filter.name().unwrap_or(""),
-            path: None,
+            ..Attributes::default()
         };
-        inner
-            .authorizer
-            .check(&self.user, &attributes)
-            .map_err(|why| Status::forbidden(row.group, row.name, "", &why))?;
+        inner.authorizer.require(&self.user, &attributes.selecting(filter.fields()))?;
         let prefix = if follow.namespace.is_empty() {
             String::new()
         } else {

@@ -2,25 +2,32 @@
 //!
 //! Upgraded connections are piped byte for byte: the kubelet speaks SPDY and WebSocket itself.
 
+mod headers;
 mod html;
+mod reach;
 mod target;
+mod tls;
 mod websocket;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri, header};
+use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::authz::{Attributes, forbidden};
 use crate::call::Call;
 use crate::respond::{self, Body};
-use target::Target;
+pub(crate) use reach::is_proxyable;
+use target::{Target, Way};
+pub use tls::{Identity, KubeletTls};
+pub(crate) use websocket::is_upgrade as is_websocket;
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {
@@ -30,8 +37,12 @@ pub trait NodeDialer: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>>;
 
     /// TLS towards kubelets: the client certificate and the CA that signed theirs.
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig>;
+    fn kubelet_tls(&self) -> KubeletTls;
 }
+
+/// Longest a connection may take to come about, and then its TLS.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The way to nodes of a server that has none.
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +56,9 @@ impl NodeDialer for NoNodes {
         Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
     }
 
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
-        let roots = rustls::RootCertStore::empty();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    fn kubelet_tls(&self) -> KubeletTls {
+        let nobody = Some(rustls::RootCertStore::empty());
+        KubeletTls::new(None, nobody).expect("ring has the usual protocols")
     }
 }
 
@@ -72,16 +80,47 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    if !methods(call.row.subresource).contains(&request.method().as_str()) {
+        return Err(Status::method_not_allowed());
+    }
     let query = request.uri().query().unwrap_or("").to_owned();
     if let Some(redirect) = to_root(call, &request, &query) {
         return Ok(redirect);
     }
-    let target = target::of(call, &query)?;
+    may_create(call)?;
+    let target = target::of(call, &query).await?;
+    if is_stream(call) && !headers::is_upgrade(request.headers()) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
     match call.row.subresource {
         "proxy" => through(call, &target, request).await,
         "log" if websocket::is_upgrade(request.headers()) => logs(call, &target, request).await,
         _ => exchange(call, &target, request).await,
     }
+}
+
+/// How each may be asked (`ConnectMethods`).
+fn methods(subresource: &str) -> &'static [&'static str] {
+    match subresource {
+        "proxy" => &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
+        "log" => &["GET", "HEAD"],
+        _ => &["GET", "POST"],
+    }
+}
+
+/// Streams into a pod, which go over an upgraded connection only.
+fn is_stream(call: &Call<'_>) -> bool {
+    matches!(call.row.subresource, "exec" | "attach" | "portforward")
+}
+
+/// WebSockets begin with GET, which is no leave to run something: that is `create`.
+fn may_create(call: &Call<'_>) -> Result<(), Status> {
+    if !is_stream(call) || call.info.verb == "create" {
+        return Ok(());
+    }
+    let create = Attributes { verb: "create", ..Attributes::of(call.info) };
+    let checked = call.server.authorizer.check(call.user, &create);
+    checked.map_err(|why| forbidden(&create, &why))
 }
 
 /// A proxied root without its slash would make relative links of its pages lead elsewhere.
@@ -114,12 +153,13 @@ where
     let path = call.info.path.as_str();
     let links = html::Links {
         prefix: path.strip_suffix(target.only_path()).unwrap_or(path).to_owned(),
-        hosts: [target.address.to_string(), host.unwrap_or("").to_owned()],
+        hosts: [target.authority().to_string(), host.unwrap_or("").to_owned()],
     };
     if let Ok(uri) = http::HeaderValue::from_str(path) {
         request.headers_mut().insert("x-forwarded-uri", uri);
     }
-    let response = exchange(call, target, request).await?;
+    let mut response = exchange(call, target, request).await?;
+    headers::remove_sharing(response.headers_mut());
     Ok(html::rewrite(response, &links).await)
 }
 
@@ -159,18 +199,29 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let upgrade = headers::is_upgrade(request.headers());
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(request, target)?;
     let mut response = send(call, target, outgoing).await?;
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS
-        && let Some(client_side) = client_side
-    {
-        let node_side = hyper::upgrade::on(&mut response);
-        tokio::spawn(pipe(client_side, node_side));
+    let status = response.status();
+    let switches = status == http::StatusCode::SWITCHING_PROTOCOLS;
+    match client_side {
+        Some(client_side) if switches => {
+            let node_side = hyper::upgrade::on(&mut response);
+            tokio::spawn(pipe(client_side, node_side));
+        }
+        // Neither what was asked for nor a refusal: nobody could make sense of the rest.
+        Some(_) if status.as_u16() < 400 => {
+            let why = format!("invalid upgrade response: status code {}", status.as_u16());
+            return Err(Status::internal(why));
+        }
+        None if switches => {
+            return Err(Status::internal("the backend switched protocols unasked"));
+        }
+        _ => {}
     }
     let (mut parts, body) = response.into_parts();
-    parts.headers.remove(header::TRANSFER_ENCODING);
+    headers::of_answer(&mut parts.headers, switches);
     let frames = body.map_err(|e| tracing::debug!(error = %e, "proxied answer ended early"));
     Ok(Response::from_parts(parts, respond::stream(Quiet(frames))))
 }
@@ -203,17 +254,11 @@ fn outgoing<B>(request: Request<B>, target: &Target) -> Result<Request<B>, Statu
     let (mut parts, body) = request.into_parts();
     parts.uri = target.path.parse::<Uri>().map_err(|e| Status::bad_request(e.to_string()))?;
     parts.version = http::Version::HTTP_11;
-    scrub(&mut parts.headers, target);
-    Ok(Request::from_parts(parts, body))
-}
-
-/// Credentials stay here.
-fn scrub(headers: &mut HeaderMap, target: &Target) {
-    headers.remove(header::AUTHORIZATION);
-    headers.remove(header::TRANSFER_ENCODING);
-    if let Ok(host) = target.address.to_string().parse() {
-        headers.insert(header::HOST, host);
+    headers::of_request(&mut parts.headers);
+    if let Ok(host) = target.authority().to_string().parse() {
+        parts.headers.insert(header::HOST, host);
     }
+    Ok(Request::from_parts(parts, body))
 }
 
 async fn send<B>(
@@ -225,22 +270,14 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let dialer = &call.server.config.node_dialer;
     let failed = |e: &dyn std::fmt::Display| {
-        let why = format!("dial tcp {}: {e}", target.address);
+        let why = format!("dial tcp {}: {e}", target.authority());
         match call.row.subresource {
             "proxy" => Status::unavailable(format!("error trying to reach service: {why}")),
             _ => Status::internal(format!("error dialing backend: {why}")),
         }
     };
-    let tcp = dialer.dial(target.address).await.map_err(|e| failed(&e))?;
-    let io: Box<dyn Io> = if target.tls {
-        let connector = tokio_rustls::TlsConnector::from(dialer.kubelet_tls());
-        let name = rustls::pki_types::ServerName::from(target.address.ip());
-        Box::new(connector.connect(name, tcp).await.map_err(|e| failed(&e))?)
-    } else {
-        Box::new(tcp)
-    };
+    let io = open(call, target).await.map_err(|e| failed(&e))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|e| failed(&e))?;
     tokio::spawn(async move {
@@ -249,6 +286,29 @@ where
         }
     });
     sender.send_request(request).await.map_err(|e| failed(&e))
+}
+
+/// A connection to the target; the only place where one is opened.
+async fn open(call: &Call<'_>, target: &Target) -> std::io::Result<Box<dyn Io>> {
+    let dialer = &call.server.config.node_dialer;
+    let config = match target.way {
+        Way::Plain => None,
+        Way::Tls => Some(tls::anonymous()),
+        Way::Kubelet { verified: true } => Some(dialer.kubelet_tls().usual),
+        Way::Kubelet { verified: false } => Some(dialer.kubelet_tls().unverified),
+    };
+    let dial = tokio::time::timeout(DIAL_TIMEOUT, dialer.dial(target.authority()));
+    let tcp = dial.await.map_err(|_| timed_out("i/o timeout"))??;
+    let Some(config) = config else { return Ok(Box::new(tcp)) };
+    let name = rustls::pki_types::ServerName::try_from(target.host.clone());
+    let name = name.map_err(std::io::Error::other)?;
+    let connector = tokio_rustls::TlsConnector::from(config);
+    let greeted = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, tcp));
+    Ok(Box::new(greeted.await.map_err(|_| timed_out("TLS handshake timeout"))??))
+}
+
+fn timed_out(what: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, what)
 }
 
 trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}

@@ -157,14 +157,37 @@ fn set_validity(params: &mut CertificateParams, life: Duration) {
     params.not_after = (now + life).into();
 }
 
-/// Common name and organizations of a DER certificate: a client's user name and groups.
-pub fn subject_of(der: &[u8]) -> Result<(String, Vec<String>), PkiError> {
+/// Who a certificate is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// A client's user name; blank when there is none. Of several, the last.
+    pub common_name: String,
+    /// A client's groups.
+    pub organizations: Vec<String>,
+    /// A client's user id: one at most in a certificate that is in order.
+    pub uids: Vec<String>,
+    /// When the certificate ends, in seconds since the epoch.
+    pub expires: i64,
+}
+
+/// The attribute that holds a user id (`AllowParsingUserUIDFromCertAuth`).
+const UID: &str = "1.3.6.1.4.1.57683.2";
+
+/// The subject of a DER certificate. A name that is not text is an error: nobody may be taken for
+/// another because part of a name was passed over.
+pub fn subject_of(der: &[u8]) -> Result<Subject, PkiError> {
     let (_, cert) = X509Certificate::from_der(der).map_err(|e| PkiError::Parse(e.to_string()))?;
     let subject = cert.subject();
-    let text =
-        |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().unwrap_or("").to_owned();
-    let name = subject.iter_common_name().next().map(text).unwrap_or_default();
-    Ok((name, subject.iter_organization().map(text).collect()))
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+        a.as_str().map(str::to_owned).map_err(|e| PkiError::Parse(e.to_string()))
+    };
+    let uids = subject.iter_attributes().filter(|a| a.attr_type().to_id_string() == UID);
+    Ok(Subject {
+        common_name: subject.iter_common_name().last().map_or(Ok(String::new()), text)?,
+        organizations: subject.iter_organization().map(text).collect::<Result<_, _>>()?,
+        uids: uids.map(text).collect::<Result<_, _>>()?,
+        expires: cert.validity().not_after.timestamp(),
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +201,9 @@ mod tests {
         let spec = CertSpec::client("system:node:n1", Some("system:nodes"));
         let issued = ca.issue(&spec).expect("issued");
         let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).expect("PEM");
-        let (name, groups) = subject_of(&pem.contents).expect("a subject");
-        assert_eq!((name.as_str(), groups), ("system:node:n1", vec!["system:nodes".into()]));
+        let subject = subject_of(&pem.contents).expect("a subject");
+        assert_eq!(subject.common_name, "system:node:n1");
+        assert_eq!(subject.organizations, ["system:nodes"]);
+        assert!(subject.uids.is_empty());
     }
 }

@@ -7,7 +7,7 @@ mod authority;
 mod kubeconfig;
 mod token;
 
-pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Usage, subject_of};
+pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Subject, Usage, subject_of};
 pub use kubeconfig::{Identity, kubeconfig};
 pub use token::{Bound, Claims, TokenError, TokenIssuer, TokenRequest};
 

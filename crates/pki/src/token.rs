@@ -24,6 +24,8 @@ pub enum TokenError {
     Expired,
     #[error("the token is not valid yet")]
     TooEarly,
+    #[error("the token's subject is not the account of its other claims")]
+    Subject,
     #[error("token audiences {found:?} are not among {expected:?}")]
     Audience { found: Vec<String>, expected: Vec<String> },
     #[error("token signing key: {0}")]
@@ -152,7 +154,7 @@ impl TokenIssuer {
                 warnafter: None,
             },
             nbf: now,
-            sub: format!("system:serviceaccount:{}:{}", request.namespace, request.service_account),
+            sub: subject(&request.namespace, &request.service_account),
         };
         self.sign(&claims)
     }
@@ -189,6 +191,10 @@ impl TokenIssuer {
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         public.verify(signed.as_bytes(), &decode(signature)?).map_err(|_| TokenError::Signature)?;
         check_times(&claims, now)?;
+        // The subject is for others to read; here the account is who the private claims say.
+        if claims.sub != subject(&claims.private.namespace, &claims.private.serviceaccount.name) {
+            return Err(TokenError::Subject);
+        }
         let api = [self.audience.clone()];
         let expected = if audiences.is_empty() { &api } else { audiences };
         if !claims.aud.iter().any(|a| expected.contains(a)) {
@@ -207,6 +213,10 @@ impl TokenIssuer {
             "y": URL_SAFE_NO_PAD.encode(&point[33..65]),
         }]})
     }
+}
+
+fn subject(namespace: &str, account: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{account}")
 }
 
 fn check_times(claims: &Claims, now: i64) -> Result<(), TokenError> {
@@ -247,6 +257,11 @@ mod tests {
         ));
         let forged = format!("{}A", &token[..token.len() - 1]);
         assert!(issuer.verify(&forged, &[], 1001).is_err() || forged == token);
+        // Signed, but of two minds about whose it is.
+        let mut claims = issuer.verify(&token, &[], 1001).expect("good");
+        claims.sub = "system:serviceaccount:kube-system:a".into();
+        let torn = issuer.sign(&claims).expect("signed");
+        assert_eq!(issuer.verify(&torn, &[], 1001), Err(TokenError::Subject));
         let other = TokenIssuer::new("https://x", &key).expect("an issuer");
         assert_eq!(other.verify(&token, &[], 1001), Err(TokenError::Foreign));
     }

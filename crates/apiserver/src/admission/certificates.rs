@@ -5,7 +5,9 @@ use api::Status;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use x509_parser::prelude::{FromDer, Pem, X509CertificationRequest};
+use x509_parser::prelude::{
+    AttributeTypeAndValue, FromDer, Pem, X509CertificationRequest, X509Name,
+};
 
 use crate::authz::Attributes;
 use crate::call::Call;
@@ -48,15 +50,8 @@ fn may(call: &Call<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or("");
     let all = format!("{domain}/*");
     [signer, all.as_str()].into_iter().any(|name| {
-        let attributes = Attributes {
-            verb,
-            group: GROUP,
-            resource: "signers",
-            subresource: "",
-            namespace: "",
-            name,
-            path: None,
-        };
+        let attributes =
+            Attributes { verb, group: GROUP, resource: "signers", name, ..Attributes::default() };
         call.server.authorizer.check(call.user, &attributes).is_ok()
     })
 }
@@ -77,8 +72,26 @@ pub(super) fn check_subject(request: &Value) -> Result<(), Status> {
     }
 }
 
-/// The organisations of the subject: base64 of PEM of PKCS#10.
+/// The organisations of the subject. A name that is not text is nobody's group, and no certificate's
+/// subject either.
 fn organizations(text: &str) -> Result<Vec<String>, String> {
+    subject(text, |subject| subject.iter_organization().map(value).collect())
+}
+
+/// The common name of the subject: of several, the last.
+pub(super) fn common_name(text: &str) -> Result<String, String> {
+    subject(text, |subject| subject.iter_common_name().last().map_or(Ok(String::new()), value))
+}
+
+fn value(attribute: &AttributeTypeAndValue<'_>) -> Result<String, String> {
+    attribute.as_str().map(str::to_owned).map_err(|fault| fault.to_string())
+}
+
+/// Reads the subject of a request: base64 of PEM of PKCS#10.
+fn subject<T>(
+    text: &str,
+    read: impl FnOnce(&X509Name<'_>) -> Result<T, String>,
+) -> Result<T, String> {
     const NO_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
     let bytes = BASE64_STANDARD.decode(text).map_err(|fault| fault.to_string())?;
     let mut blocks = Pem::iter_from_buffer(&bytes);
@@ -88,10 +101,5 @@ fn organizations(text: &str) -> Result<Vec<String>, String> {
     }
     let (_, request) =
         X509CertificationRequest::from_der(&block.contents).map_err(|fault| fault.to_string())?;
-    let subject = &request.certification_request_info.subject;
-    // A name that is not text is nobody's group, and no certificate's subject either.
-    subject
-        .iter_organization()
-        .map(|name| name.as_str().map(str::to_owned).map_err(|fault| fault.to_string()))
-        .collect()
+    read(&request.certification_request_info.subject)
 }

@@ -3,12 +3,14 @@
 //! First the object is changed, then, when it is complete and valid, it is checked; the order within
 //! each is the original's. Decisions that need nothing but objects are in the crate `admission`.
 
-mod certificates;
+mod accounts;
+pub(crate) mod certificates;
 mod classes;
 mod limits;
-mod node;
+pub(crate) mod node;
 mod pods;
 mod quota;
+mod rbac;
 mod security;
 
 use api::Status;
@@ -21,7 +23,8 @@ use crate::meta;
 /// Changes to a new object, and refusals that come before it is looked at.
 pub(crate) fn create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     namespace_lifecycle(call)?;
-    node::restrict(call, None, object)?;
+    node::restrict(call, node::Operation::Create, ("", &Value::Null, object))?;
+    rbac::check(call, &Value::Null, object)?;
     match (call.row.group, call.row.name, call.row.subresource) {
         ("", "pods", "") => {
             limits::default_pod(call, object);
@@ -63,11 +66,25 @@ pub(crate) async fn check_create(call: &Call<'_>, object: &Value) -> Result<(), 
     quota::charge(call, None, object).await
 }
 
+/// Refusals that come before parts of a change are put back because its path does not write them.
+pub(crate) fn sent(call: &Call<'_>, old: &Value, new: &Value) -> Result<(), Status> {
+    node::restrict(call, node::Operation::Update, (&call.info.name, old, new))
+}
+
+/// Refusals of a deletion.
+pub(crate) fn delete(call: &Call<'_>, name: &str, old: &Value) -> Result<(), Status> {
+    node::restrict(call, node::Operation::Delete, (name, old, &Value::Null))
+}
+
 pub(crate) fn update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    node::restrict(call, Some(old), new)?;
+    rbac::check(call, old, new)?;
     if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "") {
         pods::keep_priority(old, new);
         pods::default_tolerations(new);
+    }
+    if (call.row.group, call.row.name, call.row.subresource) == ("", "pods", "ephemeralcontainers")
+    {
+        pods::added_containers(call, new)?;
     }
     Ok(())
 }
@@ -117,4 +134,23 @@ fn namespace_lifecycle(call: &Call<'_>) -> Result<(), Status> {
         return Err(status);
     }
     Ok(())
+}
+
+/// Without everything that says no more than its absence.
+fn bare(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => (!text.is_empty()).then(|| value.clone()),
+        Value::Array(list) => {
+            let list: Vec<Value> =
+                list.iter().map(|item| bare(item).unwrap_or(Value::Null)).collect();
+            (!list.is_empty()).then_some(Value::Array(list))
+        }
+        Value::Object(map) => {
+            let set = map.iter().filter_map(|(key, value)| Some((key.clone(), bare(value)?)));
+            let map: serde_json::Map<String, Value> = set.collect();
+            (!map.is_empty()).then_some(Value::Object(map))
+        }
+        other => Some(other.clone()),
+    }
 }

@@ -5,6 +5,7 @@ use api::{Object, Status};
 use kinds::{items, items_mut, set_default};
 use serde_json::{Value, json};
 
+use super::accounts;
 use crate::call::Call;
 use crate::meta;
 
@@ -13,8 +14,10 @@ const TOLERATION_SECONDS: i64 = 300;
 
 /// Every pod runs as an account, and gets its token, CA and namespace mounted.
 pub(super) fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), Status> {
+    let refused =
+        |why: String, pod: &Value| Status::forbidden("", "pods", meta::text(pod, "name"), &why);
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
-        return Ok(());
+        return accounts::check_mirror(pod).map_err(|why| refused(why, pod));
     }
     set_default(&mut pod["spec"], "serviceAccountName", "default");
     let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("").to_owned();
@@ -24,11 +27,12 @@ pub(super) fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), St
     let Some(account) = accounts.get(&key) else {
         let why =
             format!("error looking up service account {key}: serviceaccount {name:?} not found");
-        return Err(Status::forbidden("", "pods", meta::text(pod, "name"), &why));
+        return Err(refused(why, pod));
     };
     // Most accounts say nothing about their pods, which is seen without parsing them.
-    let speaks =
-        says(&account, "\"imagePullSecrets\"") || says(&account, "automountServiceAccountToken");
+    let speaks = says(&account, "\"imagePullSecrets\"")
+        || says(&account, "automountServiceAccountToken")
+        || says(&account, "enforce-mountable-secrets");
     let account = if speaks { account.to_value() } else { Value::Null };
     if items(&pod["spec"], "imagePullSecrets").next().is_none()
         && account["imagePullSecrets"].is_array()
@@ -42,7 +46,25 @@ pub(super) fn service_account(call: &Call<'_>, pod: &mut Value) -> Result<(), St
     if wanted {
         mount_token(&mut pod["spec"]);
     }
+    if accounts::limits(&account) {
+        accounts::check_secrets(&account, pod).map_err(|why| refused(why, pod))?;
+    }
     Ok(())
+}
+
+/// Containers that are added later use the Secrets that the pod's account lets them.
+pub(super) fn added_containers(call: &Call<'_>, pod: &Value) -> Result<(), Status> {
+    let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("");
+    let key = format!("{}/{name}", call.info.namespace);
+    let account = call.read(("", "v1", "serviceaccounts"), &key).ok_or_else(|| {
+        let why =
+            format!("error looking up service account {key}: serviceaccount {name:?} not found");
+        Status::forbidden("", "pods", meta::text(pod, "name"), &why)
+    })?;
+    if !accounts::limits(&account) {
+        return Ok(());
+    }
+    accounts::check_ephemeral(&account, pod).map_err(|why| Status::failure(500, "", why))
 }
 
 /// Is this text somewhere in the object's JSON?

@@ -1,18 +1,23 @@
 //! Authorisation: Node, then RBAC. The first that allows decides; nobody denies.
 
+pub(crate) mod escalation;
 mod node;
 mod rbac;
+pub(crate) mod references;
+mod relations;
 
+use api::Status;
+use api::selector::FieldSelector;
 use store::Store;
 
 use crate::request::RequestInfo;
 use crate::server::AuthorizationModes;
-use crate::user::User;
+use crate::user::{MASTERS, User};
 
-pub(crate) use rbac::Rule;
+pub(crate) use rbac::{Resolved, RoleRef, Rule};
 
 /// What is asked for, in RBAC's terms.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Attributes<'a> {
     pub verb: &'a str,
     pub group: &'a str,
@@ -22,6 +27,8 @@ pub(crate) struct Attributes<'a> {
     pub name: &'a str,
     /// Set for requests that name no resource.
     pub path: Option<&'a str>,
+    /// How the objects are selected that a collection's verb is about.
+    pub fields: Option<&'a FieldSelector>,
 }
 
 impl<'a> Attributes<'a> {
@@ -34,7 +41,28 @@ impl<'a> Attributes<'a> {
             namespace: &info.namespace,
             name: &info.name,
             path: (!info.is_resource).then_some(info.path.as_str()),
+            fields: None,
         }
+    }
+
+    /// With what a collection's verb selects. A list of one object by its name is a question about
+    /// that object: kubelets ask no other way for what their pods refer to.
+    pub(crate) fn selecting(mut self, fields: &'a FieldSelector) -> Attributes<'a> {
+        if matches!(self.verb, "list" | "watch" | "deletecollection") {
+            self.fields = Some(fields);
+        }
+        if self.name.is_empty() && matches!(self.verb, "list" | "watch") {
+            self.name = fields.name().unwrap_or("");
+        }
+        self
+    }
+
+    /// Whether only objects are selected whose field has this value.
+    fn selects(&self, field: &str, value: &str) -> bool {
+        self.fields.is_some_and(|fields| {
+            let mut all = fields.requirements.iter();
+            all.any(|r| r.equal && r.field == field && r.value == value)
+        })
     }
 
     /// `pods/log`, as rules name it.
@@ -60,31 +88,74 @@ impl Authorizer {
 
     /// `Ok` when allowed; otherwise the sentence after "is forbidden: ".
     pub(crate) fn check(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
-        if self.modes.always_allow || user.in_group("system:masters") {
+        self.judge(user, attributes).map_err(|reason| refusal(user, attributes, &reason))
+    }
+
+    /// `Ok` when allowed; otherwise the reasons, which are often none.
+    fn judge(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
+        if self.is_free(user) {
             return Ok(());
         }
-        let mut reason = String::new();
+        let mut reasons = Vec::new();
         if self.modes.node
             && let Some(node) = user.node()
         {
-            match node::check(&self.store, node, attributes) {
+            match node::check(&self.store, user, node, attributes) {
                 Ok(()) => return Ok(()),
-                Err(why) => reason = why,
+                Err(why) => reasons.push(why),
             }
         }
         if self.modes.rbac && self.rbac.allows(user, attributes) {
             return Ok(());
         }
-        Err(refusal(user, attributes, &reason))
+        if self.modes.rbac {
+            let lost = escalation::aggregate(&self.rbac.lost(user, attributes));
+            reasons.extend(lost.map(|lost| format!("RBAC: {lost}")));
+        }
+        reasons.retain(|reason| !reason.is_empty());
+        Err(reasons.join("\n"))
+    }
+
+    /// Whether it is allowed, and why (not), for who asks about somebody.
+    pub(crate) fn review(&self, user: &User, attributes: &Attributes<'_>) -> (bool, String) {
+        if let Err(reason) = self.judge(user, attributes) {
+            return (false, reason);
+        }
+        // Those who are above roles are allowed without a word.
+        let source = match self.is_free(user) || !self.modes.rbac {
+            true => None,
+            false => self.rbac.source(user, attributes),
+        };
+        (true, source.map_or(String::new(), |source| format!("RBAC: allowed by {source}")))
+    }
+
+    fn is_free(&self, user: &User) -> bool {
+        self.modes.always_allow || user.in_group(MASTERS)
+    }
+
+    /// `Ok` when allowed; otherwise the answer for the client.
+    pub(crate) fn require(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.check(user, attributes).map_err(|why| forbidden(attributes, &why))
     }
 
     /// All rules that hold for the user in a namespace.
-    pub(crate) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
+    pub(crate) fn rules(&self, user: &User, namespace: &str) -> Resolved {
         self.rbac.rules(user, namespace)
+    }
+
+    /// The rules of a role as a binding in this namespace names it.
+    pub(crate) fn role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, Status> {
+        self.rbac.role(role, namespace)
     }
 }
 
-fn refusal(user: &User, a: &Attributes<'_>, reason: &str) -> String {
+/// The answer to a request that is not allowed.
+pub(crate) fn forbidden(attributes: &Attributes<'_>, why: &str) -> Status {
+    Status::forbidden(attributes.group, attributes.resource, attributes.name, why)
+}
+
+/// The sentence of a refusal, with a reason when there is one.
+pub(crate) fn refusal(user: &User, a: &Attributes<'_>, reason: &str) -> String {
     let mut text = match a.path {
         Some(path) => format!("User {:?} cannot {} path {path:?}", user.name, a.verb),
         None => {

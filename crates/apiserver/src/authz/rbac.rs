@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::Status;
 use serde::Deserialize;
 use store::{Collection, Store};
 
@@ -37,17 +38,31 @@ impl Rule {
 }
 
 fn url_matches(url: &str, path: &str) -> bool {
-    url == "*"
-        || url == path
-        || url.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+    url == "*" || url_covers(url, path)
+}
+
+/// Whether a rule's path is the other or, ending in a star, begins it.
+pub(super) fn url_covers(url: &str, path: &str) -> bool {
+    url == path || url.ends_with('*') && path.starts_with(url.trim_end_matches('*'))
 }
 
 fn resource_matches(rule: &str, a: &Attributes<'_>) -> bool {
-    match rule.split_once('/') {
-        None => rule == "*" || (a.subresource.is_empty() && rule == a.resource),
-        Some(("*", sub)) => sub == a.subresource,
-        Some((resource, sub)) => resource == a.resource && sub == a.subresource,
+    let asked = (a.resource, a.subresource);
+    match asked {
+        _ if rule == "*" => true,
+        (resource, "") => rule == resource,
+        (resource, sub) => {
+            rule.strip_prefix("*/") == Some(sub)
+                || rule.strip_prefix(resource).and_then(|rest| rest.strip_prefix('/')) == Some(sub)
+        }
     }
+}
+
+/// Rules that hold for somebody, and why some could not be found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resolved {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) errors: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,10 +79,13 @@ struct Binding {
     role_ref: RoleRef,
 }
 
-#[derive(Deserialize)]
-struct RoleRef {
-    kind: String,
-    name: String,
+/// The role that a binding names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RoleRef {
+    pub(crate) api_group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
 #[derive(Deserialize, Clone)]
@@ -79,6 +97,14 @@ struct Subject {
 }
 
 impl Subject {
+    fn told(&self, binding_namespace: &str) -> String {
+        let home = if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
+        match self.kind.as_str() {
+            "ServiceAccount" => format!("{} {:?}", self.kind, format!("{}/{home}", self.name)),
+            kind => format!("{kind} {:?}", self.name),
+        }
+    }
+
     fn is(&self, user: &User, binding_namespace: &str) -> bool {
         match self.kind.as_str() {
             "User" => self.name == user.name,
@@ -86,8 +112,12 @@ impl Subject {
             "ServiceAccount" => {
                 let ns =
                     if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
-                user.name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
-                    == Some((ns, &self.name))
+                !ns.is_empty()
+                    && user
+                        .name
+                        .strip_prefix("system:serviceaccount:")
+                        .and_then(|r| r.split_once(':'))
+                        == Some((ns, &self.name))
             }
             _ => false,
         }
@@ -99,7 +129,45 @@ struct Grant {
     /// Empty when it holds everywhere.
     namespace: String,
     subjects: Vec<Subject>,
-    rules: Arc<Vec<Rule>>,
+    /// The binding's kind and name, as reasons tell it.
+    told: String,
+    rules: Result<Arc<Vec<Rule>>, Missing>,
+}
+
+/// A role that a binding names and that is not there.
+#[derive(Debug, Clone)]
+struct Missing {
+    /// Plural.
+    resource: &'static str,
+    name: String,
+}
+
+impl Missing {
+    /// As who reads the role finds it.
+    fn read(&self) -> String {
+        Status::not_found(GROUP, self.resource, &self.name).message
+    }
+
+    /// As an informer's lister tells it.
+    fn listed(&self) -> String {
+        Status::not_found(GROUP, self.resource.trim_end_matches('s'), &self.name).message
+    }
+}
+
+impl Grant {
+    /// The subject that is the user, if the binding holds where something is asked for.
+    fn subject(&self, user: &User, a: &Attributes<'_>) -> Option<&Subject> {
+        let holds = self.namespace.is_empty() || a.path.is_none() && self.namespace == a.namespace;
+        self.subjects.iter().find(|subject| holds && subject.is(user, &self.namespace))
+    }
+
+    fn allows(&self, a: &Attributes<'_>) -> bool {
+        self.rules().iter().any(|rule| rule.allows(a))
+    }
+
+    fn rules(&self) -> &[Rule] {
+        self.rules.as_ref().map_or(&[], |rules| rules.as_slice())
+    }
 }
 
 #[derive(Default)]
@@ -115,6 +183,7 @@ pub(super) struct Rbac {
     compiled: Mutex<Compiled>,
 }
 
+const GROUP: &str = "rbac.authorization.k8s.io";
 const SOURCES: [&str; 4] = [
     "/registry/roles/",
     "/registry/rolebindings/",
@@ -129,20 +198,53 @@ impl Rbac {
     }
 
     pub(super) fn allows(&self, user: &User, a: &Attributes<'_>) -> bool {
-        self.grants().iter().any(|g| {
-            (g.namespace.is_empty() || (a.path.is_none() && g.namespace == a.namespace))
-                && g.subjects.iter().any(|s| s.is(user, &g.namespace))
-                && g.rules.iter().any(|r| r.allows(a))
-        })
+        self.grants().iter().any(|g| g.subject(user, a).is_some() && g.allows(a))
     }
 
-    pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
+    /// Which binding allows it.
+    pub(super) fn source(&self, user: &User, a: &Attributes<'_>) -> Option<String> {
+        let grants = self.grants();
+        let mut mine = grants.iter().filter(|g| g.allows(a));
+        mine.find_map(|g| Some(format!("{} to {}", g.told, g.subject(user, a)?.told(&g.namespace))))
+    }
+
+    /// Why some of the user's rights are not known: roles that are bound and not there.
+    pub(super) fn lost(&self, user: &User, a: &Attributes<'_>) -> Vec<String> {
+        let grants = self.grants();
+        let mine = grants.iter().filter(|g| g.subject(user, a).is_some());
+        mine.filter_map(|g| g.rules.as_ref().err().map(Missing::listed)).collect()
+    }
+
+    pub(super) fn rules(&self, user: &User, namespace: &str) -> Resolved {
         let grants = self.grants();
         let mine = grants.iter().filter(|g| {
             (g.namespace.is_empty() || g.namespace == namespace)
                 && g.subjects.iter().any(|s| s.is(user, &g.namespace))
         });
-        mine.flat_map(|g| g.rules.iter().cloned()).collect()
+        let mut found = Resolved::default();
+        for grant in mine {
+            match &grant.rules {
+                Ok(rules) => found.rules.extend(rules.iter().cloned()),
+                Err(missing) => found.errors.push(missing.read()),
+            }
+        }
+        found
+    }
+
+    /// The rules of a role as a binding in this namespace names it.
+    pub(super) fn role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, Status> {
+        let [roles, _, cluster_roles, _] = &self.sources;
+        let (found, plural) = match role.kind.as_str() {
+            "Role" => (roles.get(&format!("{namespace}/{}", role.name)), "roles"),
+            "ClusterRole" => (cluster_roles.get(&role.name), "clusterroles"),
+            other => {
+                let why = format!("unsupported role reference kind: {other:?}");
+                return Err(Status::failure(500, "", why));
+            }
+        };
+        let found = found.ok_or_else(|| Status::not_found(GROUP, plural, &role.name))?;
+        let decoded = found.decode::<Role>().map_err(|e| Status::internal(e.to_string()))?;
+        Ok(decoded.rules.unwrap_or_default())
     }
 
     fn grants(&self) -> Arc<Vec<Grant>> {
@@ -170,14 +272,20 @@ impl Rbac {
         for object in all(cluster_bindings).into_iter().chain(all(bindings)) {
             let Ok(binding) = object.decode::<Binding>() else { continue };
             let namespace = object.meta().namespace.to_string();
-            let (kind, home) = match binding.role_ref.kind.as_str() {
-                "Role" => ("Role", namespace.clone()),
-                _ => ("ClusterRole", String::new()),
+            let (kind, plural, home) = match binding.role_ref.kind.as_str() {
+                "Role" => ("Role", "roles", namespace.clone()),
+                _ => ("ClusterRole", "clusterroles", String::new()),
             };
-            if let Some(rules) = rules.get(&(kind, home, binding.role_ref.name)) {
-                let subjects = binding.subjects.unwrap_or_default();
-                grants.push(Grant { namespace, subjects, rules: rules.clone() });
-            }
+            let name = binding.role_ref.name;
+            let own = object.meta().name.as_ref();
+            let told = match namespace.as_str() {
+                "" => format!("ClusterRoleBinding {own:?} of {kind} {name:?}"),
+                ns => format!("RoleBinding {:?} of {kind} {name:?}", format!("{own}/{ns}")),
+            };
+            let missing = Missing { resource: plural, name: name.clone() };
+            let rules = rules.get(&(kind, home, name)).cloned().ok_or(missing);
+            let subjects = binding.subjects.unwrap_or_default();
+            grants.push(Grant { namespace, subjects, told, rules });
         }
         grants
     }
@@ -208,7 +316,7 @@ mod tests {
         subresource: &'a str,
         name: &'a str,
     ) -> Attributes<'a> {
-        Attributes { verb, group: "", resource, subresource, namespace: "a", name, path: None }
+        Attributes { verb, resource, subresource, namespace: "a", name, ..Attributes::default() }
     }
 
     #[test]

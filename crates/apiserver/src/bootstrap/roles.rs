@@ -11,8 +11,36 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 const VERSION: &str = "rbac.authorization.k8s.io/v1";
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
+/// Objects that earlier versions made and that are none of Kubernetes': they go, unless somebody keeps
+/// them on purpose.
+const RETIRED: [(&str, &str); 2] = [
+    ("clusterrolebindings", "system:openshift:public-info-viewer"),
+    ("clusterroles", "system:openshift:public-info-viewer"),
+];
+
+async fn retire(client: &Client) -> Result<(), Error> {
+    for (plural, name) in RETIRED {
+        let path = format!("{}/{name}", collection(VERSION, plural, ""));
+        let found = match call(client, Method::GET, path.clone(), &json!({})).await {
+            Ok(found) => found,
+            Err(e) if e.is_not_found() => continue,
+            Err(e) => return Err(e),
+        };
+        let found: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+        if found["metadata"]["annotations"][AUTOUPDATE] != "true" {
+            continue;
+        }
+        match call(client, Method::DELETE, path, &json!({})).await {
+            Err(e) if !e.is_not_found() => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Creates what is missing and brings changed objects back, aggregated roles included.
 pub(super) async fn reconcile(client: &Client) -> Result<(), Error> {
+    retire(client).await?;
     let mut objects = parse(TEXT);
     aggregate(&mut objects);
     for object in &objects {

@@ -36,7 +36,7 @@ fn words<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str
     values.flat_map(|v| v.split(',')).map(str::trim)
 }
 
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     let has = |name: &str, word: &str| words(headers, name).any(|v| v.eq_ignore_ascii_case(word));
     has("connection", "upgrade") && has("upgrade", "websocket")
 }

@@ -11,7 +11,7 @@ use super::update::is_finished;
 use super::{Answer, write_failure};
 use crate::body::Format;
 use crate::call::Call;
-use crate::{hooks, meta};
+use crate::{admission, hooks, meta};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -19,14 +19,14 @@ const FOREGROUND: &str = "foregroundDeletion";
 const RETRIES: usize = 10;
 
 /// `DeleteOptions` from body and query.
-#[derive(Debug, Default)]
-struct Options {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
     grace: Option<i64>,
     uid: Option<String>,
-    revision: Option<String>,
+    pub(crate) revision: Option<String>,
     /// Finalizers the deletion adds and removes.
     propagation: Option<String>,
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, Status> {
@@ -45,29 +45,43 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
             Format::Yaml => api::yaml::read(body).map_err(Status::bad_request)?.value,
         }
     };
-    let text = |v: &Value| v.as_str().map(str::to_owned);
-    let query = |key: &str| call.query.get(key).map(str::to_owned);
-    let orphan = sent["orphanDependents"].as_bool().or_else(|| {
-        call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"))
-    });
-    let by_flag = orphan.map(|o| if o { "Orphan" } else { "Background" }.to_owned());
-    let propagation = text(&sent["propagationPolicy"]).or_else(|| query("propagationPolicy"));
-    if let Some(policy) = &propagation
-        && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
-    {
-        let message = format!(
-            "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-        );
-        let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
-        return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+    Options::of(call, &sent)
+}
+
+impl Options {
+    /// Of a decoded body, and of the query where the body says nothing.
+    pub(crate) fn of(call: &Call<'_>, sent: &Value) -> Result<Options, Status> {
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        let query = |key: &str| call.query.get(key).map(str::to_owned);
+        let orphan = sent["orphanDependents"].as_bool().or_else(|| {
+            call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"))
+        });
+        let by_flag = orphan.map(|o| if o { "Orphan" } else { "Background" }.to_owned());
+        let propagation = text(&sent["propagationPolicy"]).or_else(|| query("propagationPolicy"));
+        if let Some(policy) = &propagation
+            && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
+        {
+            let message = format!(
+                "Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+            );
+            let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+        }
+        if let Some(other) = kinds::items(sent, "dryRun").find(|value| **value != "All") {
+            let message = format!("Unsupported value: {other}: supported values: \"All\"");
+            let cause = meta::cause("FieldValueNotSupported", "dryRun", message);
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+        }
+        Ok(Options {
+            grace: sent["gracePeriodSeconds"]
+                .as_i64()
+                .or(call.query.number("gracePeriodSeconds")?),
+            uid: text(&sent["preconditions"]["uid"]),
+            revision: text(&sent["preconditions"]["resourceVersion"]),
+            propagation: propagation.or(by_flag),
+            dry_run: call.dry_run || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
+        })
     }
-    Ok(Options {
-        grace: sent["gracePeriodSeconds"].as_i64().or(call.query.number("gracePeriodSeconds")?),
-        uid: text(&sent["preconditions"]["uid"]),
-        revision: text(&sent["preconditions"]["resourceVersion"]),
-        propagation: propagation.or(by_flag),
-        dry_run: call.dry_run || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
-    })
 }
 
 pub(crate) async fn delete(
@@ -79,7 +93,7 @@ pub(crate) async fn delete(
     delete_one(call, &call.key(), &call.info.name, &options).await
 }
 
-async fn delete_one(
+pub(crate) async fn delete_one(
     call: &Call<'_>,
     key: &str,
     name: &str,
@@ -90,8 +104,9 @@ async fn delete_one(
     for _ in 0..RETRIES {
         let found = collection.get(key);
         let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
-        check_preconditions(call, &old, name, options)?;
         let old_tree = call.shown(&old).await?;
+        check_preconditions((call.group(), call.row.kind), &old_tree, options)?;
+        admission::delete(call, name, &old_tree)?;
         (hooks::of(row).check_delete)(call, &old_tree)?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
@@ -130,26 +145,26 @@ fn answer(call: &Call<'_>, (old, shown): (&Object, Value), gone: bool, new: Valu
     Answer::Tree { code: 200, value }
 }
 
-fn check_preconditions(
-    call: &Call<'_>,
-    old: &Object,
-    name: &str,
+/// The object is in the state that the options ask for.
+pub(crate) fn check_preconditions(
+    (group, kind): (&str, &str),
+    old: &Value,
     options: &Options,
 ) -> Result<(), Status> {
-    let conflict = |what: &str, asked: &str, found: &str, likely: &str| {
-        let why = format!(
-            "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {likely}"
-        );
-        Err(Status::conflict(call.group(), call.row.kind, name, &why))
-    };
-    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.meta().uid.as_ref()) {
-        return conflict("UID", uid, &old.meta().uid, "deleted and then recreated");
+    let checks = [
+        (&options.uid, "uid", "UID", "deleted and then recreated"),
+        (&options.revision, "resourceVersion", "ResourceVersion", "modified"),
+    ];
+    for (asked, key, what, likely) in checks {
+        let found = meta::text(old, key);
+        if let Some(asked) = asked.as_deref().filter(|asked| *asked != found) {
+            let why = format!(
+                "the {what} in the precondition ({asked}) does not match the {what} in record ({found}). The object might have been {likely}"
+            );
+            return Err(Status::conflict(group, kind, meta::text(old, "name"), &why));
+        }
     }
-    let now = old.revision().to_string();
-    match &options.revision {
-        Some(asked) if *asked != now => conflict("ResourceVersion", asked, &now, "modified"),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Writes the wish to be deleted into the object.

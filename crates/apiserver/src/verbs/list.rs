@@ -115,8 +115,8 @@ impl Filter {
         }
     }
 
-    /// The one name that can match, if the selector says so.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.name()
+    /// What is asked of fields.
+    pub(crate) fn fields(&self) -> &api::selector::FieldSelector {
+        &self.fields
     }
 }

@@ -121,6 +121,7 @@ fn prepare(
         // What the server itself writes (a pod's binding) is sound, and no new generation.
         return Ok(());
     }
+    admission::sent(call, old, new)?;
     keep_other_parts(call, old, new);
     (hooks.prepare_update)(call, old, new)?;
     call.apply_defaults(new)?;
@@ -233,6 +234,17 @@ fn same_but(old: &Value, new: &Value, but: &str, same: impl Fn(&Value, &Value) -
         && a.iter()
             .zip(b)
             .all(|((key, x), (other, y))| key == other && (x == y || (key == but && same(x, y))))
+}
+
+/// The revision that an answer shows.
+pub(crate) fn revision_of(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::Object { object, .. } => Some(object.revision().to_string()),
+        Answer::Tree { value, .. } => {
+            Some(meta::text(value, "resourceVersion").to_owned()).filter(|text| !text.is_empty())
+        }
+        _ => None,
+    }
 }
 
 /// Deletion was asked for and nothing holds the object back any more.

@@ -1,6 +1,8 @@
 //! Requests that are answered rather than stored: reviews, tokens, bindings, evictions, scales.
 
-mod pods;
+mod binding;
+mod budget;
+mod eviction;
 mod reviews;
 pub(crate) mod scale;
 mod tokens;
@@ -56,10 +58,10 @@ async fn answer(
         managed::track(call, None, &mut sent)?;
     }
     match kind {
-        Kind::Binding => pods::bind(call, sent).await,
-        Kind::Eviction => pods::evict(call, sent).await,
+        Kind::Binding => binding::bind(call, sent).await,
+        Kind::Eviction => eviction::evict(call, sent).await,
         Kind::Token => tokens::request(call, sent),
-        Kind::TokenReview => Ok(reviews::token(call, sent)),
+        Kind::TokenReview => reviews::token(call, sent),
         Kind::SelfReview => Ok(reviews::whoami(call, sent)),
         Kind::Rules => Ok(reviews::rules(call, sent)),
         Kind::Access => reviews::access(call, sent),
@@ -92,4 +94,12 @@ pub(crate) async fn scale(
         "patch" => scale::patch(call, body, content_type).await,
         _ => Err(Status::method_not_allowed()),
     })
+}
+
+/// Done, with nothing to show.
+fn done() -> Answer {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
+    });
+    Answer::Tree { code: 201, value: status }
 }

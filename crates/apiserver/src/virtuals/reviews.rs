@@ -1,11 +1,12 @@
 //! Reviews: who is this token, who am I, what may be done.
 
 use api::Status;
+use api::selector::{FieldRequirement, FieldSelector};
 use serde_json::{Value, json};
 
-use crate::authz::{Attributes, Rule};
+use crate::authz::{Attributes, Resolved, Rule};
 use crate::call::Call;
-use crate::user::User;
+use crate::user::{MASTERS, User};
 use crate::verbs::Answer;
 use kinds::items;
 
@@ -27,20 +28,22 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-pub(super) fn token(call: &Call<'_>, mut review: Value) -> Answer {
+pub(super) fn token(call: &Call<'_>, mut review: Value) -> Result<Answer, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or("").to_owned();
+    if token.is_empty() {
+        let message = "token is required for TokenReview in authentication";
+        return Err(Status::bad_request(message));
+    }
     let audiences: Vec<String> =
         items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
-    let found = call.server.config.authenticator.bearer(&call.server.store, &token, &audiences);
+    let found = call.server.config.authenticator.token(&call.server.store, &token, &audiences);
     review["status"] = match found {
-        Ok(user) => {
-            let api = call.server.config.tokens.api_audience().to_owned();
-            let audiences = if audiences.is_empty() { vec![api] } else { audiences };
-            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
-        }
-        Err(_) => json!({"user": {}, "error": "[invalid bearer token]"}),
+        Ok(known) => json!({
+            "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences,
+        }),
+        Err(why) => json!({"user": {}, "error": why}),
     };
-    created(review)
+    Ok(created(review))
 }
 
 pub(super) fn whoami(call: &Call<'_>, mut review: Value) -> Answer {
@@ -72,6 +75,7 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         );
         return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
     }
+    let fields = selected(resource)?;
     let from = if resource.is_null() { other } else { resource };
     let [verb, group, name_of, sub, namespace, name, path] =
         ["verb", "group", "resource", "subresource", "namespace", "name", "path"]
@@ -84,12 +88,36 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         namespace: &namespace,
         name: &name,
         path: resource.is_null().then_some(path.as_str()),
-    };
-    review["status"] = match call.server.authorizer.check(&user, &attributes) {
-        Ok(()) => json!({"allowed": true}),
-        Err(_) => json!({"allowed": false}),
-    };
+        fields: None,
+    }
+    .selecting(&fields);
+    let (allowed, reason) = call.server.authorizer.review(&user, &attributes);
+    review["status"] = json!({"allowed": allowed});
+    if !reason.is_empty() {
+        review["status"]["reason"] = reason.into();
+    }
     Ok(created(review))
+}
+
+/// The field selector that a review asks about: in its text, or in single requirements. What cannot
+/// be understood selects nothing, and so allows less.
+fn selected(resource: &Value) -> Result<FieldSelector, Status> {
+    let selector = &resource["fieldSelector"];
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        return Ok(FieldSelector::parse(raw).unwrap_or_default());
+    }
+    let single = |r: &Value| {
+        let values: Vec<&str> = items(r, "values").filter_map(Value::as_str).collect();
+        let equal = match r["operator"].as_str() {
+            Some("In") => true,
+            Some("NotIn") => false,
+            _ => return None,
+        };
+        let ([value], Some(field)) = (values.as_slice(), r["key"].as_str()) else { return None };
+        Some(FieldRequirement { field: field.to_owned(), value: (*value).to_owned(), equal })
+    };
+    let requirements = items(selector, "requirements").filter_map(single).collect();
+    Ok(FieldSelector { requirements })
 }
 
 fn subject(spec: &Value) -> User {
@@ -98,14 +126,17 @@ fn subject(spec: &Value) -> User {
         name: spec["user"].as_str().unwrap_or("").to_owned(),
         uid: spec["uid"].as_str().unwrap_or("").to_owned(),
         groups: groups.collect(),
-        ..User::default()
+        extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     }
 }
 
 pub(super) fn rules(call: &Call<'_>, mut review: Value) -> Answer {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or("").to_owned();
-    let mut rules = call.server.authorizer.rules(call.user, &namespace);
-    if call.user.in_group("system:masters") {
+    let Resolved { mut rules, mut errors } = call.server.authorizer.rules(call.user, &namespace);
+    if call.user.node().is_some() {
+        errors.push("node authorizer does not support user rule resolution".into());
+    }
+    if call.user.in_group(MASTERS) {
         let all = || vec!["*".to_owned()];
         rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
         rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
@@ -124,7 +155,10 @@ pub(super) fn rules(call: &Call<'_>, mut review: Value) -> Answer {
     review["status"] = json!({
         "resourceRules": resources.iter().map(resource_rule).collect::<Vec<_>>(),
         "nonResourceRules": paths.iter().map(path_rule).collect::<Vec<_>>(),
-        "incomplete": false,
+        "incomplete": !errors.is_empty(),
     });
+    if !errors.is_empty() {
+        review["status"]["evaluationError"] = errors.join(", ").into();
+    }
     created(review)
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use store::Store;
 use tokio::net::TcpStream;
 
-use crate::node_proxy::NodeDialer;
+use crate::node_proxy::{NodeDialer, is_proxyable};
 
 /// How the cluster's services are found and reached.
 #[derive(Clone)]
@@ -85,5 +85,6 @@ fn ready(slice: &Value, port: &str) -> Vec<SocketAddr> {
     let Some(number) = number else { return Vec::new() };
     let ready = items(slice, "endpoints").filter(|e| e["conditions"]["ready"] != false);
     let first = ready.filter_map(|e| e["addresses"][0].as_str()?.parse::<IpAddr>().ok());
-    first.map(|ip| SocketAddr::new(ip, number)).collect()
+    // Whoever writes endpoints reaches with them nothing that is this machine's own.
+    first.filter(|ip| is_proxyable(*ip)).map(|ip| SocketAddr::new(ip, number)).collect()
 }

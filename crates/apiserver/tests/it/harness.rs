@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, Limits, NoNodes, NodeDialer, Server, ServiceNetwork,
-    User,
+    Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server,
+    ServiceNetwork, User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -27,7 +27,7 @@ impl NodeDialer for Here {
         Box::pin(TcpStream::connect(self.0))
     }
 
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+    fn kubelet_tls(&self) -> KubeletTls {
         NoNodes.kubelet_tls()
     }
 }
@@ -54,6 +54,11 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+
+    /// Code and message, for refusals.
+    pub(crate) fn told(&self) -> (u16, String) {
+        (self.code, self.json()["message"].as_str().unwrap_or("").to_owned())
     }
 }
 
@@ -117,6 +122,68 @@ impl World {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = [("content-type", "application/json")];
         self.ask_as(&self.admin, (method, path), &headers, body).await
+    }
+
+    /// One JSON request by somebody.
+    pub(crate) async fn ask_by(
+        &self,
+        user: &User,
+        (method, path): (&str, &str),
+        body: &Value,
+    ) -> Answer {
+        let kind = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask_as(user, (method, path), &[("content-type", kind)], body).await
+    }
+
+    /// A request as it comes from outside: by whoever its credentials say.
+    pub(crate) async fn ask_outside(
+        &self,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        certificate: Option<&[u8]>,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::<Bytes>::default()).expect("a request");
+        let response = self.server.serve(request, certificate).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body never fails").to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// Makes an object as the administrator; it as it is stored.
+    pub(crate) async fn make(&self, path: &str, object: &Value) -> Value {
+        let made = self.ask("POST", path, object).await;
+        assert_eq!(made.code, 201, "{path}: {}", made.json());
+        made.json()
+    }
+
+    /// Merges into an object as the administrator.
+    pub(crate) async fn set(&self, path: &str, patch: &Value) -> Value {
+        let done = self.ask_by(&self.admin, ("PATCH", path), patch).await;
+        assert_eq!(done.code, 200, "{path}: {}", done.json());
+        done.json()
+    }
+
+    /// Gives a user rights everywhere, of rules as `{verbs, apiGroups, resources}`.
+    pub(crate) async fn grant(&self, user: &str, rules: &Value) {
+        let group = "rbac.authorization.k8s.io";
+        let roles = format!("/apis/{group}/v1/clusterroles");
+        let name = user.replace(':', "-");
+        let role = serde_json::json!({"metadata": {"name": name}, "rules": rules});
+        self.make(&roles, &role).await;
+        let binding = serde_json::json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+        });
+        self.make(&format!("/apis/{group}/v1/clusterrolebindings"), &binding).await;
     }
 
     /// Follows a path until an event's object is as wanted; the object.

@@ -57,3 +57,29 @@ async fn nobody_reads_secrets_without_a_role() {
         "secrets is forbidden: User \"eve\" cannot list resource \"secrets\" in API group \"\" at the cluster scope"
     );
 }
+
+#[tokio::test]
+async fn reviews_say_which_binding_allows_and_what_is_lost() {
+    let world = World::new().await;
+    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    world.grant("jane", &rules).await;
+    let review = |user: &str, verb: &str| json!({"spec": {"user": user, "resourceAttributes": {"verb": verb, "resource": "pods"}}});
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let told = world.make(path, &review("jane", "get")).await["status"].clone();
+    let by =
+        "RBAC: allowed by ClusterRoleBinding \"jane\" of ClusterRole \"jane\" to User \"jane\"";
+    assert_eq!(told, json!({"allowed": true, "reason": by}));
+    assert_eq!(
+        world.make(path, &review("jane", "list")).await["status"],
+        json!({"allowed": false})
+    );
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles/jane";
+    assert_eq!(world.ask("DELETE", roles, &Value::Null).await.code, 200);
+    let lost = "RBAC: clusterrole.rbac.authorization.k8s.io \"jane\" not found";
+    let told = world.make(path, &review("jane", "get")).await["status"].clone();
+    assert_eq!(told, json!({"allowed": false, "reason": lost}));
+    let jane = User::new("jane", &["system:authenticated"]);
+    let answer = world.ask_as(&jane, ("GET", "/api/v1/pods"), &[], "").await;
+    let why = "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
+    assert_eq!(answer.told(), (403, format!("{why}: {lost}")));
+}

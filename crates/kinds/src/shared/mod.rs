@@ -51,6 +51,8 @@ pub(crate) fn endpoint_ip(at: &At<'_>) {
     let Some(ip) = formats::sloppy_ip(at.text()) else {
         return at.invalid_text("must be a valid IP address");
     };
+    // An IPv4 address written as an IPv6 one is the same place.
+    let ip = ip.to_canonical();
     let (link_local, multicast) = match ip {
         std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
         std::net::IpAddr::V6(v6) => {

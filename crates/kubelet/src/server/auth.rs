@@ -43,11 +43,13 @@ pub fn tls_config(
     Ok(Arc::new(config))
 }
 
-/// The common name is the user, the organisations are its groups.
+/// The common name is the user (of several the last, as for the API server), the organisations are
+/// its groups. A name that is not text is nobody's.
 pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<NodeUser> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok());
-    Some(NodeUser { name, groups: groups.map(str::to_owned).collect() })
+    let name = subject.iter_common_name().last()?.as_str().ok()?.to_owned();
+    let groups = subject.iter_organization().map(|o| o.as_str().map(str::to_owned));
+    let groups = groups.collect::<Result<_, _>>().ok()?;
+    Some(NodeUser { name, groups })
 }

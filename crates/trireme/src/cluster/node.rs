@@ -141,9 +141,6 @@ async fn start_kubelet(
     config.eviction = shared.upkeep.eviction;
     config.image_gc_high_percent = shared.upkeep.image_gc_high;
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.name);
-    if index == 0 {
-        config.labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
-    }
     let user = format!("system:node:{name}");
     let deps = Deps {
         client: shared.plane.client(&user, &["system:nodes"], "kubelet"),
@@ -195,7 +192,10 @@ pub(crate) fn server_identity(
     Ok((certificates(&pair.cert_pem)?, key))
 }
 
-/// Waits for the node to register, and writes its pod range into it.
+/// A label that no kubelet may give its own node.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+/// Waits for the node to register, and writes its pod range and its role into it.
 async fn assign_cidr(shared: &Shared<'_>, name: &str, index: u32) -> Result<()> {
     let nodes = shared.informers.of::<NodeObject>();
     let (sender, mut registered) = mpsc::unbounded_channel();
@@ -207,12 +207,17 @@ async fn assign_cidr(shared: &Shared<'_>, name: &str, index: u32) -> Result<()> 
     });
     registered.recv().await.context("the node's registration")?;
     let node = nodes.get("", name);
-    if node.is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some())) {
-        return Ok(());
+    let mut patch = serde_json::json!({});
+    let known = node.is_some_and(|n| n.spec.as_ref().is_some_and(|s| s.pod_cidr.is_some()));
+    if !known {
+        let cidr = pod_cidr(index);
+        patch["spec"] = serde_json::json!({"podCIDR": cidr, "podCIDRs": [cidr]});
     }
-    let cidr = pod_cidr(index);
-    let patch = serde_json::json!({"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}});
-    shared.informers.client().patch::<NodeObject>("", name, &Patch::Merge(patch)).await?;
+    if index == 0 {
+        patch["metadata"]["labels"][CONTROL_PLANE] = "".into();
+    }
+    let client = shared.informers.client();
+    client.patch::<NodeObject>("", name, &Patch::Merge(patch)).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::NodeDialer;
+use apiserver::{KubeletTls, NodeDialer};
 use client::Tasks;
 use kubelet::Thresholds;
 use network::{EgressNat, Fabric, FabricConfig, NetNs, PinDir};
@@ -191,7 +191,7 @@ fn route_pods(fabric: &Fabric) -> Result<()> {
 /// Reaches every node and pod from the first node's namespace.
 struct InsideDialer {
     ns: NetNs,
-    tls: Arc<rustls::ClientConfig>,
+    tls: KubeletTls,
 }
 
 impl NodeDialer for InsideDialer {
@@ -203,7 +203,7 @@ impl NodeDialer for InsideDialer {
         Box::pin(async move { network::netns::tcp_connect(Some(&ns), to).await })
     }
 
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+    fn kubelet_tls(&self) -> KubeletTls {
         self.tls.clone()
     }
 }

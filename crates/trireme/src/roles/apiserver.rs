@@ -2,15 +2,18 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::apiserver::{AuthorizationModes, Limits, NodeDialer, ServiceNetwork};
+use ::apiserver::{AuthorizationModes, KubeletTls, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
+use pki::KeyPairPem;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::control_plane::{ControlPlane, Options};
@@ -37,6 +40,15 @@ pub(crate) struct Args {
     /// PEM of the CA that signs client certificates; the cluster's own when absent.
     #[arg(long)]
     client_ca_file: Option<PathBuf>,
+    /// PEM of the CA that signed kubelets' serving certificates; the cluster's own when absent.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
+    /// PEM of the certificate to show to kubelets; one of the cluster's own CA when absent.
+    #[arg(long, requires = "kubelet_client_key")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// PEM of that certificate's key.
+    #[arg(long, requires = "kubelet_client_certificate")]
+    kubelet_client_key: Option<PathBuf>,
     /// Where the embedded store keeps its data.
     #[arg(long, default_value = "/var/lib/trireme/data")]
     data_dir: PathBuf,
@@ -154,13 +166,8 @@ async fn serve(args: Args) -> Result<()> {
     let ip =
         args.advertise_address.unwrap_or(if unspecified { loopback } else { args.bind_address });
     let pki = PkiFiles::open(&args.cert_dir)?;
-    let client_ca_pem = match &args.client_ca_file {
-        None => None,
-        Some(path) => Some(
-            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?,
-        ),
-    };
-    let dialer = PlainDialer::new(&pki)?;
+    let client_ca_pem = args.client_ca_file.as_deref().map(read).transpose()?;
+    let dialer = PlainDialer { tls: kubelet_tls_of(&args, &pki)? };
     let limits = Limits {
         request_timeout: args.request_timeout,
         watch_min: Duration::from_secs(args.min_request_timeout),
@@ -213,9 +220,13 @@ pub(crate) async fn interrupted() -> Result<()> {
     }
 }
 
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
 /// Reaches nodes through the process's own network.
 pub(crate) struct PlainDialer {
-    tls: Arc<rustls::ClientConfig>,
+    tls: KubeletTls,
 }
 
 impl PlainDialer {
@@ -224,21 +235,36 @@ impl PlainDialer {
     }
 }
 
-/// The API server's identity towards kubelets.
-pub(crate) fn kubelet_tls(pki: &PkiFiles) -> Result<Arc<rustls::ClientConfig>> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let pair = pki.client("kube-apiserver-kubelet-client", Some("system:masters"))?;
+/// Towards kubelets: as the flags say, and of the cluster's own where they say nothing.
+fn kubelet_tls_of(args: &Args, pki: &PkiFiles) -> Result<KubeletTls> {
+    let authority = args.kubelet_certificate_authority.as_deref().map(read).transpose()?;
+    let pair = match (&args.kubelet_client_certificate, &args.kubelet_client_key) {
+        (Some(cert), Some(key)) => KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? },
+        _ => own_identity(pki)?,
+    };
+    tls_towards_kubelets(&pair, authority.as_deref().unwrap_or(pki.ca_pem()))
+}
+
+/// The API server's identity towards the kubelets of its own cluster.
+pub(crate) fn kubelet_tls(pki: &PkiFiles) -> Result<KubeletTls> {
+    tls_towards_kubelets(&own_identity(pki)?, pki.ca_pem())
+}
+
+/// Kubelets know the API server by this name. It has no groups, so that it is nobody for another API
+/// server, and for this one: a node that gives a server's address as its own gains nothing.
+fn own_identity(pki: &PkiFiles) -> Result<KeyPairPem> {
+    pki.client("kube-apiserver-kubelet-client", None)
+}
+
+fn tls_towards_kubelets(pair: &KeyPairPem, authority_pem: &str) -> Result<KubeletTls> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pki.ca_pem().as_bytes())?)?;
-    let chain = vec![CertificateDer::from_pem_slice(pair.cert_pem.as_bytes())?];
+    for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
+        roots.add(certificate?).context("the kubelets' authority")?;
+    }
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes()).collect();
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    Ok(Arc::new(config))
+    Ok(KubeletTls::new(Some((chain?, key)), Some(roots))?)
 }
 
 impl NodeDialer for PlainDialer {
@@ -249,7 +275,7 @@ impl NodeDialer for PlainDialer {
         Box::pin(TcpStream::connect(to))
     }
 
-    fn kubelet_tls(&self) -> Arc<rustls::ClientConfig> {
+    fn kubelet_tls(&self) -> KubeletTls {
         self.tls.clone()
     }
 }

@@ -31,6 +31,8 @@ fn a_pod_lives_its_whole_life() {
         cluster.kubectl(&["get", "--raw", "/api/v1/namespaces/default/pods/echo:8080/proxy/x"]);
     assert!(answer.contains("host: echo") && answer.contains("request: GET /x"), "{answer}");
 
+    proxies_show_nothing(&cluster);
+
     for explained in cluster.other_kubectls(&["explain", "pod.spec.containers"]) {
         assert!(explained.contains("List of containers"), "{explained}");
     }
@@ -57,6 +59,29 @@ fn a_pod_lives_its_whole_life() {
     assert!(!cluster.kubectl(&["get", "pods"]).contains("echo"));
 }
 
+/// The API server proxies to pods, not to itself, and is nobody for a kubelet that is addressed as a
+/// pod or by a service.
+fn proxies_show_nothing(cluster: &Cluster) {
+    let services = "/api/v1/namespaces/default/services";
+    let itself = format!("{services}/https:kubernetes:https/proxy/api/v1/secrets");
+    let told = cluster.kubectl_refused(&["get", "--raw", &itself], "");
+    assert!(told.contains("no endpoints available for service"), "{told}");
+    let node = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let manifest = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: host}}, spec: {{hostNetwork: true, \
+         nodeName: {node}, containers: [{{name: c, image: \"trireme.local/demo:v1\"}}]}}}}"
+    );
+    cluster.kubectl_stdin(&["apply", "-f", "-"], &manifest);
+    cluster
+        .eventually(&["get", "pod", "host", "-o", "jsonpath={.status.podIP}"], |ip| !ip.is_empty());
+    let kubelet = "/api/v1/namespaces/default/pods/https:host:10250/proxy/pods";
+    let told = cluster.kubectl_refused(&["get", "--raw", kubelet], "");
+    assert!(told.contains("Unauthorized") || told.contains("credentials"), "{told}");
+    let healthy = format!("/api/v1/nodes/{node}/proxy/healthz");
+    assert_eq!(cluster.kubectl(&["get", "--raw", &healthy]), "ok");
+    cluster.kubectl(&["delete", "pod", "host", "--timeout=30s"]);
+}
+
 #[test]
 fn three_nodes_run_pods_that_reach_each_other() {
     let cluster = Cluster::up("tri", &["--nodes", "3"]);
@@ -69,6 +94,11 @@ fn three_nodes_run_pods_that_reach_each_other() {
         "--replicas=3",
     ]);
     cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=60s"]);
+    let names = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
+    for node in names.split(' ') {
+        let path = format!("/api/v1/nodes/{node}/proxy/healthz");
+        assert_eq!(cluster.kubectl(&["get", "--raw", &path]), "ok", "{node}'s certificate is good");
+    }
     let nodes = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"]);
     let distinct: std::collections::BTreeSet<&str> = nodes.split(' ').collect();
     assert_eq!(distinct.len(), 3, "pods spread over the nodes: {nodes}");
