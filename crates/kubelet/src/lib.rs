@@ -5,6 +5,7 @@
 //! functions too (`spec`). The crate speaks the CRI's types through `runtime`'s traits and the API
 //! through `client`; it knows neither which runtime nor which network serves it.
 
+mod beneath;
 mod config;
 mod hooks;
 mod images;
@@ -15,6 +16,7 @@ mod objects;
 mod pod;
 mod probe;
 mod process;
+mod runtime_class;
 mod server;
 mod spec;
 mod status;

@@ -103,7 +103,7 @@ impl Actor {
 
     async fn step(&mut self) -> Option<Timestamp> {
         if self.dirty {
-            match observed::observe(&*self.shared.runtime, &self.user.uid, &self.observed).await {
+            match observed::observe(&self.shared, &self.user.uid, &self.observed).await {
                 Ok(seen) => {
                     self.dirty = false;
                     self.observed = seen;
@@ -336,7 +336,8 @@ impl Actor {
                 self.memory.volumes = Volumes::Failed { retry_at: retry.unwrap_or(Timestamp::MAX) };
                 self.refresh();
             }
-            Outcome::TornDown => self.memory.volumes = Volumes::TornDown,
+            Outcome::TornDown(true) => self.memory.volumes = Volumes::TornDown,
+            Outcome::TornDown(false) => self.memory.teardown_retry = retry,
             Outcome::Started(container, result) => self.started(&container, result),
             Outcome::Status(Ok((pod, status))) => {
                 self.written = Some(*status);

@@ -124,6 +124,8 @@ pub(crate) struct Memory {
     pub(crate) volumes: Volumes,
     pub(crate) containers: HashMap<String, ContainerMemory>,
     pub(crate) sandbox_retry: Option<Timestamp>,
+    /// Volumes that could not be unmounted or removed are tried again then.
+    pub(crate) teardown_retry: Option<Timestamp>,
     pub(crate) ending: Option<Ending>,
     /// The API's object is gone.
     pub(crate) gone: bool,

@@ -1,7 +1,6 @@
 //! Pods that use more of the disk than they were allowed end: volumes with a size limit, containers
 //! with a limit of ephemeral storage. Only pods with such limits are measured.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,11 +9,8 @@ use runtime::cri::{ContainerStats, ContainerStatsFilter};
 
 use crate::kubelet::Shared;
 use crate::pod::Event;
-use crate::spec::{labels, quantity, resources, spec_of, uid_of};
+use crate::spec::{described, labels, quantity, resources, spec_of, uid_of};
 use crate::volumes;
-
-/// Bytes of the unit that `st_blocks` counts in.
-const BLOCK: u64 = 512;
 
 pub(super) async fn check(shared: &Arc<Shared>) {
     for pod in shared.pods.list() {
@@ -61,20 +57,17 @@ fn volume_exceeded(root: &Path, pod: &Pod, limits: &[(String, String, u64)]) -> 
     let spec = spec_of(pod);
     limits.iter().find_map(|(name, text, bytes)| {
         let volume = spec.volumes.iter().flatten().find(|v| v.name == *name)?;
-        let used = usage(&volumes::path(root, uid_of(pod), volume)?);
-        (used > *bytes)
-            .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
+        let dir = volumes::directory(root, uid_of(pod), volume).ok()?;
+        let over = match dir.usage() {
+            Ok(usage) => usage.bytes > *bytes,
+            // A tree that nobody can measure is no way around a limit.
+            Err(error) => {
+                tracing::warn!(%error, pod = described(pod), volume = name, "volume not measured");
+                true
+            }
+        };
+        over.then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
     })
-}
-
-fn usage(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let one = |entry: std::fs::DirEntry| {
-        let Ok(meta) = entry.metadata() else { return 0 };
-        let below = if meta.is_dir() { usage(&entry.path()) } else { 0 };
-        meta.blocks() * BLOCK + below
-    };
-    entries.map(one).sum()
 }
 
 fn container_limits(pod: &Pod) -> Vec<(String, String, u64)> {
