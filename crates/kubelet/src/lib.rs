@@ -5,10 +5,12 @@
 //! functions too (`spec`). The crate speaks the CRI's types through `runtime`'s traits and the API
 //! through `client`; it knows neither which runtime nor which network serves it.
 
+mod admission;
 mod beneath;
 mod config;
 mod hooks;
 mod images;
+mod intake;
 mod kubelet;
 mod logs;
 mod node;

@@ -15,6 +15,7 @@ pub(crate) fn is_ending(view: &View<'_>) -> bool {
     view.memory.gone
         || view.pod.metadata.deletion_timestamp.is_some()
         || view.memory.ending.is_some()
+        || view.memory.rejected.is_some()
         || is_terminal(view)
 }
 

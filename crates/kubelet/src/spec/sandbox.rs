@@ -70,7 +70,12 @@ fn linux(pod: &Pod, cgroup_root: &str) -> LinuxPodSandboxConfig {
     LinuxPodSandboxConfig {
         cgroup_parent: resources::cgroup_parent(cgroup_root, pod),
         security_context: Some(context),
-        sysctls: sc.sysctls.into_iter().flatten().map(|s| (s.name, s.value)).collect(),
+        sysctls: sc
+            .sysctls
+            .into_iter()
+            .flatten()
+            .map(|s| (crate::admission::sysctl_name(&s.name), s.value))
+            .collect(),
         overhead: None,
         resources: Some(resources::pod_resources(pod)),
     }

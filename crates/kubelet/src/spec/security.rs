@@ -138,7 +138,10 @@ fn check_non_root(
             fail(format!("container has runAsNonRoot and image will run as root {who}"))
         }
         (None, Some(_), _) => Ok(()),
-        (None, None, "") => Ok(()),
+        // An image without a user runs as root.
+        (None, None, "") => {
+            fail(format!("container has runAsNonRoot and image will run as root {who}"))
+        }
         (None, None, name) => fail(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {who}"
         )),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{ContainerStats, ContainerStatsFilter};
 
+use super::EVICTED;
 use crate::kubelet::Shared;
 use crate::pod::Event;
 use crate::spec::{described, labels, quantity, resources, spec_of, uid_of};
@@ -15,7 +16,8 @@ use crate::volumes;
 pub(super) async fn check(shared: &Arc<Shared>) {
     for pod in shared.pods.list() {
         if let Some(message) = exceeded(shared, &pod).await {
-            shared.tell(uid_of(&pod), Event::Evict { message });
+            let event = Event::Evict { reason: EVICTED, message, grace: Some(0), disruption: None };
+            shared.tell(uid_of(&pod), event);
         }
     }
 }

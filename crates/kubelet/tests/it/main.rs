@@ -3,6 +3,7 @@
 // A panic is how a test fails, and helpers are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod api;
 mod fake_runtime;
 mod lifecycle;
