@@ -18,6 +18,7 @@ use crate::objects::Objects;
 use crate::pod::{self, Event, Handle};
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
+use crate::userns::Ranges;
 use crate::{intake, node, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
@@ -37,6 +38,9 @@ pub(crate) struct Shared {
     /// The node's own object.
     pub(crate) node: Informer<Node>,
     pub(crate) apparmor: bool,
+    pub(crate) userns: Ranges,
+    /// For work that must come to its end whoever asked for it.
+    pub(crate) tasks: Tasks,
     pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
     actors: Mutex<HashMap<String, Handle>>,
@@ -130,6 +134,8 @@ impl Kubelet {
             pods: Informer::selected(&client, &tasks, mine),
             node: Informer::selected(&client, &tasks, own),
             apparmor: apparmor_is_enabled(),
+            userns: Ranges::load(&config.root_dir),
+            tasks: tasks.child(),
             pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),
             actors: Mutex::default(),

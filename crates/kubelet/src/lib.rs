@@ -8,6 +8,7 @@
 mod admission;
 mod beneath;
 mod config;
+mod exec;
 mod hooks;
 mod images;
 mod intake;
@@ -25,6 +26,7 @@ mod status;
 mod streaming;
 mod thresholds;
 mod upkeep;
+mod userns;
 mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};

@@ -245,6 +245,12 @@ impl Dir {
         self.rename(&next, name)
     }
 
+    /// Makes a file and its name last through a loss of power.
+    pub(crate) fn sync(&self, name: impl AsRef<Path>) -> io::Result<()> {
+        self.file(name)?.sync_all()?;
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+
     pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         Ok(renameat(&self.fd, from.as_ref(), &self.fd, to.as_ref())?)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use client::{DeleteParams, EventType, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest};
+use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest, UserNamespace};
 use serde_json::Value;
 
 use super::actor::Actor;
@@ -22,7 +22,7 @@ use crate::spec::{
     ConfigError, described, dns, find_container, hosts, is_host_network, name_of, namespace_of,
     sandbox, uid_of,
 };
-use crate::{runtime_class, volumes};
+use crate::{runtime_class, userns, volumes};
 
 /// The container's share of the grace period that its hook may not take.
 const STOP_MIN_SECONDS: i64 = 2;
@@ -145,6 +145,7 @@ pub(super) fn sandbox_config(
     shared: &Shared,
     pod: &Pod,
     attempt: u32,
+    users: UserNamespace,
 ) -> Result<PodSandboxConfig, ConfigError> {
     let config = &shared.config;
     let text = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
@@ -157,6 +158,7 @@ pub(super) fn sandbox_config(
         cluster_domain: &config.cluster_domain,
         log_directory: config.log_dir.join(name).to_string_lossy().into_owned(),
         cgroup_root: &config.cgroup_root,
+        users,
     })
 }
 
@@ -167,17 +169,21 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         shared.recorder.event(&about, EventType::Warning, "FailedCreatePodSandBox", text);
         false
     };
-    let config = match sandbox_config(shared, pod, attempt) {
+    let runtime_handler = match runtime_class::handler(shared, pod).await {
+        Ok(handler) => handler,
+        Err(error) => return fail(error),
+    };
+    let users = match userns::of(shared, pod, &runtime_handler).await {
+        Ok(users) => users,
+        Err(error) => return fail(error),
+    };
+    let config = match sandbox_config(shared, pod, attempt, users) {
         Ok(config) => config,
         Err(error) => return fail(error.0),
     };
     if let Err(error) = make_log_dir(shared, Path::new(&config.log_directory)) {
         return fail(format!("create pod log directory {}: {error}", config.log_directory));
     }
-    let runtime_handler = match runtime_class::handler(shared, pod).await {
-        Ok(handler) => handler,
-        Err(error) => return fail(error),
-    };
     let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
     let id = match shared.runtime.run_pod_sandbox(request).await {
         Ok(id) => id,
@@ -217,7 +223,8 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
         .wait(now, now)
         .zip(Some(memory.pull_error))
         .filter(|_| memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull"));
-    let config = sandbox_config(&shared, &pod, 0).unwrap_or_default();
+    let users = shared.userns.recorded(&pod).unwrap_or_default();
+    let config = sandbox_config(&shared, &pod, 0, users).unwrap_or_default();
     let target = actor.target_of(&container);
     let handler = actor.observed.sandbox().map(|s| s.handler.clone()).unwrap_or_default();
     let start = Start {
@@ -254,7 +261,7 @@ async fn kill(
     let hook = spec.as_ref().and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (c, h)));
     if let Some((container, handler)) = hook.filter(|_| grace > 0) {
         let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler);
+        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler, limit);
         if let Ok(Err(error)) = tokio::time::timeout(limit, run).await {
             tracing::debug!(error, pod = described(&pod), "preStop hook failed");
             shared.recorder.event(
@@ -317,6 +324,7 @@ async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome
     let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
     let mut removed = volumes::remove_pod_dir(&shared.config.root_dir, uid_of(pod)).await;
     if removed.is_ok() {
+        shared.userns.release(uid_of(pod));
         removed = remove_logs(shared, logs).await;
     }
     match removed {

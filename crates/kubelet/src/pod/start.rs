@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use runtime::cri::{CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig};
 
 use crate::beneath::Dir;
+use crate::hooks::POST_START_MAX;
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
@@ -150,7 +151,8 @@ impl Start {
             return Ok(());
         };
         let ip = self.addresses.pod.first().map_or("", String::as_str);
-        let hook = crate::hooks::run(&self.shared, &self.pod, spec, id, ip, handler);
+        let hook =
+            crate::hooks::run(&self.shared, &self.pod, spec, id, ip, handler, POST_START_MAX);
         let Err(message) = hook.await else { return Ok(()) };
         let recorder = &self.shared.recorder;
         recorder.event(about, EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
@@ -194,6 +196,7 @@ impl Start {
             mounts,
             node: &node,
             target: self.target.as_deref(),
+            users: self.shared.userns.recorded(&self.pod).map_err(ConfigError)?,
         })
     }
 

@@ -94,7 +94,7 @@ fn root_is_refused_when_it_must_be() {
         pod(json!({"containers": [{"name": "c"}], "securityContext": {"runAsNonRoot": true}}));
     let c = &pod.spec.as_ref().unwrap().containers[0];
     let user = security::ImageUser { uid: Some(0), name: String::new() };
-    let refused = security::security_context(&pod, c, &user, None).unwrap_err();
+    let refused = security::security_context(&pod, c, &user, None, Default::default()).unwrap_err();
     assert_eq!(
         refused.0,
         "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)"

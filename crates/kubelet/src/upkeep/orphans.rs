@@ -15,7 +15,10 @@ pub(super) async fn remove(shared: &Arc<Shared>) {
             continue;
         }
         match volumes::remove_pod_dir(&shared.config.root_dir, &uid).await {
-            Ok(()) => tracing::info!(uid, "orphaned pod directory removed"),
+            Ok(()) => {
+                shared.userns.release(&uid);
+                tracing::info!(uid, "orphaned pod directory removed");
+            }
             Err(error) => tracing::warn!(%error, uid, "orphaned pod directory not removed"),
         }
     }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod api;
+mod attacks;
 mod fake_runtime;
 mod lifecycle;
 mod real;
