@@ -44,6 +44,7 @@ pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
         start_time: old.start_time.clone().or_else(|| Some(seconds(view.now))),
         ..PodStatus::default()
     };
+    containers::share_messages(&mut new);
     new.phase = Some(phase::phase(view, &spec, &new, &old).to_owned());
     if new.phase == old.phase {
         new.reason = old.reason.clone();

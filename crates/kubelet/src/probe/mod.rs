@@ -196,13 +196,14 @@ impl Job {
     }
 
     /// With references to variables that are written out in the spec.
-    fn command(&self, exec: &ExecAction) -> Vec<String> {
+    fn command(&self, exec: &ExecAction) -> Result<Vec<String>, String> {
         let lookup = |name: &str| {
             let mut all = self.container.env.iter().flatten().rev();
             let found = all.find(|e| e.name == name && e.value_from.is_none())?;
             Some(found.value.clone().unwrap_or_default())
         };
-        exec.command.iter().flatten().map(|word| expand(word, lookup)).collect()
+        let words = exec.command.iter().flatten().map(|word| expand(word, lookup));
+        words.collect::<Result<_, _>>().map_err(|_| "the command is too long".to_owned())
     }
 
     async fn once(&self) -> Result<(), String> {
@@ -223,7 +224,7 @@ impl Job {
     async fn attempt(&self, limit: Duration) -> Result<(), String> {
         let probe = &self.probe;
         if let Some(exec) = &probe.exec {
-            let answer = exec::run(&self.shared, &self.instance, self.command(exec), limit).await;
+            let answer = exec::run(&self.shared, &self.instance, self.command(exec)?, limit).await;
             let answer = answer.map_err(|e| e.to_string())?;
             let mut output = answer.stdout;
             output.extend(answer.stderr);

@@ -33,7 +33,11 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
         found.map(|(_, v)| String::from_utf8_lossy(v).into_owned())
     };
     let expanded = |list: &Option<Vec<String>>| {
-        list.iter().flatten().map(|text| expand::expand(text, lookup)).collect()
+        let all = list.iter().flatten().map(|text| expand::expand(text, lookup));
+        all.collect::<Result<Vec<_>, _>>().map_err(|_| {
+            let most = expand::STRING_MAX;
+            ConfigError(format!("a command or argument is longer than {most} bytes"))
+        })
     };
     let envs = inputs.environment.iter();
     Ok(ContainerConfig {
@@ -43,8 +47,8 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
             user_specified_image: c.image.clone().unwrap_or_default(),
             ..ImageSpec::default()
         }),
-        command: expanded(&c.command),
-        args: expanded(&c.args),
+        command: expanded(&c.command)?,
+        args: expanded(&c.args)?,
         working_dir: c.working_dir.clone().unwrap_or_default(),
         envs: envs.map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() }).collect(),
         mounts: inputs.mounts.into_iter().map(|m| mapped(m, &inputs.users)).collect(),

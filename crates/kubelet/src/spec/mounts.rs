@@ -53,7 +53,8 @@ pub(crate) fn mounts(
         };
         let sub = match (&mount.sub_path_expr, &mount.sub_path) {
             (Some(expr), _) if !expr.is_empty() => {
-                let text = expand(expr, lookup);
+                let text = expand(expr, lookup)
+                    .map_err(|_| ConfigError("subPathExpr: the path is too long".into()))?;
                 if text.contains("$(") {
                     return Err(ConfigError("failed to prepare subPath for volumeMount: missing value for environment variable".into()));
                 }

@@ -200,3 +200,36 @@ async fn last_words_are_the_containers_own_and_short() {
     node.delete("web").await;
     node.tasks.shutdown().await;
 }
+
+/// Connections that say nothing are few for one source, and take nobody else's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_are_few() {
+    use futures::FutureExt;
+    use tokio::io::AsyncReadExt;
+    let node = Node::start().await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(tokio::net::TcpStream::connect(node.address).await.unwrap());
+    }
+    // Half of them were closed at once.
+    let (mut closed, mut byte) = (0, [0]);
+    for stream in held.iter_mut().skip(32) {
+        closed += usize::from(!matches!(stream.read(&mut byte).await, Ok(1..)));
+    }
+    assert_eq!(closed, 32);
+    drop(held);
+    // The node may not have seen their end yet.
+    let answer = loop {
+        let asked = std::panic::AssertUnwindSafe(node.pki.get(node.address, "/healthz", true));
+        if let Ok(answer) = asked.catch_unwind().await {
+            break answer;
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let unknown = node.pki.get(node.address, "/healthz", false).await;
+    assert!(
+        unknown.starts_with("HTTP/1.1 401") && unknown.contains("connection: close"),
+        "{unknown}"
+    );
+    node.tasks.shutdown().await;
+}

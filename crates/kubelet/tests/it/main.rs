@@ -7,6 +7,7 @@ mod admission;
 mod api;
 mod attacks;
 mod fake_runtime;
+mod isolation;
 mod lifecycle;
 mod real;
 mod wire;

@@ -22,8 +22,8 @@ pub(crate) struct Node {
     pub(crate) tasks: Tasks,
     runtime: Option<Arc<Embedded>>,
     config: Config,
-    address: std::net::SocketAddr,
-    pki: Pki,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) pki: Pki,
     pub(crate) dir: tempfile::TempDir,
 }
 
