@@ -170,6 +170,7 @@ impl Kubelet {
         self.adopt_orphans().await;
         self.tasks.spawn("pods", intake::run(self.shared.clone(), self.tasks.clone(), changes));
         self.tasks.spawn("upkeep", upkeep.run(self.shared.clone()));
+        self.tasks.spawn("storage limits", upkeep::run_limits(self.shared.clone()));
         self.tasks.cancelled().await;
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::spec::quantity::{millis, units};
-use crate::spec::resources::requests as container_requests;
+use crate::spec::resources::{limits as container_limits, requests as container_requests};
 use crate::spec::{is_sidecar, spec_of};
 
 /// By resource: CPU in thousandths, everything else in whole units.
@@ -65,17 +65,17 @@ fn raise(into: &mut Requests, other: &Requests) {
     }
 }
 
-/// What the pod needs at its fullest: its containers together, or an init container beside the
-/// sidecars started before it; what it asks for as a whole overrides that.
-pub(crate) fn requests(pod: &Pod) -> Requests {
+/// At the pod's fullest: its containers together, or an init container beside the sidecars started
+/// before it.
+fn containers(pod: &Pod, of: fn(&Container) -> Option<&BTreeMap<String, Quantity>>) -> Requests {
     let spec = spec_of(pod);
     let mut all = Requests::new();
     for container in &spec.containers {
-        add(&mut all, &list(container_requests(container)));
+        add(&mut all, &list(of(container)));
     }
     let (mut sidecars, mut init) = (Requests::new(), Requests::new());
     for container in spec.init_containers.iter().flatten() {
-        let own = list(container_requests(container));
+        let own = list(of(container));
         if is_sidecar(container) {
             add(&mut all, &own);
             add(&mut sidecars, &own);
@@ -87,11 +87,23 @@ pub(crate) fn requests(pod: &Pod) -> Requests {
         }
     }
     raise(&mut all, &init);
+    all
+}
+
+/// What the pod asks for; as a whole overrides what its containers do.
+pub(crate) fn requests(pod: &Pod) -> Requests {
+    let spec = spec_of(pod);
+    let mut all = containers(pod, container_requests);
     let whole = list(spec.resources.as_ref().and_then(|r| r.requests.as_ref()));
     let supported = |name: &str| POD_LEVEL.contains(&name) || name.starts_with("hugepages-");
     all.extend(whole.into_iter().filter(|(name, _)| supported(name)));
     add(&mut all, &list(spec.overhead.as_ref()));
     all
+}
+
+/// What the pod's containers may use together; only what one of them limits is in it.
+pub(crate) fn limits(pod: &Pod) -> Requests {
+    containers(pod, container_limits)
 }
 
 /// Outside of Kubernetes' own names.

@@ -19,6 +19,11 @@ const IMAGE_ROUNDS: u32 = 30;
 /// Reason of a pod that the node ended for its own sake.
 const EVICTED: &str = "Evicted";
 
+/// Ends pods that use more of the disk than they may.
+pub(crate) async fn run_limits(shared: Arc<Shared>) {
+    limits::run(shared).await;
+}
+
 pub(crate) struct Upkeep {
     images: images::Images,
     eviction: eviction::Eviction,
@@ -38,7 +43,6 @@ impl Upkeep {
         for round in 0u32.. {
             ticks.tick().await;
             logs::rotate_all(&shared).await;
-            limits::check(&shared).await;
             self.eviction.check(&shared, &mut self.images).await;
             if round % IMAGE_ROUNDS == 0 {
                 self.images.collect(&shared).await;
