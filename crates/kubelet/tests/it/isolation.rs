@@ -5,21 +5,8 @@ use serde_json::json;
 
 use crate::lifecycle::{Node, POD, one};
 
-#[tokio::test]
-async fn a_user_namespace_is_the_pods_own_or_refused() {
-    let node = Node::start();
-    let mut spec = one(json!({}));
-    spec["hostUsers"] = json!(false);
-    node.create(spec.clone());
-    let event = node.event("FailedCreatePodSandBox").await;
-    assert_eq!(
-        event["message"],
-        "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces"
-    );
-    assert!(node.runtime.table.lock().unwrap().sandboxes.is_empty());
-    // It waits, and runs once the runtime can.
-    node.runtime.features.lock().unwrap().user_namespaces = true;
-    node.status(|s| s["phase"] == "Running").await;
+/// One range of ids, not the host's own, and the same for sandbox, container and mounts.
+fn check_users(node: &Node) {
     let table = node.runtime.table.lock().unwrap();
     let (sandbox, _) = table.sandboxes.values().next().unwrap();
     let context = sandbox.linux.as_ref().unwrap().security_context.as_ref().unwrap();
@@ -37,7 +24,24 @@ async fn a_user_namespace_is_the_pods_own_or_refused() {
             .iter()
             .all(|m| m.uid_mappings == users.uids && m.gid_mappings == users.gids)
     );
-    drop(table);
+}
+
+#[tokio::test]
+async fn a_user_namespace_is_the_pods_own_or_refused() {
+    let node = Node::start();
+    let mut spec = one(json!({}));
+    spec["hostUsers"] = json!(false);
+    node.create(spec.clone());
+    let event = node.event("FailedCreatePodSandBox").await;
+    assert_eq!(
+        event["message"],
+        "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+    );
+    assert!(node.runtime.table.lock().unwrap().sandboxes.is_empty());
+    // It waits, and runs once the runtime can.
+    node.runtime.features.lock().unwrap().user_namespaces = true;
+    node.status(|s| s["phase"] == "Running").await;
+    check_users(&node);
     node.tasks.shutdown().await;
 }
 
