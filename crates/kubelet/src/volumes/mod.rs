@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 use crate::beneath::{self, Dir};
 use crate::kubelet::Shared;
 use crate::objects::User;
-use crate::spec::{quantity, spec_of, uid_of};
+use crate::spec::{quantity, resources, spec_of, uid_of};
 
 pub(crate) use token::Tokens;
 
@@ -116,26 +116,64 @@ async fn one(
         return fs::host_path(host).map(|()| None);
     }
     let plugin = plugin(volume).ok_or(unsupported)?;
-    let failed = |e: io::Error| format!("{plugin}/{}: {e}", volume.name);
-    let parent = make_pod_dir(&shared.config.root_dir, uid_of(pod))
-        .and_then(|dir| dir.make(Path::new("volumes").join(plugin), beneath::PRIVATE))
-        .map_err(failed)?;
-    if let Some(empty) = &volume.empty_dir {
-        let in_memory = match empty.medium.as_deref() {
-            None | Some("") => false,
-            Some("Memory") => true,
-            Some(other) => return Err(format!("{unsupported}: emptyDir with medium {other:?}")),
-        };
-        let limit = empty.size_limit.as_ref().and_then(quantity::units).filter(|n| *n > 0);
-        let limit = limit.and_then(|n| u64::try_from(n).ok());
-        fs::empty_dir(&parent, &volume.name, in_memory.then_some(limit), group).map_err(failed)?;
-        return Ok(None);
+    let in_memory = match volume.empty_dir.as_ref().map(|e| e.medium.as_deref().unwrap_or("")) {
+        None => volume.config_map.is_none(),
+        Some("") => false,
+        Some("Memory") => true,
+        Some(other) => return Err(format!("{unsupported}: emptyDir with medium {other:?}")),
+    };
+    let made = match volume.empty_dir {
+        Some(_) => None,
+        None => Some(payload::of(shared, pod, volume, user, tokens).await?),
+    };
+    let refresh_at = made.as_ref().and_then(|made| made.refresh_at);
+    let place = Place {
+        root: shared.config.root_dir.clone(),
+        uid: uid_of(pod).to_owned(),
+        plugin,
+        name: volume.name.clone(),
+        memory: in_memory.then(|| memory_size(shared, pod, volume)),
+        group,
+    };
+    let work = move || place.make(made.map(|made| made.files));
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
+    match done.and_then(|done| done) {
+        Ok(()) => Ok(refresh_at),
+        Err(error) => Err(format!("{plugin}/{}: {error}", volume.name)),
     }
-    let made = payload::of(shared, pod, volume, user, tokens).await?;
-    let memory = volume.config_map.is_none().then_some(None);
-    let dir = fs::empty_dir(&parent, &volume.name, memory, group).map_err(failed)?;
-    atomic::write(&dir, &made.files, group).map_err(failed)?;
-    Ok(made.refresh_at)
+}
+
+/// A volume of the kubelet's own on the disk.
+struct Place {
+    root: PathBuf,
+    uid: String,
+    plugin: &'static str,
+    name: String,
+    memory: Option<Option<u64>>,
+    group: Option<u32>,
+}
+
+impl Place {
+    /// Makes the volume, with these files or empty.
+    fn make(&self, files: Option<atomic::Files>) -> io::Result<()> {
+        let parent = Path::new("volumes").join(self.plugin);
+        let parent = make_pod_dir(&self.root, &self.uid)?.make(parent, beneath::PRIVATE)?;
+        let dir = fs::empty_dir(&parent, &self.name, self.memory, self.group)?;
+        files.map_or(Ok(()), |files| atomic::write(&dir, &files, self.group))
+    }
+}
+
+/// Most bytes of a volume in memory: its own limit, the pod's, or all that pods may use.
+fn memory_size(shared: &Shared, pod: &Pod, volume: &Volume) -> Option<u64> {
+    let own = volume.empty_dir.as_ref().and_then(|e| e.size_limit.as_ref());
+    let own = own.and_then(quantity::units).and_then(|n| i64::try_from(n).ok());
+    let limits = [
+        own,
+        Some(resources::pod_resources(pod).memory_limit_in_bytes),
+        Some(shared.node_resources().allocatable_memory_bytes),
+    ];
+    let least = limits.into_iter().flatten().filter(|n| *n > 0).min();
+    least.and_then(|n| u64::try_from(n).ok())
 }
 
 /// Unmounts and removes the pod's volumes. Fails while something is still mounted.

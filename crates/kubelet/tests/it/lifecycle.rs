@@ -13,7 +13,7 @@ pub(crate) struct Node {
     pub(crate) api: FakeApi,
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) tasks: Tasks,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 pub(crate) const POD: &str = "/api/v1/namespaces/default/pods/web";
@@ -33,7 +33,7 @@ impl Node {
         node
     }
 
-    fn config(&self) -> KubeletConfig {
+    pub(crate) fn config(&self) -> KubeletConfig {
         let mut config = KubeletConfig::new("n1");
         config.root_dir = self.dir.path().join("kubelet");
         config.log_dir = self.dir.path().join("logs");
@@ -43,7 +43,7 @@ impl Node {
         config
     }
 
-    fn run(&self, tasks: &Tasks, config: KubeletConfig) {
+    pub(crate) fn run(&self, tasks: &Tasks, config: KubeletConfig) {
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
             runtime: self.runtime.clone(),
