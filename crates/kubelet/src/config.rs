@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Service, Taint};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpStream;
 
+use crate::admission::Sysctls;
 use crate::thresholds::Thresholds;
 
 /// Settings of one node agent.
@@ -66,6 +67,7 @@ pub struct KubeletConfig {
     pub image_gc_low_percent: u8,
     /// Pods end when less is available.
     pub eviction: Thresholds,
+    pub(crate) sysctls: Sysctls,
 }
 
 impl KubeletConfig {
@@ -100,7 +102,14 @@ impl KubeletConfig {
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
             eviction: Thresholds::default(),
+            sysctls: Sysctls::safe(),
         }
+    }
+
+    /// Lets pods set these kernel parameters beside the safe ones (`allowedUnsafeSysctls`): names, or
+    /// beginnings that end with `*`.
+    pub fn allow_sysctls(&mut self, patterns: &[String]) -> Result<(), String> {
+        self.sysctls.allow(patterns)
     }
 }
 

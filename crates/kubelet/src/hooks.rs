@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
-use runtime::cri::ExecSyncRequest;
-
+use crate::exec;
 use crate::kubelet::Shared;
 use crate::probe::http;
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 
-/// Runs a handler to its end; the error is the sentence for the container's message.
+/// Most that a hook after the start may take. Upstream has no limit; this one ends what would
+/// otherwise hold its container up for ever.
+pub(crate) const POST_START_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest output kept in a message, as a probe's.
+const OUTPUT_MAX: usize = 10 << 10;
+
+/// Runs a handler to its end, or until `limit` is over; the error is the sentence for the
+/// container's message.
 pub(crate) async fn run(
     shared: &Shared,
     pod: &Pod,
@@ -16,10 +22,10 @@ pub(crate) async fn run(
     id: &str,
     pod_ip: &str,
     handler: &LifecycleHandler,
+    limit: Duration,
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let cmd = exec.command.clone().unwrap_or_default();
-        let request = ExecSyncRequest { container_id: id.into(), cmd: cmd.clone(), timeout: 0 };
         let fail = |why: String, output: &str| {
             let name = crate::spec::described(pod);
             format!(
@@ -27,11 +33,12 @@ pub(crate) async fn run(
                 container.name
             )
         };
-        let answer = shared.runtime.exec_sync(request).await;
-        let answer = answer.map_err(|e| fail(e.chain(), ""))?;
+        let answer = exec::run(shared, id, cmd.clone(), limit).await;
+        let mut answer = answer.map_err(|e| fail(e.to_string(), ""))?;
         if answer.exit_code != 0 {
-            let output = String::from_utf8_lossy(&answer.stdout).into_owned()
-                + &String::from_utf8_lossy(&answer.stderr);
+            answer.stdout.append(&mut answer.stderr);
+            answer.stdout.truncate(OUTPUT_MAX);
+            let output = String::from_utf8_lossy(&answer.stdout).into_owned();
             let why =
                 format!("command '{}' exited with {}: {output}", cmd.join(" "), answer.exit_code);
             return Err(fail(why, &output));
@@ -40,7 +47,9 @@ pub(crate) async fn run(
     }
     if let Some(get) = &handler.http_get {
         let target = http::Target::of(get, container, pod_ip)?;
-        let answer = http::get(shared, &target, &[]).await?;
+        let answer = tokio::time::timeout(limit, http::get(shared, &target, &[])).await;
+        let answer =
+            answer.map_err(|_| format!("Http lifecycle hook took longer than {limit:?}"))??;
         return match answer.status {
             200..400 => Ok(()),
             code => Err(format!("Http lifecycle hook failed: HTTP status {code}")),

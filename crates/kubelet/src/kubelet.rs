@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use client::{Change, Client, Follow, Informer, Recorder, Tasks};
+use client::{Client, Follow, Informer, Recorder, Tasks};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use runtime::cri::{ContainerEventResponse, ContainerFilter, PodSandboxFilter};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
+use crate::admission::{Pressure, Refusal, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
 use crate::objects::Objects;
 use crate::pod::{self, Event, Handle};
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
-use crate::{node, server, upkeep};
+use crate::userns::Ranges;
+use crate::{intake, node, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -32,6 +35,13 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) services: Informer<Service>,
     pub(crate) pods: Informer<Pod>,
+    /// The node's own object.
+    pub(crate) node: Informer<Node>,
+    pub(crate) apparmor: bool,
+    pub(crate) userns: Ranges,
+    /// For work that must come to its end whoever asked for it.
+    pub(crate) tasks: Tasks,
+    pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
     actors: Mutex<HashMap<String, Handle>>,
     /// Container or sandbox id → pod uid, for events that name only the container.
@@ -77,6 +87,27 @@ impl Shared {
         lock(&self.actors).get(uid).is_some_and(|handle| handle.send(event))
     }
 
+    /// Starts the pod's actor; one that the node refuses only ends there.
+    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks, pod: Arc<Pod>, refusal: Option<Refusal>) {
+        // Held from before the start: who looks for pods without an actor finds this one.
+        let mut actors = lock(&self.actors);
+        let uid = uid_of(&pod).to_owned();
+        actors.insert(uid, pod::spawn(self, tasks, pod, refusal));
+    }
+
+    /// Whether a pod of this uid is on the node or on its way.
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        lock(&self.actors).contains_key(uid) || self.pods.list().iter().any(|p| uid_of(p) == uid)
+    }
+
+    pub(crate) fn pressure(&self) -> Vec<Pressure> {
+        lock(&self.pressure).clone()
+    }
+
+    pub(crate) fn set_pressure(&self, pressure: Vec<Pressure>) {
+        *lock(&self.pressure) = pressure;
+    }
+
     fn tell_all(&self) {
         for handle in lock(&self.actors).values() {
             handle.send(Event::Runtime);
@@ -93,10 +124,19 @@ impl Kubelet {
             field_selector: format!("spec.nodeName={}", config.node_name),
             ..Follow::default()
         };
+        let own = Follow {
+            field_selector: format!("metadata.name={}", config.node_name),
+            ..Follow::default()
+        };
         let shared = Shared {
             recorder: Recorder::new(client.clone(), &tasks, "kubelet", &config.node_name),
             services: deps.services.unwrap_or_else(|| Informer::new(&client, &tasks)),
             pods: Informer::selected(&client, &tasks, mine),
+            node: Informer::selected(&client, &tasks, own),
+            apparmor: apparmor_is_enabled(),
+            userns: Ranges::load(&config.root_dir),
+            tasks: tasks.child(),
+            pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),
             actors: Mutex::default(),
             owners: Mutex::default(),
@@ -120,16 +160,17 @@ impl Kubelet {
         self.ask_runtime_name().await;
         // Pods' environments show services: the first pod must not miss them.
         self.shared.services.synced().await;
-        // Weak, because the informer belongs to what the handler uses.
-        let (shared, tasks) = (Arc::downgrade(&self.shared), self.tasks.clone());
+        let (sender, changes) = mpsc::unbounded_channel();
         self.shared.pods.on_change(move |change| {
-            if let Some(shared) = shared.upgrade() {
-                dispatch(&shared, &tasks, change);
-            }
+            // Nobody listens once the node ends.
+            let _ended = sender.send(change.clone());
         });
         self.shared.pods.synced().await;
+        let upkeep = upkeep::Upkeep::new(&self.shared);
         self.adopt_orphans().await;
-        self.tasks.spawn("upkeep", upkeep::run(self.shared.clone()));
+        self.tasks.spawn("pods", intake::run(self.shared.clone(), self.tasks.clone(), changes));
+        self.tasks.spawn("upkeep", upkeep.run(self.shared.clone()));
+        self.tasks.spawn("storage limits", upkeep::run_limits(self.shared.clone()));
         self.tasks.cancelled().await;
     }
 
@@ -165,33 +206,17 @@ impl Kubelet {
         for sandbox in sandboxes {
             let Some(meta) = sandbox.metadata else { continue };
             let ours = sandbox.labels.get(labels::POD_UID) == Some(&meta.uid);
-            if !ours || lock(&self.shared.actors).contains_key(&meta.uid) {
+            if !ours || self.shared.knows(&meta.uid) {
                 continue;
             }
             let mut pod = Pod::default();
             pod.metadata.name = Some(meta.name);
             pod.metadata.namespace = Some(meta.namespace);
             pod.metadata.uid = Some(meta.uid.clone());
-            let handle = pod::spawn(&self.shared, &self.tasks, Arc::new(pod));
-            handle.send(Event::Gone);
-            lock(&self.shared.actors).insert(meta.uid, handle);
+            self.shared.start(&self.tasks, Arc::new(pod), None);
+            self.shared.tell(&meta.uid, Event::Gone);
         }
     }
-}
-
-fn dispatch(shared: &Arc<Shared>, tasks: &Tasks, change: &Change<Pod>) {
-    let pod = change.object();
-    let uid = uid_of(pod);
-    if let Change::Deleted(last) = change {
-        shared.tell(uid, Event::Changed(last.clone()));
-        shared.tell(uid, Event::Gone);
-        return;
-    }
-    if shared.tell(uid, Event::Changed(pod.clone())) {
-        return;
-    }
-    let handle = pod::spawn(shared, tasks, pod.clone());
-    lock(&shared.actors).insert(uid.to_owned(), handle);
 }
 
 async fn runtime_events(shared: Arc<Shared>) {

@@ -5,9 +5,13 @@
 //! functions too (`spec`). The crate speaks the CRI's types through `runtime`'s traits and the API
 //! through `client`; it knows neither which runtime nor which network serves it.
 
+mod admission;
+mod beneath;
 mod config;
+mod exec;
 mod hooks;
 mod images;
+mod intake;
 mod kubelet;
 mod logs;
 mod node;
@@ -15,12 +19,14 @@ mod objects;
 mod pod;
 mod probe;
 mod process;
+mod runtime_class;
 mod server;
 mod spec;
 mod status;
 mod streaming;
 mod thresholds;
 mod upkeep;
+mod userns;
 mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};

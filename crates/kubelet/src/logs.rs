@@ -1,9 +1,18 @@
 //! Container logs on disk: the CRI's line format, and reading their end.
+//!
+//! Logs are files that the runtime makes; a pod with the host's log directory mounted could put
+//! anything in their place, so they are opened as regular files below the log directory or not at all.
 
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use jiff::Timestamp;
+
+use crate::beneath::Dir;
+
+/// Most bytes looked at for the last lines: 80 of the longest lines that the runtime writes.
+const END_MAX: u64 = 2 << 20;
 
 /// One line of the CRI's format: `<time> <stream> <P|F> <content>`.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,16 +39,16 @@ impl Line<'_> {
     }
 }
 
-/// Offset of the last `count` lines of a file.
-pub(crate) fn tail_offset(file: &mut std::fs::File, count: usize) -> io::Result<u64> {
+/// Offset of the last `count` lines of a file, not before `least`.
+pub(crate) fn tail_offset(file: &mut File, count: usize, least: u64) -> io::Result<u64> {
     const BLOCK: u64 = 64 << 10;
     let length = file.metadata()?.len();
     let (mut at, mut seen) = (length, 0);
     if count == 0 {
         return Ok(length);
     }
-    while at > 0 {
-        let from = at.saturating_sub(BLOCK);
+    while at > least {
+        let from = at.saturating_sub(BLOCK).max(least);
         let mut block = vec![0; usize::try_from(at - from).unwrap_or(0)];
         file.seek(SeekFrom::Start(from))?;
         file.read_exact(&mut block)?;
@@ -55,16 +64,27 @@ pub(crate) fn tail_offset(file: &mut std::fs::File, count: usize) -> io::Result<
         }
         at = from;
     }
-    Ok(0)
+    Ok(least)
+}
+
+/// Opens a log. Other runtimes may keep logs elsewhere than below `log_dir`.
+pub(crate) fn open(log_dir: &Path, path: &Path) -> io::Result<File> {
+    if let Ok(below) = path.strip_prefix(log_dir) {
+        return Dir::root(log_dir)?.file(below);
+    }
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Dir::root(dir)?.file(name)
 }
 
 /// The end of a log's text: at most so many lines, and so many bytes.
-pub(crate) fn last_lines(path: &Path, lines: usize, bytes: usize) -> io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let from = tail_offset(&mut file, lines)?;
+pub(crate) fn last_lines(file: &mut File, lines: usize, bytes: usize) -> io::Result<String> {
+    let length = file.metadata()?.len();
+    let from = tail_offset(file, lines, length.saturating_sub(END_MAX))?;
     file.seek(SeekFrom::Start(from))?;
     let mut raw = Vec::new();
-    file.read_to_end(&mut raw)?;
+    file.take(END_MAX).read_to_end(&mut raw)?;
     let mut text = Vec::new();
     for line in raw.split(|b| *b == b'\n').filter_map(parse) {
         text.extend_from_slice(line.content);

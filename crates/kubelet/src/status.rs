@@ -25,6 +25,9 @@ pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
     let pod = view.pod;
     let spec = spec_of(pod);
     let old = pod.status.clone().unwrap_or_default();
+    if let Some(rejected) = rejected(view, &old) {
+        return rejected;
+    }
     let init: Vec<_> = spec.init_containers.iter().flatten().cloned().collect();
     let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
     let initializing = !init.is_empty();
@@ -41,6 +44,7 @@ pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
         start_time: old.start_time.clone().or_else(|| Some(seconds(view.now))),
         ..PodStatus::default()
     };
+    containers::share_messages(&mut new);
     new.phase = Some(phase::phase(view, &spec, &new, &old).to_owned());
     if new.phase == old.phase {
         new.reason = old.reason.clone();
@@ -54,6 +58,35 @@ pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
     addresses(view, &old, node_ips, &mut new);
     new.conditions = Some(conditions::conditions(view, &spec, &new, &old));
     new
+}
+
+const REJECTED: &str = "Pod was rejected: ";
+
+/// A pod that the node has not taken has failed, and there is nothing more to say of it.
+fn rejected(view: &View<'_>, old: &PodStatus) -> Option<PodStatus> {
+    let (reason, message) = match &view.memory.rejected {
+        Some(refusal) => {
+            (Some(refusal.reason.clone()), Some(format!("{REJECTED}{}", refusal.message)))
+        }
+        // By an earlier run of the agent.
+        None => {
+            let before = old.message.as_deref().is_some_and(|m| m.starts_with(REJECTED));
+            let failed = old.phase.as_deref() == Some("Failed");
+            if !(before && failed && view.observed.containers.is_empty()) {
+                return None;
+            }
+            (old.reason.clone(), old.message.clone())
+        }
+    };
+    Some(PodStatus {
+        phase: Some("Failed".into()),
+        reason,
+        message,
+        qos_class: Some(resources::qos(view.pod).as_str().into()),
+        start_time: old.start_time.clone().or_else(|| Some(seconds(view.now))),
+        observed_generation: view.pod.metadata.generation,
+        ..PodStatus::default()
+    })
 }
 
 fn addresses(view: &View<'_>, old: &PodStatus, node_ips: &[IpAddr], new: &mut PodStatus) {

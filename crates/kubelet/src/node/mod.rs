@@ -4,10 +4,11 @@ mod facts;
 mod lease;
 mod status;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{EventType, Follow, Informer, Patch};
+use client::{EventType, Patch};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use runtime::cri::{NetworkConfig, RuntimeConfig};
@@ -49,25 +50,12 @@ pub(crate) async fn run_status(shared: Arc<Shared>) {
             tokio::time::sleep(RETRY).await;
         }
     }
-    let follow = Follow { field_selector: format!("metadata.name={name}"), ..Follow::default() };
-    let tasks = client::Tasks::new();
-    let view: Informer<Node> = Informer::selected(&shared.client, &tasks, follow);
     let (sender, mut changes) = tokio::sync::watch::channel(None);
-    view.on_change(move |change| {
+    shared.node.on_change(move |change| {
         sender.send_replace(Some(change.object().clone()));
     });
     shared.recorder.event(&about(&shared), EventType::Normal, "Starting", "Starting kubelet.");
-    let guard = CancelOnDrop(tasks);
     report(&shared, &mut changes).await;
-    drop(guard);
-}
-
-struct CancelOnDrop(client::Tasks);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 type Changes = tokio::sync::watch::Receiver<Option<Arc<Node>>>;
@@ -150,8 +138,7 @@ pub(crate) fn about(shared: &Shared) -> ObjectReference {
     }
 }
 
-async fn register(shared: &Shared) -> Result<(), client::Error> {
-    let config = &shared.config;
+fn labels(config: &KubeletConfig) -> BTreeMap<String, String> {
     let arch = facts::arch();
     let mut labels = config.labels.clone();
     for (key, value) in [
@@ -163,10 +150,15 @@ async fn register(shared: &Shared) -> Result<(), client::Error> {
     ] {
         labels.insert(key.into(), value.into());
     }
-    let node = Node {
+    labels
+}
+
+/// The node as it will register, as far as taking pods depends on it.
+pub(crate) fn expected(config: &KubeletConfig) -> Node {
+    Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
-            labels: Some(labels.clone()),
+            labels: Some(labels(config)),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
@@ -174,8 +166,15 @@ async fn register(shared: &Shared) -> Result<(), client::Error> {
             taints: Some(config.taints.clone()).filter(|t| !t.is_empty()),
             ..NodeSpec::default()
         }),
-        status: Some(status::build(shared, &NodeStatus::default()).await),
-    };
+        status: Some(status::resources(config)),
+    }
+}
+
+async fn register(shared: &Shared) -> Result<(), client::Error> {
+    let config = &shared.config;
+    let labels = labels(config);
+    let mut node = expected(config);
+    node.status = Some(status::build(shared, &NodeStatus::default()).await);
     match shared.client.create("", &node).await {
         Ok(_) => Ok(()),
         Err(e) if e.is_already_exists() => {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use runtime::cri::ImageFilter;
+use runtime::cri::{ImageFilter, RuntimeHandler, StatusResponse};
 
 use super::facts::{self, Machine};
+use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::status::seconds;
 use crate::thresholds::Thresholds;
@@ -24,15 +25,9 @@ pub(super) fn allocatable_storage(machine: &Machine, eviction: &Thresholds) -> u
     machine.disk_bytes.saturating_sub(eviction.disk.of(machine.disk_bytes))
 }
 
-pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
-    let config = &shared.config;
+/// What the node has, and what of it pods may use.
+pub(super) fn resources(config: &KubeletConfig) -> NodeStatus {
     let machine = facts::machine(&config.root_dir);
-    let mut addresses: Vec<NodeAddress> = config
-        .node_ips
-        .iter()
-        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
-        .collect();
-    addresses.push(NodeAddress { type_: "Hostname".into(), address: config.hostname.clone() });
     let cpu = (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis);
     let memory = machine.memory_bytes.saturating_sub(config.reserved_memory_bytes);
     let storage = format!("{}Ki", machine.disk_bytes / 1024);
@@ -43,17 +38,54 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
     };
     let allocatable = (usable, memory, allocatable_storage(&machine, &config.eviction).to_string());
     NodeStatus {
-        addresses: Some(addresses),
         capacity: Some(list(capacity, config.max_pods)),
         allocatable: Some(list(allocatable, config.max_pods)),
-        conditions: Some(conditions(shared, &machine, old).await),
+        ..NodeStatus::default()
+    }
+}
+
+pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
+    let config = &shared.config;
+    let machine = facts::machine(&config.root_dir);
+    let mut addresses: Vec<NodeAddress> = config
+        .node_ips
+        .iter()
+        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
+        .collect();
+    addresses.push(NodeAddress { type_: "Hostname".into(), address: config.hostname.clone() });
+    let runtime = shared.runtime.status(false).await;
+    let known = runtime.as_ref().ok();
+    NodeStatus {
+        addresses: Some(addresses),
+        features: known.and_then(features),
+        runtime_handlers: known.map(handlers).filter(|list| !list.is_empty()),
+        conditions: Some(conditions(shared, &machine, old, runtime)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
         }),
         node_info: Some(info(shared).await),
         images: Some(images(shared).await),
-        ..NodeStatus::default()
+        ..resources(config)
     }
+}
+
+fn features(status: &StatusResponse) -> Option<NodeFeatures> {
+    let features = status.features.as_ref()?;
+    Some(NodeFeatures { supplemental_groups_policy: Some(features.supplemental_groups_policy) })
+}
+
+/// What each of the runtime's handlers can do, in the order of their names.
+fn handlers(status: &StatusResponse) -> Vec<NodeRuntimeHandler> {
+    let one = |handler: &RuntimeHandler| {
+        let features = handler.features.as_ref().map(|f| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(f.recursive_read_only_mounts),
+            user_namespaces: Some(f.user_namespaces),
+        });
+        NodeRuntimeHandler { name: Some(handler.name.clone()), features }
+    };
+    let mut all: Vec<_> = status.runtime_handlers.iter().map(one).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 fn list(of: (String, u64, String), pods: u32) -> BTreeMap<String, Quantity> {
@@ -102,8 +134,7 @@ async fn images(shared: &Shared) -> Vec<ContainerImage> {
 }
 
 /// Whether the runtime and the network are ready; else why not.
-async fn readiness(shared: &Shared) -> Result<(), String> {
-    let answer = shared.runtime.status(false).await;
+fn readiness(answer: runtime::Result<StatusResponse>) -> Result<(), String> {
     let status = answer.map_err(|e| format!("container runtime is down: {}", e.chain()))?;
     let conditions = status.status.unwrap_or_default().conditions;
     let failed: Vec<String> = conditions
@@ -120,7 +151,12 @@ async fn readiness(shared: &Shared) -> Result<(), String> {
     if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
 }
 
-async fn conditions(shared: &Shared, machine: &Machine, old: &NodeStatus) -> Vec<NodeCondition> {
+fn conditions(
+    shared: &Shared,
+    machine: &Machine,
+    old: &NodeStatus,
+    runtime: runtime::Result<StatusResponse>,
+) -> Vec<NodeCondition> {
     let least = &shared.config.eviction;
     let memory = least.memory.is_short(machine.memory_available_bytes, machine.memory_bytes);
     let disk = least.disk.is_short(machine.disk_available_bytes, machine.disk_bytes)
@@ -130,7 +166,7 @@ async fn conditions(shared: &Shared, machine: &Machine, old: &NodeStatus) -> Vec
         true => (true, yes, has),
         false => (false, no, fine),
     };
-    let ready = readiness(shared).await;
+    let ready = readiness(runtime);
     let (is_ready, reason, message) = match &ready {
         Ok(()) => (true, "KubeletReady", "kubelet is posting ready status"),
         Err(why) => (false, "KubeletNotReady", why.as_str()),
@@ -202,5 +238,7 @@ pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         || old.capacity != new.capacity
         || old.allocatable != new.allocatable
         || old.node_info != new.node_info
+        || old.features != new.features
+        || old.runtime_handlers != new.runtime_handlers
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
 }

@@ -17,6 +17,7 @@ use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
 use super::{Event, Handle, terminate};
+use crate::admission::Refusal;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::probe::{ProbeKind, Probers};
@@ -28,9 +29,6 @@ use crate::volumes::Tokens;
 const RETRY: Duration = Duration::from_secs(2);
 /// After `ErrImagePull` was shown, `ImagePullBackOff` is.
 const PULL_BACKOFF_SHOWN_AFTER: Duration = Duration::from_secs(1);
-
-/// Reason of a pod that the node ended for its own sake.
-const EVICTED: &str = "Evicted";
 
 type Op = BoxFuture<'static, (Slot, u64, Option<Outcome>)>;
 
@@ -54,7 +52,12 @@ pub(super) struct Actor {
 }
 
 /// Starts the actor of a pod.
-pub(crate) fn spawn(shared: &Arc<Shared>, tasks: &Tasks, pod: Arc<Pod>) -> Handle {
+pub(crate) fn spawn(
+    shared: &Arc<Shared>,
+    tasks: &Tasks,
+    pod: Arc<Pod>,
+    rejected: Option<Refusal>,
+) -> Handle {
     let (sender, events) = mpsc::unbounded_channel();
     let handle = Handle { sender };
     let user = User { uid: uid_of(&pod).to_owned(), handle: handle.clone() };
@@ -64,7 +67,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, tasks: &Tasks, pod: Arc<Pod>) -> Handl
         pod,
         user,
         observed: Observed::default(),
-        memory: Memory { runtime_name: shared.runtime_name(), ..Memory::default() },
+        memory: Memory { runtime_name: shared.runtime_name(), rejected, ..Memory::default() },
         tokens: Tokens::default(),
         probers,
         ops: FuturesUnordered::new(),
@@ -103,7 +106,7 @@ impl Actor {
 
     async fn step(&mut self) -> Option<Timestamp> {
         if self.dirty {
-            match observed::observe(&*self.shared.runtime, &self.user.uid, &self.observed).await {
+            match observed::observe(&self.shared, &self.user.uid, &self.observed).await {
                 Ok(seen) => {
                     self.dirty = false;
                     self.observed = seen;
@@ -211,7 +214,10 @@ impl Actor {
             }
             Event::Gone => self.memory.gone = true,
             Event::Runtime => self.dirty = true,
-            Event::Evict { message } => self.evict(message),
+            Event::Evict { reason, message, grace, disruption } => {
+                let reason = reason.into();
+                self.evict(Ending { reason, message, grace, disruption });
+            }
             Event::Reference => {
                 self.stale = true;
                 self.refresh();
@@ -232,13 +238,14 @@ impl Actor {
     }
 
     /// Ends the pod at once; one that ends already is left to do so.
-    fn evict(&mut self, message: String) {
+    fn evict(&mut self, ending: Ending) {
         if terminate::is_ending(&self.view(Timestamp::now())) {
             return;
         }
         let about = pod_reference(&self.pod);
-        self.shared.recorder.event(&about, EventType::Warning, EVICTED, message.clone());
-        self.memory.ending = Some(Ending { reason: EVICTED.into(), message, grace: Some(0) });
+        let (reason, message) = (ending.reason.clone(), ending.message.clone());
+        self.shared.recorder.event(&about, EventType::Warning, &reason, message);
+        self.memory.ending = Some(ending);
         self.dirty = true;
     }
 
@@ -286,8 +293,9 @@ impl Actor {
             Action::End { reason, message } => {
                 let about = pod_reference(&self.pod);
                 self.shared.recorder.event(&about, EventType::Normal, reason, message);
+                let (reason, message) = (reason.into(), message.into());
                 self.memory.ending =
-                    Some(Ending { reason: reason.into(), message: message.into(), grace: None });
+                    Some(Ending { reason, message, grace: None, disruption: None });
                 self.dirty = true;
             }
             Action::Start { ref container, .. } => {
@@ -336,7 +344,8 @@ impl Actor {
                 self.memory.volumes = Volumes::Failed { retry_at: retry.unwrap_or(Timestamp::MAX) };
                 self.refresh();
             }
-            Outcome::TornDown => self.memory.volumes = Volumes::TornDown,
+            Outcome::TornDown(true) => self.memory.volumes = Volumes::TornDown,
+            Outcome::TornDown(false) => self.memory.teardown_retry = retry,
             Outcome::Started(container, result) => self.started(&container, result),
             Outcome::Status(Ok((pod, status))) => {
                 self.written = Some(*status);

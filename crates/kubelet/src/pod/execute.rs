@@ -1,35 +1,41 @@
 //! Carries out planned actions, each as an operation that ends with an outcome for the actor.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::{DeleteParams, EventType, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest};
+use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest, UserNamespace};
 use serde_json::Value;
 
 use super::actor::Actor;
 use super::memory::{Busy, Slot};
 use super::plan::Action;
-use super::start::{Failure, Start, pod_reference, reference};
+use super::start::{Failure, Start, make_log_dir, pod_reference, reference};
+use crate::beneath::{Access, Dir};
 use crate::kubelet::Shared;
 use crate::spec::downward::Addresses;
 use crate::spec::{
     ConfigError, described, dns, find_container, hosts, is_host_network, name_of, namespace_of,
     sandbox, uid_of,
 };
-use crate::volumes;
+use crate::{runtime_class, userns, volumes};
 
 /// The container's share of the grace period that its hook may not take.
 const STOP_MIN_SECONDS: i64 = 2;
+const HOSTS_MODE: u32 = 0o644;
+/// Wait before a pod's directory that could not be removed is looked at again.
+const REMOVE_RETRY: Duration = Duration::from_secs(10);
 
 /// How an operation ended.
 pub(super) enum Outcome {
     Done,
     Sandbox(bool),
     Mounted(Result<Option<Timestamp>, ()>),
-    TornDown,
+    TornDown(bool),
     Started(String, Result<String, Failure>),
     Status(Result<(Arc<Pod>, Box<PodStatus>), ()>),
     Deleted(bool),
@@ -46,9 +52,12 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
         }
         Action::TearDownVolumes => {
             let op = async move {
-                volumes::tear_down(&shared.config.root_dir, uid_of(&pod)).await;
+                let done = volumes::tear_down(&shared.config.root_dir, uid_of(&pod)).await;
                 shared.objects.release(uid_of(&pod));
-                Outcome::TornDown
+                if let Err(error) = &done {
+                    tracing::warn!(%error, pod = described(&pod), "volumes not removed");
+                }
+                Outcome::TornDown(done.is_ok())
             };
             actor.launch(Slot::Volumes, Busy::Other, Box::pin(op));
         }
@@ -136,6 +145,7 @@ pub(super) fn sandbox_config(
     shared: &Shared,
     pod: &Pod,
     attempt: u32,
+    users: UserNamespace,
 ) -> Result<PodSandboxConfig, ConfigError> {
     let config = &shared.config;
     let text = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
@@ -148,6 +158,7 @@ pub(super) fn sandbox_config(
         cluster_domain: &config.cluster_domain,
         log_directory: config.log_dir.join(name).to_string_lossy().into_owned(),
         cgroup_root: &config.cgroup_root,
+        users,
     })
 }
 
@@ -158,14 +169,22 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         shared.recorder.event(&about, EventType::Warning, "FailedCreatePodSandBox", text);
         false
     };
-    let config = match sandbox_config(shared, pod, attempt) {
+    let runtime_handler = match runtime_class::handler(shared, pod).await {
+        Ok(handler) => handler,
+        Err(error) => return fail(error),
+    };
+    let users = match userns::of(shared, pod, &runtime_handler).await {
+        Ok(users) => users,
+        Err(error) => return fail(error),
+    };
+    let config = match sandbox_config(shared, pod, attempt, users) {
         Ok(config) => config,
         Err(error) => return fail(error.0),
     };
-    if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
+    if let Err(error) = make_log_dir(shared, Path::new(&config.log_directory)) {
         return fail(format!("create pod log directory {}: {error}", config.log_directory));
     }
-    let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+    let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
     let id = match shared.runtime.run_pod_sandbox(request).await {
         Ok(id) => id,
         Err(error) => return fail(error.chain()),
@@ -182,12 +201,11 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         }
         false => hosts::managed(pod, &ips, &shared.config.cluster_domain),
     };
-    let dir = volumes::pod_dir(&shared.config.root_dir, uid_of(pod));
-    let written =
-        std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(dir.join("etc-hosts"), text));
+    let written = volumes::make_pod_dir(&shared.config.root_dir, uid_of(pod))
+        .and_then(|dir| dir.replace("etc-hosts", text.as_bytes(), Access::mode(HOSTS_MODE)));
     match written {
         Ok(()) => true,
-        Err(error) => fail(format!("write {}/etc-hosts: {error}", dir.display())),
+        Err(error) => fail(format!("write etc-hosts: {error}")),
     }
 }
 
@@ -205,8 +223,10 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
         .wait(now, now)
         .zip(Some(memory.pull_error))
         .filter(|_| memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull"));
-    let config = sandbox_config(&shared, &pod, 0).unwrap_or_default();
+    let users = shared.userns.recorded(&pod).unwrap_or_default();
+    let config = sandbox_config(&shared, &pod, 0, users).unwrap_or_default();
     let target = actor.target_of(&container);
+    let handler = actor.observed.sandbox().map(|s| s.handler.clone()).unwrap_or_default();
     let start = Start {
         shared,
         pod,
@@ -215,6 +235,7 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
         attempt,
         sandbox,
         sandbox_config: config,
+        handler,
         addresses: Addresses { pod: own, host },
         backing_off,
         target,
@@ -240,7 +261,7 @@ async fn kill(
     let hook = spec.as_ref().and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (c, h)));
     if let Some((container, handler)) = hook.filter(|_| grace > 0) {
         let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler);
+        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler, limit);
         if let Ok(Err(error)) = tokio::time::timeout(limit, run).await {
             tracing::debug!(error, pod = described(&pod), "preStop hook failed");
             shared.recorder.event(
@@ -300,16 +321,28 @@ async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome
             return Outcome::Done;
         }
     }
-    let name = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
-    volumes::tear_down(&shared.config.root_dir, uid_of(pod)).await;
-    for dir in
-        [volumes::pod_dir(&shared.config.root_dir, uid_of(pod)), shared.config.log_dir.join(name)]
-    {
-        if let Err(error) = tokio::fs::remove_dir_all(&dir).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, dir = %dir.display(), "pod directory not removed");
+    let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
+    let mut removed = volumes::remove_pod_dir(&shared.config.root_dir, uid_of(pod)).await;
+    if removed.is_ok() {
+        shared.userns.release(uid_of(pod));
+        removed = remove_logs(shared, logs).await;
+    }
+    match removed {
+        Ok(()) => Outcome::CleanedUp,
+        Err(error) => {
+            tracing::warn!(%error, pod = described(pod), "pod directory not removed, will retry");
+            tokio::time::sleep(REMOVE_RETRY).await;
+            Outcome::Done
         }
     }
-    Outcome::CleanedUp
+}
+
+async fn remove_logs(shared: &Shared, name: String) -> io::Result<()> {
+    let top = shared.config.log_dir.clone();
+    let work = move || match Dir::root(&top) {
+        Ok(dir) => dir.remove(name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

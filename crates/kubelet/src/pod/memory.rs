@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::admission::Refusal;
+
 /// First wait before a crashed container or a failed pull is tried again; doubles each time.
 pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -114,6 +116,8 @@ pub(crate) struct Ending {
     pub(crate) message: String,
     /// Overrides the pod's own grace period.
     pub(crate) grace: Option<i64>,
+    /// Message of the condition `DisruptionTarget`, if it gets one.
+    pub(crate) disruption: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -124,7 +128,11 @@ pub(crate) struct Memory {
     pub(crate) volumes: Volumes,
     pub(crate) containers: HashMap<String, ContainerMemory>,
     pub(crate) sandbox_retry: Option<Timestamp>,
+    /// Volumes that could not be unmounted or removed are tried again then.
+    pub(crate) teardown_retry: Option<Timestamp>,
     pub(crate) ending: Option<Ending>,
+    /// The node has not taken the pod.
+    pub(crate) rejected: Option<Refusal>,
     /// The API's object is gone.
     pub(crate) gone: bool,
     /// The last addresses the sandbox had.

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::probe::ProbeKind;
 
 pub(crate) use actor::spawn;
-pub(crate) use start::reference;
+pub(crate) use start::{pod_reference, reference};
 pub(crate) use terminate::is_ending as terminating;
 
 /// What an actor hears.
@@ -35,7 +35,14 @@ pub(crate) enum Event {
     /// A config map, secret or other object that the pod refers to changed.
     Reference,
     /// The node must get rid of the pod.
-    Evict { message: String },
+    Evict {
+        reason: &'static str,
+        message: String,
+        /// Seconds instead of the pod's own.
+        grace: Option<i64>,
+        /// Why, as the condition `DisruptionTarget` says it.
+        disruption: Option<String>,
+    },
     /// A probe's verdict on a container instance changed.
     Probe { container: String, instance: String, kind: ProbeKind, healthy: bool, output: String },
 }

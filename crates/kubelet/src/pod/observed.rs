@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use runtime::RuntimeService;
 use runtime::cri::{
     ContainerFilter, ContainerState, ContainerStatus, PodSandboxFilter, PodSandboxState, Signal,
 };
 
-use crate::logs;
+use crate::config::KubeletConfig;
+use crate::kubelet::Shared;
 use crate::spec::labels;
+use crate::{logs, volumes};
 
-/// Longest termination message kept, as in the original.
-const MESSAGE_MAX: usize = 4096;
-/// Longest one taken from the log.
+/// Longest termination message taken from the log.
 const MESSAGE_FROM_LOG_BYTES: usize = 2048;
 const MESSAGE_FROM_LOG_LINES: usize = 80;
 
@@ -23,6 +22,8 @@ pub(crate) struct Sandbox {
     pub(crate) ready: bool,
     pub(crate) created_at: i64,
     pub(crate) ips: Vec<String>,
+    /// The runtime handler that it was made with.
+    pub(crate) handler: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +85,11 @@ impl Observed {
 
 /// Looks at the runtime. Instances that had ended already are taken from `before`: they do not change.
 pub(crate) async fn observe(
-    runtime: &dyn RuntimeService,
+    shared: &Shared,
     uid: &str,
     before: &Observed,
 ) -> runtime::Result<Observed> {
+    let runtime = &*shared.runtime;
     let selector = BTreeMap::from([(labels::POD_UID.to_owned(), uid.to_owned())]);
     let filter = PodSandboxFilter { label_selector: selector.clone(), ..Default::default() };
     let mut sandboxes = Vec::new();
@@ -111,7 +113,8 @@ pub(crate) async fn observe(
         }
         match runtime.container_status(&found.id, false).await {
             Ok(answer) => {
-                let made = answer.status.map(|s| instance(s, &found.pod_sandbox_id));
+                let made =
+                    answer.status.map(|s| instance(&shared.config, uid, s, &found.pod_sandbox_id));
                 containers.extend(made);
             }
             Err(runtime::Error::NotFound { .. }) => {}
@@ -122,7 +125,10 @@ pub(crate) async fn observe(
     Ok(Observed { sandboxes, containers })
 }
 
-async fn sandbox(runtime: &dyn RuntimeService, id: &str) -> runtime::Result<Option<Sandbox>> {
+async fn sandbox(
+    runtime: &dyn runtime::RuntimeService,
+    id: &str,
+) -> runtime::Result<Option<Sandbox>> {
     let status = match runtime.pod_sandbox_status(id, false).await {
         Ok(answer) => answer.status,
         Err(runtime::Error::NotFound { .. }) => return Ok(None),
@@ -136,29 +142,31 @@ async fn sandbox(runtime: &dyn RuntimeService, id: &str) -> runtime::Result<Opti
             attempt: s.metadata.map_or(0, |m| m.attempt),
             ready: s.state == PodSandboxState::Ready as i32,
             created_at: s.created_at,
+            handler: s.runtime_handler,
             ips: std::iter::once(network.ip).chain(more).filter(|ip| !ip.is_empty()).collect(),
         }
     }))
 }
 
-fn instance(status: ContainerStatus, sandbox: &str) -> Instance {
+fn instance(config: &KubeletConfig, uid: &str, status: ContainerStatus, sandbox: &str) -> Instance {
     let state = match ContainerState::try_from(status.state) {
         Ok(ContainerState::Created) => State::Created,
         Ok(ContainerState::Running) => State::Running,
         Ok(ContainerState::Exited) => State::Exited,
         _ => State::Unknown,
     };
-    let message = match state {
-        State::Exited => termination_message(&status),
-        _ => String::new(),
-    };
     let note = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
     let metadata = status.metadata.clone().unwrap_or_default();
     let attempt = note(labels::RESTART_COUNT).parse().unwrap_or(metadata.attempt);
+    let name = status.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or(metadata.name);
+    let message = match state {
+        State::Exited => message(config, uid, &name, attempt, &status),
+        _ => String::new(),
+    };
     let signal = Signal::try_from(status.stop_signal).unwrap_or(Signal::RuntimeDefault);
     let user = status.user.as_ref().and_then(|u| u.linux.as_ref());
     Instance {
-        name: status.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or(metadata.name),
+        name,
         sandbox: sandbox.to_owned(),
         attempt,
         state,
@@ -186,24 +194,48 @@ fn instance(status: ContainerStatus, sandbox: &str) -> Instance {
     }
 }
 
-/// What the container wrote to its message file; else, if its policy says so and it failed, the end
-/// of its log; else what the runtime says.
-fn termination_message(status: &ContainerStatus) -> String {
+/// What the runtime says of the end, and what the container itself said.
+fn message(
+    config: &KubeletConfig,
+    uid: &str,
+    name: &str,
+    attempt: u32,
+    status: &ContainerStatus,
+) -> String {
+    let own = last_words(config, uid, name, attempt, status);
+    let parts = [status.message.as_str(), own.as_str()];
+    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
+/// The end of the container's message file; if that is empty, the container failed and its policy
+/// says so, the end of its log.
+fn last_words(
+    config: &KubeletConfig,
+    uid: &str,
+    name: &str,
+    attempt: u32,
+    status: &ContainerStatus,
+) -> String {
     let note = |key: &str| status.annotations.get(key).map_or("", String::as_str);
-    let target = note(labels::MESSAGE_PATH);
-    let mount = status.mounts.iter().find(|m| !target.is_empty() && m.container_path == target);
-    let written = mount.and_then(|m| std::fs::read(&m.host_path).ok()).unwrap_or_default();
-    if !written.is_empty() {
-        let end = written.len().min(MESSAGE_MAX);
-        return String::from_utf8_lossy(&written[..end]).into_owned();
-    }
-    let from_log = note(labels::MESSAGE_POLICY) == "FallbackToLogsOnError";
-    if from_log && (status.exit_code != 0 || status.reason == "OOMKilled") {
-        let path = std::path::Path::new(&status.log_path);
-        let end = logs::last_lines(path, MESSAGE_FROM_LOG_LINES, MESSAGE_FROM_LOG_BYTES);
-        if let Some(text) = end.ok().filter(|t| !t.is_empty()) {
-            return text;
+    if !note(labels::MESSAGE_PATH).is_empty() {
+        match volumes::message::read(&config.root_dir, uid, name, attempt) {
+            Ok(Some(written)) if !written.is_empty() => {
+                return String::from_utf8_lossy(&written).into_owned();
+            }
+            Ok(_) => {}
+            Err(error) => return format!("Error on reading termination log: {error}"),
         }
     }
-    status.message.clone()
+    // One that never started has no log.
+    let from_log = note(labels::MESSAGE_POLICY) == "FallbackToLogsOnError"
+        && status.exit_code != 0
+        && !matches!(status.reason.as_str(), "ContainerCannotRun" | "StartError");
+    if !from_log {
+        return String::new();
+    }
+    let file = logs::open(&config.log_dir, std::path::Path::new(&status.log_path));
+    let end = file.and_then(|mut file| {
+        logs::last_lines(&mut file, MESSAGE_FROM_LOG_LINES, MESSAGE_FROM_LOG_BYTES)
+    });
+    end.unwrap_or_else(|e| format!("Error on reading termination message from logs: {e}"))
 }

@@ -1,6 +1,7 @@
 //! Starts one container: image, configuration, creation, start, postStart hook.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +10,19 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use runtime::cri::{CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig};
 
+use crate::beneath::Dir;
+use crate::hooks::POST_START_MAX;
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::downward::Addresses;
 use crate::spec::{
-    ConfigError, container, env, find_container, mounts, namespace_of, spec_of, uid_of,
+    ConfigError, container, described, env, find_container, mounts, namespace_of, spec_of, uid_of,
 };
 use crate::volumes;
+
+/// Upstream's: log collectors read there.
+const LOG_DIR_MODE: u32 = 0o755;
 
 /// A failed start, as `state.waiting` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub(crate) struct Start {
     pub(crate) attempt: u32,
     pub(crate) sandbox: String,
     pub(crate) sandbox_config: PodSandboxConfig,
+    /// The runtime handler of the pod's RuntimeClass.
+    pub(crate) handler: String,
     pub(crate) addresses: Addresses,
     pub(crate) backing_off: Option<(Timestamp, String)>,
     /// The instance an ephemeral container looks at.
@@ -103,21 +111,33 @@ impl Start {
         let image = images::ensure(&self.shared, wanted).await;
         let image = image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
         let config = self.config(&spec, &image).await.map_err(config_error)?;
-        let runtime_error =
-            |reason: &'static str| move |e: runtime::Error| Failure { reason, message: e.chain() };
         let request = CreateContainerRequest {
             pod_sandbox_id: self.sandbox.clone(),
             config: Some(config),
             sandbox_config: Some(self.sandbox_config.clone()),
         };
+        let started = self.launch(request, about).await;
+        self.release_sub_paths(&spec);
+        let id = started?;
+        self.post_start(&spec, &id, about).await?;
+        Ok(id)
+    }
+
+    /// Creates and starts.
+    async fn launch(
+        &self,
+        request: CreateContainerRequest,
+        about: &ObjectReference,
+    ) -> Result<String, Failure> {
+        let failed =
+            |reason: &'static str| move |e: runtime::Error| Failure { reason, message: e.chain() };
         let recorder = &self.shared.recorder;
         let id = self.shared.runtime.create_container(request).await;
-        let id = id.map_err(runtime_error("CreateContainerError"))?;
+        let id = id.map_err(failed("CreateContainerError"))?;
         recorder.event(about, EventType::Normal, "Created", "Container created");
         let started = self.shared.runtime.start_container(&id).await;
-        started.map_err(runtime_error("RunContainerError"))?;
+        started.map_err(failed("RunContainerError"))?;
         recorder.event(about, EventType::Normal, "Started", "Container started");
-        self.post_start(&spec, &id, about).await?;
         Ok(id)
     }
 
@@ -131,7 +151,8 @@ impl Start {
             return Ok(());
         };
         let ip = self.addresses.pod.first().map_or("", String::as_str);
-        let hook = crate::hooks::run(&self.shared, &self.pod, spec, id, ip, handler);
+        let hook =
+            crate::hooks::run(&self.shared, &self.pod, spec, id, ip, handler, POST_START_MAX);
         let Err(message) = hook.await else { return Ok(()) };
         let recorder = &self.shared.recorder;
         recorder.event(about, EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
@@ -161,11 +182,10 @@ impl Start {
             addresses: &self.addresses,
             node: &node,
         })?;
-        let mounts = self.mounts(spec, &environment)?;
-        let log = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
-        std::fs::create_dir_all(&log).map_err(|e| {
-            ConfigError(format!("create container log directory {}: {e}", log.display()))
-        })?;
+        let mounts = self.mounts(spec, &environment).await?;
+        let logs = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
+        make_log_dir(&self.shared, &logs)
+            .map_err(|e| ConfigError(format!("create container log directory: {e}")))?;
         container::config(container::Inputs {
             pod: &self.pod,
             container: spec,
@@ -176,6 +196,7 @@ impl Start {
             mounts,
             node: &node,
             target: self.target.as_deref(),
+            users: self.shared.userns.recorded(&self.pod).map_err(ConfigError)?,
         })
     }
 
@@ -197,7 +218,7 @@ impl Start {
         Ok(found)
     }
 
-    fn mounts(
+    async fn mounts(
         &self,
         spec: &Container,
         environment: &[(String, Vec<u8>)],
@@ -211,36 +232,78 @@ impl Start {
             .flatten()
             .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
             .collect();
-        let planned = mounts::mounts(&self.pod, spec, &paths, environment)?;
+        let recursive = self.recursive_read_only(spec).await;
+        let planned = mounts::mounts(&self.pod, spec, &paths, environment, recursive)?;
         let mut out = Vec::with_capacity(planned.len() + 2);
         for mount in planned {
-            let host = volumes::subpath::resolve(&mount.volume, &mount.sub_path).map_err(|e| {
-                ConfigError(format!(
-                    "failed to create subPath directory for volumeMount of container \"{}\": {e}",
-                    spec.name
-                ))
-            })?;
             out.push(Mount {
+                host_path: self.source(spec, &mount)?.to_string_lossy().into_owned(),
                 container_path: mount.target,
-                host_path: host.to_string_lossy().into_owned(),
                 readonly: mount.readonly,
                 recursive_read_only: mount.recursive_read_only,
                 propagation: mount.propagation as i32,
                 ..Mount::default()
             });
         }
-        let pod_dir = volumes::pod_dir(root, uid);
-        self.own_files(spec, &pod_dir, &mut out)?;
+        self.own_files(spec, &mut out)?;
         Ok(out)
     }
 
-    /// `/etc/hosts` and the termination message file.
-    fn own_files(
+    /// Whether the runtime makes whole trees read-only; asked only when it matters.
+    async fn recursive_read_only(&self, spec: &Container) -> bool {
+        let mut all = spec.volume_mounts.iter().flatten();
+        if !all.any(|m| m.recursive_read_only.is_some()) {
+            return false;
+        }
+        let features = self.shared.handler_features(&self.handler).await;
+        features.is_ok_and(|f| f.recursive_read_only_mounts)
+    }
+
+    /// The path that the runtime mounts: the volume, or the place where a part of it was bound.
+    fn source(
         &self,
         spec: &Container,
-        pod_dir: &Path,
-        out: &mut Vec<Mount>,
-    ) -> Result<(), ConfigError> {
+        mount: &mounts::PlannedMount,
+    ) -> Result<PathBuf, ConfigError> {
+        if mount.sub_path.as_os_str().is_empty() {
+            return Ok(mount.volume.clone());
+        }
+        let pod_spec = spec_of(&self.pod);
+        let mut declared = pod_spec.volumes.iter().flatten();
+        let volume = declared.find(|v| v.name == mount.name);
+        let volume = volume.ok_or_else(|| ConfigError(format!("no volume \"{}\"", mount.name)))?;
+        let part = volumes::subpath::Mount {
+            volume,
+            container: &spec.name,
+            index: mount.index,
+            sub: &mount.sub_path,
+        };
+        let uid = uid_of(&self.pod);
+        volumes::subpath::prepare(&self.shared.config.root_dir, uid, &part).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(pod = described(&self.pod), cause, "{error}");
+            ConfigError(error.to_string())
+        })
+    }
+
+    /// The runtime has what it needs of the bound parts, or never will.
+    fn release_sub_paths(&self, spec: &Container) {
+        let mut all = spec.volume_mounts.iter().flatten();
+        let set = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
+        if !all.any(|m| set(&m.sub_path) || set(&m.sub_path_expr)) {
+            return;
+        }
+        let (root, uid) = (&self.shared.config.root_dir, uid_of(&self.pod));
+        if let Err(error) = volumes::subpath::release(root, uid, &spec.name) {
+            // The pod's end takes them away.
+            tracing::warn!(%error, pod = described(&self.pod), "sub paths not released");
+        }
+    }
+
+    /// `/etc/hosts` and the termination message file.
+    fn own_files(&self, spec: &Container, out: &mut Vec<Mount>) -> Result<(), ConfigError> {
+        let root = &self.shared.config.root_dir;
+        let uid = uid_of(&self.pod);
         let bind = |host: PathBuf, target: &str| Mount {
             container_path: target.to_owned(),
             host_path: host.to_string_lossy().into_owned(),
@@ -248,14 +311,21 @@ impl Start {
             ..Mount::default()
         };
         if !out.iter().any(|m| m.container_path == "/etc/hosts") {
-            out.push(bind(pod_dir.join("etc-hosts"), "/etc/hosts"));
+            out.push(bind(volumes::pod_dir(root, uid).join("etc-hosts"), "/etc/hosts"));
         }
         let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty());
         if let Some(target) = path {
-            let file = volumes::message_file(pod_dir, &spec.name, self.attempt)
+            let file = volumes::message::make(root, uid, &spec.name, self.attempt)
                 .map_err(|e| ConfigError(format!("create termination message file: {e}")))?;
             out.push(bind(file, target));
         }
         Ok(())
     }
+}
+
+/// Makes a directory below the node's log directory.
+pub(super) fn make_log_dir(shared: &Shared, dir: &Path) -> io::Result<()> {
+    let top = &shared.config.log_dir;
+    let below = dir.strip_prefix(top).map_err(io::Error::other)?;
+    Dir::make_root(top)?.make(below, LOG_DIR_MODE).map(drop)
 }

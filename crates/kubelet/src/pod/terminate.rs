@@ -15,6 +15,7 @@ pub(crate) fn is_ending(view: &View<'_>) -> bool {
     view.memory.gone
         || view.pod.metadata.deletion_timestamp.is_some()
         || view.memory.ending.is_some()
+        || view.memory.rejected.is_some()
         || is_terminal(view)
 }
 
@@ -50,8 +51,10 @@ pub(super) fn plan(view: &View<'_>, plan: &mut Plan) {
         return;
     }
     if view.memory.volumes != Volumes::TornDown {
-        if !view.memory.is_busy(&Slot::Volumes) {
-            plan.push(Action::TearDownVolumes);
+        match view.memory.teardown_retry.filter(|at| *at > view.now) {
+            Some(at) => plan.wake_at(at),
+            None if view.memory.is_busy(&Slot::Volumes) => {}
+            None => plan.push(Action::TearDownVolumes),
         }
         return;
     }

@@ -22,7 +22,14 @@ fn pod(spec: Value) -> Pod {
 }
 
 fn sandbox() -> Sandbox {
-    Sandbox { id: "s".into(), attempt: 0, ready: true, created_at: 1, ips: vec![] }
+    Sandbox {
+        id: "s".into(),
+        attempt: 0,
+        ready: true,
+        created_at: 1,
+        ips: vec![],
+        handler: String::new(),
+    }
 }
 
 fn instance(pod: &Pod, name: &str, state: State, exit_code: i32) -> Instance {

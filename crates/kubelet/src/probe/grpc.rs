@@ -3,18 +3,22 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::kubelet::Shared;
 
 /// `HealthCheckResponse.SERVING`.
 const SERVING: u8 = 1;
+/// Longest answer: a real one has seven bytes. The server is a pod's, and may send for ever.
+const BODY_MAX: usize = 4 << 10;
+const HEADERS_MAX: u32 = 16 << 10;
 
 pub(super) async fn check(shared: &Shared, to: SocketAddr, service: &str) -> Result<(), String> {
     let stream = shared.dialer.tcp(to).await;
     let stream = stream.map_err(|e| format!("timeout: failed to connect service \"{to}\": {e}"))?;
-    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.max_header_list_size(HEADERS_MAX);
     let failed = |e: &dyn std::fmt::Display| format!("error: health rpc failed: {e}");
     let (mut sender, connection) =
         builder.handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
@@ -25,11 +29,12 @@ pub(super) async fn check(shared: &Shared, to: SocketAddr, service: &str) -> Res
         .body(Full::new(message(service)?));
     let request = request.map_err(|e| failed(&e))?;
     let exchange = async {
-        let response = sender.send_request(request).await?;
+        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let code = response.headers().get("grpc-status").cloned();
-        let body = response.into_body().collect().await?;
+        let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
+        let body = body.map_err(|e| e.to_string())?;
         let trailer = body.trailers().and_then(|t| t.get("grpc-status")).cloned();
-        Ok::<_, hyper::Error>((trailer.or(code), body.to_bytes()))
+        Ok::<_, String>((trailer.or(code), body.to_bytes()))
     };
     let (code, body) = tokio::select! {
         answer = exchange => answer.map_err(|e| failed(&e))?,

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{EventType, Tasks};
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use runtime::cri::ExecSyncRequest;
 
+use crate::exec;
 use crate::kubelet::Shared;
 use crate::pod::memory::Memory;
 use crate::pod::observed::{Observed, State};
 use crate::pod::{Event, Handle};
+use crate::spec::expand::expand;
 use crate::spec::{find_container, is_host_network, is_sidecar, spec_of};
 
 /// Longest output kept in an event.
@@ -194,14 +195,28 @@ impl Job {
         self.shared.recorder.event(&about, EventType::Warning, "Unhealthy", text);
     }
 
+    /// With references to variables that are written out in the spec.
+    fn command(&self, exec: &ExecAction) -> Result<Vec<String>, String> {
+        let lookup = |name: &str| {
+            let mut all = self.container.env.iter().flatten().rev();
+            let found = all.find(|e| e.name == name && e.value_from.is_none())?;
+            Some(found.value.clone().unwrap_or_default())
+        };
+        let words = exec.command.iter().flatten().map(|word| expand(word, lookup));
+        words.collect::<Result<_, _>>().map_err(|_| "the command is too long".to_owned())
+    }
+
     async fn once(&self) -> Result<(), String> {
         let limit = seconds(self.probe.timeout_seconds, 1);
+        if self.probe.exec.is_some() {
+            // The runtime keeps the time: it ends what it has started.
+            return self.attempt(limit).await;
+        }
         match tokio::time::timeout(limit, self.attempt(limit)).await {
             Ok(result) => result,
-            Err(_) => Err(match (&self.probe.exec, &self.probe.http_get) {
-                (Some(_), _) => format!("command timed out after {}s", limit.as_secs()),
-                (_, Some(_)) => "Get: context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into(),
-                _ => "dial tcp: i/o timeout".into(),
+            Err(_) => Err(match &self.probe.http_get {
+                Some(_) => "Get: context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into(),
+                None => "dial tcp: i/o timeout".into(),
             }),
         }
     }
@@ -209,12 +224,8 @@ impl Job {
     async fn attempt(&self, limit: Duration) -> Result<(), String> {
         let probe = &self.probe;
         if let Some(exec) = &probe.exec {
-            let request = ExecSyncRequest {
-                container_id: self.instance.clone(),
-                cmd: exec.command.clone().unwrap_or_default(),
-                timeout: i64::try_from(limit.as_secs()).unwrap_or(1),
-            };
-            let answer = self.shared.runtime.exec_sync(request).await.map_err(|e| e.chain())?;
+            let answer = exec::run(&self.shared, &self.instance, self.command(exec)?, limit).await;
+            let answer = answer.map_err(|e| e.to_string())?;
             let mut output = answer.stdout;
             output.extend(answer.stderr);
             output.truncate(OUTPUT_MAX);

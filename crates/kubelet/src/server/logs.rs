@@ -86,7 +86,7 @@ pub(super) async fn serve(
     if crate::spec::find_container(&pod, container).is_none() {
         return answer(404, format!("container \"{container}\" not found in pod \"{name}\""));
     }
-    let seen = observed::observe(&*shared.runtime, uid_of(&pod), &Observed::default()).await;
+    let seen = observed::observe(&shared, uid_of(&pod), &Observed::default()).await;
     let seen = match seen {
         Ok(seen) => seen,
         Err(error) => return answer(500, error.chain()),
@@ -103,7 +103,8 @@ pub(super) async fn serve(
         false => None,
     };
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let mut reader = Reader { options, path, sender, sent: 0, id: instance.id };
+    let log_dir = shared.config.log_dir.clone();
+    let mut reader = Reader { options, log_dir, path, sender, sent: 0, id: instance.id };
     tasks.spawn("container log", async move {
         if let Err(error) = reader.run(events).await {
             tracing::debug!(%error, path = %reader.path.display(), "log reading ended");
@@ -169,6 +170,7 @@ type Events = BoxStream<'static, runtime::Result<ContainerEventResponse>>;
 
 struct Reader {
     options: Options,
+    log_dir: PathBuf,
     path: PathBuf,
     sender: mpsc::Sender<Bytes>,
     sent: usize,
@@ -177,10 +179,10 @@ struct Reader {
 
 impl Reader {
     async fn run(&mut self, events: Option<Events>) -> io::Result<()> {
-        let mut file = File::open(&self.path)?;
+        let mut file = logs::open(&self.log_dir, &self.path)?;
         let watch = events.is_some().then(|| watch(&self.path)).transpose()?;
         if let Some(count) = self.options.tail {
-            let from = logs::tail_offset(&mut file, count)?;
+            let from = logs::tail_offset(&mut file, count, 0)?;
             file.seek(SeekFrom::Start(from))?;
         }
         let mut rest = Vec::new();
@@ -217,10 +219,10 @@ impl Reader {
     /// A rotated log goes on in a new file of the same name.
     fn reopen(&self, file: &mut File) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
-        if let Ok(now) = std::fs::metadata(&self.path)
-            && now.ino() != file.metadata()?.ino()
+        if let Ok(now) = logs::open(&self.log_dir, &self.path)
+            && now.metadata()?.ino() != file.metadata()?.ino()
         {
-            *file = File::open(&self.path)?;
+            *file = now;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The node API over HTTPS: pods, logs, exec, attach, port-forward.
 
 mod auth;
+mod limits;
 mod logs;
 mod metrics;
 mod route;
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use self::limits::{Permit, Progress, Watched};
 use crate::config::NodeUser;
 use crate::kubelet::Shared;
 
@@ -56,6 +58,7 @@ pub(crate) async fn serve(
     tls: Arc<rustls::ServerConfig>,
 ) {
     let acceptor = TlsAcceptor::from(tls);
+    let gate = Arc::new(limits::Gate::default());
     let cancelled = tasks.cancelled();
     tokio::pin!(cancelled);
     loop {
@@ -64,8 +67,13 @@ pub(crate) async fn serve(
             () = &mut cancelled => return,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let work = connection(shared.clone(), tasks.child(), acceptor.clone(), stream);
+            Ok((stream, from)) => {
+                let Some(permit) = gate.enter(from.ip()) else {
+                    tracing::debug!(%from, "node API: too many connections");
+                    continue;
+                };
+                let (tasks_of, acceptor) = (tasks.child(), acceptor.clone());
+                let work = connection(shared.clone(), tasks_of, acceptor, stream, permit);
                 tasks.spawn("node API connection", work);
             }
             // Out of file descriptors, most likely: others must end first.
@@ -77,29 +85,52 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(shared: Arc<Shared>, tasks: Tasks, acceptor: TlsAcceptor, stream: TcpStream) {
+async fn connection(
+    shared: Arc<Shared>,
+    tasks: Tasks,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    permit: Permit,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "node API: no TCP_NODELAY");
     }
-    let stream = match acceptor.accept(stream).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "node API: TLS handshake failed");
-            return;
-        }
+    let stream = match tokio::time::timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "node API: TLS handshake failed"),
+        Err(_) => return tracing::debug!("node API: TLS handshake took too long"),
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let user: Option<NodeUser> = certificates.and_then(|c| c.first()).and_then(|c| auth::user(c));
+    let permit = match &user {
+        Some(_) => permit.recognised(),
+        None => Some(permit),
+    };
+    let Some(permit) = permit else {
+        return tracing::debug!(?user, "node API: too many connections");
+    };
+    let progress = Progress::new();
+    let known = user.is_some();
+    let told = progress.clone();
     let service = service_fn(move |request| {
         let (shared, tasks, user) = (shared.clone(), tasks.clone(), user.clone());
-        async move { Ok::<_, Infallible>(route::handle(shared, tasks, user, request).await) }
+        let progress = told.clone();
+        async move {
+            progress.asked();
+            let answer = route::handle(shared, tasks, user, request).await;
+            Ok::<_, Infallible>(answer.map(|body| limits::answered(body, progress)))
+        }
     });
-    // HTTP/1.1 only: exec and its like need its upgrades.
+    let stream = Watched { stream, progress: progress.clone(), _permit: permit };
+    // HTTP/1.1 only: exec and its like need its upgrades. Who has no name gets one answer.
     let served = hyper::server::conn::http1::Builder::new()
+        .keep_alive(known)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "node API connection ended");
+        .with_upgrades();
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "node API connection ended");
+        },
+        why = progress.watch() => tracing::debug!(why, "node API connection closed"),
     }
 }

@@ -8,14 +8,18 @@ use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::StreamOptions;
 use runtime::cri::{ContainerFilter, PodSandboxFilter};
-use runtime::cri::{ContainerState, ContainerStateValue, ExecSyncRequest, PodSandboxState};
+use runtime::cri::{ContainerState, ContainerStateValue, PodSandboxState};
 use serde_json::json;
 
 use super::{Request, Response, answer, full, logs, metrics, stats};
 use crate::config::NodeUser;
+use crate::exec;
 use crate::kubelet::Shared;
 use crate::spec::{labels, uid_of};
 use crate::streaming::{forward, remote};
+
+/// Most that a command of `/run` may take: nobody looks at it while it runs.
+const RUN_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Query parameters; a name may come several times.
 pub(super) type Query = Vec<(String, String)>;
@@ -207,13 +211,12 @@ async fn streaming(
 }
 
 async fn run(shared: &Shared, id: String, cmd: Vec<String>) -> Response {
-    let request = ExecSyncRequest { container_id: id, cmd, timeout: 0 };
-    match shared.runtime.exec_sync(request).await {
+    match exec::run(shared, &id, cmd, RUN_MAX).await {
         Ok(mut done) => {
             done.stdout.append(&mut done.stderr);
             Response::new(full(done.stdout))
         }
-        Err(error) => answer(500, error.chain()),
+        Err(error) => answer(500, error.to_string()),
     }
 }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::cri::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
+    UserNamespace,
 };
 
 use super::resources::NodeResources;
@@ -22,6 +23,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) node: &'a NodeResources,
     /// The container whose processes an ephemeral container joins.
     pub(crate) target: Option<&'a str>,
+    pub(crate) users: UserNamespace,
 }
 
 pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
@@ -31,7 +33,11 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
         found.map(|(_, v)| String::from_utf8_lossy(v).into_owned())
     };
     let expanded = |list: &Option<Vec<String>>| {
-        list.iter().flatten().map(|text| expand::expand(text, lookup)).collect()
+        let all = list.iter().flatten().map(|text| expand::expand(text, lookup));
+        all.collect::<Result<Vec<_>, _>>().map_err(|_| {
+            let most = expand::STRING_MAX;
+            ConfigError(format!("a command or argument is longer than {most} bytes"))
+        })
     };
     let envs = inputs.environment.iter();
     Ok(ContainerConfig {
@@ -41,11 +47,11 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
             user_specified_image: c.image.clone().unwrap_or_default(),
             ..ImageSpec::default()
         }),
-        command: expanded(&c.command),
-        args: expanded(&c.args),
+        command: expanded(&c.command)?,
+        args: expanded(&c.args)?,
         working_dir: c.working_dir.clone().unwrap_or_default(),
         envs: envs.map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() }).collect(),
-        mounts: inputs.mounts,
+        mounts: inputs.mounts.into_iter().map(|m| mapped(m, &inputs.users)).collect(),
         labels: labels::container_labels(pod, c),
         annotations: labels::container_annotations(pod, c, inputs.attempt),
         log_path: format!("{}/{}.log", c.name, inputs.attempt),
@@ -59,11 +65,17 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
                 c,
                 inputs.image_user,
                 inputs.target,
+                inputs.users.clone(),
             )?),
         }),
         stop_signal: stop_signal(c),
         ..ContainerConfig::default()
     })
+}
+
+/// Files of a mount belong, for the container, to the ids that it sees.
+fn mapped(mount: Mount, users: &UserNamespace) -> Mount {
+    Mount { uid_mappings: users.uids.clone(), gid_mappings: users.gids.clone(), ..mount }
 }
 
 fn stop_signal(container: &Container) -> i32 {

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
 
 use super::downward::{self, Addresses};
-use super::expand::expand;
+use super::expand::{STRING_MAX, expand};
 use super::resources::NodeResources;
 use super::{ConfigError, namespace_of, spec_of};
+
+/// Most bytes of an environment: the kernel takes no more with any stack limit.
+const ENVIRONMENT_MAX: usize = 6 << 20;
 
 /// Objects that environments refer to, fetched beforehand; `None`: it does not exist.
 #[derive(Debug, Default)]
@@ -108,22 +111,52 @@ fn link_variables(link: &ServiceLink, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// The whole environment; a later entry of the same name replaces an earlier one.
+/// The environment as it grows: in order, by name, and no larger than a program can have.
+#[derive(Default)]
+struct Variables {
+    list: Vec<(String, Vec<u8>)>,
+    place: HashMap<String, usize>,
+    bytes: usize,
+}
+
+impl Variables {
+    /// A later entry of the same name replaces an earlier one.
+    fn put(&mut self, name: &str, value: Vec<u8>) -> Result<(), ConfigError> {
+        if value.len() > STRING_MAX {
+            return Err(too_long(name));
+        }
+        self.bytes += name.len() + value.len();
+        if self.bytes > ENVIRONMENT_MAX {
+            let text = format!("the environment is larger than {ENVIRONMENT_MAX} bytes");
+            return Err(ConfigError(text));
+        }
+        match self.place.get(name) {
+            Some(&at) => self.list[at].1 = value,
+            None => {
+                self.place.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value));
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        let at = self.place.get(name)?;
+        Some(String::from_utf8_lossy(&self.list[*at].1).into_owned())
+    }
+}
+
+fn too_long(name: &str) -> ConfigError {
+    ConfigError(format!("environment variable {name:.100} is longer than {STRING_MAX} bytes"))
+}
+
+/// The whole environment.
 pub(crate) fn environment(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {
     let mut linked = Vec::new();
     inputs.services.iter().for_each(|link| link_variables(link, &mut linked));
-    let mut result: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut place: HashMap<String, usize> = HashMap::new();
-    let mut put =
-        |name: &str, value: Vec<u8>, result: &mut Vec<(String, Vec<u8>)>| match place.get(name) {
-            Some(&at) => result[at].1 = value,
-            None => {
-                place.insert(name.to_owned(), result.len());
-                result.push((name.to_owned(), value));
-            }
-        };
+    let mut result = Variables::default();
     for (name, value) in env_from(inputs)? {
-        put(&name, value, &mut result);
+        result.put(&name, value)?;
     }
     let links: HashMap<&str, &str> = linked.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     for entry in inputs.container.env.iter().flatten() {
@@ -133,22 +166,20 @@ pub(crate) fn environment(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>,
                 None => continue,
             },
             None => {
-                let known = |name: &str| {
-                    let own = result.iter().find(|(n, _)| n == name);
-                    own.map(|(_, v)| String::from_utf8_lossy(v).into_owned())
-                        .or_else(|| links.get(name).map(|v| (*v).to_owned()))
-                };
-                expand(entry.value.as_deref().unwrap_or(""), known).into_bytes()
+                let known =
+                    |name: &str| result.get(name).or_else(|| links.get(name).map(|v| (*v).into()));
+                let text = expand(entry.value.as_deref().unwrap_or(""), known);
+                text.map_err(|_| too_long(&entry.name))?.into_bytes()
             }
         };
-        put(&entry.name, value, &mut result);
+        result.put(&entry.name, value)?;
     }
     for (name, value) in linked {
-        if !result.iter().any(|(n, _)| *n == name) {
-            result.push((name, value.into_bytes()));
+        if !result.place.contains_key(&name) {
+            result.put(&name, value.into_bytes())?;
         }
     }
-    Ok(result)
+    Ok(result.list)
 }
 
 fn env_from(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {

@@ -8,6 +8,7 @@ use runtime::cri::LinuxContainerResources;
 
 use super::quantity::{millis, units};
 use super::{is_sidecar, spec_of, uid_of};
+use crate::admission::SYSTEM_CRITICAL_PRIORITY;
 
 /// CFS period, microseconds: the kernel's and the original's default.
 const CPU_PERIOD: i64 = 100_000;
@@ -18,8 +19,6 @@ const SHARES_MIN: i64 = 2;
 const SHARES_MAX: i64 = 262_144;
 const OOM_GUARANTEED: i64 = -997;
 const OOM_BEST_EFFORT: i64 = 1000;
-/// Pods of this priority and above are critical to the node.
-const SYSTEM_CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 type List = BTreeMap<String, Quantity>;
 
@@ -151,10 +150,14 @@ pub(crate) fn container_resources(
         true => cpu(asked),
         false => cpu(limit),
     };
-    let memory_limit = memory(limit);
+    // A container without a limit of its own has the pod's.
+    let spec = spec_of(pod);
+    let whole = spec.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let limited = |of: fn(Option<&List>) -> i64| Some(of(limit)).filter(|v| *v > 0);
+    let memory_limit = limited(memory).unwrap_or_else(|| memory(whole));
     LinuxContainerResources {
         cpu_period: CPU_PERIOD,
-        cpu_quota: quota(cpu(limit)),
+        cpu_quota: quota(limited(cpu).unwrap_or_else(|| cpu(whole))),
         cpu_shares: shares(cpu_request),
         memory_limit_in_bytes: memory_limit,
         // No swap beyond the limit.
@@ -166,14 +169,25 @@ pub(crate) fn container_resources(
     }
 }
 
-/// The pod's cgroup values: the larger of its regular containers' sum and any init container.
+/// The pod's cgroup values: its own as a whole, or the larger of its regular containers' sum and any
+/// init container.
 pub(crate) fn pod_resources(pod: &Pod) -> LinuxContainerResources {
-    let cpu_request = pod_total(pod, |c| {
-        let asked = cpu(requests(c));
-        Some(if asked == 0 { cpu(limits(c)) } else { asked })
+    let spec = spec_of(pod);
+    let own = |list: Option<&List>, of: fn(Option<&List>) -> i64| {
+        Some(of(list)).filter(|value| *value > 0)
+    };
+    let whole = spec.resources.as_ref();
+    let (asked, limits_of_pod) =
+        (whole.and_then(|r| r.requests.as_ref()), whole.and_then(|r| r.limits.as_ref()));
+    let cpu_request = own(asked, cpu).or_else(|| {
+        pod_total(pod, |c| {
+            let asked = cpu(requests(c));
+            Some(if asked == 0 { cpu(limits(c)) } else { asked })
+        })
     });
     let limit = |of: fn(Option<&List>) -> i64| {
-        pod_total(pod, |c| Some(of(limits(c))).filter(|v| *v > 0)).unwrap_or(0)
+        let sum = || pod_total(pod, |c| Some(of(limits(c))).filter(|v| *v > 0));
+        own(limits_of_pod, of).or_else(sum).unwrap_or(0)
     };
     let memory_limit = limit(memory);
     LinuxContainerResources {

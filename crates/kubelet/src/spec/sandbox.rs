@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{
     DNSConfig, Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig,
-    PodSandboxMetadata, PortMapping, ProfileType, Protocol, SecurityProfile,
+    PodSandboxMetadata, PortMapping, ProfileType, Protocol, SecurityProfile, UserNamespace,
 };
 
 use super::{
@@ -20,6 +20,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) cluster_domain: &'a str,
     pub(crate) log_directory: String,
     pub(crate) cgroup_root: &'a str,
+    pub(crate) users: UserNamespace,
 }
 
 pub(crate) fn config(inputs: Inputs<'_>) -> Result<PodSandboxConfig, ConfigError> {
@@ -41,11 +42,11 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<PodSandboxConfig, ConfigError
         port_mappings: port_mappings(pod),
         labels: labels::sandbox_labels(pod),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-        linux: Some(linux(pod, inputs.cgroup_root)),
+        linux: Some(linux(pod, inputs.cgroup_root, inputs.users)),
     })
 }
 
-fn linux(pod: &Pod, cgroup_root: &str) -> LinuxPodSandboxConfig {
+fn linux(pod: &Pod, cgroup_root: &str, users: UserNamespace) -> LinuxPodSandboxConfig {
     let spec = spec_of(pod);
     let sc = spec.security_context.clone().unwrap_or_default();
     let (supplemental_groups, supplemental_groups_policy) = security::groups(pod);
@@ -55,7 +56,7 @@ fn linux(pod: &Pod, cgroup_root: &str) -> LinuxPodSandboxConfig {
         .chain(spec.init_containers.iter().flatten())
         .any(|c| c.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false));
     let context = LinuxSandboxSecurityContext {
-        namespace_options: Some(security::namespaces(pod, None)),
+        namespace_options: Some(security::namespaces(pod, None, users)),
         run_as_user: sc.run_as_user.map(|value| Int64Value { value }),
         run_as_group: sc.run_as_group.map(|value| Int64Value { value }),
         supplemental_groups,
@@ -70,7 +71,12 @@ fn linux(pod: &Pod, cgroup_root: &str) -> LinuxPodSandboxConfig {
     LinuxPodSandboxConfig {
         cgroup_parent: resources::cgroup_parent(cgroup_root, pod),
         security_context: Some(context),
-        sysctls: sc.sysctls.into_iter().flatten().map(|s| (s.name, s.value)).collect(),
+        sysctls: sc
+            .sysctls
+            .into_iter()
+            .flatten()
+            .map(|s| (crate::admission::sysctl_name(&s.name), s.value))
+            .collect(),
         overhead: None,
         resources: Some(resources::pod_resources(pod)),
     }

@@ -1,9 +1,11 @@
 //! Security contexts: the container's over the pod's, as the runtime takes them.
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Capabilities, Container, Pod, SeccompProfile, SecurityContext,
+};
 use runtime::cri::{
     Capability, Int64Value, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
-    ProfileType, SELinuxOption, SecurityProfile, SupplementalGroupsPolicy,
+    ProfileType, SELinuxOption, SecurityProfile, SupplementalGroupsPolicy, UserNamespace,
 };
 
 use super::{ConfigError, described, spec_of};
@@ -34,7 +36,7 @@ pub(crate) struct ImageUser {
 }
 
 /// The pod's namespaces. `target` is the container whose processes an ephemeral container sees.
-pub(crate) fn namespaces(pod: &Pod, target: Option<&str>) -> NamespaceOption {
+pub(crate) fn namespaces(pod: &Pod, target: Option<&str>, users: UserNamespace) -> NamespaceOption {
     let spec = spec_of(pod);
     let node = |on: Option<bool>, other: NamespaceMode| {
         (if on.unwrap_or(false) { NamespaceMode::Node } else { other }) as i32
@@ -45,6 +47,7 @@ pub(crate) fn namespaces(pod: &Pod, target: Option<&str>) -> NamespaceOption {
         network: node(spec.host_network, NamespaceMode::Pod),
         ipc: node(spec.host_ipc, NamespaceMode::Pod),
         pid: node(spec.host_pid, own),
+        userns_options: Some(users),
         ..NamespaceOption::default()
     };
     if let Some(id) = target {
@@ -84,9 +87,11 @@ pub(crate) fn security_context(
     container: &Container,
     user: &ImageUser,
     target: Option<&str>,
+    users: UserNamespace,
 ) -> Result<LinuxContainerSecurityContext, ConfigError> {
     let sc = effective(pod, container);
     check_non_root(pod, container, &sc, user)?;
+    check_proc_mount(pod, container, &sc)?;
     let privileged = sc.privileged.unwrap_or(false);
     let unmasked = sc.proc_mount.as_deref() == Some("Unmasked") || privileged;
     let paths = |list: &[&str]| match unmasked {
@@ -99,7 +104,7 @@ pub(crate) fn security_context(
     Ok(LinuxContainerSecurityContext {
         capabilities: sc.capabilities.as_ref().map(capability),
         privileged,
-        namespace_options: Some(namespaces(pod, target)),
+        namespace_options: Some(namespaces(pod, target, users)),
         selinux_options: sc.se_linux_options.map(|o| SELinuxOption {
             user: o.user.unwrap_or_default(),
             role: o.role.unwrap_or_default(),
@@ -115,7 +120,8 @@ pub(crate) fn security_context(
         no_new_privs: sc.allow_privilege_escalation == Some(false),
         masked_paths: paths(MASKED),
         readonly_paths: paths(READ_ONLY),
-        seccomp: Some(seccomp(sc.seccomp_profile.as_ref(), privileged)),
+        seccomp: Some(seccomp(sc.seccomp_profile.as_ref(), privileged)?),
+        apparmor: apparmor(sc.app_armor_profile.as_ref()),
         ..LinuxContainerSecurityContext::default()
     })
 }
@@ -138,11 +144,40 @@ fn check_non_root(
             fail(format!("container has runAsNonRoot and image will run as root {who}"))
         }
         (None, Some(_), _) => Ok(()),
-        (None, None, "") => Ok(()),
+        // An image without a user runs as root.
+        (None, None, "") => {
+            fail(format!("container has runAsNonRoot and image will run as root {who}"))
+        }
         (None, None, name) => fail(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {who}"
         )),
     }
+}
+
+/// An unmasked `/proc` is for pods whose root is not the host's.
+fn check_proc_mount(
+    pod: &Pod,
+    container: &Container,
+    sc: &SecurityContext,
+) -> Result<(), ConfigError> {
+    let unmasked = sc.proc_mount.as_deref() == Some("Unmasked");
+    if !unmasked || sc.privileged == Some(true) || spec_of(pod).host_users == Some(false) {
+        return Ok(());
+    }
+    let who = format!("(pod: \"{}\", container: {})", described(pod), container.name);
+    Err(ConfigError(format!("procMount Unmasked needs `hostUsers` to be false {who}")))
+}
+
+/// The profile that the spec names; `None` where it names none.
+fn apparmor(profile: Option<&AppArmorProfile>) -> Option<SecurityProfile> {
+    let profile = profile?;
+    let kind = match profile.type_.as_str() {
+        "RuntimeDefault" => ProfileType::RuntimeDefault,
+        "Localhost" => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    let localhost_ref = profile.localhost_profile.clone().unwrap_or_default();
+    Some(SecurityProfile { profile_type: kind as i32, localhost_ref })
 }
 
 fn capability(own: &Capabilities) -> Capability {
@@ -153,13 +188,23 @@ fn capability(own: &Capabilities) -> Capability {
     }
 }
 
-fn seccomp(profile: Option<&SeccompProfile>, privileged: bool) -> SecurityProfile {
+fn seccomp(
+    profile: Option<&SeccompProfile>,
+    privileged: bool,
+) -> Result<SecurityProfile, ConfigError> {
+    let local = profile.and_then(|p| p.localhost_profile.clone()).unwrap_or_default();
     let kind = match profile.map(|p| p.type_.as_str()) {
         _ if privileged => ProfileType::Unconfined,
         Some("RuntimeDefault") => ProfileType::RuntimeDefault,
+        Some("Localhost") if local.is_empty() => {
+            let text = "localhostProfile must be set if seccompProfile type is Localhost.";
+            return Err(ConfigError(text.into()));
+        }
         Some("Localhost") => ProfileType::Localhost,
-        _ => ProfileType::Unconfined,
+        None | Some("Unconfined") => ProfileType::Unconfined,
+        Some(other) => {
+            return Err(ConfigError(format!("unknown seccompProfile type \"{other}\"")));
+        }
     };
-    let local = profile.and_then(|p| p.localhost_profile.clone()).unwrap_or_default();
-    SecurityProfile { profile_type: kind as i32, localhost_ref: local }
+    Ok(SecurityProfile { profile_type: kind as i32, localhost_ref: local })
 }

@@ -5,7 +5,7 @@ use runtime::cri::DNSConfig;
 use serde_json::{Value, json};
 
 use super::resources::{self, NodeResources};
-use super::{dns, downward, expand, hosts, security};
+use super::{dns, downward, env, expand, hosts, security};
 
 fn pod(spec: Value) -> Pod {
     let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"b": "2", "a": "1"}}, "spec": spec});
@@ -19,7 +19,7 @@ fn container(resources: Value) -> Value {
 #[test]
 fn references_expand_once() {
     let known = |name: &str| (name == "A").then(|| "1".to_owned());
-    assert_eq!(expand::expand("$(A) $$(A) $(B) $A $", known), "1 $(A) $(B) $A $");
+    assert_eq!(expand::expand("$(A) $$(A) $(B) $A $", known).unwrap(), "1 $(A) $(B) $A $");
 }
 
 #[test]
@@ -94,9 +94,55 @@ fn root_is_refused_when_it_must_be() {
         pod(json!({"containers": [{"name": "c"}], "securityContext": {"runAsNonRoot": true}}));
     let c = &pod.spec.as_ref().unwrap().containers[0];
     let user = security::ImageUser { uid: Some(0), name: String::new() };
-    let refused = security::security_context(&pod, c, &user, None).unwrap_err();
+    let refused = security::security_context(&pod, c, &user, None, Default::default()).unwrap_err();
     assert_eq!(
         refused.0,
         "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)"
     );
+}
+
+#[test]
+fn variables_that_double_are_refused_while_they_grow() {
+    let mut list = vec![json!({"name": "V0", "value": "x".repeat(100)})];
+    for i in 1..40 {
+        let value = format!("$(V{0})$(V{0})", i - 1);
+        list.push(json!({"name": format!("V{i}"), "value": value}));
+    }
+    let pod = pod(json!({"containers": [{"name": "c", "env": list}]}));
+    let inputs = env::Inputs {
+        pod: &pod,
+        container: &pod.spec.as_ref().unwrap().containers[0],
+        services: &[],
+        references: &env::References::default(),
+        addresses: &downward::Addresses::default(),
+        node: &NodeResources::default(),
+    };
+    let refused = env::environment(&inputs).unwrap_err();
+    assert_eq!(refused.0, "environment variable V11 is longer than 131072 bytes");
+}
+
+#[test]
+fn isolation_that_cannot_be_given_is_refused() {
+    let refused = |context: Value, host_users: Value| {
+        let pod = pod(
+            json!({"hostUsers": host_users, "containers": [{"name": "c", "securityContext": context}]}),
+        );
+        let c = &pod.spec.as_ref().unwrap().containers[0];
+        let user = security::ImageUser::default();
+        let made = security::security_context(&pod, c, &user, None, Default::default());
+        made.err().map(|e| e.0)
+    };
+    let none = json!(null);
+    assert_eq!(
+        refused(json!({"runAsNonRoot": true}), none.clone()).unwrap(),
+        "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)"
+    );
+    assert_eq!(
+        refused(json!({"seccompProfile": {"type": "Localhost"}}), none.clone()).unwrap(),
+        "localhostProfile must be set if seccompProfile type is Localhost."
+    );
+    assert!(refused(json!({"seccompProfile": {"type": "Other"}}), none.clone()).is_some());
+    assert!(refused(json!({"procMount": "Unmasked"}), none.clone()).is_some());
+    assert!(refused(json!({"procMount": "Unmasked"}), json!(false)).is_none());
+    assert!(refused(json!({"runAsNonRoot": true, "runAsUser": 5}), none).is_none());
 }

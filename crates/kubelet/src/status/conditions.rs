@@ -50,7 +50,28 @@ pub(super) fn conditions(
             observed_generation: view.pod.metadata.generation,
         });
     }
+    disruption(view, before, &mut all);
     all
+}
+
+/// A pod that the node ended for others' sake says so.
+fn disruption(view: &View<'_>, before: &[PodCondition], all: &mut Vec<PodCondition>) {
+    const TARGET: &str = "DisruptionTarget";
+    let ending = view.memory.ending.as_ref();
+    let Some(message) = ending.and_then(|ending| ending.disruption.clone()) else { return };
+    let last = before.iter().find(|c| c.type_ == TARGET && c.status == "True");
+    all.retain(|c| c.type_ != TARGET);
+    all.push(PodCondition {
+        type_: TARGET.into(),
+        status: "True".into(),
+        reason: Some("TerminationByKubelet".into()),
+        message: Some(message),
+        last_probe_time: None,
+        last_transition_time: last
+            .and_then(|c| c.last_transition_time.clone())
+            .or_else(|| Some(seconds(view.now))),
+        observed_generation: view.pod.metadata.generation,
+    });
 }
 
 fn listed(label: &str, names: &[&str]) -> Option<String> {

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
+    VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -11,6 +12,28 @@ use super::seconds;
 use crate::pod::observed::{Instance, State};
 use crate::pod::plan::{View, is_started, restarts};
 use crate::spec::{is_sidecar, spec_of};
+
+/// Most bytes of termination messages in one pod's status; each container has its share.
+const MESSAGES_MAX: usize = 12 << 10;
+
+/// Cuts every message to the container's share.
+pub(super) fn share_messages(status: &mut PodStatus) {
+    let lists = [
+        &mut status.container_statuses,
+        &mut status.init_container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ];
+    let count: usize = lists.iter().map(|l| l.as_ref().map_or(0, Vec::len)).sum();
+    let share = MESSAGES_MAX / count.max(1);
+    for container in lists.into_iter().flatten().flatten() {
+        for state in [&mut container.state, &mut container.last_state].into_iter().flatten() {
+            let message = state.terminated.as_mut().and_then(|t| t.message.as_mut());
+            if let Some(message) = message.filter(|m| m.len() > share) {
+                message.truncate(message.floor_char_boundary(share));
+            }
+        }
+    }
+}
 
 fn time(nanos: i64) -> Option<Time> {
     let at = Timestamp::from_nanosecond(i128::from(nanos)).ok().filter(|_| nanos > 0);

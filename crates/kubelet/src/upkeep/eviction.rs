@@ -4,27 +4,47 @@
 //! furthest above. Disk is first freed of images that nobody uses.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use client::EventType;
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{PodSandboxStats, PodSandboxStatsFilter};
 
+use super::EVICTED;
 use super::images::Images;
+use crate::admission::{Pressure, SYSTEM_CRITICAL_PRIORITY};
 use crate::kubelet::Shared;
 use crate::node::{self, Machine};
 use crate::pod::Event;
 use crate::spec::{labels, resources, spec_of, uid_of};
 use crate::thresholds::Thresholds;
 
-/// Pods of this priority and above are critical to the node, and stay.
-const SYSTEM_CRITICAL_PRIORITY: i32 = 2_000_000_000;
 /// What an ended pod held is given back after a while; until then nobody else is ended for it.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// A shortage that was seen counts as one for this long, so that pods do not come and go with it.
+const TRANSITION: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Default)]
 pub(super) struct Eviction {
     last: Option<Instant>,
+    seen: BTreeMap<Pressure, Instant>,
+}
+
+/// Everything that the machine is short of.
+fn pressure(machine: &Machine, least: &Thresholds) -> Vec<Pressure> {
+    let disk = least.disk.is_short(machine.disk_available_bytes, machine.disk_bytes)
+        || least.inodes.is_short(machine.inodes_free, machine.inodes);
+    let all = [
+        (
+            Pressure::Memory,
+            least.memory.is_short(machine.memory_available_bytes, machine.memory_bytes),
+        ),
+        (Pressure::Disk, disk),
+        (Pressure::Pids, machine.pids_max > 0 && machine.pids >= machine.pids_max),
+    ];
+    all.into_iter().filter(|(_, short)| *short).map(|(pressure, _)| pressure).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +134,18 @@ impl Resource {
 }
 
 impl Eviction {
+    /// What new pods are refused for, from now on.
+    pub(super) fn look(&mut self, shared: &Shared) {
+        let machine = node::machine(&shared.config.root_dir);
+        let now = Instant::now();
+        let short = pressure(&machine, &shared.config.eviction);
+        self.seen.extend(short.into_iter().map(|p| (p, now)));
+        self.seen.retain(|_, at| now.duration_since(*at) < TRANSITION);
+        shared.set_pressure(self.seen.keys().copied().collect());
+    }
+
     pub(super) async fn check(&mut self, shared: &Shared, images: &mut Images) {
+        self.look(shared);
         let look = || {
             let machine = node::machine(&shared.config.root_dir);
             shortage(&machine, &shared.config.eviction)
@@ -165,7 +196,10 @@ impl Eviction {
             tracing::warn!(?short, "short of something, and no pod to end");
             return false;
         };
-        shared.tell(&chosen.uid, Event::Evict { message: message(short, &chosen) })
+        let message = message(short, &chosen);
+        let disruption = Some(message.clone());
+        let event = Event::Evict { reason: EVICTED, message, grace: Some(0), disruption };
+        shared.tell(&chosen.uid, event)
     }
 }
 

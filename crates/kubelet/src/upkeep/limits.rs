@@ -1,25 +1,39 @@
 //! Pods that use more of the disk than they were allowed end: volumes with a size limit, containers
 //! with a limit of ephemeral storage. Only pods with such limits are measured.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{ContainerStats, ContainerStatsFilter};
 
+use super::EVICTED;
+use crate::beneath::Dir;
+use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::pod::Event;
-use crate::spec::{labels, quantity, resources, spec_of, uid_of};
-use crate::volumes;
+use crate::spec::{described, labels, name_of, namespace_of, quantity, resources, spec_of, uid_of};
+use crate::{admission, volumes};
 
-/// Bytes of the unit that `st_blocks` counts in.
-const BLOCK: u64 = 512;
+const STORAGE: &str = "ephemeral-storage";
 
-pub(super) async fn check(shared: &Arc<Shared>) {
+/// Looks at all pods again and again. A task of its own: a large tree takes seconds, and the node's
+/// memory must not wait for that.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(shared.config.upkeep_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        check(&shared).await;
+    }
+}
+
+async fn check(shared: &Arc<Shared>) {
     for pod in shared.pods.list() {
         if let Some(message) = exceeded(shared, &pod).await {
-            shared.tell(uid_of(&pod), Event::Evict { message });
+            let event = Event::Evict { reason: EVICTED, message, grace: Some(0), disruption: None };
+            shared.tell(uid_of(&pod), event);
         }
     }
 }
@@ -34,14 +48,51 @@ async fn exceeded(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Option<String> {
             return found;
         }
     }
-    let limits = container_limits(pod);
-    if limits.is_empty() {
-        return None;
-    }
+    let total = u64::try_from(*admission::limits(pod).get(STORAGE)?).ok().filter(|n| *n > 0)?;
     let label_selector = [(labels::POD_UID.to_owned(), uid_of(pod).to_owned())].into();
     let filter = ContainerStatsFilter { label_selector, ..ContainerStatsFilter::default() };
     let stats = shared.runtime.list_container_stats(filter).await.ok()?;
-    stats.iter().find_map(|stats| container_exceeded(stats, &limits))
+    let (shared, pod) = (shared.clone(), pod.clone());
+    let walk = move || storage_exceeded(&shared.config, &pod, total, &stats);
+    tokio::task::spawn_blocking(walk).await.unwrap_or_default()
+}
+
+/// What the pod uses beside volumes in memory: its directory, its logs, its containers' own files.
+fn storage_exceeded(
+    config: &KubeletConfig,
+    pod: &Pod,
+    total: u64,
+    stats: &[ContainerStats],
+) -> Option<String> {
+    let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
+    let logs = Dir::root(&config.log_dir).and_then(|dir| dir.open(logs));
+    let own = volumes::open_pod_dir(&config.root_dir, uid_of(pod));
+    let layers = stats.iter().map(layer);
+    let used = layers.sum::<u64>().saturating_add(used(&own)).saturating_add(used(&logs));
+    if used > total {
+        let text = "Pod ephemeral local storage usage exceeds the total limit of containers";
+        return Some(format!("{text} {}. ", shown(total)));
+    }
+    let limits = container_limits(pod);
+    stats.iter().find_map(|stats| container_exceeded(stats, &limits, &logs))
+}
+
+/// Nothing there uses nothing; what cannot be measured uses everything.
+fn used(dir: &io::Result<Dir>) -> u64 {
+    dir.as_ref().map_or(0, |dir| dir.usage().map_or(u64::MAX, |usage| usage.bytes))
+}
+
+fn layer(stats: &ContainerStats) -> u64 {
+    let used = stats.writable_layer.as_ref().and_then(|layer| layer.used_bytes.as_ref());
+    used.map_or(0, |bytes| bytes.value)
+}
+
+/// In the largest unit that needs no fraction, as quantities are printed.
+fn shown(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let even = UNITS.iter().enumerate().take_while(|(i, _)| bytes.is_multiple_of(1 << (10 * i)));
+    let (power, unit) = even.last().unwrap_or((0, &""));
+    format!("{}{unit}", bytes >> (10 * power))
 }
 
 /// Name, limit as written, and in bytes; those in memory are limited by the kernel.
@@ -61,37 +112,40 @@ fn volume_exceeded(root: &Path, pod: &Pod, limits: &[(String, String, u64)]) -> 
     let spec = spec_of(pod);
     limits.iter().find_map(|(name, text, bytes)| {
         let volume = spec.volumes.iter().flatten().find(|v| v.name == *name)?;
-        let used = usage(&volumes::path(root, uid_of(pod), volume)?);
-        (used > *bytes)
-            .then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
+        let dir = volumes::directory(root, uid_of(pod), volume).ok()?;
+        let over = match dir.usage() {
+            Ok(usage) => usage.bytes > *bytes,
+            // A tree that nobody can measure is no way around a limit.
+            Err(error) => {
+                tracing::warn!(%error, pod = described(pod), volume = name, "volume not measured");
+                true
+            }
+        };
+        over.then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {text:?}. "))
     })
-}
-
-fn usage(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let one = |entry: std::fs::DirEntry| {
-        let Ok(meta) = entry.metadata() else { return 0 };
-        let below = if meta.is_dir() { usage(&entry.path()) } else { 0 };
-        meta.blocks() * BLOCK + below
-    };
-    entries.map(one).sum()
 }
 
 fn container_limits(pod: &Pod) -> Vec<(String, String, u64)> {
     let spec = spec_of(pod);
     let all = spec.containers.iter().filter_map(|container| {
-        let limit = resources::limits(container)?.get("ephemeral-storage")?;
+        let limit = resources::limits(container)?.get(STORAGE)?;
         let bytes = u64::try_from(quantity::units(limit)?).ok().filter(|n| *n > 0)?;
         Some((container.name.clone(), limit.0.clone(), bytes))
     });
     all.collect()
 }
 
-fn container_exceeded(stats: &ContainerStats, limits: &[(String, String, u64)]) -> Option<String> {
+fn container_exceeded(
+    stats: &ContainerStats,
+    limits: &[(String, String, u64)],
+    logs: &io::Result<Dir>,
+) -> Option<String> {
     let name = stats.attributes.as_ref()?.labels.get(labels::CONTAINER_NAME)?;
-    let used = stats.writable_layer.as_ref()?.used_bytes.as_ref()?.value;
-    let (name, text, _) = limits.iter().find(|(of, _, bytes)| of == name && used > *bytes)?;
-    Some(format!("Container {name} exceeded its local ephemeral storage limit {text:?}. "))
+    let (_, text, most) = limits.iter().find(|(of, _, _)| of == name)?;
+    let own_logs = logs.as_ref().ok().and_then(|dir| dir.open(name).ok());
+    let logs = own_logs.map_or(0, |dir| used(&Ok(dir)));
+    (layer(stats).saturating_add(logs) > *most)
+        .then(|| format!("Container {name} exceeded its local ephemeral storage limit {text:?}. "))
 }
 
 #[cfg(test)]
@@ -99,6 +153,43 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn everything_that_a_pod_leaves_on_the_disk_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let mut config = KubeletConfig::new("n");
+        config.root_dir = root.path().join("kubelet");
+        config.log_dir = root.path().join("logs");
+        let limit = json!({"limits": {"ephemeral-storage": "64Ki"}});
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {"containers": [{"name": "a", "resources": limit}, {"name": "b", "resources": limit}]},
+        }))
+        .unwrap();
+        let attributes = runtime::cri::ContainerAttributes {
+            labels: [(labels::CONTAINER_NAME.to_owned(), "a".to_owned())].into(),
+            ..Default::default()
+        };
+        let stats = [ContainerStats { attributes: Some(attributes), ..Default::default() }];
+        let total = u64::try_from(admission::limits(&pod)[STORAGE]).unwrap();
+        let said = || storage_exceeded(&config, &pod, total, &stats);
+        assert_eq!((total, said()), (128 << 10, None));
+        let file = volumes::message::make(&config.root_dir, "u", "a", 0).unwrap();
+        std::fs::write(&file, vec![1; 200 << 10]).unwrap();
+        let total_said =
+            "Pod ephemeral local storage usage exceeds the total limit of containers 128Ki. ";
+        assert_eq!(said().as_deref(), Some(total_said));
+        std::fs::write(&file, "").unwrap();
+        let logs = config.log_dir.join("ns_p_u/a");
+        std::fs::create_dir_all(&logs).unwrap();
+        std::fs::write(logs.join("0.log"), vec![1; 80 << 10]).unwrap();
+        let own = "Container a exceeded its local ephemeral storage limit \"64Ki\". ";
+        assert_eq!(said().as_deref(), Some(own));
+        assert_eq!(
+            (shown(3), shown(3 << 20), shown(1500)),
+            ("3".into(), "3Mi".into(), "1500".into())
+        );
+    }
 
     #[test]
     fn a_volume_that_outgrows_its_limit_is_named() {

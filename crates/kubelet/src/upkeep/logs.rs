@@ -8,16 +8,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use runtime::cri::{Container, ContainerFilter, ContainerState, ContainerStateValue};
 
+use crate::beneath::Dir;
 use crate::kubelet::Shared;
 use crate::spec::labels;
 
-/// The current file of a running container.
-fn path(log_dir: &Path, container: &Container) -> Option<PathBuf> {
+/// The directory of a container's logs, and the name of the current file.
+fn place(container: &Container) -> Option<(PathBuf, String)> {
     let label = |name: &str| container.labels.get(name);
     let (ns, pod) = (label(labels::POD_NAMESPACE)?, label(labels::POD_NAME)?);
     let (uid, name) = (label(labels::POD_UID)?, label(labels::CONTAINER_NAME)?);
     let attempt = container.metadata.as_ref()?.attempt;
-    Some(log_dir.join(format!("{ns}_{pod}_{uid}")).join(name).join(format!("{attempt}.log")))
+    Some((Path::new(&format!("{ns}_{pod}_{uid}")).join(name), format!("{attempt}.log")))
 }
 
 pub(super) async fn rotate_all(shared: &Arc<Shared>) {
@@ -29,42 +30,40 @@ pub(super) async fn rotate_all(shared: &Arc<Shared>) {
     };
     let max = shared.config.log_max_bytes;
     for container in containers {
-        let Some(path) = path(&shared.config.log_dir, &container) else { continue };
-        let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-        if size <= max {
+        let Some((dir, name)) = place(&container) else { continue };
+        let opened = Dir::root(&shared.config.log_dir).and_then(|top| top.open(&dir));
+        let Ok(opened) = opened else { continue };
+        let size = opened.stat(&name).ok().flatten().map_or(0, |stat| stat.st_size);
+        if u64::try_from(size).unwrap_or(0) <= max {
             continue;
         }
-        if let Err(error) = rotate(shared, &container.id, &path).await {
-            tracing::warn!(path = %path.display(), error, "log not rotated");
+        if let Err(error) = rotate(shared, &container.id, &opened, &name).await {
+            tracing::warn!(dir = %dir.display(), name, error, "log not rotated");
         }
     }
 }
 
-async fn rotate(shared: &Shared, id: &str, path: &Path) -> Result<(), String> {
+async fn rotate(shared: &Shared, id: &str, dir: &Dir, name: &str) -> Result<(), String> {
     let now = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now());
-    let aside = format!("{}.{}", path.display(), now.strftime("%Y%m%d-%H%M%S"));
-    std::fs::rename(path, &aside).map_err(|e| e.to_string())?;
+    let aside = format!("{name}.{}", now.strftime("%Y%m%d-%H%M%S"));
+    dir.rename(name, &aside).map_err(|e| e.to_string())?;
     if let Err(error) = shared.runtime.reopen_container_log(id).await {
         // It still writes to the old file: that must stay the current one.
-        std::fs::rename(&aside, path).map_err(|e| e.to_string())?;
+        dir.rename(&aside, name).map_err(|e| e.to_string())?;
         return Err(error.chain());
     }
     let keep = shared.config.log_max_files.saturating_sub(1) as usize;
-    prune(path, keep).map_err(|e| e.to_string())
+    prune(dir, name, keep).map_err(|e| e.to_string())
 }
 
 /// Removes all but the newest `keep` of the files put aside; their names sort by time.
-fn prune(path: &Path, keep: usize) -> io::Result<()> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let prefix = format!("{}.", name.to_string_lossy());
-    let mut aside: Vec<PathBuf> = std::fs::read_dir(dir)?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-        .map(|entry| entry.path())
-        .collect();
+fn prune(dir: &Dir, name: &str, keep: usize) -> io::Result<()> {
+    let prefix = format!("{name}.");
+    let mut aside = dir.names()?;
+    aside.retain(|name| name.to_string_lossy().starts_with(&prefix));
     aside.sort();
     let surplus = aside.len().saturating_sub(keep);
-    aside[..surplus].iter().try_for_each(std::fs::remove_file)
+    aside[..surplus].iter().try_for_each(|name| dir.remove(name))
 }
 
 #[cfg(test)]
@@ -79,7 +78,7 @@ mod tests {
         for name in names {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
-        prune(&dir.path().join("0.log"), 1).unwrap();
+        prune(&Dir::root(dir.path()).unwrap(), "0.log", 1).unwrap();
         let left = names.map(|name| dir.path().join(name).exists());
         assert_eq!(left, [true, false, true, true]);
     }

@@ -7,6 +7,7 @@ mod eviction;
 mod images;
 mod limits;
 mod logs;
+mod orphans;
 
 use std::sync::Arc;
 
@@ -15,17 +16,38 @@ use crate::kubelet::Shared;
 /// Rounds between two looks at images without pressure: five minutes, as in the original.
 const IMAGE_ROUNDS: u32 = 30;
 
-pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(shared.config.upkeep_interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut images, mut eviction) = (images::Images::default(), eviction::Eviction::default());
-    for round in 0u32.. {
-        ticks.tick().await;
-        logs::rotate_all(&shared).await;
-        limits::check(&shared).await;
-        eviction.check(&shared, &mut images).await;
-        if round % IMAGE_ROUNDS == 0 {
-            images.collect(&shared).await;
+/// Reason of a pod that the node ended for its own sake.
+const EVICTED: &str = "Evicted";
+
+/// Ends pods that use more of the disk than they may.
+pub(crate) async fn run_limits(shared: Arc<Shared>) {
+    limits::run(shared).await;
+}
+
+pub(crate) struct Upkeep {
+    images: images::Images,
+    eviction: eviction::Eviction,
+}
+
+impl Upkeep {
+    /// Looks at the machine once: the first pods are judged by it.
+    pub(crate) fn new(shared: &Shared) -> Upkeep {
+        let mut eviction = eviction::Eviction::default();
+        eviction.look(shared);
+        Upkeep { images: images::Images::default(), eviction }
+    }
+
+    pub(crate) async fn run(mut self, shared: Arc<Shared>) {
+        let mut ticks = tokio::time::interval(shared.config.upkeep_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for round in 0u32.. {
+            ticks.tick().await;
+            logs::rotate_all(&shared).await;
+            self.eviction.check(&shared, &mut self.images).await;
+            if round % IMAGE_ROUNDS == 0 {
+                self.images.collect(&shared).await;
+                orphans::remove(&shared).await;
+            }
         }
     }
 }

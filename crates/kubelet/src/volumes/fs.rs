@@ -1,43 +1,44 @@
 //! Directories, tmpfs mounts, ownership, host paths.
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use super::{HostPathVolumeSource, NO_FLAGS};
+use super::HostPathVolumeSource;
+use crate::beneath::{self, Access, Dir};
 
-pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+/// A container of any user may write to its volume.
+const OPEN: u32 = 0o777;
+/// With a group, what is made inside belongs to the group too.
+const OPEN_TO_GROUP: u32 = 0o2777;
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// A directory anybody may write to; `memory` makes it a tmpfs, with an optional size.
+/// A directory `name` that anybody may write to; `memory` makes it a tmpfs, with an optional size.
+/// One that is there already is left as its containers have made it.
 pub(super) fn empty_dir(
-    dir: &Path,
+    parent: &Dir,
+    name: &str,
     memory: Option<Option<u64>>,
     group: Option<u32>,
-) -> io::Result<()> {
-    let fresh = !dir.is_dir();
-    std::fs::create_dir_all(dir)?;
-    if let Some(limit) = memory.filter(|_| !is_mount_point(dir)) {
-        let options = limit.map(|bytes| format!("size={bytes}")).unwrap_or_default();
-        let options = CString::new(options).map_err(io::Error::other)?;
-        rustix::mount::mount("tmpfs", dir, "tmpfs", NO_FLAGS, Some(options.as_c_str()))?;
-    } else if !fresh {
-        return Ok(());
+) -> io::Result<Dir> {
+    let mode = if group.is_some() { OPEN_TO_GROUP } else { OPEN };
+    let access = Access { mode, user: None, group };
+    if parent.stat(name)?.is_none() {
+        // Under another name first: a crash leaves no directory with the wrong mode.
+        let next = format!(".{name}.new");
+        parent.remove(&next)?;
+        parent.make(&next, OPEN)?.set_access(access)?;
+        parent.rename(&next, name)?;
     }
-    match group {
-        Some(gid) => {
-            std::os::unix::fs::chown(dir, None, Some(gid))?;
-            set_mode(dir, 0o2777)
-        }
-        None => set_mode(dir, 0o777),
+    let Some(limit) = memory else { return parent.open(name) };
+    if !parent.is_mount(name)? {
+        beneath::tmpfs(&parent.open(name)?, limit, OPEN)?;
+        parent.open_mount(name)?.set_access(access)?;
     }
-}
-
-fn is_mount_point(dir: &Path) -> bool {
-    let device = |p: &Path| std::fs::metadata(p).map(|m| m.dev()).ok();
-    dir.parent().is_some_and(|parent| device(dir) != device(parent))
+    parent.open_mount(name)
 }
 
 /// Checks, or makes, what a hostPath volume names.
@@ -51,7 +52,7 @@ pub(super) fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
             return set_mode(path, 0o755).map_err(failed);
         }
         "FileOrCreate" if !path.exists() => {
-            std::fs::write(path, b"").map_err(failed)?;
+            std::fs::File::create_new(path).map_err(failed)?;
             return set_mode(path, 0o644).map_err(failed);
         }
         _ => {}

@@ -19,6 +19,8 @@ use crate::spec::{find_container, namespace_of};
 
 /// The API's default for all of these kinds.
 const MODE_DEFAULT: i32 = 0o644;
+/// The kernel's limit of a path, which upstream's writer meets too.
+const PATH_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Payload {
@@ -104,13 +106,26 @@ impl Maker<'_> {
     }
 
     fn put(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+        self.put_as(path, content, mode, None)
+    }
+
+    fn put_as(
+        &mut self,
+        path: &str,
+        content: Vec<u8>,
+        mode: i32,
+        user: Option<u32>,
+    ) -> Result<(), String> {
         let path = PathBuf::from(path);
-        let inside = path.components().all(|c| matches!(c, Component::Normal(_)));
-        if !inside || path.as_os_str().is_empty() {
-            return Err(format!("invalid path {}", path.display()));
+        let mut parts = path.components();
+        let inside = parts.all(|c| matches!(c, Component::Normal(_)));
+        let hidden = path.as_os_str().as_encoded_bytes().starts_with(b"..");
+        let long = path.as_os_str().len() >= PATH_MAX;
+        if !inside || hidden || long || path.as_os_str().is_empty() {
+            return Err(format!("invalid path {path:.80?}"));
         }
         let mode = u32::try_from(mode).unwrap_or(0o644) & 0o777;
-        self.made.files.insert(path, File { content, mode });
+        self.made.files.insert(path, File { content, mode, user });
         Ok(())
     }
 
@@ -187,8 +202,8 @@ impl Maker<'_> {
             let token = token::get(&self.shared.client, self.pod, v, self.tokens).await?;
             self.made.refresh_at =
                 [self.made.refresh_at, Some(token.refresh_at)].into_iter().flatten().min();
-            let bits = token::mode(self.pod, mode.unwrap_or(MODE_DEFAULT));
-            return self.put(&v.path, token.token.into_bytes(), bits);
+            let (user, mode) = token::access(self.pod, mode.unwrap_or(MODE_DEFAULT));
+            return self.put_as(&v.path, token.token.into_bytes(), mode, user);
         }
         Err("this projected volume source is not supported by this node".into())
     }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection};
 
+use crate::spec::security::effective;
 use crate::spec::{namespace_of, spec_of};
 
 const EXPIRATION_DEFAULT_SECONDS: i64 = 3600;
@@ -70,11 +71,48 @@ pub(super) async fn get(
     Ok(token)
 }
 
-/// Tokens are for the pod's users only, unless they would not be able to read them.
-pub(super) fn mode(pod: &Pod, asked: i32) -> i32 {
+/// Owner and mode of a token's file: with one user for all containers, or a group for the volume, it
+/// is theirs alone.
+pub(super) fn access(pod: &Pod, asked: i32) -> (Option<u32>, i32) {
+    let user = common_user(pod);
     let spec = spec_of(pod);
-    match spec.security_context.as_ref().and_then(|s| s.fs_group) {
-        Some(_) => 0o600,
-        None => asked,
+    let group = spec.security_context.as_ref().and_then(|s| s.fs_group);
+    let mode = if user.is_some() || group.is_some() { 0o600 } else { asked };
+    (user, mode)
+}
+
+/// The user that all containers run as, if the spec names one for each.
+fn common_user(pod: &Pod) -> Option<u32> {
+    let spec = spec_of(pod);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut users = containers.map(|c| effective(pod, c).run_as_user);
+    let first = users.next()??;
+    let same = users.all(|user| user == Some(first));
+    same.then(|| u32::try_from(first).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn access_of(spec: serde_json::Value) -> (Option<u32>, i32) {
+        let pod = serde_json::from_value(json!({"metadata": {}, "spec": spec}));
+        access(&pod.unwrap(), 0o644)
+    }
+
+    #[test]
+    fn one_user_of_all_containers_owns_the_token() {
+        let user = |id: i64| json!({"name": "c", "securityContext": {"runAsUser": id}});
+        assert_eq!(access_of(json!({"containers": [user(7), user(7)]})), (Some(7), 0o600));
+        assert_eq!(access_of(json!({"containers": [user(7), user(8)]})), (None, 0o644));
+        assert_eq!(access_of(json!({"containers": [user(7), {"name": "d"}]})), (None, 0o644));
+        let mixed = json!({"initContainers": [user(9)], "containers": [user(7)]});
+        assert_eq!(access_of(mixed), (None, 0o644));
+        let pod = json!({"securityContext": {"runAsUser": 5}, "containers": [{"name": "c"}]});
+        assert_eq!(access_of(pod), (Some(5), 0o600));
+        let group = json!({"securityContext": {"fsGroup": 5}, "containers": [{"name": "c"}]});
+        assert_eq!(access_of(group), (None, 0o600));
     }
 }

@@ -22,6 +22,12 @@ pub(crate) struct FakeRuntime {
     events: broadcast::Sender<ContainerEventResponse>,
     /// Told whenever a container's log is to be opened anew.
     pub(crate) reopened: tokio::sync::Notify,
+    /// What the default handler says it can do.
+    pub(crate) features: Mutex<RuntimeHandlerFeatures>,
+    /// Every command that was run to its end, with its time limit.
+    pub(crate) commands: Mutex<Vec<(String, i64)>>,
+    /// The command `hang` ends when this is told, as one that ran out of time.
+    pub(crate) out_of_time: tokio::sync::Notify,
 }
 
 fn now() -> i64 {
@@ -42,6 +48,9 @@ impl FakeRuntime {
             table: Mutex::default(),
             events: broadcast::channel(100).0,
             reopened: tokio::sync::Notify::new(),
+            features: Mutex::default(),
+            commands: Mutex::default(),
+            out_of_time: tokio::sync::Notify::new(),
         })
     }
 
@@ -85,7 +94,9 @@ impl RuntimeService for FakeRuntime {
         })
     }
     async fn status(&self, _: bool) -> Result<StatusResponse> {
-        Ok(StatusResponse::default())
+        let features = Some(self.features.lock().unwrap().clone());
+        let runtime_handlers = vec![RuntimeHandler { name: String::new(), features }];
+        Ok(StatusResponse { runtime_handlers, ..StatusResponse::default() })
     }
     async fn runtime_config(&self) -> Result<RuntimeConfigResponse> {
         Ok(RuntimeConfigResponse::default())
@@ -96,6 +107,10 @@ impl RuntimeService for FakeRuntime {
     async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> Result<String> {
         let mut table = self.table.lock().unwrap();
         table.next += 1;
+        if !request.runtime_handler.is_empty() {
+            let handler = request.runtime_handler;
+            return Err(Error::Invalid(format!("no runtime for {handler:?} is configured")));
+        }
         let id = format!("sandbox{}", table.next);
         table.sandboxes.insert(id.clone(), (request.config.unwrap(), true));
         Ok(id)
@@ -228,6 +243,15 @@ impl RuntimeService for FakeRuntime {
     }
     async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
         let exit_code = i32::from(request.cmd.first().is_some_and(|c| c == "false"));
+        let hangs = request.cmd.first().is_some_and(|c| c == "hang");
+        if hangs {
+            self.out_of_time.notified().await;
+        }
+        let command = (request.cmd.join(" "), request.timeout);
+        self.commands.lock().unwrap().push(command);
+        if hangs {
+            return Err(Error::ExecTimeout(request.timeout));
+        }
         Ok(ExecSyncResponse { exit_code, ..Default::default() })
     }
     async fn exec(&self, _: &str, cmd: Vec<String>, _: StreamOptions) -> Result<ExecSession> {

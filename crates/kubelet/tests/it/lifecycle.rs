@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use crate::api::FakeApi;
 use crate::fake_runtime::{FakeImages, FakeRuntime};
 
-struct Node {
-    api: FakeApi,
-    runtime: Arc<FakeRuntime>,
-    tasks: Tasks,
-    dir: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) api: FakeApi,
+    pub(crate) runtime: Arc<FakeRuntime>,
+    pub(crate) tasks: Tasks,
+    pub(crate) dir: tempfile::TempDir,
 }
 
-const POD: &str = "/api/v1/namespaces/default/pods/web";
+pub(crate) const POD: &str = "/api/v1/namespaces/default/pods/web";
 
 impl Node {
-    fn start() -> Node {
+    pub(crate) fn start() -> Node {
         Node::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
+    pub(crate) fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
         let (api, runtime) = (FakeApi::new(), FakeRuntime::new());
         let dir = tempfile::tempdir().unwrap();
         let node = Node { api, runtime, tasks: Tasks::new(), dir };
@@ -33,7 +33,7 @@ impl Node {
         node
     }
 
-    fn config(&self) -> KubeletConfig {
+    pub(crate) fn config(&self) -> KubeletConfig {
         let mut config = KubeletConfig::new("n1");
         config.root_dir = self.dir.path().join("kubelet");
         config.log_dir = self.dir.path().join("logs");
@@ -43,7 +43,7 @@ impl Node {
         config
     }
 
-    fn run(&self, tasks: &Tasks, config: KubeletConfig) {
+    pub(crate) fn run(&self, tasks: &Tasks, config: KubeletConfig) {
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
             runtime: self.runtime.clone(),
@@ -56,25 +56,25 @@ impl Node {
         tasks.spawn("kubelet", async move { kubelet.run().await });
     }
 
-    fn create(&self, spec: Value) {
+    pub(crate) fn create(&self, spec: Value) {
         let mut spec = spec;
         spec["nodeName"] = json!("n1");
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "uid": "u1", "generation": 1, "labels": {"a": "b"}}, "spec": spec});
         self.api.put(POD, pod);
     }
 
-    async fn status(&self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn status(&self, is: impl Fn(&Value) -> bool) -> Value {
         self.api.until(|api| api.get(POD).map(|p| p["status"].clone()).filter(|s| is(s))).await
     }
 
-    async fn event(&self, reason: &str) -> Value {
+    pub(crate) async fn event(&self, reason: &str) -> Value {
         let prefix = "/api/v1/namespaces/default/events/";
         let found = |api: &FakeApi| api.list(prefix).into_iter().find(|e| e["reason"] == reason);
         self.api.until(found).await
     }
 }
 
-fn one(container: Value) -> Value {
+pub(crate) fn one(container: Value) -> Value {
     let mut c = json!({"name": "c", "image": "demo:v1"});
     for (k, v) in container.as_object().unwrap() {
         c[k] = v.clone();
@@ -260,11 +260,19 @@ async fn a_node_without_room_ends_a_pod() {
         // Some of every disk is in use.
         config.eviction.disk = kubelet::Amount::Percent(100.0);
     });
-    node.create(one(json!({})));
+    // A new pod would not be taken; this one was before.
+    let mut spec = one(json!({}));
+    spec["nodeName"] = json!("n1");
+    let taken = json!({"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "uid": "u1"}, "spec": spec, "status": taken});
+    node.api.put(POD, pod);
     let status = node.status(|s| s["phase"] == "Failed").await;
     assert_eq!(status["reason"], "Evicted");
     let message = status["message"].as_str().unwrap();
     assert!(message.starts_with("The node was low on resource: ephemeral-storage."), "{message}");
+    let conditions = status["conditions"].as_array().unwrap();
+    let target = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!(target["reason"], "TerminationByKubelet");
     node.event("Evicted").await;
     node.event("EvictionThresholdMet").await;
     let node_object = node.api.get("/api/v1/nodes/n1").unwrap();

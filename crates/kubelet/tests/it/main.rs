@@ -3,8 +3,11 @@
 // A panic is how a test fails, and helpers are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod api;
+mod attacks;
 mod fake_runtime;
+mod isolation;
 mod lifecycle;
 mod real;
 mod wire;

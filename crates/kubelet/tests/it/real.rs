@@ -17,24 +17,28 @@ use crate::wire::{self, Pki};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Node {
-    api: FakeApi,
-    tasks: Tasks,
+pub(crate) struct Node {
+    pub(crate) api: FakeApi,
+    pub(crate) tasks: Tasks,
     runtime: Option<Arc<Embedded>>,
     config: Config,
-    address: std::net::SocketAddr,
-    pki: Pki,
-    dir: tempfile::TempDir,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) pki: Pki,
+    pub(crate) dir: tempfile::TempDir,
 }
 
-fn supervisor() -> std::path::PathBuf {
+/// A program of this crate's `examples`.
+pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/supervisor")
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
 }
 
 fn busybox() -> StaticImage {
     let file = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
-    let tools = ["sh", "cat", "echo", "sleep", "true", "env", "nc", "hostname"];
+    let tools = [
+        "sh", "cat", "echo", "sleep", "true", "env", "nc", "hostname", "ls", "ln", "rm", "mkdir",
+        "mv", "id",
+    ];
     StaticImage {
         file: file.expect("apt-get install busybox-static").to_owned(),
         path: "/bin/busybox".to_owned(),
@@ -46,12 +50,12 @@ fn busybox() -> StaticImage {
 }
 
 impl Node {
-    async fn start() -> Node {
+    pub(crate) async fn start() -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-kl-").tempdir_in("/var/tmp").unwrap();
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         let own = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         config.cgroup_parent = format!("/trireme-test-{own}");
-        config.supervisor_command = vec![supervisor().into()];
+        config.supervisor_command = vec![example("supervisor").into()];
         let runtime =
             Arc::new(Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap());
         runtime.images().build_static(&busybox()).unwrap();
@@ -80,21 +84,38 @@ impl Node {
         Node { api, tasks, runtime: Some(runtime), config, address, pki, dir }
     }
 
-    fn pod(&self, name: &str, container: Value) {
-        let mut c = json!({"name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"});
-        for (k, v) in container.as_object().unwrap() {
-            c[k] = v.clone();
+    pub(crate) fn pod(&self, name: &str, container: Value) {
+        self.pod_with(name, json!([container]), json!({}));
+    }
+
+    /// A pod of several containers, with more in its spec.
+    pub(crate) fn pod_with(&self, name: &str, containers: Value, spec: Value) {
+        let all = containers.as_array().unwrap().iter().map(container);
+        let mut whole = json!({"nodeName": "n1", "restartPolicy": "Always", "terminationGracePeriodSeconds": 1, "containers": all.collect::<Vec<_>>()});
+        for (k, v) in spec.as_object().unwrap() {
+            whole[k] = v.clone();
         }
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1}, "spec": {"nodeName": "n1", "restartPolicy": "Always", "terminationGracePeriodSeconds": 1, "containers": [c]}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1}, "spec": whole});
         self.api.put(&path(name), pod);
     }
 
-    async fn status(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+    /// The pod's directory on the node.
+    pub(crate) fn pod_dir(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("kubelet/pods").join(format!("uid-{name}"))
+    }
+
+    /// What a container has printed so far.
+    pub(crate) fn log(&self, name: &str, container: &str) -> String {
+        let file = format!("logs/default_{name}_uid-{name}/{container}/0.log");
+        std::fs::read_to_string(self.dir.path().join(file)).unwrap_or_default()
+    }
+
+    pub(crate) async fn status(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
         let path = path(name);
         self.api.until(|api| api.get(&path).map(|p| p["status"].clone()).filter(|s| is(s))).await
     }
 
-    async fn delete(&self, name: &str) {
+    pub(crate) async fn delete(&self, name: &str) {
         let mut pod = self.api.get(&path(name)).unwrap();
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
@@ -102,7 +123,12 @@ impl Node {
         self.api.until(|api| api.get(&path(name)).is_none().then_some(())).await;
     }
 
-    async fn exec(&self, pod: &str, command: &[&str], stdin: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        command: &[&str],
+        stdin: &[u8],
+    ) -> Vec<(u8, Vec<u8>)> {
         let words: String = command.iter().map(|w| format!("&command={w}")).collect();
         let mut stream = self.pki.connect(self.address, true).await;
         let request = format!(
@@ -122,6 +148,14 @@ impl Node {
         }
         all
     }
+}
+
+fn container(own: &Value) -> Value {
+    let mut c = json!({"name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log"});
+    for (k, v) in own.as_object().unwrap() {
+        c[k] = v.clone();
+    }
+    c
 }
 
 fn path(name: &str) -> String {

@@ -91,6 +91,9 @@ pub(crate) struct Args {
     /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
     #[arg(long, default_value = "")]
     eviction_hard: Thresholds,
+    /// Kernel parameters that pods may set beside the safe ones: net.core.somaxconn,kernel.msg*,…
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    allowed_unsafe_sysctls: Vec<String>,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -209,6 +212,7 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
     config.image_gc_low_percent = args.image_gc_low_threshold;
     config.eviction = args.eviction_hard;
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
+    config.allow_sysctls(&args.allowed_unsafe_sysctls).map_err(anyhow::Error::msg)?;
     Ok(config)
 }
 
