@@ -304,7 +304,9 @@ async fn plain_path(
         ),
         ["openapi", "v2"] => openapi::v2(server, headers).await?,
         ["openapi", "v3"] => openapi::v3_index(server).await?,
-        ["openapi", "v3", path @ ..] => openapi::v3(server, &path.join("/"), query, headers).await?,
+        ["openapi", "v3", path @ ..] => {
+            openapi::v3(server, &path.join("/"), query, headers).await?
+        }
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
         [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),

@@ -207,7 +207,10 @@ mod tests {
             "nulls": {"type": "array", "items": {"type": "string", "default": "x".repeat(1000)}},
         }}))
         .expect("a schema");
-        for list in [json!({"list": vec![json!({}); 100_000]}), json!({"nulls": vec![Value::Null; 100_000]})] {
+        for list in [
+            json!({"list": vec![json!({}); 100_000]}),
+            json!({"nulls": vec![Value::Null; 100_000]}),
+        ] {
             let mut object = list;
             assert_eq!(default(&node, &mut object), Err(Exceeded));
         }

@@ -9,10 +9,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use listener::{Gate, Limits};
 use network::NetNs;
 use network::netns::tcp_listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use listener::{Gate, Limits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -12,10 +12,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use listener::{Gate, Limits};
 use network::NetNs;
 use network::netns::{tcp_connect, udp_bind};
 use tokio::io::copy_bidirectional;
-use listener::{Gate, Limits};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

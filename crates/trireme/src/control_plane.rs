@@ -14,6 +14,7 @@ use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::folder::make_private;
 use crate::pki_files::PkiFiles;
 
 /// What distinguishes one control plane from another.
@@ -61,6 +62,7 @@ async fn open_store(options: &Options, pki: &PkiFiles) -> Result<Store> {
     };
     std::fs::create_dir_all(&options.data_dir)
         .with_context(|| format!("create {}", options.data_dir.display()))?;
+    make_private(&options.data_dir.join("db"))?;
     let engine = LogEngine::open(&options.data_dir.join("db"))?;
     let engine = SealedEngine::new(engine, Arc::new(encryption));
     Ok(Store::open(Box::new(engine), apiserver::collections())?)

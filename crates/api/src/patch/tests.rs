@@ -105,7 +105,8 @@ fn copies_have_a_budget() {
 #[test]
 fn additions_do_not_deepen_without_end() {
     // Each operation adds a level, or a hundred.
-    let add = |n: usize, value: Value| json!({"op": "add", "path": "/a".repeat(n + 1), "value": value});
+    let add =
+        |n: usize, value: Value| json!({"op": "add", "path": "/a".repeat(n + 1), "value": value});
     let small: Vec<Value> = (0..500).map(|n| add(n, json!({}))).collect();
     assert_eq!(json_patched(json!({}), &small.into()), Err("exceeded max depth".to_owned()));
     let nested = (0..100).fold(json!({}), |below, _| json!({"a": below}));
@@ -124,7 +125,10 @@ fn additions_do_not_deepen_without_end() {
 fn work_at_the_head_of_long_lists_has_a_budget() {
     let list = json!({"l": vec![0; 100_000]});
     let moves = vec![json!({"op": "move", "from": "/l/0", "path": "/l/-"}); 9_000];
-    assert_eq!(json_patched(list, &moves.into()), Err("the patch moves too many values".to_owned()));
+    assert_eq!(
+        json_patched(list, &moves.into()),
+        Err("the patch moves too many values".to_owned())
+    );
 }
 
 #[test]
@@ -133,7 +137,8 @@ fn long_lists_merge_in_linear_time() {
     let env = |from: usize| -> Vec<Value> {
         (from..from + 50_000).map(|n| json!({"name": format!("v{n}"), "value": "x"})).collect()
     };
-    let patched = strategic("core.v1.Container", json!({"env": env(0)}), json!({"env": env(25_000)}));
+    let patched =
+        strategic("core.v1.Container", json!({"env": env(0)}), json!({"env": env(25_000)}));
     assert_eq!(patched["env"].as_array().map(Vec::len), Some(75_000));
     let gone: Vec<Value> =
         (0..50_000).map(|n| json!({"name": format!("v{n}"), "$patch": "delete"})).collect();

@@ -31,8 +31,10 @@ pub fn read(text: &[u8]) -> Result<Document, String> {
             Event::MappingStart(anchor, _) => builder.open_mapping(anchor),
             Event::SequenceStart(anchor, _) => builder.open_sequence(anchor),
             Event::MappingEnd | Event::SequenceEnd => builder.close(line),
-            Event::Scalar(text, style, anchor, tag) => scalar::resolve(&text, style, tag.as_deref())
-                .and_then(|value| builder.scalar(value, anchor, line)),
+            Event::Scalar(text, style, anchor, tag) => {
+                scalar::resolve(&text, style, tag.as_deref())
+                    .and_then(|value| builder.scalar(value, anchor, line))
+            }
             Event::Alias(anchor) => builder.alias(anchor, line),
             Event::DocumentEnd => break,
             _ => Ok(()),

@@ -87,7 +87,9 @@ fn cgroup_limit() -> Option<u64> {
             _ => return None,
         };
         let path = std::path::Path::new(path.trim_start_matches('/'));
-        path.ancestors().filter_map(|below| limit_in(&std::path::Path::new(root).join(below).join(file))).min()
+        path.ancestors()
+            .filter_map(|below| limit_in(&std::path::Path::new(root).join(below).join(file)))
+            .min()
     });
     limits.min()
 }

@@ -191,7 +191,8 @@ async fn answer(
     }
     let (request, rest) = early::split(request);
     let mut response = server.serve(request, certificate).await;
-    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS && rest.settle(&mut response).await
+    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS
+        && rest.settle(&mut response).await
     {
         last.store(true, Ordering::Relaxed);
     }

@@ -24,14 +24,19 @@ pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
 /// The warnings that are sent: each once, and cut when all of them are too long.
 fn limited(warnings: &[String]) -> Vec<&str> {
     let mut seen = HashSet::new();
-    let each: Vec<&str> =
-        warnings.iter().map(String::as_str).filter(|text| !text.is_empty() && seen.insert(*text)).collect();
+    let each: Vec<&str> = warnings
+        .iter()
+        .map(String::as_str)
+        .filter(|text| !text.is_empty() && seen.insert(*text))
+        .collect();
     let total: usize = each.iter().map(|text| text.chars().count()).sum();
     if total <= TOTAL_MAX {
         return each;
     }
     let mut written = 0;
-    let cut = each.into_iter().map(|text| text.char_indices().nth(ITEM_MAX).map_or(text, |(end, _)| &text[..end]));
+    let cut = each
+        .into_iter()
+        .map(|text| text.char_indices().nth(ITEM_MAX).map_or(text, |(end, _)| &text[..end]));
     cut.take_while(|text| {
         let goes = written < TOTAL_MAX;
         written += text.chars().count();
@@ -52,7 +57,8 @@ mod tests {
 
     #[test]
     fn many_are_cut() {
-        let told: Vec<String> = (0..20_000).map(|n| format!("{n:05}{}", "é".repeat(1000))).collect();
+        let told: Vec<String> =
+            (0..20_000).map(|n| format!("{n:05}{}", "é".repeat(1000))).collect();
         let sent = limited(&told);
         assert_eq!(sent.len(), TOTAL_MAX / ITEM_MAX);
         assert!(sent.iter().all(|text| text.chars().count() == ITEM_MAX));

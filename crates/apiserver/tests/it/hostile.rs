@@ -38,7 +38,8 @@ async fn define(world: &World, spec: Value) -> Answer {
     });
     let answer = world.ask("POST", DEFINITIONS, &definition).await;
     if answer.code == 201 {
-        let watch = format!("{DEFINITIONS}?watch=true&fieldSelector=metadata.name%3Dthings.example.com");
+        let watch =
+            format!("{DEFINITIONS}?watch=true&fieldSelector=metadata.name%3Dthings.example.com");
         world
             .until(&watch, |_, found| {
                 let conditions = found["status"]["conditions"].as_array();
@@ -51,15 +52,22 @@ async fn define(world: &World, spec: Value) -> Answer {
 }
 
 fn with_open(open: &str, depth: usize) -> String {
-    format!(r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"x"}},"spec":{}"#, open.repeat(depth))
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"x"}},"spec":{}"#,
+        open.repeat(depth)
+    )
 }
 
 #[tokio::test]
 async fn depth_is_refused_in_every_form() {
     let world = World::new().await;
     define(&world, json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})).await;
-    let patches = ["application/json-patch+json", "application/merge-patch+json",
-        "application/strategic-merge-patch+json", "application/apply-patch+yaml"];
+    let patches = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
     for depth in DEPTHS {
         for open in ["[", r#"{"a":"#, "[[], "] {
             for path in [PODS, THINGS, MAPS] {
@@ -89,13 +97,15 @@ async fn depth_is_refused_in_every_form() {
 #[tokio::test]
 async fn a_schema_may_be_no_deeper() {
     let world = World::new().await;
-    let deep = (0..100).fold(json!({"type": "string"}), |below, _| {
-        json!({"type": "object", "properties": {"a": below}})
-    });
+    let deep = (0..100).fold(
+        json!({"type": "string"}),
+        |below, _| json!({"type": "object", "properties": {"a": below}}),
+    );
     refused(&define(&world, deep).await, "a deep schema");
-    let fits = (0..50).fold(json!({"type": "string"}), |below, _| {
-        json!({"type": "object", "properties": {"a": below}})
-    });
+    let fits = (0..50).fold(
+        json!({"type": "string"}),
+        |below, _| json!({"type": "object", "properties": {"a": below}}),
+    );
     assert_eq!(define(&world, fits).await.code, 201);
 }
 
@@ -132,7 +142,11 @@ async fn aliases_are_refused_before_they_grow() {
     }
     for (method, path, kind) in [
         ("POST", MAPS, "application/yaml"),
-        ("PATCH", "/api/v1/namespaces/default/configmaps/bomb?fieldManager=m", "application/apply-patch+yaml"),
+        (
+            "PATCH",
+            "/api/v1/namespaces/default/configmaps/bomb?fieldManager=m",
+            "application/apply-patch+yaml",
+        ),
     ] {
         let answer = send(&world, (method, path), kind, bomb.clone()).await;
         assert_eq!(answer.code, 400);
@@ -170,7 +184,8 @@ async fn small_maps_without_number_are_refused() {
 #[tokio::test]
 async fn findings_and_warnings_are_few() {
     let world = World::new().await;
-    let mut data: Value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}});
+    let mut data: Value =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}});
     for n in 0..20_000 {
         data[format!("unknown{n}")] = json!(1);
     }

@@ -23,7 +23,10 @@ pub(crate) fn make_private(folder: &Path) -> Result<()> {
     }
     let own = rustix::process::geteuid().as_raw();
     if found.uid() != own {
-        bail!("{shown} belongs to user {}, not to {own}: its owner could read every Secret", found.uid());
+        bail!(
+            "{shown} belongs to user {}, not to {own}: its owner could read every Secret",
+            found.uid()
+        );
     }
     if found.mode() & 0o077 != 0 {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(MODE))

@@ -12,7 +12,10 @@ use super::{ClusterPaths, POD_CIDR, SERVICE_CIDR};
 
 /// A cluster's routes are told from another's, of the same ranges, by their metric.
 fn metric(paths: &ClusterPaths) -> u32 {
-    let hash = paths.name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let hash = paths
+        .name
+        .bytes()
+        .fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
     1000 + hash % 1_000_000
 }
 
@@ -34,11 +37,17 @@ pub(super) fn add(paths: &ClusterPaths, nodes: &[IpNet]) -> Result<()> {
     if !leads_out || added.is_empty() {
         return Ok(());
     }
-    std::fs::write(paths.routes_mark(), words(&added)).context("write into the cluster's folder")?;
+    std::fs::write(paths.routes_mark(), words(&added))
+        .context("write into the cluster's folder")?;
     for range in &added {
-        route.add_unreachable(*range, metric(paths)).context("close the host's way to the nodes")?;
+        route
+            .add_unreachable(*range, metric(paths))
+            .context("close the host's way to the nodes")?;
     }
-    say(&format!("          unreachable from this host, by routes that `down` removes: {}", words(&added)));
+    say(&format!(
+        "          unreachable from this host, by routes that `down` removes: {}",
+        words(&added)
+    ));
     Ok(())
 }
 

@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn the_holder_is_ended_and_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
-        let script = "exec 9<>\"$1/trireme.lock\"; flock -x 9; echo $$ >&9; echo held; exec sleep 600";
+        let script =
+            "exec 9<>\"$1/trireme.lock\"; flock -x 9; echo $$ >&9; echo held; exec sleep 600";
         let mut child = std::process::Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(folder.path())

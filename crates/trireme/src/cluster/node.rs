@@ -77,7 +77,7 @@ pub(crate) async fn start(shared: &Shared<'_>, index: u32, place: Place) -> Resu
     Ok(Node { place, runtime, _dns: dns })
 }
 
-fn cidrs(text: &str) -> Result<Vec<network::ipnet::IpNet>> {
+fn cidrs(text: &str) -> Result<Vec<ipnet::IpNet>> {
     Ok(vec![text.parse().with_context(|| format!("range {text}"))?])
 }
 

@@ -98,8 +98,14 @@ fn enter(root: &Path, group: &Path) -> io::Result<()> {
     std::fs::create_dir_all(group)?;
     if !is_v1(root) {
         // Children have the controller's files only where it is passed on.
-        for above in [root.to_owned(), root.join("trireme")].into_iter().chain(group.parent().map(Path::to_owned)) {
-            note("memory controller", std::fs::write(above.join("cgroup.subtree_control"), "+memory"));
+        for above in [root.to_owned(), root.join("trireme")]
+            .into_iter()
+            .chain(group.parent().map(Path::to_owned))
+        {
+            note(
+                "memory controller",
+                std::fs::write(above.join("cgroup.subtree_control"), "+memory"),
+            );
         }
         note("memory kept", std::fs::write(group.join("memory.min"), KEPT.to_string()));
     }

@@ -17,7 +17,7 @@ use super::host_ports::Doors;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::start::{Ground, Running, USUAL_PORT, Upkeep, announce, remove_file, start};
-use super::{ClusterPaths, NameArg, egress, host_routes, claim, pod_cidr, refuse_running};
+use super::{ClusterPaths, NameArg, claim, egress, host_routes, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::{interrupted, kubelet_tls};

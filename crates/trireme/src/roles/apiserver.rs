@@ -96,6 +96,13 @@ pub(crate) struct Args {
     /// Changes worked on at a time; 0 is no limit.
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: usize,
+    /// Connections held at a time; a quarter of them from one address.
+    #[arg(long, default_value_t = Limits::default().connections)]
+    max_connections: usize,
+    /// Resident memory from which requests are answered with 429, e.g. 512Mi; 0 is no limit. Four
+    /// fifths of the cgroup's limit, or half of the machine's memory, when absent.
+    #[arg(long, value_parser = bytes)]
+    memory_limit: Option<u64>,
     /// How long everything is still answered after the signal to stop, while /readyz fails.
     #[arg(long, default_value = "0s", value_parser = go_duration)]
     shutdown_delay_duration: Duration,
@@ -174,6 +181,8 @@ async fn serve(args: Args) -> Result<()> {
         reads: args.max_requests_inflight,
         changes: args.max_mutating_requests_inflight,
         history: args.etcd_compaction_interval,
+        connections: args.max_connections,
+        memory: args.memory_limit.unwrap_or(Limits::default().memory),
     };
     let options = Options {
         etcd: etcd_options(&args),
@@ -202,6 +211,12 @@ async fn serve(args: Args) -> Result<()> {
     tasks.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+/// A flag's number of bytes, as a quantity.
+fn bytes(text: &str) -> Result<u64, String> {
+    let quantity = api::quantity::Quantity::parse(text).map_err(|e| e.to_string())?;
+    u64::try_from(quantity.value()).map_err(|_| "must not be negative".to_owned())
 }
 
 /// The original's order of shutdown: not ready, then nothing new, then everything under way.

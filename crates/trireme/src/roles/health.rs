@@ -19,10 +19,10 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
+use listener::{Gate, Limits, Slot};
 use pki::{Authority, CertSpec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use listener::{Gate, Limits, Slot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::node::server_identity;

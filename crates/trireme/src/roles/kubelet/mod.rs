@@ -22,6 +22,7 @@ use self::network::LateNetwork;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::health::HealthPort;
 use super::kubeconfig::server_ip;
+use crate::cluster::folder::make_private;
 use crate::cluster::node::server_tls;
 use crate::pki_files::save_pair;
 
@@ -144,8 +145,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
     let config = config(&args, connection)?;
-    std::fs::create_dir_all(&args.root_dir)
-        .with_context(|| format!("create {}", args.root_dir.display()))?;
+    make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
     let listener = TcpListener::bind(at).await.with_context(|| {
