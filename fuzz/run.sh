@@ -7,5 +7,5 @@ targets=${2:-$(ls fuzz_targets | sed -n 's/\.rs$//p' | grep -v '^shapes$')}
 for target in $targets; do
     mkdir -p "corpus/$target"
     cargo +nightly fuzz run -s none "$target" "corpus/$target" "seeds/$target" -- \
-        -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048
+        -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=512
 done

@@ -78,13 +78,14 @@ async fn more_than_fit_wait_and_are_sent_away() {
 }
 
 /// An authority that signed the server's certificate and the client's.
-struct Signed {
+pub(crate) struct Signed {
     authority: pki::Authority,
-    client: Arc<rustls::ClientConfig>,
+    pub(crate) client: Arc<rustls::ClientConfig>,
+    certificate: Vec<u8>,
 }
 
 impl Signed {
-    fn new() -> Signed {
+    pub(crate) fn new() -> Signed {
         let authority = pki::Authority::create("test").expect("an authority");
         let spec = pki::CertSpec::client("admin", Some("system:masters"));
         let pair = authority.issue(&spec).expect("a certificate");
@@ -100,10 +101,16 @@ impl Signed {
             .with_client_auth_cert(vec![certificate(&pair.cert_pem)], key)
             .expect("a pair");
         client.alpn_protocols = vec![b"h2".to_vec()];
-        Signed { authority, client: Arc::new(client) }
+        let certificate = certificate(&pair.cert_pem).to_vec();
+        Signed { authority, client: Arc::new(client), certificate }
     }
 
-    fn server(&self) -> apiserver::TlsSetup {
+    /// The administrator's certificate.
+    pub(crate) fn client_der(&self) -> Vec<u8> {
+        self.certificate.clone()
+    }
+
+    pub(crate) fn server(&self) -> apiserver::TlsSetup {
         let spec = pki::CertSpec::server("localhost", &["localhost"], &[]);
         let pair = self.authority.issue(&spec).expect("a certificate");
         apiserver::TlsSetup {

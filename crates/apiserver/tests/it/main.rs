@@ -2,6 +2,7 @@
 
 mod cbor;
 mod certificates;
+mod connections;
 mod conversion;
 mod custom;
 mod escalation;

@@ -31,7 +31,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("trb").tempdir_in("/tmp").expect("a folder");
         let name = format!("{name}{}", std::process::id() % 10_000);
         let mut cluster = Cluster { folder, name, pid: 0 };
-        cluster.trireme(&["up", "-d"]);
+        cluster.trireme(&["up", "-d", "--host-routes=none"]);
         let status = cluster.trireme(&["status", "-o", "json"]);
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         cluster.pid = status["pid"].as_u64().expect("a pid");

@@ -63,7 +63,8 @@ fn pods_reach_the_outside_by_nat_when_the_host_lets_them() {
     let (host, _internet) = Netns::host_and_internet();
     host.run("sysctl", &["-qw", "net.ipv4.ip_forward=0"]);
     let before = network_of(&host);
-    let cluster = Cluster::inside("nat", host, &["--egress", "nat", "--nodes", "2"]);
+    let cluster =
+        Cluster::inside("nat", host, &["--egress", "nat", "--nodes", "2", "--host-routes=none"]);
     let said = cluster.said();
     assert!(
         said.contains("pods will not reach the outside: the outer network does not forward"),
@@ -73,7 +74,7 @@ fn pods_reach_the_outside_by_nat_when_the_host_lets_them() {
     cluster.trireme(&["down", "--name", cluster.name()]);
 
     cluster.host().run("sysctl", &["-qw", "net.ipv4.ip_forward=1"]);
-    cluster.start(&["--egress", "nat", "--nodes", "2"]);
+    cluster.start(&["--egress", "nat", "--nodes", "2", "--host-routes=none"]);
     cluster.import_busybox();
     cluster.kubectl(&["create", "deployment", "bb", "--image", busybox::NAME, "--replicas=2"]);
     cluster.kubectl(&["rollout", "status", "deployment/bb", "--timeout=60s"]);

@@ -1,7 +1,7 @@
 //! A cluster of the test's own: its folder, its name, its kubectl; gone when dropped.
 
 use std::cell::RefCell;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,21 @@ impl Cluster {
         let output = self.command().args(args).output().expect("trireme runs");
         assert!(!output.status.success(), "{args:?} succeeded");
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Runs the same command in two processes at once.
+    pub(crate) fn trireme_twice(&self, args: &[&str]) -> [Output; 2] {
+        let spawn = || {
+            let mut command = self.command();
+            let command = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("trireme runs")
+        };
+        [spawn(), spawn()].map(|child| child.wait_with_output().expect("trireme runs"))
+    }
+
+    /// Where the cluster keeps its files.
+    pub(crate) fn folder(&self) -> std::path::PathBuf {
+        self.folder.path().join(&self.name)
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -1,5 +1,6 @@
 //! The product as a user sees it: a real cluster, real containers, a real kubectl.
 
+mod attack_host;
 mod attack_volumes;
 mod busybox;
 mod clients;

@@ -1,0 +1,163 @@
+//! Connections that say nothing, clients that are answered early, and a process that has no memory
+//! left for more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::Limits;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::World;
+use crate::limits::Signed;
+
+/// A server behind TLS, and how to connect to it over HTTP/1.1.
+struct Served {
+    at: std::net::SocketAddr,
+    client: Arc<rustls::ClientConfig>,
+    _world: World,
+}
+
+impl Served {
+    async fn with(limits: Limits) -> Served {
+        let world = World::with_limits(limits).await;
+        let signed = Signed::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let at = listener.local_addr().expect("an address");
+        let listening = apiserver::listen(world.server.clone(), listener, &signed.server());
+        tokio::spawn(listening.expect("TLS").run());
+        let mut client = (*signed.client).clone();
+        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Served { at, client: Arc::new(client), _world: world }
+    }
+
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.at).await.expect("a connection");
+        let name = "localhost".try_into().expect("a name");
+        let connector = tokio_rustls::TlsConnector::from(self.client.clone());
+        connector.connect(name, tcp).await.expect("TLS")
+    }
+}
+
+/// Reads one answer; its head.
+async fn answer(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut text = Vec::new();
+    let (mut head, mut length) = (0, 0);
+    while head == 0 || text.len() < head + length {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece).await.expect("an answer, not a reset");
+        assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&piece[..count]);
+        if let Some(end) = text.windows(4).position(|four| four == b"\r\n\r\n") {
+            head = end + 4;
+            let lower = String::from_utf8_lossy(&text[..head]).to_lowercase();
+            let line = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
+            length = line.expect("a length").parse().expect("a number");
+        }
+    }
+    String::from_utf8_lossy(&text[..head]).to_lowercase()
+}
+
+async fn closes(stream: &mut TlsStream<TcpStream>) -> bool {
+    let mut piece = [0; 16];
+    matches!(stream.read(&mut piece).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn silence_after_the_handshake_ends() {
+    let served = Served::with(Limits::default()).await;
+    let mut silent = served.connect().await;
+    let mut once = served.connect().await;
+    once.write_all(b"GET /version HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+    assert!(answer(&mut once).await.starts_with("http/1.1 200"));
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert!(closes(&mut silent).await);
+    let first = began.elapsed();
+    assert!(first <= Duration::from_secs(33), "{first:?}");
+    assert!(closes(&mut once).await);
+    assert!(began.elapsed() <= Duration::from_secs(91), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn silent_connections_make_room() {
+    let served = Served::with(Limits { connections: 16, ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(served.connect().await);
+    }
+    let mut asking = served.connect().await;
+    asking.write_all(b"GET /version HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+    assert!(answer(&mut asking).await.starts_with("http/1.1 200"));
+    for silent in &mut held[..36] {
+        assert!(closes(silent).await, "the oldest left");
+    }
+}
+
+const REFUSED: &str = "POST /api/v1/namespaces/default/none HTTP/1.1\r\nhost: localhost\r\n";
+
+#[tokio::test]
+async fn a_refusal_does_not_cost_the_next_request() {
+    let served = Served::with(Limits::default()).await;
+    let mut stream = served.connect().await;
+    for _ in 0..60 {
+        let head = format!("{REFUSED}content-length: 100000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.write_all(&[b'x'; 100_000]).await.expect("sent");
+        let head = answer(&mut stream).await;
+        assert!(head.starts_with("http/1.1 404") && !head.contains("connection: close"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_long_body_says_that_it_closes() {
+    let served = Served::with(Limits::default()).await;
+    let mut stream = served.connect().await;
+    let head = format!("{REFUSED}content-length: 3000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sending = async {
+        // The server may close in the middle of it.
+        drop(write.write_all(&vec![b'x'; 3_000_000]).await);
+    };
+    let reading = async {
+        let mut text = Vec::new();
+        let mut piece = [0; 4096];
+        while !text.windows(4).any(|four| four == b"\r\n\r\n") {
+            let count = read.read(&mut piece).await.expect("an answer, not a reset");
+            assert!(count > 0, "an answer comes");
+            text.extend_from_slice(&piece[..count]);
+        }
+        String::from_utf8_lossy(&text).to_lowercase()
+    };
+    let ((), head) = tokio::join!(sending, reading);
+    assert!(head.starts_with("http/1.1 404") && head.contains("connection: close"), "{head}");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_word_is_told_to_close() {
+    let served = Served::with(Limits::default()).await;
+    let mut stream = served.connect().await;
+    let head = format!("{REFUSED}content-length: 10\r\nexpect: 100-continue\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let head = answer(&mut stream).await;
+    assert!(head.starts_with("http/1.1 404") && head.contains("connection: close"), "{head}");
+}
+
+#[tokio::test]
+async fn without_memory_requests_are_refused_but_for_administrators() {
+    let world = World::with_limits(Limits { memory: 1, ..Limits::default() }).await;
+    let request = || Request::get("/version").body(Full::<Bytes>::default()).expect("a request");
+    let refused = world.server.serve(request(), None).await;
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (429, &"1".parse().expect("a value"))
+    );
+    let signed = Signed::new();
+    let certificate = signed.client_der();
+    assert_eq!(world.server.serve(request(), Some(&certificate)).await.status(), 200);
+}

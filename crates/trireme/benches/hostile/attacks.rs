@@ -1,0 +1,96 @@
+//! What an ordinary user sends: bodies that nest, expand or are merely as large as they may be, and
+//! connections that are held.
+
+use std::time::Duration;
+
+use crate::server::{ADMIN, Connection, Server, USER};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+/// Connections that one attack holds.
+const HELD: usize = 200;
+const HOLD: Duration = Duration::from_secs(2);
+
+/// Gives the user the rights of an ordinary one, and something to patch.
+pub(crate) fn prepare(server: &Server) {
+    let mut connection = Connection::open(server).expect("a connection");
+    let mut make = |path: &str, body: &str| {
+        let code = connection.ask(ADMIN, "POST", path, "application/json", body.as_bytes());
+        assert_eq!(code.expect("an answer"), 201, "{path}");
+    };
+    make(
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+        r#"{"metadata":{"name":"user"},"subjects":[{"kind":"User","name":"user","apiGroup":"rbac.authorization.k8s.io"}],"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"edit"}}"#,
+    );
+    make(MAPS, r#"{"metadata":{"name":"target"},"data":{"a":"x"}}"#);
+}
+
+/// One attack; which, its number says.
+pub(crate) fn run(server: &Server, turn: usize) {
+    // A server that closes the connection, or is slow, has defended itself.
+    drop(match turn % 2 {
+        0 => body(server, turn / 2),
+        _ => hold(server, turn / 2),
+    });
+}
+
+fn body(server: &Server, turn: usize) -> std::io::Result<()> {
+    let target = format!("{MAPS}/target?fieldManager=m&force=true");
+    let (method, path, kind, body): (&str, &str, &str, Vec<u8>) = match turn % 10 {
+        0 => ("POST", MAPS, "application/json", vec![b'['; 98 * 1024]),
+        1 => ("POST", MAPS, "application/yaml", vec![b'['; 3_000_000]),
+        2 => ("POST", MAPS, "application/yaml", aliases()),
+        3 => ("PATCH", &target, "application/json-patch+json", copies()),
+        4 => ("POST", MAPS, "application/json", wide(r#"{"a":0}"#)),
+        5 => ("POST", MAPS, "application/json", unknown()),
+        6 => ("PATCH", &target, "application/apply-patch+yaml", wide("{a: 0}")),
+        7 => ("POST", MAPS, "application/cbor", vec![0x81; 1_000_000]),
+        8 => ("POST", MAPS, "application/json", br#"{"a":"#.repeat(500_000)),
+        _ => ("POST", MAPS, "application/json", wide("0")),
+    };
+    Connection::open(server)?.ask(USER, method, path, kind, &body).map(drop)
+}
+
+fn hold(server: &Server, turn: usize) -> std::io::Result<()> {
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        let mut connection = Connection::open(server)?;
+        match turn % 4 {
+            // Documents that nobody reads.
+            0 => connection.send(USER, "GET", "/openapi/v2", "", b"")?,
+            1 => connection.send(USER, "GET", "/api/v1/pods?watch=true", "", b"")?,
+            2 => connection.send(USER, "GET", "/apis", "", b"")?,
+            // Nothing at all, but a handshake.
+            _ => connection.send(USER, "GET", "/version", "", b"")?,
+        }
+        held.push(connection);
+    }
+    std::thread::sleep(HOLD);
+    Ok(())
+}
+
+fn aliases() -> Vec<u8> {
+    let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+    for n in 1..12 {
+        text += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","));
+    }
+    text.into_bytes()
+}
+
+fn copies() -> Vec<u8> {
+    let one = r#"{"op":"copy","from":"/data","path":"/data/b"}"#;
+    format!("[{}]", vec![one; 30].join(",")).into_bytes()
+}
+
+/// A list as long as a body may be.
+fn wide(item: &str) -> Vec<u8> {
+    let count = 2_900_000 / (item.len() + 1);
+    let list = vec![item; count].join(",");
+    format!(r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "w"}}, "data": [{list}]}}"#)
+        .into_bytes()
+}
+
+fn unknown() -> Vec<u8> {
+    let fields: Vec<String> = (0..100_000).map(|n| format!(r#""f{n}":1"#)).collect();
+    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"u"}},{}}}"#, fields.join(","))
+        .into_bytes()
+}
