@@ -4,7 +4,6 @@
 //! of the cluster comes through [`Cluster`]; the rest is pure.
 
 mod claims;
-mod labels;
 mod nodes;
 mod owned;
 mod pods;

@@ -1,6 +1,8 @@
 //! A node's own Node: neither its taints nor its owners, and only the labels of kubelets.
 
-use super::{Asked, Operation, Verdict, forbid, labels, same};
+use admission::node_labels;
+
+use super::{Asked, Operation, Verdict, forbid, same};
 
 pub(super) fn judge(asked: &Asked<'_>) -> Verdict {
     let (node, name) = (asked.node, asked.name);
@@ -52,5 +54,5 @@ fn update(asked: &Asked<'_>) -> Verdict {
 
 fn forbidden_labels(asked: &Asked<'_>) -> Vec<String> {
     let of = |object: &serde_json::Value| object["metadata"]["labels"].clone();
-    labels::forbidden(&of(asked.object), &of(asked.old))
+    node_labels::forbidden(&of(asked.object), &of(asked.old))
 }

@@ -105,6 +105,10 @@ pub(crate) struct Args {
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected key=value")?;
+    // The API server would refuse the whole Node.
+    if let Some(why) = admission::node_labels::refusal(key) {
+        return Err(why);
+    }
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -6,6 +6,9 @@ use super::{address_towards, below, label, taint};
 fn labels_and_taints_are_read_as_the_original_reads_them() {
     assert_eq!(label("a/b=c"), Ok(("a/b".to_owned(), "c".to_owned())));
     assert!(label("a").is_err());
+    assert!(label("node.kubernetes.io/a=b").is_ok());
+    let told = label("node-role.kubernetes.io/worker=").unwrap_err();
+    assert!(told.contains("--node-labels: [node-role.kubernetes.io/worker]"), "{told}");
     let full = taint("k=v:NoExecute").unwrap();
     assert_eq!((full.key.as_str(), full.value.as_deref()), ("k", Some("v")));
     assert_eq!(full.effect, "NoExecute");

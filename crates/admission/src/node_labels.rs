@@ -24,7 +24,7 @@ const OWN: [&str; 11] = [
 const OWN_BELOW: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// The keys that differ and may not, in order.
-pub(super) fn forbidden(new: &Value, old: &Value) -> Vec<String> {
+pub fn forbidden(new: &Value, old: &Value) -> Vec<String> {
     let keys = |labels: &Value| -> Vec<String> {
         labels.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
     };
@@ -33,11 +33,25 @@ pub(super) fn forbidden(new: &Value, old: &Value) -> Vec<String> {
     changed.filter(|key| is_forbidden(key)).collect()
 }
 
-fn is_forbidden(key: &str) -> bool {
+/// Whether a kubelet may not set this label on its Node.
+pub fn is_forbidden(key: &str) -> bool {
     let space = key.split_once('/').map_or("", |(space, _)| space);
     let kubernetes = below(space, "kubernetes.io") || below(space, "k8s.io");
     let own = OWN.contains(&key) || OWN_BELOW.iter().any(|allowed| below(space, allowed));
     below(space, RESTRICTED) || kubernetes && !own
+}
+
+/// Why a kubelet cannot be told to set a label.
+pub fn refusal(key: &str) -> Option<String> {
+    let mut own = OWN.to_vec();
+    own.sort_unstable();
+    is_forbidden(key).then(|| {
+        format!(
+            "unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{key}]\n--node-labels in the 'kubernetes.io' namespace must begin with an allowed prefix ({}) or be in the specifically allowed set ({})",
+            OWN_BELOW.join(", "),
+            own.join(", ")
+        )
+    })
 }
 
 fn below(space: &str, domain: &str) -> bool {
