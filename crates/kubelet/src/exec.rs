@@ -1,13 +1,11 @@
 //! Commands that the kubelet itself runs in containers: probes and hooks.
 //!
-//! Every command has a deadline, and the runtime ends the command with all it has started when that
-//! is over. The call therefore runs to its end in a task of the node, also when whoever asked (a
-//! probe, a hook) is gone: a call that is dropped half-way would leave its process behind.
+//! Every command has a deadline. The runtime ends it, with all that it has started, when that is over
+//! or when the call is dropped: a probe that is no longer wanted leaves nothing behind.
 
 use std::time::Duration;
 
 use runtime::cri::{ExecSyncRequest, ExecSyncResponse};
-use tokio::sync::oneshot;
 
 use crate::kubelet::Shared;
 use crate::pod::plan::go_duration;
@@ -35,17 +33,10 @@ pub(crate) async fn run(
     // Never 0, which would be for ever.
     let timeout = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
     let request = ExecSyncRequest { container_id: container.to_owned(), cmd, timeout };
-    let runtime = shared.runtime.clone();
-    let (sender, answer) = oneshot::channel();
-    shared.tasks.spawn("exec", async move {
-        let done = tokio::time::timeout(limit + CLEANUP, runtime.exec_sync(request)).await;
-        // Who asked may be gone.
-        let _gone = sender.send(done);
-    });
-    match answer.await {
-        Ok(Ok(Ok(response))) => Ok(response),
-        Ok(Ok(Err(runtime::Error::ExecTimeout(_))) | Err(_)) => Err(timed_out),
-        Ok(Ok(Err(error))) => Err(ExecError::Failed(error.chain())),
-        Err(_) => Err(ExecError::Failed("the node agent is ending".into())),
+    let done = tokio::time::timeout(limit + CLEANUP, shared.runtime.exec_sync(request)).await;
+    match done {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(runtime::Error::ExecTimeout(_))) | Err(_) => Err(timed_out),
+        Ok(Err(error)) => Err(ExecError::Failed(error.chain())),
     }
 }

@@ -39,8 +39,6 @@ pub(crate) struct Shared {
     pub(crate) node: Informer<Node>,
     pub(crate) apparmor: bool,
     pub(crate) userns: Ranges,
-    /// For work that must come to its end whoever asked for it.
-    pub(crate) tasks: Tasks,
     pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
     actors: Mutex<HashMap<String, Handle>>,
@@ -135,7 +133,6 @@ impl Kubelet {
             node: Informer::selected(&client, &tasks, own),
             apparmor: apparmor_is_enabled(),
             userns: Ranges::load(&config.root_dir),
-            tasks: tasks.child(),
             pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),
             actors: Mutex::default(),

@@ -95,3 +95,37 @@ pub(crate) fn last_lines(file: &mut File, lines: usize, bytes: usize) -> io::Res
     let from = text.len().saturating_sub(bytes);
     Ok(String::from_utf8_lossy(&text[from..]).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_below_the_log_directory_are_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        std::fs::create_dir_all(logs.join("pod")).unwrap();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        std::fs::write(logs.join("pod/0.log"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret"), logs.join("pod/1.log")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), logs.join("link")).unwrap();
+        assert!(open(&logs, &logs.join("pod/0.log")).is_ok());
+        for bad in ["pod/1.log", "link/secret", "pod", "../secret"] {
+            assert!(open(&logs, &logs.join(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_short_whatever_its_lines_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let file = File::create(&path).unwrap();
+        file.set_len(3 << 30).unwrap();
+        let mut log = open(dir.path(), &path).unwrap();
+        assert_eq!(last_lines(&mut log, 80, 2048).unwrap(), "");
+        let line = "2026-01-01T00:00:00Z stdout F hello\n";
+        std::fs::write(&path, line.repeat(100)).unwrap();
+        let mut log = open(dir.path(), &path).unwrap();
+        assert_eq!(last_lines(&mut log, 80, 2048).unwrap(), "hello\n".repeat(80));
+    }
+}

@@ -24,7 +24,7 @@ pub(crate) use apparmor::is_enabled as apparmor_is_enabled;
 pub(crate) use fit::limits;
 use fit::{Requests, requests};
 pub(crate) use preemption::{MESSAGE as PREEMPTED_MESSAGE, REASON as PREEMPTED};
-pub(crate) use pressure::Pressure;
+pub(crate) use pressure::{Pressure, of as pressure};
 pub(crate) use sysctls::{Sysctls, normalized as sysctl_name};
 
 /// Pods of this priority and above are critical to the node.

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::cri::{ImageFilter, RuntimeHandler, StatusResponse};
 
 use super::facts::{self, Machine};
+use crate::admission::{self, Pressure};
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::status::seconds;
@@ -157,11 +158,11 @@ fn conditions(
     old: &NodeStatus,
     runtime: runtime::Result<StatusResponse>,
 ) -> Vec<NodeCondition> {
-    let least = &shared.config.eviction;
-    let memory = least.memory.is_short(machine.memory_available_bytes, machine.memory_bytes);
-    let disk = least.disk.is_short(machine.disk_available_bytes, machine.disk_bytes)
-        || least.inodes.is_short(machine.inodes_free, machine.inodes);
-    let pids = machine.pids_max > 0 && machine.pids >= machine.pids_max;
+    // What new pods are refused for, the scheduler must see: also for a while after it is over.
+    let mut pressures = admission::pressure(machine, &shared.config.eviction);
+    pressures.extend(shared.pressure());
+    let [memory, disk, pids] =
+        [Pressure::Memory, Pressure::Disk, Pressure::Pids].map(|p| pressures.contains(&p));
     let pressure = |on: bool, yes, no, has, fine| match on {
         true => (true, yes, has),
         false => (false, no, fine),

@@ -26,6 +26,8 @@ use crate::spec::uid_of;
 
 /// Bytes read from the file at once.
 const CHUNK: usize = 64 << 10;
+/// Longest line that is waited for; runtimes break lines at 16 KiB.
+const LINE_MAX: usize = 256 << 10;
 /// Chunks waiting for a slow client.
 const QUEUE: usize = 8;
 
@@ -236,7 +238,13 @@ impl Reader {
                 return Ok(true);
             }
             rest.extend_from_slice(&buffer[..n]);
-            let Some(end) = rest.iter().rposition(|b| *b == b'\n') else { continue };
+            let Some(end) = rest.iter().rposition(|b| *b == b'\n') else {
+                // Not a line that a runtime has written.
+                if rest.len() > LINE_MAX {
+                    rest.clear();
+                }
+                continue;
+            };
             let mut out = Vec::with_capacity(end);
             for line in rest[..end].split(|b| *b == b'\n') {
                 self.render(line, &mut out);

@@ -27,6 +27,13 @@ const CHANNEL_PROTOCOLS: &[&str] =
 pub(crate) type Connect =
     Arc<dyn Fn(u16) -> BoxFuture<'static, runtime::Result<Box<dyn Duplex>>> + Send + Sync>;
 
+/// Connections of one session, and streams that wait for their other half: each costs descriptors of
+/// the whole process.
+const CONNECTIONS_MAX: usize = 512;
+const HALVES_MAX: usize = 64;
+/// Channels are numbered by a byte, and a port has two.
+const PORTS_MAX: usize = 127;
+
 /// Answers an upgrade request and forwards in a task. `ports` are the query's, for WebSocket channels.
 pub(crate) fn serve(
     tasks: &Tasks,
@@ -41,6 +48,9 @@ pub(crate) fn serve(
         };
         if protocol != TUNNEL_PROTOCOL && ports.is_empty() {
             return answer(400, "query parameter \"port\" is required");
+        }
+        if ports.len() > PORTS_MAX {
+            return answer(400, format!("more than {PORTS_MAX} ports"));
         }
         match websocket::accept(request.headers(), protocol) {
             Ok(response) => (response, protocol),
@@ -94,7 +104,10 @@ where
                 "data" => pair.1 = Some(stream),
                 other => tracing::debug!(other, "unknown stream type"),
             }
-            if let (Some(_), Some(_)) = pair {
+            if pairs.len() > HALVES_MAX || active.len() >= CONNECTIONS_MAX {
+                return tracing::debug!("port-forward session with too many connections");
+            }
+            if matches!(pairs.get(&key), Some((Some(_), Some(_)))) {
                 let Some((Some(error), Some(data))) = pairs.remove(&key) else { continue };
                 let port = data.header("port").parse().unwrap_or(0);
                 active.push(one(port, data.id, error.id, data.input, out.clone(), connect.clone()));

@@ -196,3 +196,48 @@ async fn the_tunnel_carries_spdy_in_messages() {
     };
     futures::join!(read, forward::over_tunnel(server, echo()));
 }
+
+/// A peer that asks and asks and never reads is made to wait; nothing piles up for it.
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_do_not_pile_up() {
+    async fn floods(mut near: DuplexStream, ask: &[u8], session: impl Future<Output = ()>) {
+        let flood = async {
+            for _ in 0..100_000 {
+                if near.write_all(ask).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::pin!(session, flood);
+        let hour = std::time::Duration::from_secs(3600);
+        tokio::select! {
+            () = &mut flood => panic!("all was taken"),
+            () = &mut session => panic!("the session ended"),
+            () = tokio::time::sleep(hour) => {}
+        }
+    }
+    let connect: forward::Connect = Arc::new(|_| Box::pin(std::future::pending()));
+    let (near, far) = tokio::io::duplex(4096);
+    let ping = [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1];
+    floods(near, &ping, forward::over_spdy(far, connect.clone())).await;
+    let (near, far) = tokio::io::duplex(4096);
+    // A masked ping with a payload of 100 bytes.
+    let ping = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[7; 100]].concat();
+    floods(near, &ping, forward::over_tunnel(far, connect)).await;
+}
+
+#[tokio::test]
+async fn a_session_has_only_so_many_streams() {
+    let connect: forward::Connect = Arc::new(|_| Box::pin(std::future::pending()));
+    let (mut near, far) = tokio::io::duplex(1 << 20);
+    let session = tokio::spawn(forward::over_spdy(far, connect));
+    let mut opener = Opener::new();
+    for id in 0..2000u32 {
+        let request = id.to_string();
+        let frame = opener.open(2 * id + 1, &[("streamtype", "error"), ("requestid", &request)]);
+        if near.write_all(&frame).await.is_err() {
+            break;
+        }
+    }
+    session.await.unwrap();
+}

@@ -13,7 +13,7 @@ use runtime::cri::{PodSandboxStats, PodSandboxStatsFilter};
 
 use super::EVICTED;
 use super::images::Images;
-use crate::admission::{Pressure, SYSTEM_CRITICAL_PRIORITY};
+use crate::admission::{self, Pressure, SYSTEM_CRITICAL_PRIORITY};
 use crate::kubelet::Shared;
 use crate::node::{self, Machine};
 use crate::pod::Event;
@@ -30,21 +30,6 @@ const TRANSITION: Duration = Duration::from_secs(300);
 pub(super) struct Eviction {
     last: Option<Instant>,
     seen: BTreeMap<Pressure, Instant>,
-}
-
-/// Everything that the machine is short of.
-fn pressure(machine: &Machine, least: &Thresholds) -> Vec<Pressure> {
-    let disk = least.disk.is_short(machine.disk_available_bytes, machine.disk_bytes)
-        || least.inodes.is_short(machine.inodes_free, machine.inodes);
-    let all = [
-        (
-            Pressure::Memory,
-            least.memory.is_short(machine.memory_available_bytes, machine.memory_bytes),
-        ),
-        (Pressure::Disk, disk),
-        (Pressure::Pids, machine.pids_max > 0 && machine.pids >= machine.pids_max),
-    ];
-    all.into_iter().filter(|(_, short)| *short).map(|(pressure, _)| pressure).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +123,7 @@ impl Eviction {
     pub(super) fn look(&mut self, shared: &Shared) {
         let machine = node::machine(&shared.config.root_dir);
         let now = Instant::now();
-        let short = pressure(&machine, &shared.config.eviction);
+        let short = admission::pressure(&machine, &shared.config.eviction);
         self.seen.extend(short.into_iter().map(|p| (p, now)));
         self.seen.retain(|_, at| now.duration_since(*at) < TRANSITION);
         shared.set_pressure(self.seen.keys().copied().collect());

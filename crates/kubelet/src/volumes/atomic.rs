@@ -41,7 +41,11 @@ pub(super) fn write(dir: &Dir, files: &Files, group: Option<u32>) -> io::Result<
     let nanos = jiff::Timestamp::now().subsec_nanosecond();
     let name = format!("..{stamp}.{nanos:09}");
     dir.remove(&name)?;
-    fill(&dir.make(&name, DIR_MODE)?, files, group)?;
+    if let Err(error) = fill(&dir.make(&name, DIR_MODE)?, files, group) {
+        // Half a set would stay for every time that this is tried again.
+        dir.remove(&name)?;
+        return Err(error);
+    }
     dir.remove(DATA_NEXT)?;
     dir.symlink(&name, DATA_NEXT)?;
     switch(dir)?;

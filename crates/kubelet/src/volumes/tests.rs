@@ -31,6 +31,14 @@ fn a_switch_shows_all_or_nothing() {
 }
 
 #[test]
+fn a_set_that_cannot_be_written_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let both = files(&[("a", "1"), ("a/b", "2")]);
+    assert!(atomic::write(&Dir::root(dir.path()).unwrap(), &both, None).is_err());
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+#[test]
 fn a_group_may_read_files_and_pass_directories() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &[("d/b", "2")], Some(7));

@@ -28,6 +28,27 @@ pub(crate) struct FakeRuntime {
     pub(crate) commands: Mutex<Vec<(String, i64)>>,
     /// The command `hang` ends when this is told, as one that ran out of time.
     pub(crate) out_of_time: tokio::sync::Notify,
+    /// Commands under way, and the most there ever were.
+    pub(crate) under_way: tokio::sync::watch::Sender<(usize, usize)>,
+}
+
+/// A command, until it ends or its caller drops it.
+struct UnderWay<'a>(&'a tokio::sync::watch::Sender<(usize, usize)>);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a tokio::sync::watch::Sender<(usize, usize)>) -> UnderWay<'a> {
+        count.send_modify(|(now, most)| {
+            *now += 1;
+            *most = (*most).max(*now);
+        });
+        UnderWay(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|(now, _)| *now -= 1);
+    }
 }
 
 fn now() -> i64 {
@@ -51,6 +72,7 @@ impl FakeRuntime {
             features: Mutex::default(),
             commands: Mutex::default(),
             out_of_time: tokio::sync::Notify::new(),
+            under_way: tokio::sync::watch::Sender::new((0, 0)),
         })
     }
 
@@ -244,6 +266,7 @@ impl RuntimeService for FakeRuntime {
     async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
         let exit_code = i32::from(request.cmd.first().is_some_and(|c| c == "false"));
         let hangs = request.cmd.first().is_some_and(|c| c == "hang");
+        let _under_way = UnderWay::new(&self.under_way);
         if hangs {
             self.out_of_time.notified().await;
         }

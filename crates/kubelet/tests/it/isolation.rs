@@ -82,11 +82,15 @@ async fn a_probe_that_hangs_runs_once_at_a_time_and_has_a_deadline() {
         "Liveness probe failed: command timed out: \"hang x\" timed out after 3s"
     );
     assert_eq!(*node.runtime.commands.lock().unwrap(), [("hang x".to_owned(), 3)]);
-    // The pod ends while its next probe is under way: the runtime still gets to end the command.
+    // The pod ends while its next probe is under way: the call is given up, which ends the command.
+    let mut under_way = node.runtime.under_way.subscribe();
+    under_way.wait_for(|(now, _)| *now == 1).await.unwrap();
     let mut pod = node.api.get(POD).unwrap();
     pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     node.api.put(POD, pod);
     node.api.until(|api| api.get(POD).is_none().then_some(())).await;
+    let (_, most) = *under_way.wait_for(|(now, _)| *now == 0).await.unwrap();
+    assert_eq!(most, 1, "one at a time");
     node.tasks.shutdown().await;
 }
 

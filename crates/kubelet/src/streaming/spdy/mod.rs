@@ -13,6 +13,11 @@ use tokio::sync::mpsc;
 use super::{In, Out, Outgoing, QUEUE};
 use frame::{Frame, Head};
 
+/// Open streams of one session: a forwarded connection has two.
+const STREAMS_MAX: usize = 1024;
+/// Answers waiting to be sent.
+const CONTROLS: usize = 16;
+
 /// A stream the client opened.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -45,7 +50,7 @@ where
     C: AsyncRead + AsyncWrite + Send,
 {
     let (reader, writer) = tokio::io::split(connection);
-    let (control, controls) = mpsc::unbounded_channel();
+    let (control, controls) = mpsc::channel(CONTROLS);
     // Whichever ends first ends the session: the peer has gone, or all has been sent.
     tokio::select! {
         read = read(reader, streams, control) => read,
@@ -56,7 +61,7 @@ where
 async fn read<R: AsyncRead>(
     mut reader: ReadHalf<R>,
     streams: mpsc::Sender<Stream>,
-    control: mpsc::UnboundedSender<Control>,
+    control: mpsc::Sender<Control>,
 ) -> io::Result<()> {
     let mut inflate = headers::Inflater::new()?;
     let mut open: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
@@ -72,11 +77,15 @@ async fn read<R: AsyncRead>(
         match Frame::parse(&head, Bytes::from(body), &mut inflate)? {
             Frame::Open { stream, headers, fin } => {
                 let (sender, input) = mpsc::channel(QUEUE);
+                if open.len() >= STREAMS_MAX {
+                    return Err(io::Error::other("too many streams"));
+                }
                 if !fin {
                     open.insert(stream, sender);
                 }
-                // The answer first: clients wait for it before they open the next stream.
-                let _gone = control.send(Control::Reply(stream));
+                // The answer first: clients wait for it before they open the next stream. A peer
+                // that asks and does not read is waited for.
+                let _gone = control.send(Control::Reply(stream)).await;
                 let made = Stream { id: stream, headers, input };
                 if streams.send(made).await.is_err() {
                     return Ok(());
@@ -95,7 +104,7 @@ async fn read<R: AsyncRead>(
                 open.remove(&stream);
             }
             Frame::Ping { id } => {
-                let _gone = control.send(Control::Pong(id));
+                let _gone = control.send(Control::Pong(id)).await;
             }
             Frame::GoAway => return Ok(()),
             Frame::Other => {}
@@ -105,7 +114,7 @@ async fn read<R: AsyncRead>(
 
 async fn write<W: AsyncWrite>(
     mut writer: WriteHalf<W>,
-    mut controls: mpsc::UnboundedReceiver<Control>,
+    mut controls: mpsc::Receiver<Control>,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> io::Result<()> {
     let mut deflate = headers::Deflater::new()?;

@@ -20,6 +20,10 @@ pub(in crate::streaming) use frame::masked;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Larger messages are refused; clients send 32 KiB at most.
 const MESSAGE_MAX: usize = 1 << 20;
+/// Payload of a control frame (RFC 6455, 5.5).
+const PING_MAX: usize = 125;
+/// Answers waiting to be sent.
+const CONTROLS: usize = 16;
 
 /// How payloads are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +84,7 @@ where
     C: AsyncRead + AsyncWrite + Send,
 {
     let (reader, writer) = tokio::io::split(connection);
-    let (control, controls) = mpsc::unbounded_channel();
+    let (control, controls) = mpsc::channel(CONTROLS);
     tokio::select! {
         read = read(reader, encoding, messages, control) => read,
         written = write(writer, encoding, controls, outgoing) => written,
@@ -91,13 +95,18 @@ async fn read<C: AsyncRead>(
     mut reader: ReadHalf<C>,
     encoding: Encoding,
     messages: mpsc::Sender<(u8, Vec<u8>)>,
-    control: mpsc::UnboundedSender<Vec<u8>>,
+    control: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<()> {
     let mut whole = Vec::new();
     while let Some(frame) = frame::read(&mut reader, MESSAGE_MAX).await? {
         match frame.opcode {
+            Opcode::Ping if frame.payload.len() > PING_MAX => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "control frame too large"));
+            }
             Opcode::Ping => {
-                let _gone = control.send(frame::encode(Opcode::Pong, &frame.payload));
+                let pong = frame::encode(Opcode::Pong, &frame.payload);
+                // Waits for a peer that asks and does not read.
+                let _gone = control.send(pong).await;
             }
             Opcode::Pong => {}
             Opcode::Close => return Ok(()),
@@ -134,7 +143,7 @@ fn decode(encoding: Encoding, mut message: Vec<u8>) -> io::Result<(u8, Vec<u8>)>
 async fn write<C: AsyncWrite>(
     mut writer: WriteHalf<C>,
     encoding: Encoding,
-    mut controls: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut controls: mpsc::Receiver<Vec<u8>>,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) -> io::Result<()> {
     loop {
