@@ -234,6 +234,12 @@ impl<'a> At<'a> {
 
 /// Finding fault.
 impl At<'_> {
+    /// A message that shows a value, made only while faults are still kept: each fault of a long list
+    /// may show all of it.
+    pub(super) fn valued(&self, what: &str, value: &Value, detail: &str) -> String {
+        if self.check.is_full() { String::new() } else { with_value(what, value, detail) }
+    }
+
     fn fault(&self, reason: &str, message: String) {
         self.check.add(reason, message, || self.to_string());
     }
@@ -252,12 +258,12 @@ impl At<'_> {
 
     /// A fault that shows another value than the one here.
     pub fn invalid_as(&self, shown: &Value, detail: &str) {
-        self.fault("FieldValueInvalid", with_value("Invalid value", shown, detail));
+        self.fault("FieldValueInvalid", self.valued("Invalid value", shown, detail));
     }
 
     /// The value is of a type the field does not take.
     pub fn type_invalid(&self, detail: &str) {
-        self.fault("FieldValueTypeInvalid", with_value("Invalid value", self.value, detail));
+        self.fault("FieldValueTypeInvalid", self.valued("Invalid value", self.value, detail));
     }
 
     pub fn duplicate(&self) {
@@ -265,12 +271,12 @@ impl At<'_> {
     }
 
     pub fn duplicate_as(&self, shown: &Value) {
-        self.fault("FieldValueDuplicate", with_value("Duplicate value", shown, ""));
+        self.fault("FieldValueDuplicate", self.valued("Duplicate value", shown, ""));
     }
 
     pub fn not_found(&self) {
         let shown = absent_as_empty(self.value);
-        self.fault("FieldValueNotFound", with_value("Not found", shown, ""));
+        self.fault("FieldValueNotFound", self.valued("Not found", shown, ""));
     }
 
     /// `supported` in the order in which it is told.
@@ -278,7 +284,7 @@ impl At<'_> {
         let detail = supported_list(supported);
         self.fault(
             "FieldValueNotSupported",
-            with_value("Unsupported value", absent_as_empty(self.value), &detail),
+            self.valued("Unsupported value", absent_as_empty(self.value), &detail),
         );
     }
 
@@ -308,7 +314,7 @@ impl At<'_> {
     pub fn too_short(&self, min: usize) {
         let unit = if min == 1 { "character" } else { "characters" };
         let detail = format!("must be at least {min} {unit}");
-        self.fault("FieldValueTooShort", with_value("Too short", self.value, &detail));
+        self.fault("FieldValueTooShort", self.valued("Too short", self.value, &detail));
     }
 
     /// A text that is wrong; an absent one is the empty text.
@@ -322,11 +328,11 @@ impl At<'_> {
     }
 
     pub fn duplicate_of(&self, shown: &Value, detail: &str) {
-        self.fault("FieldValueDuplicate", with_value("Duplicate value", shown, detail));
+        self.fault("FieldValueDuplicate", self.valued("Duplicate value", shown, detail));
     }
 
     pub fn not_found_of(&self, detail: &str) {
-        self.fault("FieldValueNotFound", with_value("Not found", self.value, detail));
+        self.fault("FieldValueNotFound", self.valued("Not found", self.value, detail));
     }
 
     /// As [`At::not_supported`], of a value that stands elsewhere.
@@ -368,7 +374,7 @@ impl At<'_> {
 
     /// An unsupported value that is null when it is absent.
     pub fn not_supported_shown(&self, supported: &[&str]) {
-        let message = with_value("Unsupported value", self.value, &supported_list(supported));
+        let message = self.valued("Unsupported value", self.value, &supported_list(supported));
         self.fault("FieldValueNotSupported", message);
     }
 

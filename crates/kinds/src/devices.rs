@@ -1,5 +1,7 @@
 //! Devices that are claimed: claims and their templates, classes, and what drivers have to offer.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -78,14 +80,14 @@ fn set<'b>(list: &'b At<'_>, max: usize, key: &str) -> Vec<At<'b>> {
     if list.len() > max {
         list.too_many(max);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     let all: Vec<At<'b>> = list.items().collect();
     for item in &all {
         let name = if key.is_empty() { text(item.value()) } else { text(&item.value()[key]) };
         if seen.contains(&name) {
             item.duplicate_as(&name.into());
         }
-        seen.push(name);
+        seen.insert(name);
     }
     all
 }

@@ -1,6 +1,9 @@
 //! The rules of `metadata` that hold for every kind (apimachinery `ValidateObjectMeta`).
 
+use std::collections::HashSet;
+
 use api::names;
+use serde_json::Value;
 
 use crate::check::At;
 
@@ -141,9 +144,13 @@ fn finalizers(at: &At<'_>) {
 }
 
 fn no_new_finalizers(at: &At<'_>) {
-    let before = at.old().and_then(|o| o.as_array()).map_or(&[][..], Vec::as_slice);
-    let now = at.value().as_array().into_iter().flatten();
-    let added: Vec<&str> = now.filter(|f| !before.contains(f)).filter_map(|f| f.as_str()).collect();
+    let texts = |list: Option<&'_ Value>| -> Vec<String> {
+        let list = list.and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(|f| f.as_str().map(str::to_owned)).collect()
+    };
+    let before: HashSet<String> = texts(at.old()).into_iter().collect();
+    let added: Vec<String> =
+        texts(Some(at.value())).into_iter().filter(|f| !before.contains(f)).collect();
     if !added.is_empty() {
         at.forbidden(&format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")));
     }

@@ -1,6 +1,8 @@
 //! Kinds whose rules fill a page together: leases, runtime classes, priority classes, slices of
 //! endpoints.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -53,12 +55,12 @@ pub(crate) static RUNTIME_CLASS: Kind = Kind {
         scheduling.get("nodeSelector").labels();
         let list = scheduling.get("tolerations");
         pod::tolerations(&list);
-        let all = list.value().as_array().map_or(&[][..], Vec::as_slice);
         let key = |t: &Value| {
             ["key", "operator", "value", "effect"].map(|k| t[k].as_str().unwrap_or("").to_owned())
         };
-        for (at, toleration) in list.items().enumerate() {
-            if all[..at].iter().any(|before| key(before) == key(&all[at])) {
+        let mut known = HashSet::new();
+        for toleration in list.items() {
+            if !known.insert(key(toleration.value())) {
                 toleration.duplicate_struct("core.Toleration", "");
             }
         }
@@ -152,16 +154,16 @@ fn slice_ports(ports: &At<'_>) {
     if ports.len() > 20_000 {
         return ports.too_many(20_000);
     }
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for port in ports.items() {
         let (name, app) = (port.get("name"), port.get("appProtocol"));
         if !name.is_empty() {
             name.named(names::dns_label);
         }
-        if seen.iter().any(|s| s == name.text()) {
+        if seen.contains(name.text()) {
             name.duplicate_as(&name.text().into());
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
         let protocol = port.get("protocol");
         if protocol.is_absent() {
             protocol.required("");
@@ -242,13 +244,13 @@ fn hint(list: &At<'_>, rule: fn(&str) -> Vec<String>) {
     if list.len() > 8 {
         return list.too_many(8);
     }
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for item in list.items() {
         let name = item.get("name");
-        if seen.iter().any(|s| s == name.text()) {
+        if seen.contains(name.text()) {
             name.duplicate();
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
         name.named(rule);
     }
 }

@@ -19,6 +19,6 @@ impl<'a> At<'a> {
 
     /// The value is of a type the field does not take; `shown` stands for it.
     pub fn type_invalid_as(&self, shown: &Value, detail: &str) {
-        self.fault("FieldValueTypeInvalid", super::with_value("Invalid value", shown, detail));
+        self.fault("FieldValueTypeInvalid", self.valued("Invalid value", shown, detail));
     }
 }

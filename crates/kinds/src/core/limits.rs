@@ -1,5 +1,7 @@
 //! Limit ranges and resource quotas.
 
+use std::collections::HashSet;
+
 use api::names;
 use api::quantity::Quantity;
 use serde_json::{Value, json};
@@ -56,14 +58,14 @@ fn fill(into: &mut Value, from: &Value) {
 
 fn ranges(object: &At<'_>) {
     let spec = object.get("spec");
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for limit in spec.get("limits").items() {
         let kind = limit.get("type");
         type_name(&kind);
-        if seen.iter().any(|s| s == kind.text()) {
+        if seen.contains(kind.text()) {
             kind.duplicate_as(&kind.text().into());
         }
-        seen.push(kind.text().to_owned());
+        seen.insert(kind.text().to_owned());
         limit_names(&limit, kind.text());
         let storage = |what: &str| !limit.value()[what]["storage"].is_null();
         if kind.text() == "PersistentVolumeClaim" && !storage("min") && !storage("max") {

@@ -1,5 +1,7 @@
 //! Nodes.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -79,7 +81,7 @@ fn taints(node: &At<'_>) {
     let (meta, spec) = (node.get("metadata"), node.get("spec"));
     let list = meta.get("taints");
     let list = list.with(spec.value().get("taints").unwrap_or(&Value::Null));
-    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut seen: HashSet<(String, String)> = HashSet::new();
     for taint in list.items() {
         let (key, value, effect) = (taint.get("key"), taint.get("value"), taint.get("effect"));
         key.named(names::qualified_name);
@@ -92,7 +94,7 @@ fn taints(node: &At<'_>) {
         if seen.contains(&own) {
             taint.duplicate_struct("core.Taint", "taints must be unique by key and effect pair");
         }
-        seen.push(own);
+        seen.insert(own);
     }
 }
 
@@ -146,10 +148,10 @@ fn update(node: &At<'_>) {
     declared_features(node);
     let (spec, status) = (node.get("spec"), node.get("status"));
     let addresses = status.get("addresses");
-    let all = addresses.value().as_array().map_or(&[][..], Vec::as_slice);
-    for (at, address) in all.iter().enumerate() {
-        if all[..at].contains(address) {
-            addresses.index(at).duplicate_struct("core.NodeAddress", "");
+    let mut known = HashSet::new();
+    for address in addresses.items() {
+        if !known.insert(address.value().to_string()) {
+            address.duplicate_struct("core.NodeAddress", "");
         }
     }
     let Some(old) = spec.old() else { return };

@@ -1,5 +1,7 @@
 //! `spec.conversion`: how objects get from one version to another.
 
+use std::collections::HashSet;
+
 use api::names;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -105,14 +107,14 @@ fn review_versions(versions: &At<'_>, need_known: bool) {
     if versions.is_empty() {
         return versions.required("");
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for version in versions.items() {
         let name = text(version.value());
         if seen.contains(&name) {
             version.invalid_text("duplicate version");
             continue;
         }
-        seen.push(name);
+        seen.insert(name);
         for fault in names::dns1035_label(version.text()) {
             version.invalid_text(&fault);
         }

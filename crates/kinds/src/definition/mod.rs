@@ -3,6 +3,8 @@
 //! What all versions share is checked, and named, as the original's internal form has it: a schema
 //! that is the same in every version is `spec.validation`.
 
+use std::collections::HashSet;
+
 mod conversion;
 mod schema;
 
@@ -163,13 +165,12 @@ fn versions(spec: &At<'_>) {
             version.get("schema").get("openAPIV3Schema").required("");
         }
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     let mut unique = true;
     for version in all.items() {
         let name = version.get("name");
         let known = text(&version.value()["name"]);
-        unique &= !seen.contains(&known);
-        seen.push(known);
+        unique &= seen.insert(known);
         let faults = names::dns1035_label(name.text());
         if !faults.is_empty() {
             name.invalid_text(&faults.join(","));
@@ -183,7 +184,7 @@ fn versions(spec: &At<'_>) {
         all.invalid("must have exactly one version marked as storage version");
     }
     // The first version is also the original's `spec.version`.
-    let first = seen.first().copied().unwrap_or("");
+    let first = text(&spec.value()["versions"][0]["name"]);
     let faults = names::dns1035_label(first);
     if !first.is_empty() && !faults.is_empty() {
         let at = spec.get("version");

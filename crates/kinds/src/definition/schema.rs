@@ -1,5 +1,7 @@
 //! Schemas of custom resources: what they may say, and that they are structural.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::check::At;
@@ -182,7 +184,7 @@ const SELECTABLE_MAX: usize = 8;
 
 /// Selectors ask for simple fields.
 pub(super) fn selectable(fields: &At<'_>, schema: &Value) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for field in fields.items() {
         let path = field.get("jsonPath");
         if !path.need() {
@@ -210,7 +212,7 @@ pub(super) fn selectable(fields: &At<'_>, schema: &Value) {
         if seen.contains(&known) {
             path.duplicate();
         } else {
-            seen.push(known);
+            seen.insert(known);
         }
     }
     if seen.len() > SELECTABLE_MAX {

@@ -1,5 +1,7 @@
 //! CSI drivers, and what they registered on nodes.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -45,14 +47,14 @@ fn spec(spec: &At<'_>) {
 }
 
 fn token_requests(list: &At<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for request in list.items() {
         let (audience, expiration) = (request.get("audience"), request.get("expirationSeconds"));
-        if seen.iter().any(|s| s == audience.text()) {
+        if seen.contains(audience.text()) {
             audience.duplicate_as(&audience.text().into());
             continue;
         }
-        seen.push(audience.text().to_owned());
+        seen.insert(audience.text().to_owned());
         let Some(seconds) = expiration.int() else { continue };
         if seconds < 600 {
             expiration.invalid("may not specify a duration less than 10 minutes");
@@ -65,7 +67,7 @@ fn token_requests(list: &At<'_>) {
 
 fn node(node: &At<'_>) {
     let spec = node.get("spec");
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for driver in spec.get("drivers").items() {
         let (name, id) = (driver.get("name"), driver.get("nodeID"));
         csi_driver_name(&name);
@@ -75,10 +77,10 @@ fn node(node: &At<'_>) {
         }
         let allocatable = driver.get("allocatable");
         allocatable.get("count").non_negative();
-        if seen.iter().any(|s| s == name.text()) {
+        if seen.contains(name.text()) {
             name.duplicate_as(&name.text().into());
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
         topology_keys(&driver);
     }
 }

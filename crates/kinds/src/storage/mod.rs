@@ -1,5 +1,7 @@
 //! Storage classes and what CSI drivers say of themselves.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 mod attachment;
 mod driver;
 
@@ -114,36 +116,37 @@ fn parameters(at: &At<'_>, may_be_empty: bool) {
     }
 }
 
+/// Faults of one term that equals others: their number grows with the square of the terms.
+const SAME_TERMS_MAX: usize = 100;
+
 fn topologies(list: &At<'_>) {
-    let mut before: Vec<Vec<(String, Vec<String>)>> = Vec::new();
+    let mut before: HashMap<BTreeMap<String, Vec<String>>, usize> = HashMap::new();
     for term in list.items() {
         let expressions = term.get("matchLabelExpressions");
-        let mut map: Vec<(String, Vec<String>)> = Vec::new();
+        let mut map: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for requirement in expressions.items() {
             let (key, values) = (requirement.get("key"), requirement.get("values"));
             values.need();
-            let mut seen: Vec<String> = Vec::new();
+            let mut seen: HashSet<String> = HashSet::new();
             for value in values.items() {
-                if seen.iter().any(|s| s == value.text()) {
+                if !seen.insert(value.text().to_owned()) {
                     value.duplicate();
-                } else {
-                    seen.push(value.text().to_owned());
                 }
             }
             key.named(names::qualified_name);
-            if map.iter().any(|(known, _)| known == key.text()) {
+            if map.contains_key(key.text()) {
                 key.duplicate();
             }
+            let mut seen: Vec<String> = seen.into_iter().collect();
             seen.sort_unstable();
-            map.retain(|(known, _)| known != key.text());
-            map.push((key.text().to_owned(), seen));
+            map.insert(key.text().to_owned(), seen);
         }
-        map.sort_unstable();
         // The original compares with as many empty terms as there are terms, and with those before.
         let empty = if map.is_empty() { list.len() } else { 0 };
-        for _ in 0..empty + before.iter().filter(|b| **b == map).count() {
+        let equal = before.entry(map).or_default();
+        for _ in 0..(empty + *equal).min(SAME_TERMS_MAX) {
             expressions.duplicate_as(&Value::from(""));
         }
-        before.push(map);
+        *equal += 1;
     }
 }

@@ -91,6 +91,9 @@ fn wide(item: &str) -> Vec<u8> {
 
 fn unknown() -> Vec<u8> {
     let fields: Vec<String> = (0..100_000).map(|n| format!(r#""f{n}":1"#)).collect();
-    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"u"}},{}}}"#, fields.join(","))
-        .into_bytes()
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"u"}},{}}}"#,
+        fields.join(",")
+    )
+    .into_bytes()
 }

@@ -37,16 +37,16 @@ impl Server {
         fs::create_dir(&cgroup).expect("root rights");
         let limit = if is_v1() { "memory.limit_in_bytes" } else { "memory.max" };
         fs::write(cgroup.join(limit), memory.to_string()).expect("a memory controller");
-        let tokens = format!(
-            "{ADMIN},admin,1,\"system:masters\"\n{USER},user,2,\"users\"\n"
-        );
+        let tokens = format!("{ADMIN},admin,1,\"system:masters\"\n{USER},user,2,\"users\"\n");
         fs::write(folder.path().join("tokens"), tokens).expect("written");
         // The shell joins the cgroup and becomes the server.
         let script = "echo 0 > \"$1\"/cgroup.procs; shift; exec \"$@\"";
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]).arg(&cgroup).arg(env!("CARGO_BIN_EXE_trireme"));
         command.args(["kube-apiserver", "--secure-port=0", "--bind-address=127.0.0.1"]);
-        for (flag, name) in [("--cert-dir", "pki"), ("--data-dir", "data"), ("--token-auth-file", "tokens")] {
+        for (flag, name) in
+            [("--cert-dir", "pki"), ("--data-dir", "data"), ("--token-auth-file", "tokens")]
+        {
             command.arg(flag).arg(folder.path().join(name));
         }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
@@ -68,7 +68,9 @@ impl Server {
     pub(crate) fn memory(&self) -> String {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let text = text.expect("the server lives");
-        let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim);
+        let of = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)).map_or("", str::trim)
+        };
         format!("memory at most {}, now {}", of("VmHWM:"), of("VmRSS:"))
     }
 }

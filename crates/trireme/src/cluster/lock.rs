@@ -19,6 +19,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 const FILE: &str = "trireme.lock";
 /// The id is written right after the lock is taken: a holder without one has just begun.
 const TEXT_MAX: u64 = 32;
+/// A killed process gives its files back within milliseconds, unless the machine stands still.
+const ENDING_MAX: Duration = Duration::from_secs(5);
 
 /// The lock of a cluster's folder. Dropping it, or the end of the process, gives it back.
 #[derive(Debug)]
@@ -81,10 +83,28 @@ impl Holder {
         };
         // Still held: then it was the holder when its descriptor was opened, and not a later process
         // that was given the id of one that had ended.
-        match try_lock(&file)? {
-            true => Ok(None),
-            false => Ok(Some(Holder { pid: pid.as_raw_nonzero().get().unsigned_abs(), process })),
+        if try_lock(&file)? {
+            return Ok(None);
         }
+        let holder = Holder { pid: pid.as_raw_nonzero().get().unsigned_abs(), process };
+        match holder.is_ending() && holder.ends_within(ENDING_MAX)? {
+            true => Ok(None),
+            false => Ok(Some(holder)),
+        }
+    }
+
+    /// Killed already: it has no memory any more, but some of its files are still open.
+    fn is_ending(&self) -> bool {
+        std::fs::read_link(format!("/proc/{}/exe", self.pid)).is_err()
+    }
+
+    fn ends_within(&self, time: Duration) -> Result<bool> {
+        let mut ended = [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)];
+        let time = Timespec {
+            tv_sec: time.as_secs().cast_signed(),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        Ok(poll(&mut ended, Some(&time)).context("wait for the cluster's process")? > 0)
     }
 
     /// Asks the process to end, and waits until it has.
@@ -94,10 +114,8 @@ impl Holder {
             Err(Errno::SRCH) => return Ok(()),
             Err(error) => return Err(error).context("stop the cluster's process"),
         }
-        let mut ended = [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)];
-        let within = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: 0 };
-        if poll(&mut ended, Some(&within)).context("wait for the cluster's process")? == 0 {
-            bail!("process {} has not ended after {} s", self.pid, within.tv_sec);
+        if !self.ends_within(within)? {
+            bail!("process {} has not ended after {} s", self.pid, within.as_secs());
         }
         Ok(())
     }

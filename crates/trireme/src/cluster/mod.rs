@@ -77,7 +77,14 @@ fn runs_already(paths: &ClusterPaths, pid: Option<u32>) -> anyhow::Error {
 fn claim(paths: &ClusterPaths) -> Result<ClusterLock> {
     // The parents, too, when they are made now.
     folder::make_private(&paths.root)?;
-    let lock = ClusterLock::take(&paths.root)?.ok_or_else(|| runs_already(paths, None))?;
+    let lock = match ClusterLock::take(&paths.root)? {
+        Some(lock) => lock,
+        // Its holder may be ending.
+        None => match paths.holder()? {
+            Some(holder) => return Err(runs_already(paths, Some(holder.pid))),
+            None => ClusterLock::take(&paths.root)?.ok_or_else(|| runs_already(paths, None))?,
+        },
+    };
     protect::this_process(paths);
     Ok(lock)
 }

@@ -1,5 +1,7 @@
 //! Containers of the three sorts.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ pub(super) fn containers(list: &At<'_>, pod: &Pod<'_>) {
     if !list.need() {
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (at, value) in slice(list.value()).iter().enumerate() {
         let container = list.index(at);
         common(&container, pod);
@@ -24,7 +26,7 @@ pub(super) fn containers(list: &At<'_>, pod: &Pod<'_>) {
 }
 
 pub(super) fn init_containers(list: &At<'_>, pod: &Pod<'_>) {
-    let mut seen: Vec<&str> = names_of(&pod.spec["containers"]);
+    let mut seen: HashSet<&str> = names_of(&pod.spec["containers"]).into_iter().collect();
     for (at, value) in slice(list.value()).iter().enumerate() {
         let container = list.index(at);
         common(&container, pod);
@@ -73,8 +75,11 @@ const EPHEMERAL_FORBIDDEN: [&str; 9] = [
 
 pub(super) fn ephemeral_containers(list: &At<'_>, pod: &Pod<'_>) {
     const WHY: &str = "cannot be set for an Ephemeral Container";
-    let others =
-        [names_of(&pod.spec["containers"]), names_of(&pod.spec["initContainers"])].concat();
+    let others: HashSet<&str> =
+        [names_of(&pod.spec["containers"]), names_of(&pod.spec["initContainers"])]
+            .concat()
+            .into_iter()
+            .collect();
     let mut seen = others.clone();
     for (at, value) in slice(list.value()).iter().enumerate() {
         let container = list.index(at);
@@ -82,7 +87,7 @@ pub(super) fn ephemeral_containers(list: &At<'_>, pod: &Pod<'_>) {
         only_for_pod(&container);
         unique_name(&container, value, &mut seen);
         let target = container.get("targetContainerName");
-        if !target.is_empty() && !others.contains(&target.text()) {
+        if !target.is_empty() && !others.contains(target.text()) {
             target.not_found();
         }
         for field in EPHEMERAL_FORBIDDEN {
@@ -108,12 +113,12 @@ fn names_of(list: &Value) -> Vec<&str> {
     slice(list).iter().map(|c| c["name"].as_str().unwrap_or("")).collect()
 }
 
-fn unique_name<'a>(container: &At<'_>, value: &'a Value, seen: &mut Vec<&'a str>) {
+fn unique_name<'a>(container: &At<'_>, value: &'a Value, seen: &mut HashSet<&'a str>) {
     let name = value["name"].as_str().unwrap_or("");
     if seen.contains(&name) {
         container.get("name").duplicate_as(&name.into());
     } else {
-        seen.push(name);
+        seen.insert(name);
     }
 }
 
@@ -144,7 +149,7 @@ fn common(container: &At<'_>, pod: &Pod<'_>) {
 }
 
 fn ports(list: &At<'_>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (at, value) in slice(list.value()).iter().enumerate() {
         let port = list.index(at);
         port_name(&port, value, &mut seen);
@@ -160,7 +165,7 @@ fn ports(list: &At<'_>) {
     }
 }
 
-fn port_name<'a>(port: &At<'_>, value: &'a Value, seen: &mut Vec<&'a str>) {
+fn port_name<'a>(port: &At<'_>, value: &'a Value, seen: &mut HashSet<&'a str>) {
     let name = value["name"].as_str().unwrap_or("");
     if name.is_empty() {
         return;
@@ -171,7 +176,7 @@ fn port_name<'a>(port: &At<'_>, value: &'a Value, seen: &mut Vec<&'a str>) {
     if faults.is_empty() && seen.contains(&name) {
         at.duplicate();
     } else if faults.is_empty() {
-        seen.push(name);
+        seen.insert(name);
     }
 }
 

@@ -21,6 +21,8 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use api::names;
 use serde_json::Value;
 
@@ -48,7 +50,7 @@ pub(super) struct Pod<'a> {
     /// The pod's name; empty in templates.
     pub(super) name: &'a str,
     pub(super) spec: &'a Value,
-    pub(super) volumes: Vec<(&'a str, &'a Value)>,
+    pub(super) volumes: HashMap<&'a str, &'a Value>,
     pub(super) claims: Vec<&'a str>,
     pub(super) grace: Option<i64>,
     pub(super) host_users: bool,
@@ -63,7 +65,7 @@ impl<'a> Pod<'a> {
             is_pod: name.is_some(),
             name: name.unwrap_or(""),
             spec,
-            volumes: Vec::new(),
+            volumes: HashMap::new(),
             claims: claims.filter_map(|c| c["name"].as_str().filter(|n| !n.is_empty())).collect(),
             grace: spec["terminationGracePeriodSeconds"].as_i64(),
             host_users: spec["hostUsers"] != false,
@@ -74,7 +76,7 @@ impl<'a> Pod<'a> {
 
     /// A volume that containers may use.
     pub(super) fn volume(&self, name: &str) -> Option<&'a Value> {
-        self.volumes.iter().find(|(known, _)| *known == name).map(|(_, volume)| *volume)
+        self.volumes.get(name).copied()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Volume mounts and block devices of a container.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::Pod;
@@ -7,17 +9,17 @@ use super::sources::descending;
 use crate::check::At;
 use crate::formats::has_backsteps;
 
-/// Values of a field in the last entry of each name, as a map from names keeps them.
-fn by_name<'a>(list: &'a Value, field: &str) -> Vec<(&'a str, &'a str)> {
+/// Names of a list's items, and the values of another field.
+fn names_and<'a>(list: &'a Value, field: &str) -> (HashSet<&'a str>, HashSet<&'a str>) {
     let text = |v: &'a Value| v.as_str().unwrap_or("");
     let items = list.as_array().into_iter().flatten();
-    items.map(|i| (text(&i["name"]), i.get(field).map_or("", text))).collect()
+    items.map(|i| (text(&i["name"]), i.get(field).map_or("", text))).unzip()
 }
 
 pub(super) fn mounts(container: &At<'_>, pod: &Pod<'_>) {
     let list = container.get("volumeMounts");
-    let devices = by_name(&container.value()["volumeDevices"], "devicePath");
-    let mut seen: Vec<String> = Vec::new();
+    let (device_names, device_paths) = names_and(&container.value()["volumeDevices"], "devicePath");
+    let mut seen: HashSet<String> = HashSet::new();
     for mount in list.items() {
         let (name, path) = (mount.get("name"), mount.get("mountPath"));
         name.need();
@@ -25,15 +27,13 @@ pub(super) fn mounts(container: &At<'_>, pod: &Pod<'_>) {
             name.not_found();
         }
         path.need();
-        if seen.iter().any(|p| p == path.text()) {
+        if !seen.insert(path.text().to_owned()) {
             path.invalid_text("must be unique");
-        } else {
-            seen.push(path.text().to_owned());
         }
-        if devices.iter().any(|(n, _)| *n == name.text()) {
+        if device_names.contains(name.text()) {
             name.invalid_text("must not already exist in volumeDevices");
         }
-        if devices.iter().any(|(_, p)| *p == path.text()) {
+        if device_paths.contains(path.text()) {
             path.invalid_text("must not already exist as a path in volumeDevices");
         }
         sub_paths(&list, &mount);
@@ -96,12 +96,12 @@ fn recursive_read_only(list: &At<'_>, mount: &At<'_>) {
 
 pub(super) fn devices(container: &At<'_>, pod: &Pod<'_>) {
     let list = container.get("volumeDevices");
-    let mounts = by_name(&container.value()["volumeMounts"], "mountPath");
-    let (mut names, mut paths): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mount_names, mount_paths) = names_and(&container.value()["volumeMounts"], "mountPath");
+    let (mut names, mut paths): (HashSet<String>, HashSet<String>) = Default::default();
     for device in list.items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
         name.need();
-        if names.iter().any(|n| n == name.text()) {
+        if names.contains(name.text()) {
             name.invalid_text("must be unique");
         }
         match pod.volume(name.text()) {
@@ -111,22 +111,22 @@ pub(super) fn devices(container: &At<'_>, pod: &Pod<'_>) {
             Some(_) => {}
         }
         path.need();
-        if paths.iter().any(|p| p == path.text()) {
+        if paths.contains(path.text()) {
             path.invalid_text("must be unique");
         }
         if has_backsteps(path.text()) {
             path.invalid("can not contain backsteps ('..')");
         } else {
-            paths.push(path.text().to_owned());
+            paths.insert(path.text().to_owned());
         }
-        if mounts.iter().any(|(n, _)| *n == name.text()) {
+        if mount_names.contains(name.text()) {
             name.invalid_text("must not already exist in volumeMounts");
         }
-        if mounts.iter().any(|(_, p)| *p == path.text()) {
+        if mount_paths.contains(path.text()) {
             path.invalid_text("must not already exist as a path in volumeMounts");
         }
         if !name.is_empty() {
-            names.push(name.text().to_owned());
+            names.insert(name.text().to_owned());
         }
     }
 }

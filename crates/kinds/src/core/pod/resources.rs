@@ -1,5 +1,7 @@
 //! Requests, limits and claims of containers and of pods as a whole.
 
+use std::collections::HashSet;
+
 use api::names;
 use api::quantity::Quantity;
 use serde_json::Value;
@@ -74,7 +76,7 @@ fn against_limit(limits: &At<'_>, requests: &At<'_>, name: &str, asked: &Value) 
 }
 
 fn claims(list: &At<'_>, pod: &Pod<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for claim in list.items() {
         let (name, request) = (claim.get("name"), claim.get("request"));
         let name = name.text();
@@ -82,7 +84,7 @@ fn claims(list: &At<'_>, pod: &Pod<'_>) {
             claim.required("");
             continue;
         }
-        if seen.iter().any(|s| s == name) {
+        if seen.contains(name) {
             claim.duplicate_as(&name.into());
         } else {
             let mut key = name.to_owned();
@@ -96,7 +98,7 @@ fn claims(list: &At<'_>, pod: &Pod<'_>) {
             } else if request.is_empty() && seen.iter().any(within) {
                 claim.duplicate_as(&name.into());
             }
-            seen.push(key);
+            seen.insert(key);
         }
         unknown_claim(&claim, name, pod);
     }
@@ -118,13 +120,13 @@ fn unknown_claim(claim: &At<'_>, name: &str, pod: &Pod<'_>) {
 }
 
 pub(super) fn resize_policy(list: &At<'_>, pod: &Pod<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for policy in list.items() {
         let (resource, restart) = (policy.get("resourceName"), policy.get("restartPolicy"));
-        if seen.iter().any(|s| s == resource.text()) {
+        if seen.contains(resource.text()) {
             policy.duplicate_as(&resource.text().into());
         }
-        seen.push(resource.text().to_owned());
+        seen.insert(resource.text().to_owned());
         // Reported at the list.
         list.with(resource.value()).need_one_of(&["cpu", "memory"]);
         list.with(restart.value()).need_one_of(&["NotRequired", "RestartContainer"]);

@@ -1,5 +1,7 @@
 //! Where a pod may run: affinity, tolerations, spreading, gates.
 
+use std::collections::{HashMap, HashSet};
+
 use api::names;
 use serde_json::Value;
 
@@ -127,8 +129,14 @@ pub(crate) fn tolerations(list: &At<'_>) {
 }
 
 pub(super) fn spread(list: &At<'_>) {
-    let items = list.value().as_array().map_or(&[][..], Vec::as_slice);
-    for (at, constraint) in list.items().enumerate() {
+    // Upstream looks from each at those that follow: all but the last of a pair are duplicates.
+    let pair =
+        |item: &Value| (item["topologyKey"].to_string(), item["whenUnsatisfiable"].to_string());
+    let mut left: HashMap<(String, String), usize> = HashMap::new();
+    for item in list.value().as_array().into_iter().flatten() {
+        *left.entry(pair(item)).or_default() += 1;
+    }
+    for constraint in list.items() {
         let skew = constraint.get("maxSkew");
         if skew.number() <= 0 {
             skew.invalid_number("must be greater than zero");
@@ -138,11 +146,9 @@ pub(super) fn spread(list: &At<'_>) {
             key.required("can not be empty");
         }
         action.one_of(&["DoNotSchedule", "ScheduleAnyway"]);
-        let same = |other: &Value| {
-            other["topologyKey"] == items[at]["topologyKey"]
-                && other["whenUnsatisfiable"] == items[at]["whenUnsatisfiable"]
-        };
-        if items[at + 1..].iter().any(same) {
+        let following = left.entry(pair(constraint.value())).or_insert(1);
+        *following -= 1;
+        if *following > 0 {
             let shown = format!("{{{}, {}}}", key.text(), action.text());
             constraint.get("{topologyKey, whenUnsatisfiable}").duplicate_as(&shown.into());
         }
@@ -168,16 +174,16 @@ fn min_domains(at: &At<'_>, action: &str) {
 }
 
 pub(super) fn gates(list: &At<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for gate in list.items() {
         let name = gate.get("name");
         for fault in names::qualified_name(name.text()) {
             gate.invalid_as(&name.text().into(), &fault);
         }
-        if seen.iter().any(|s| s == name.text()) {
+        if seen.contains(name.text()) {
             gate.duplicate_as(&name.text().into());
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
     }
 }
 

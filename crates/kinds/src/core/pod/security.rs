@@ -1,5 +1,7 @@
 //! Security contexts of pods and containers, and the annotations that said the same before.
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::Pod;
@@ -134,13 +136,13 @@ fn is_sysctl(name: &str) -> bool {
 }
 
 fn sysctls(spec: &At<'_>, list: &At<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for sysctl in list.items() {
         let name = sysctl.get("name");
         if name.need() {
             if !is_sysctl(name.text()) {
                 name.invalid("must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$");
-            } else if seen.iter().any(|s| s == name.text()) {
+            } else if seen.contains(name.text()) {
                 name.duplicate();
             }
         }
@@ -150,7 +152,7 @@ fn sysctls(spec: &At<'_>, list: &At<'_>) {
         } else if spec.get("hostIPC").is_true() && is_ipc(&dotted) {
             name.invalid("may not be specified when 'hostIPC' is true");
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
     }
 }
 

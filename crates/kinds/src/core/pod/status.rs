@@ -1,5 +1,7 @@
 //! Writes to a pod's status.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -129,16 +131,16 @@ fn any_restarts_all(spec: &Value) -> bool {
 
 fn claim_statuses(list: &At<'_>, spec: &At<'_>) {
     let claims = texts(spec.value().get("resourceClaims"), Some("name"));
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for status in list.items() {
         let (name, claim) = (status.get("name"), status.get("resourceClaimName"));
         if !claims.contains(&name.text()) {
             name.invalid_text("must match the name of an entry in `spec.resourceClaims`");
         }
-        if seen.iter().any(|s| s == name.text()) {
+        if seen.contains(name.text()) {
             name.duplicate();
         }
-        seen.push(name.text().to_owned());
+        seen.insert(name.text().to_owned());
         if !claim.is_absent() {
             claim.named(names::dns_subdomain);
         }

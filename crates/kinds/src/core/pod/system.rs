@@ -1,5 +1,7 @@
 //! What depends on the operating system, on the node's own namespaces and on user namespaces.
 
+use std::collections::HashSet;
+
 use api::names;
 use serde_json::Value;
 
@@ -202,7 +204,7 @@ pub(super) fn file_key_volumes(spec: &At<'_>) {
 }
 
 pub(super) fn resource_claims(list: &At<'_>, is_mirror: bool) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for claim in list.items() {
         if is_mirror {
             list.report_at(
@@ -214,11 +216,11 @@ pub(super) fn resource_claims(list: &At<'_>, is_mirror: bool) {
         }
         let name = claim.get("name");
         if name.need() {
-            if seen.iter().any(|s| s == name.text()) {
+            if seen.contains(name.text()) {
                 name.duplicate();
             } else {
                 name.named(names::dns_label);
-                seen.push(name.text().to_owned());
+                seen.insert(name.text().to_owned());
             }
         }
         let (of, from) = (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));

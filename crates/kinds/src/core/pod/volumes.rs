@@ -1,5 +1,7 @@
 //! A pod's volumes: exactly one source each, names that differ.
 
+use std::collections::{HashMap, HashSet};
+
 use api::names;
 use serde_json::Value;
 
@@ -50,9 +52,9 @@ static SOURCES: [Source; 29] = [
 ];
 
 /// Checks all volumes; those without fault are what containers may mount.
-pub(super) fn volumes<'a>(list: &At<'a>, pod: &Pod<'_>) -> Vec<(&'a str, &'a Value)> {
+pub(super) fn volumes<'a>(list: &At<'a>, pod: &Pod<'_>) -> HashMap<&'a str, &'a Value> {
     let created = claims_created(list.value(), pod.name);
-    let mut sound: Vec<(&str, &Value)> = Vec::new();
+    let mut sound: HashMap<&str, &Value> = HashMap::new();
     let values = list.value().as_array().map_or(&[][..], Vec::as_slice);
     for (at, value) in values.iter().enumerate() {
         let volume = list.index(at);
@@ -63,23 +65,23 @@ pub(super) fn volumes<'a>(list: &At<'a>, pod: &Pod<'_>) -> Vec<(&'a str, &'a Val
             if at.need() {
                 at.named(names::dns_label);
             }
-            if sound.iter().any(|(known, _)| *known == name) {
+            if sound.contains_key(name) {
                 at.duplicate();
             }
         });
         if ok {
-            sound.push((name, value));
+            sound.insert(name, value);
         }
         let claim = volume.get("persistentVolumeClaim");
         let claim = claim.get("claimName");
-        if created.iter().any(|made| made == claim.text()) {
+        if created.contains(claim.text()) {
             claim.invalid("must not reference a PVC that gets created for an ephemeral volume");
         }
     }
     sound
 }
 
-fn claims_created(list: &Value, pod: &str) -> Vec<String> {
+fn claims_created(list: &Value, pod: &str) -> HashSet<String> {
     let volumes = list.as_array().into_iter().flatten().filter(|_| !pod.is_empty());
     let made = volumes.filter(|v| v["ephemeral"].is_object());
     made.map(|v| format!("{pod}-{}", v["name"].as_str().unwrap_or(""))).collect()

@@ -1,5 +1,7 @@
 //! Cluster IPs and their families: how they agree, and what may become of them.
 
+use std::collections::HashSet;
+
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -34,13 +36,13 @@ pub(super) fn related(spec: &At<'_>) {
 
 fn families(spec: &At<'_>) {
     let list = spec.get("ipFamilies");
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for family in list.items() {
         family.one_of(&["IPv4", "IPv6"]);
-        if seen.iter().any(|s| s == family.text()) {
+        if seen.contains(family.text()) {
             family.duplicate();
         }
-        seen.push(family.text().to_owned());
+        seen.insert(family.text().to_owned());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Services: ports, addresses, families, and what depends on their type.
 
+use std::collections::HashSet;
+
 mod addresses;
 mod defaults;
 
@@ -92,7 +94,7 @@ fn by_type(spec: &At<'_>, kind: &str, headless: bool) {
 }
 
 fn service_ports(list: &At<'_>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for port in list.items() {
         let name = port.get("name");
         if name.is_empty() {
@@ -104,7 +106,7 @@ fn service_ports(list: &At<'_>) {
             if seen.iter().any(|n| n == name.text()) {
                 name.duplicate();
             }
-            seen.push(name.text().to_owned());
+            seen.insert(name.text().to_owned());
         }
         port_number(&port.get("port"));
         port.get("protocol").need_one_of(&PROTOCOLS);
