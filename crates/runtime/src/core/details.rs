@@ -119,8 +119,8 @@ pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
         return Err(Error::Unsupported("CDI devices".to_owned()));
     }
     let context = crate::plan::context(config);
-    // None at all is what containers get here; every other profile was asked for.
-    if context.apparmor.is_some_and(|p| p.profile_type != ProfileType::Unconfined as i32) {
+    let apparmor = context.apparmor.unwrap_or_default();
+    if apparmor.profile_type == ProfileType::Localhost as i32 {
         return Err(Error::Unsupported("AppArmor profiles".to_owned()));
     }
     Ok(())
