@@ -1,6 +1,7 @@
 //! Pure planning: from what the CRI asks, and what the image says, to a [`Plan`] the supervisor carries
 //! out. Nothing here touches the system except to look at a host path's kind.
 
+mod bpf;
 mod caps;
 mod mounts;
 pub(crate) mod seccomp;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, ProfileType, SecurityProfile,
+    UserNamespace,
 };
 use crate::error::{Error, Result};
 use crate::wire::{Plan, Step, StepKind};
@@ -58,6 +60,8 @@ pub(crate) struct Input<'a> {
     pub(crate) user: &'a User,
     pub(crate) hostname: &'a str,
     pub(crate) namespaces: Namespaces,
+    /// The pod's user namespace, if it has one.
+    pub(crate) users: Option<UserNamespace>,
     pub(crate) layout: Layout,
     pub(crate) v1_dirs: Vec<PathBuf>,
     pub(crate) unified_dir: Option<PathBuf>,
@@ -74,6 +78,7 @@ pub(crate) struct Namespaces {
     pub(crate) net: String,
     pub(crate) ipc: String,
     pub(crate) uts: String,
+    pub(crate) user: String,
     pub(crate) pid_of: String,
     pub(crate) new_pid: bool,
 }
@@ -162,6 +167,8 @@ pub(crate) fn container(input: &Input<'_>) -> Result<Plan> {
         log_path: input.log_path.clone(),
         log_max_bytes: input.log_max_bytes,
         log_max_files: input.log_max_files,
+        user_ns: input.namespaces.user.clone(),
+        filters_last: seccomp::refuse_set_up(&input.seccomp, input.config.tty),
         ..Plan::default()
     })
 }
@@ -188,12 +195,20 @@ pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -
         no_new_privs: container.no_new_privs,
         seccomp: container.seccomp.clone(),
         oom_score_adj: container.oom_score_adj,
+        user_ns: container.user_ns.clone(),
+        filters_last: seccomp::refuse_set_up(&container.seccomp, tty),
         ..Plan::default()
     }
 }
 
 /// The init of a shared pid namespace.
-pub(crate) fn pause(id: &str, mount_point: String, unified: String, v1: Vec<String>) -> Plan {
+pub(crate) fn pause(
+    id: &str,
+    mount_point: String,
+    unified: String,
+    v1: Vec<String>,
+    user_ns: String,
+) -> Plan {
     let step = |kind| Step { kind: Some(kind) };
     Plan {
         id: id.to_owned(),
@@ -204,6 +219,7 @@ pub(crate) fn pause(id: &str, mount_point: String, unified: String, v1: Vec<Stri
         mount_point,
         cwd: "/".to_owned(),
         pause: true,
+        user_ns,
         ..Plan::default()
     }
 }

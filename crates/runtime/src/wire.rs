@@ -78,6 +78,12 @@ pub(crate) struct Plan {
     /// No program: an init that only reaps, for a shared pid namespace.
     #[prost(bool, tag = "29")]
     pub(crate) pause: bool,
+    /// The pinned user namespace to join; empty: the host's.
+    #[prost(string, tag = "30")]
+    pub(crate) user_ns: String,
+    /// The filters refuse calls that are made after them otherwise: they are loaded at the very end.
+    #[prost(bool, tag = "31")]
+    pub(crate) filters_last: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -145,6 +151,9 @@ pub(crate) struct Overlay {
     /// Where it goes; empty: it is the root.
     #[prost(string, tag = "4")]
     pub(crate) target: String,
+    /// Owners are seen through the plan's user namespace.
+    #[prost(bool, tag = "5")]
+    pub(crate) mapped: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -178,6 +187,9 @@ pub(crate) struct Bind {
     /// A directory inside `source`, resolved inside it.
     #[prost(string, tag = "6")]
     pub(crate) sub_path: String,
+    /// Owners are seen through the plan's user namespace.
+    #[prost(bool, tag = "7")]
+    pub(crate) mapped: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -183,6 +183,7 @@ impl Inner {
             user: &user,
             hostname: &sandbox.hostname,
             namespaces: self.container_namespaces(&context, sandbox, &options)?,
+            users: None,
             layout,
             v1_dirs: group.v1_dirs().map(Path::to_owned).collect(),
             unified_dir: group.unified_dir().map(Path::to_owned),
@@ -248,6 +249,7 @@ impl Inner {
             net: if on_node(options.network) { node_net() } else { text(pins::net(&pins)) },
             ipc: if on_node(options.ipc) { String::new() } else { text(pins::ipc(&pins)) },
             uts: text(pins::uts(&pins)),
+            user: String::new(),
             new_pid: pid_of.is_empty() && mode != NamespaceMode::Node,
             pid_of,
         })

@@ -152,7 +152,8 @@ impl Inner {
         let unified = group.unified_dir().map(text).unwrap_or_default();
         let v1 = group.v1_dirs().map(text).collect();
         let point = text(&self.config.state_dir.join("rootfs"));
-        let (run, _) = self.client.start(&plan::pause(&record.id, point, unified, v1), &[]).await?;
+        let plan = plan::pause(&record.id, point, unified, v1, String::new());
+        let (run, _) = self.client.start(&plan, &[]).await?;
         let watch = tokio::sync::watch::Sender::new(Some(run));
         self.state().others.insert(record.id.clone(), watch);
         Ok(())

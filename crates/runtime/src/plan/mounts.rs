@@ -87,6 +87,7 @@ pub(super) fn steps(
         upper: text(&layout.upper),
         work: text(&layout.work),
         target: String::new(),
+        mapped: input.users.is_some(),
     })];
     kernel_filesystems(input, context.privileged, &mut list);
     list.retain(|step| !matches!(step, StepKind::Mount(m) if replaced.contains(m.target.as_str())));
@@ -218,7 +219,8 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         let mut lowers: Vec<String> =
             layers.map(|(_, path)| path.to_string_lossy().into_owned()).collect();
         if mount.image_sub_path.is_empty() && lowers.len() > 1 {
-            return Ok(StepKind::Root(Overlay { lowers, target, ..Overlay::default() }));
+            let mapped = input.users.is_some();
+            return Ok(StepKind::Root(Overlay { lowers, target, mapped, ..Overlay::default() }));
         }
         // One layer (or a directory of it) is simply bound.
         if lowers.len() != 1 {
@@ -234,11 +236,10 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
             read_only: true,
             recursive_read_only: true,
             propagation: libc::MS_PRIVATE,
+            mapped: input.users.is_some(),
         }));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::Unsupported("id-mapped mounts".to_owned()));
-    }
+    let mapped = mapping(input, mount)?;
     let propagation = match MountPropagation::try_from(mount.propagation) {
         Ok(MountPropagation::Bidirectional) => libc::MS_SHARED,
         Ok(MountPropagation::HostToContainer) => libc::MS_SLAVE,
@@ -251,7 +252,24 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         recursive_read_only: mount.recursive_read_only,
         propagation,
         sub_path: String::new(),
+        mapped,
     }))
+}
+
+/// A mount's mapping must be its pod's: another one would need a namespace of its own.
+fn mapping(input: &Input<'_>, mount: &Mount) -> Result<bool> {
+    if mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty() {
+        return Ok(false);
+    }
+    if input
+        .users
+        .as_ref()
+        .is_some_and(|u| u.uids == mount.uid_mappings && u.gids == mount.gid_mappings)
+    {
+        return Ok(true);
+    }
+    let what = format!("mount {}: id mappings other than its pod's", mount.container_path);
+    Err(Error::Unsupported(what))
 }
 
 fn protect(context: &LinuxContainerSecurityContext, list: &mut Vec<StepKind>) {

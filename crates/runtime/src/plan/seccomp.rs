@@ -252,6 +252,26 @@ fn argument(a: &Argument) -> Result<SeccompCondition> {
     SeccompCondition::new(a.index, Len::Qword, op, value).map_err(invalid)
 }
 
+/// System calls after the filters are loaded: the last fork, a session, and the program.
+const SET_UP: [(i64, [u64; 2]); 4] = [
+    (libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0]),
+    (libc::SYS_setsid, [0, 0]),
+    (libc::SYS_sendto, [0, 0]),
+    (libc::SYS_exit_group, [0, 0]),
+];
+
+/// Whether a filter forbids a call that the set-up makes after it: it must be loaded later then.
+pub(crate) fn refuse_set_up(programs: &[Vec<u8>], tty: bool) -> bool {
+    let terminal = (libc::SYS_ioctl, [0, libc::TIOCSCTTY as u64]);
+    let calls = SET_UP.iter().copied().chain(tty.then_some(terminal));
+    calls.into_iter().any(|(number, args)| {
+        programs.iter().any(|program| super::bpf::run(program, number, args) != Some(ALLOW))
+    })
+}
+
+/// `SECCOMP_RET_ALLOW`.
+const ALLOW: u32 = 0x7fff_0000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,5 +294,20 @@ mod tests {
         let profile: Profile = serde_json::from_str(json).unwrap();
         assert_eq!(from_profile(&profile).unwrap().len(), 2);
         assert!(action("SCMP_ACT_NOTIFY", None).is_err());
+    }
+
+    #[test]
+    fn filters_that_forbid_the_set_up_are_told() {
+        let filters = |json: &str| from_profile(&serde_json::from_str(json).unwrap()).unwrap();
+        assert!(!refuse_set_up(&default_profile(0).unwrap(), true));
+        assert!(!refuse_set_up(&[], true));
+        let forkless = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["clone"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        assert!(refuse_set_up(&filters(forkless), false));
+        let no_terminal = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["ioctl"],"action":"SCMP_ACT_KILL_PROCESS",
+             "args":[{"index":1,"value":21518,"op":"SCMP_CMP_EQ"}]}]}"#;
+        assert!(!refuse_set_up(&filters(no_terminal), false));
+        assert!(refuse_set_up(&filters(no_terminal), true));
     }
 }

@@ -18,12 +18,18 @@ impl Supervisor {
         // One reading serves any number of children; what it says is not needed.
         let mut info = [0u8; 128];
         while rustix::io::read(&self.signals, &mut info).is_ok_and(|n| n > 0) {}
+        self.hear_all();
         loop {
             let mut status = 0;
             // SAFETY: `status` is a local that the kernel writes.
             let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
             if pid <= 0 {
                 return;
+            }
+            if pid == self.launcher.pid {
+                // The next supervisor adopts everything, with a launcher of its own.
+                eprintln!("the launcher has ended with status {status}");
+                std::process::exit(1);
             }
             let Some(id) = self.pids.remove(&pid) else { continue };
             match self.starting.values_mut().find(|s| s.pid() == pid) {

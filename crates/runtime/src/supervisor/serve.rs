@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::flow::{BUFFER_BYTES, Flow, Role};
+use super::launcher::Launcher;
 use super::{LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS};
 use crate::cgroup::Hierarchies;
 use crate::packet;
@@ -39,11 +40,15 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
     std::mem::forget(lock);
     detach()?;
     let ticker_groups = options.cgroup.and_then(|(root, path)| join_own_cgroup(&root, &path));
+    // Neither it nor the launcher can be looked into, whoever shares the host's pid namespace.
+    super::sys::undumpable().map_err(io::Error::from_raw_os_error)?;
+    // Before anything is read or opened that no container may see.
+    let launcher = Launcher::start()?;
     let listener = bind(&options.state_dir)?;
     let supervisor = Supervisor {
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         signals: child_signals()?,
-        own_pid_ns: File::open("/proc/self/ns/pid")?.into(),
+        launcher,
         listener,
         state_dir: options.state_dir,
         clients: Default::default(),
