@@ -8,6 +8,7 @@ mod container;
 mod details;
 mod files;
 mod pins;
+mod program;
 mod records;
 mod sandbox;
 mod service;

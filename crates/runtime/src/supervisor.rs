@@ -26,7 +26,7 @@ mod streams;
 mod sys;
 mod ticker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -76,6 +76,10 @@ struct Supervisor {
     entries: HashMap<String, Entry>,
     starting: HashMap<u64, start::Starting>,
     pids: HashMap<i32, String>,
+    /// Launched processes that have named their successor, and are about to end.
+    relieved: HashSet<i32>,
+    /// Ends of processes that nobody has named yet; kept while a start may still do so.
+    unnamed: HashMap<i32, i32>,
     flows: HashMap<u32, Flow>,
     /// Adopted entries by the number in their token.
     adopted: HashMap<u64, String>,

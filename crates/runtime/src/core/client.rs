@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -112,13 +113,18 @@ impl Client {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&log_path)
             .at("open", &log_path)?;
         let mut words = self.config.supervisor_command.iter();
         let program =
             words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
+        let file = super::program::unwritable(program)?;
         // Not killed on drop: it must outlive us. Tokio collects it should it end before.
-        tokio::process::Command::new(program)
+        tokio::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .arg0(program)
+            // It has no use for the agent's environment, and what it has a container might see.
+            .env_clear()
             .args(words)
             .arg("--state-dir")
             .arg(state)

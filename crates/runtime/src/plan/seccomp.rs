@@ -262,7 +262,7 @@ const SET_UP: [(i64, [u64; 2]); 4] = [
 
 /// Whether a filter forbids a call that the set-up makes after it: it must be loaded later then.
 pub(crate) fn refuse_set_up(programs: &[Vec<u8>], tty: bool) -> bool {
-    let terminal = (libc::SYS_ioctl, [0, libc::TIOCSCTTY as u64]);
+    let terminal = (libc::SYS_ioctl, [0, libc::TIOCSCTTY]);
     let calls = SET_UP.iter().copied().chain(tty.then_some(terminal));
     calls.into_iter().any(|(number, args)| {
         programs.iter().any(|program| super::bpf::run(program, number, args) != Some(ALLOW))

@@ -138,8 +138,8 @@ fn proc_of(pid_ns: RawFd, attributes: u64) -> Sys<RawFd> {
 }
 
 fn joined_overlay(joined: &CStr, point: &CStr) -> Sys<RawFd> {
-    // SAFETY: C strings.
     check(
+        // SAFETY: C strings.
         unsafe {
             let fs = c"overlay".as_ptr();
             libc::mount(fs, point.as_ptr(), fs, 0, joined.as_ptr().cast())
@@ -274,8 +274,7 @@ fn mask(root: RawFd, target: &Target) -> Sys<()> {
 /// The container's own null device, made sure to be one (CVE-2025-31133), which cannot be changed through
 /// the mask.
 fn null_cover(root: RawFd) -> Sys<RawFd> {
-    let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
-    let null = open_how(root, c"dev/null", libc::O_PATH | libc::O_CLOEXEC, resolve)?;
+    let null = open_in(root, c"dev/null")?;
     let stat = sys::fstat(null)?;
     if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
         return Err(libc::ENODEV);

@@ -31,11 +31,27 @@ impl Supervisor {
                 eprintln!("the launcher has ended with status {status}");
                 std::process::exit(1);
             }
-            let Some(id) = self.pids.remove(&pid) else { continue };
+            let Some(id) = self.pids.remove(&pid) else {
+                self.unknown_end(pid, status);
+                continue;
+            };
             match self.starting.values_mut().find(|s| s.pid() == pid) {
                 Some(starting) => starting.ended = Some(status),
                 None => self.finish(&id, status),
             }
+        }
+    }
+
+    /// A child that is in no list: one that has handed over, an orphan that fell to us, or a
+    /// successor that ended before its predecessor could name it.
+    fn unknown_end(&mut self, pid: i32, status: i32) {
+        if self.relieved.remove(&pid) {
+            return;
+        }
+        if self.starting.is_empty() {
+            self.unnamed.clear();
+        } else {
+            self.unnamed.insert(pid, status);
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
         entries: Default::default(),
         starting: Default::default(),
         pids: Default::default(),
+        relieved: Default::default(),
+        unnamed: Default::default(),
         flows: Default::default(),
         adopted: Default::default(),
         ticker: None,

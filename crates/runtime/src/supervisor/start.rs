@@ -199,8 +199,14 @@ impl Supervisor {
             match packet::receive_from(starting.status.as_fd(), &mut bytes) {
                 Ok(p) if p.bytes >= sys::STATUS_HEAD => {
                     if let Some(pid) = starting.heard(&bytes[..p.bytes], p.fds, p.sender) {
-                        self.pids.remove(&starting.first);
-                        self.pids.insert(pid, starting.plan.id.clone());
+                        // Its own end, when that has been seen, is gone from the list already.
+                        if self.pids.remove(&starting.first).is_some() {
+                            self.relieved.insert(starting.first);
+                        }
+                        starting.ended = self.unnamed.remove(&pid);
+                        if starting.ended.is_none() {
+                            self.pids.insert(pid, starting.plan.id.clone());
+                        }
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
