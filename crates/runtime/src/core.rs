@@ -6,6 +6,7 @@
 mod client;
 mod container;
 mod details;
+mod exec_sync;
 mod files;
 mod pins;
 mod program;
@@ -118,6 +119,7 @@ impl Embedded {
             config,
         });
         let stop = start_tasks(&inner, client).await;
+        inner.end_abandoned_execs();
         let guard = Arc::new(stop.clone().drop_guard());
         Ok(Embedded { inner, stop, _guard: guard })
     }
@@ -246,6 +248,7 @@ impl Inner {
                     run.filter(|r| r.started_at < since && !known.contains_key(id))
                 {
                     (run.ended, run.exit_code, run.finished_at) = (true, UNSEEN, now_ns());
+                    run.unseen = true;
                     ended.push(run);
                 }
             }

@@ -9,8 +9,9 @@ mod syscalls;
 pub(crate) mod users;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::cgroup::Leaf;
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, ProfileType, SecurityProfile,
     UserNamespace,
@@ -174,7 +175,19 @@ pub(crate) fn container(input: &Input<'_>) -> Result<Plan> {
 }
 
 /// Another process in a container: what its first one has, without the file system.
-pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -> Plan {
+pub(crate) fn exec(
+    container: &Plan,
+    id: String,
+    args: Vec<String>,
+    tty: bool,
+    leaf: Option<&Leaf>,
+) -> Plan {
+    let text = |p: &Path| p.to_string_lossy().into_owned();
+    let unified = leaf.and_then(Leaf::unified_dir);
+    let below = |dir: &String| match leaf.and_then(Leaf::v1_dir) {
+        Some(v1) if v1.parent() == Some(Path::new(dir)) => text(v1),
+        _ => dir.clone(),
+    };
     let mut env = container.env.clone();
     if tty && !env.iter().any(|e| e.starts_with(b"TERM=")) {
         env.push(b"TERM=xterm".to_vec());
@@ -182,8 +195,8 @@ pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -
     Plan {
         id,
         exec_in: container.id.clone(),
-        cgroup_dir: container.cgroup_dir.clone(),
-        cgroup_v1_dirs: container.cgroup_v1_dirs.clone(),
+        cgroup_dir: unified.map_or_else(|| container.cgroup_dir.clone(), text),
+        cgroup_v1_dirs: container.cgroup_v1_dirs.iter().map(below).collect(),
         tty,
         args,
         env,

@@ -357,4 +357,7 @@ pub(crate) struct Run {
     pub(crate) cgroup_v1_dirs: Vec<String>,
     #[prost(bool, tag = "16")]
     pub(crate) stdin_once: bool,
+    /// Nobody saw its end: an exec may still run.
+    #[prost(bool, tag = "17")]
+    pub(crate) unseen: bool,
 }

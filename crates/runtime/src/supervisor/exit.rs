@@ -7,6 +7,7 @@ use std::path::Path;
 use prost::Message;
 
 use super::{Supervisor, now_ns};
+use crate::cgroup::collect_pids;
 use crate::wire::{Run, Tell};
 
 /// The name of the status file in a run's directory.
@@ -132,8 +133,9 @@ pub(super) fn kill_group(run: &Run) {
     let Some(dir) = run.cgroup_v1_dirs.first().filter(|_| run.cgroup_dir.is_empty()) else {
         return;
     };
-    let Ok(text) = fs::read_to_string(Path::new(dir).join("cgroup.procs")) else { return };
-    for pid in text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|pid| *pid > 1) {
+    let mut pids = Vec::new();
+    collect_pids(Path::new(dir), &mut pids);
+    for pid in pids.into_iter().filter(|pid| *pid > 1) {
         // SAFETY: plain numbers; the list was read just now from the container's own group.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
