@@ -38,6 +38,7 @@ mod plan;
 mod pull;
 pub mod service;
 pub mod supervisor;
+mod tree;
 mod wire;
 
 pub use self::core::Embedded;

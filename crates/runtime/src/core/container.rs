@@ -126,7 +126,7 @@ impl Inner {
             Ok(plan) => plan,
             Err(e) => {
                 // The first error is the one to tell.
-                let _ = std::fs::remove_dir_all(&dir);
+                let _ = crate::tree::remove(&dir);
                 let _ = self.cgroups.group(&group).and_then(|g| g.remove());
                 return Err(e);
             }
@@ -362,10 +362,7 @@ impl Inner {
         let dir = self.container_dir(id);
         let work = move || {
             group.remove()?;
-            match std::fs::remove_dir_all(&dir) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("remove", &dir),
-                _ => Ok(()),
-            }
+            crate::tree::remove(&dir).at("remove", &dir)
         };
         tokio::task::spawn_blocking(work).await.map_err(|e| Error::Supervisor(e.to_string()))??;
         self.emit(id, ContainerEventType::Deleted);

@@ -258,11 +258,8 @@ impl Inner {
 }
 
 fn remove_dir(dir: &std::path::Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            tracing::error!("remove {}: {e}", dir.display());
-        }
-        _ => {}
+    if let Err(e) = crate::tree::remove(dir) {
+        tracing::error!("remove {}: {e}", dir.display());
     }
 }
 

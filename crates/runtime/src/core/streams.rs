@@ -5,10 +5,12 @@
 //! which copies the container's output to everyone who listens.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
@@ -23,6 +25,8 @@ use crate::plan;
 use crate::service::{Duplex, ExecSession, Input, Output, StreamOptions, TerminalSize};
 use crate::wire::{Ask, Attach, Plan, Resize, Run};
 
+/// To connect to a pod's port: its own rules may drop what we send.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Sizes waiting to be set: only the last one matters.
 const RESIZE_BACKLOG: usize = 4;
 
@@ -282,10 +286,11 @@ impl Inner {
             if let Some(path) = &namespace {
                 pins::enter(path)?;
             }
-            let v4 = std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
-            let stream = v4.or_else(|e| {
-                std::net::TcpStream::connect((std::net::Ipv6Addr::LOCALHOST, port)).map_err(|_| e)
-            });
+            let connect = |ip: IpAddr| {
+                std::net::TcpStream::connect_timeout(&(ip, port).into(), CONNECT_LIMIT)
+            };
+            let stream = connect(Ipv4Addr::LOCALHOST.into())
+                .or_else(|e| connect(Ipv6Addr::LOCALHOST.into()).map_err(|_| e));
             let stream = stream.doing("connect to the port in the sandbox")?;
             stream.set_nonblocking(true).doing("set up a stream")?;
             Ok(stream)

@@ -6,6 +6,8 @@
 //! its family is refused. Programs are compiled once for each set of capabilities.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -165,12 +167,36 @@ struct Argument {
     op: String,
 }
 
-/// A profile file in the OCI form, named absolutely or below `dir`.
+/// Bytes of a profile: the largest known have some 50 KiB.
+const MAX_PROFILE: u64 = 1 << 20;
+
+/// A profile file in the OCI form, below `dir` and named from there or absolutely. No link is followed.
 pub(crate) fn from_file(dir: &Path, reference: &str) -> Result<Programs> {
     let path: PathBuf = dir.join(reference);
-    let bytes = std::fs::read(&path).at("read seccomp profile", &path)?;
+    let inside = path
+        .strip_prefix(dir)
+        .map_err(|_| invalid(format!("{} is not below {}", path.display(), dir.display())))?;
+    let bytes = read_beneath(dir, inside).at("read seccomp profile", &path)?;
+    if bytes.len() as u64 > MAX_PROFILE {
+        return Err(invalid(format!("{} is larger than {MAX_PROFILE} bytes", path.display())));
+    }
     let profile: Profile = serde_json::from_slice(&bytes).map_err(invalid)?;
     from_profile(&profile)
+}
+
+/// At most one byte more than a profile may have.
+fn read_beneath(dir: &Path, inside: &Path) -> std::io::Result<Vec<u8>> {
+    use rustix::fs::{OFlags, ResolveFlags};
+    let root = File::open(dir)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = File::from(crate::tree::open_resolved(&root, inside, flags, resolve)?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_PROFILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// One filter for the allowed calls, one more for each other action: the kernel takes the strictest
@@ -294,6 +320,28 @@ mod tests {
         let profile: Profile = serde_json::from_str(json).unwrap();
         assert_eq!(from_profile(&profile).unwrap().len(), 2);
         assert!(action("SCMP_ACT_NOTIFY", None).is_err());
+    }
+
+    #[test]
+    fn profiles_are_read_from_their_directory_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("seccomp");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        std::fs::write(root.join("sub/good.json"), text).unwrap();
+        std::fs::write(root.join("bad.json"), "{").unwrap();
+        std::fs::write(root.join("large.json"), vec![b' '; 2 << 20]).unwrap();
+        std::fs::write(dir.path().join("outside.json"), text).unwrap();
+        std::os::unix::fs::symlink("../outside.json", root.join("link.json")).unwrap();
+        let absolute = root.join("sub/good.json").to_string_lossy().into_owned();
+        assert!(from_file(&root, "sub/good.json").is_ok() && from_file(&root, &absolute).is_ok());
+        let outside = dir.path().join("outside.json").to_string_lossy().into_owned();
+        let refused =
+            ["../outside.json", "sub/../../outside.json", "link.json", "bad.json", "sub", ""];
+        for name in refused.into_iter().chain([outside.as_str(), "large.json", "none.json"]) {
+            assert!(from_file(&root, name).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(super) const RESOLVE_NO_MAGICLINKS: u64 = 2;
 pub(super) const RESOLVE_NO_SYMLINKS: u64 = 4;
 pub(super) const RESOLVE_IN_ROOT: u64 = 16;
 
+/// Times that a resolution is tried again: the kernel gives up (EAGAIN) when anything on the machine was
+/// renamed or mounted while it went through a `..`.
+const RETRIES: usize = 128;
+
 #[repr(C)]
 struct OpenHow {
     flags: u64,
@@ -52,9 +56,14 @@ pub(super) fn open_how(dir: RawFd, path: &CStr, flags: libc::c_int, resolve: u64
     let mode = if flags & libc::O_CREAT != 0 { 0o600 } else { 0 };
     let how = OpenHow { flags: flags as u64, mode, resolve };
     let size = size_of::<OpenHow>();
-    // SAFETY: C string, and a structure of the size that is said.
-    check(unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &how, size) })
-        .map(|fd| fd as RawFd)
+    for _ in 0..RETRIES {
+        // SAFETY: C string, and a structure of the size that is said.
+        match check(unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &how, size) }) {
+            Err(libc::EAGAIN) => {}
+            other => return other.map(|fd| fd as RawFd),
+        }
+    }
+    Err(libc::EAGAIN)
 }
 
 pub(super) fn open_dir(path: &CStr) -> Sys<RawFd> {
