@@ -15,6 +15,7 @@ mod sandbox;
 mod service;
 mod stats;
 mod streams;
+mod users;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::service::SandboxNetwork;
 use crate::wire::{Ask, Run};
 use client::{Client, News};
 use records::{ContainerRecord, SandboxRecord};
+use sandbox::on_node;
 
 /// Events a slow reader may lag behind: some hundred pods' worth.
 const EVENT_BACKLOG: usize = 4096;
@@ -74,6 +76,7 @@ struct Inner {
     state: Mutex<State>,
     events: broadcast::Sender<ContainerEventResponse>,
     pod_cidr: Mutex<String>,
+    user_namespaces: tokio::sync::OnceCell<bool>,
 }
 
 /// The embedded runtime: [`crate::RuntimeService`] and [`crate::ImageService`]. Dropping the last clone
@@ -116,6 +119,7 @@ impl Embedded {
             state: Mutex::new(state),
             events: broadcast::Sender::new(EVENT_BACKLOG),
             pod_cidr: Mutex::default(),
+            user_namespaces: tokio::sync::OnceCell::new(),
             config,
         });
         let stop = start_tasks(&inner, client).await;

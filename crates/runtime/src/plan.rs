@@ -17,7 +17,7 @@ use crate::cri::{
     UserNamespace,
 };
 use crate::error::{Error, Result};
-use crate::wire::{Plan, Step, StepKind};
+use crate::wire::{MountFs, Overlay, Plan, Step, StepKind};
 use users::User;
 
 pub(crate) use mounts::Layout;
@@ -63,6 +63,8 @@ pub(crate) struct Input<'a> {
     pub(crate) namespaces: Namespaces,
     /// The pod's user namespace, if it has one.
     pub(crate) users: Option<UserNamespace>,
+    /// The host's number for the user, in a user namespace.
+    pub(crate) host_uid: Option<u32>,
     pub(crate) layout: Layout,
     pub(crate) v1_dirs: Vec<PathBuf>,
     pub(crate) unified_dir: Option<PathBuf>,
@@ -169,6 +171,7 @@ pub(crate) fn container(input: &Input<'_>) -> Result<Plan> {
         log_max_bytes: input.log_max_bytes,
         log_max_files: input.log_max_files,
         user_ns: input.namespaces.user.clone(),
+        host_uid: input.host_uid,
         filters_last: seccomp::refuse_set_up(&input.seccomp, input.config.tty),
         ..Plan::default()
     })
@@ -209,6 +212,7 @@ pub(crate) fn exec(
         seccomp: container.seccomp.clone(),
         oom_score_adj: container.oom_score_adj,
         user_ns: container.user_ns.clone(),
+        host_uid: container.host_uid,
         filters_last: seccomp::refuse_set_up(&container.seccomp, tty),
         ..Plan::default()
     }
@@ -235,6 +239,25 @@ pub(crate) fn pause(
         user_ns,
         ..Plan::default()
     }
+}
+
+/// A process that does nothing, in a user namespace, on a root of mapped layers below `dir`.
+pub(crate) fn probe(id: &str, dir: &Path, user_ns: String) -> Plan {
+    let text = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let root = Overlay {
+        lowers: vec![text("lower")],
+        upper: text("upper"),
+        work: text("work"),
+        target: String::new(),
+        mapped: true,
+    };
+    let step = |kind| Step { kind: Some(kind) };
+    let proc = |fs_type: &str, target: &str| {
+        let (fs_type, target) = (fs_type.to_owned(), target.to_owned());
+        StepKind::Mount(MountFs { fs_type, target, ..MountFs::default() })
+    };
+    let steps = vec![step(StepKind::Root(root)), step(proc("proc", "/proc"))];
+    Plan { steps, user_ns, ..pause(id, text("lower"), String::new(), Vec::new(), String::new()) }
 }
 
 /// Which filter a container gets: what it asks, or the node's default for those that ask nothing.

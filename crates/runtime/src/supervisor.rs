@@ -25,6 +25,7 @@ mod start;
 mod streams;
 mod sys;
 mod ticker;
+mod users;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

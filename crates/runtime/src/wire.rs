@@ -84,6 +84,9 @@ pub(crate) struct Plan {
     /// The filters refuse calls that are made after them otherwise: they are loaded at the very end.
     #[prost(bool, tag = "31")]
     pub(crate) filters_last: bool,
+    /// The host's number for the user, where a user namespace maps it: the streams become its own.
+    #[prost(uint32, optional, tag = "32")]
+    pub(crate) host_uid: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -221,7 +224,7 @@ pub(crate) struct Request {
     /// Echoed in the reply.
     #[prost(uint64, tag = "1")]
     pub(crate) serial: u64,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) ask: Option<Ask>,
 }
 
@@ -247,6 +250,22 @@ pub(crate) enum Ask {
     /// Starts are about to come: keep the v1 attach lock warm.
     #[prost(bool, tag = "9")]
     Warm(bool),
+    /// A user namespace, and others that it owns.
+    #[prost(message, tag = "10")]
+    UserNamespace(UserNamespaceAsk),
+}
+
+/// Mappings in the form of `/proc/PID/uid_map`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct UserNamespaceAsk {
+    #[prost(string, tag = "1")]
+    pub(crate) uid_map: String,
+    #[prost(string, tag = "2")]
+    pub(crate) gid_map: String,
+    #[prost(bool, tag = "3")]
+    pub(crate) net: bool,
+    #[prost(bool, tag = "4")]
+    pub(crate) ipc: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -284,7 +303,7 @@ pub(crate) struct Resize {
 pub(crate) struct Reply {
     #[prost(uint64, tag = "1")]
     pub(crate) serial: u64,
-    #[prost(oneof = "Tell", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Tell", tags = "2, 3, 4, 5, 6, 7")]
     pub(crate) tell: Option<Tell>,
 }
 
@@ -302,6 +321,9 @@ pub(crate) enum Tell {
     /// Event: a container or an exec has ended.
     #[prost(message, tag = "6")]
     Exited(Run),
+    /// Descriptors: the user namespace, then uts, and net and ipc as asked.
+    #[prost(bool, tag = "7")]
+    Namespaces(bool),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, IoContext, Result};
 use crate::packet;
 use crate::supervisor::{LOCK, SOCKET, socket_address};
-use crate::wire::{Ask, Reply, Request, Run, RunList, Tell};
+use crate::wire::{Ask, Reply, Request, Run, RunList, Tell, UserNamespaceAsk};
 
 /// How long a new supervisor may take to listen; it needs some milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -234,6 +234,14 @@ impl Client {
         fds.extend(streams.iter().map(|fd| fd.as_fd()));
         match self.ask(Ask::Start(true), &fds).await? {
             (Tell::Started(run), fds) => Ok((run, fds.into_iter().next())),
+            (other, _) => Err(Error::Supervisor(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// Makes a user namespace; returns the descriptors of it, uts, and as asked net and ipc.
+    pub(crate) async fn user_namespace(&self, ask: UserNamespaceAsk) -> Result<Vec<OwnedFd>> {
+        match self.ask(Ask::UserNamespace(ask), &[]).await? {
+            (Tell::Namespaces(_), fds) => Ok(fds),
             (other, _) => Err(Error::Supervisor(format!("unexpected answer {other:?}"))),
         }
     }

@@ -153,12 +153,17 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         StepKind::Node(Node { path, mode: kind | 0o666, device, uid: 0, gid: 0 })
     };
     for (name, major, minor) in NODES {
-        list.push(node(format!("/dev/{name}"), libc::S_IFCHR, major, minor));
+        let path = format!("/dev/{name}");
+        list.push(if input.users.is_some() {
+            host_device(path.clone(), path)
+        } else {
+            node(path, libc::S_IFCHR, major, minor)
+        });
     }
     for (path, to) in LINKS {
         list.push(StepKind::Symlink(Symlink { path: path.to_owned(), to: to.to_owned() }));
     }
-    if privileged {
+    if privileged && input.users.is_none() {
         host_devices(list);
     }
     for device in &input.config.devices {
@@ -166,6 +171,10 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         let kind = meta.file_type();
         if !kind.is_char_device() && !kind.is_block_device() {
             return Err(Error::Invalid(format!("{} is no device", device.host_path)));
+        }
+        if input.users.is_some() {
+            list.push(host_device(device.host_path.clone(), device.container_path.clone()));
+            continue;
         }
         list.push(StepKind::Node(Node {
             path: device.container_path.clone(),
@@ -176,6 +185,13 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         }));
     }
     Ok(())
+}
+
+/// In a user namespace no device can be made: the host's is shown, on a mount through which its inode
+/// cannot be changed.
+fn host_device(source: String, target: String) -> StepKind {
+    let propagation = libc::MS_PRIVATE;
+    StepKind::Bind(Bind { source, target, propagation, read_only: true, ..Bind::default() })
 }
 
 /// A privileged container sees every device of the host that lies directly in /dev.

@@ -149,7 +149,8 @@ fn joined_overlay(joined: &CStr, point: &CStr) -> Sys<RawFd> {
     open_dir(point)
 }
 
-/// With a user namespace the layers are seen through its mapping, and so is the place of the upper one.
+/// With a user namespace the lower layers are seen through its mapping. The upper one is not: its files
+/// belong to the mapped users on the disk too, because overlayfs itself could not write there otherwise.
 fn layered(lowers: &[CString], upper: Option<&[CString; 2]>, user_ns: RawFd) -> Sys<RawFd> {
     let fs = mount::filesystem_context(c"overlay")?;
     for lower in lowers {
@@ -157,15 +158,8 @@ fn layered(lowers: &[CString], upper: Option<&[CString; 2]>, user_ns: RawFd) -> 
         mount::configure(fs, c"lowerdir+", Some(&seen))?;
     }
     if let Some([upper, work]) = upper {
-        let (upper, work) = if user_ns < 0 {
-            (upper.clone(), work.clone())
-        } else {
-            let dir = parent(upper)?;
-            let seen = seen_as(&dir, user_ns)?;
-            (below(&seen, upper)?, below(&seen, work)?)
-        };
-        mount::configure(fs, c"upperdir", Some(&upper))?;
-        mount::configure(fs, c"workdir", Some(&work))?;
+        mount::configure(fs, c"upperdir", Some(upper))?;
+        mount::configure(fs, c"workdir", Some(work))?;
     }
     mount::create(fs, 0)
 }
@@ -178,17 +172,6 @@ fn seen_as(dir: &CStr, user_ns: RawFd) -> Sys<CString> {
     let fd = mount::clone_tree(dir, None)?;
     mount::map_owners(fd, user_ns)?;
     CString::new(format!("/proc/self/fd/{fd}")).map_err(|_| libc::EINVAL)
-}
-
-fn parent(path: &CStr) -> Sys<CString> {
-    let bytes = path.to_bytes();
-    let end = bytes.iter().rposition(|b| *b == b'/').ok_or(libc::EINVAL)?;
-    CString::new(&bytes[..end]).map_err(|_| libc::EINVAL)
-}
-
-fn below(dir: &CStr, path: &CStr) -> Sys<CString> {
-    let joined = [dir.to_bytes(), b"/", last_component(path).to_bytes()].concat();
-    CString::new(joined).map_err(|_| libc::EINVAL)
 }
 
 /// Opens a target inside the root; makes missing components on the way.

@@ -44,6 +44,17 @@ pub(super) fn run(inherited: &Inherited) -> ! {
     unsafe { libc::_exit(1) }
 }
 
+/// Keeps the namespaces it was born in until the supervisor has taken hold of them.
+pub(super) fn hold(status: RawFd) -> ! {
+    sys::close_others(&mut [status]);
+    let mut byte = 0u8;
+    // SAFETY: a local of the length that is said; ends this process at once.
+    unsafe {
+        libc::recv(status, (&raw mut byte).cast(), 1, 0);
+        libc::_exit(0)
+    }
+}
+
 fn begin(inherited: &Inherited) -> Result<Infallible, Fail> {
     sys::undumpable().map_err(|e| Fail::new("become undumpable", e))?;
     let plan = read_plan(inherited.plan)
@@ -66,6 +77,9 @@ fn read_plan(fd: RawFd) -> io::Result<Plan> {
 fn go(plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result<Infallible, Fail> {
     sys::default_signals();
     oom_score(prepared, inherited.status);
+    if let Some(uid) = plan.host_uid {
+        inherited.stdio.iter().for_each(|fd| sys::own_pipe(*fd, uid));
+    }
     build::open_sources(plan, prepared)?;
     sys::close_others(&mut prepared.descriptors(inherited));
     let handed_over = join_namespaces(plan, prepared, inherited)?;
@@ -112,16 +126,17 @@ fn join_namespaces(plan: &Plan, prepared: &Prepared, inherited: &Inherited) -> R
         }
         return Ok(false);
     }
+    if inherited.join >= 0 {
+        sys::setns(inherited.join, libc::CLONE_NEWPID).map_err(namespaces)?;
+    }
     for (fd, kind) in &prepared.namespaces {
         sys::setns(fd.as_raw_fd(), *kind).map_err(namespaces)?;
     }
     let pid = if user != 0 && plan.new_pid_ns { libc::CLONE_NEWPID } else { 0 };
     if user != 0 {
         become_root()?;
-        sys::unshare(libc::CLONE_NEWNS | pid).map_err(namespaces)?;
-    }
-    if inherited.join >= 0 {
-        sys::setns(inherited.join, libc::CLONE_NEWPID).map_err(namespaces)?;
+        let own = sys::unshare(libc::CLONE_NEWNS | pid);
+        own.map_err(|e| Fail::new("make namespaces of the user namespace's", e))?;
     }
     // A kernel that shows a pid namespace only to those in it (before 6.18) leaves no choice.
     let early = pid != 0 || (inherited.join >= 0 && prepared.pid_ns.is_none());
@@ -133,7 +148,8 @@ fn join_namespaces(plan: &Plan, prepared: &Prepared, inherited: &Inherited) -> R
 
 /// In a user namespace one has every capability in it, but is still the host's user, who is nobody there.
 fn become_root() -> Result<(), Fail> {
-    sys::set_ids(0, 0, &[]).and_then(|()| sys::undumpable()).map_err(namespaces)
+    let mapped = sys::set_ids(0, 0, &[]).and_then(|()| sys::undumpable());
+    mapped.map_err(|e| Fail::new("become root of the user namespace", e))
 }
 
 /// The process that runs the program is born here; this one tells of it and ends.

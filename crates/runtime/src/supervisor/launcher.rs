@@ -36,6 +36,12 @@ pub(super) struct Job {
     /// The cgroup to be born in.
     #[prost(bool, tag = "4")]
     pub(super) cgroup: bool,
+    /// No plan: the process only keeps its namespaces until the status socket closes.
+    #[prost(bool, tag = "5")]
+    pub(super) hold: bool,
+    /// Always set: an empty packet means that the other side has gone.
+    #[prost(bool, tag = "6")]
+    pub(super) present: bool,
 }
 
 pub(super) struct Launcher {
@@ -115,7 +121,7 @@ fn clone(job: &[u8], fds: &[OwnedFd]) -> Result<i32, i32> {
         true => fds.next().ok_or(libc::EINVAL),
         false => Ok(-1),
     };
-    let (plan, status) = (next(true)?, next(true)?);
+    let (plan, status) = (next(!job.hold)?, next(true)?);
     let stdio = [next(job.streams)?, next(job.streams)?, next(job.streams)?];
     let inherited = Inherited { plan, status, stdio, join: next(job.join)? };
     let cgroup = next(job.cgroup)?;
@@ -130,6 +136,7 @@ fn clone(job: &[u8], fds: &[OwnedFd]) -> Result<i32, i32> {
         }
         let pid = libc::syscall(libc::SYS_clone3, &mut args, size_of::<libc::clone_args>());
         match pid {
+            0 if job.hold => child::hold(status),
             0 => child::run(&inherited),
             pid if pid > 0 => Ok(pid as i32),
             _ => Err(sys::errno()),

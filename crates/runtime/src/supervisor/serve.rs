@@ -173,6 +173,13 @@ impl Supervisor {
         let serial = request.serial;
         let answer: Answer = match request.ask {
             Some(Ask::Start(_)) => return self.start(client, serial, fds),
+            Some(Ask::UserNamespace(ask)) => match self.user_namespace(&ask) {
+                Ok(fds) => {
+                    let fds: Vec<&OwnedFd> = fds.iter().collect();
+                    return self.reply(client, serial, Tell::Namespaces(true), &fds);
+                }
+                Err(e) => Err(e),
+            },
             Some(Ask::List(_)) => return self.list(client, serial),
             Some(Ask::Signal(signal)) => self.signal(&signal),
             Some(Ask::Attach(attach)) => self.attach(&attach, fds),

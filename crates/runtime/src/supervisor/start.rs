@@ -122,6 +122,8 @@ impl Supervisor {
             streams: theirs[0].is_some(),
             join: join.is_some(),
             cgroup: cgroup.is_some(),
+            hold: false,
+            present: true,
         };
         self.launcher.launch(&job, &fds).map_err(|e| ("clone".to_owned(), e))
     }
@@ -346,7 +348,7 @@ pub(super) fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn status_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn status_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;

@@ -8,3 +8,4 @@ mod harness;
 mod pull;
 mod restarts;
 mod streams;
+mod users;
