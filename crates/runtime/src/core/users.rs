@@ -121,14 +121,7 @@ impl Inner {
         let user_ns = format!("/proc/{}/fd/{user_ns}", std::process::id());
         let id = new_id();
         let plan = plan::probe(&id, dir, user_ns);
-        let watch = tokio::sync::watch::Sender::new(None);
-        let receiver = watch.subscribe();
-        self.state().others.insert(id.clone(), watch);
-        let started = self.client.start(&plan, &[]).await;
-        if let Err(e) = started {
-            self.state().others.remove(&id);
-            return Err(e);
-        }
+        let (receiver, _) = self.start_exec(&plan, &[]).await?;
         self.kill(&id, receiver).await?;
         self.forget(&id).await
     }
