@@ -9,6 +9,7 @@ mod details;
 mod exec_sync;
 mod files;
 mod pins;
+mod private;
 mod program;
 mod records;
 mod sandbox;
@@ -92,7 +93,7 @@ impl Embedded {
     /// Opens the stores, connects to the supervisor (starting it if need be), and picks up what runs.
     pub async fn open(config: Config, network: Arc<dyn SandboxNetwork>) -> Result<Embedded> {
         for dir in [&config.root, &config.state_dir] {
-            std::fs::create_dir_all(dir).at("make", dir)?;
+            private::directory(dir)?;
         }
         pins::private_mount(&config.state_dir)?;
         let mount_point = config.state_dir.join("rootfs");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rustix::event::epoll;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::flow::{BUFFER_BYTES, Flow, Role};
@@ -125,7 +125,11 @@ fn bind(state_dir: &Path) -> io::Result<OwnedFd> {
     let dir: OwnedFd = File::open(state_dir)?.into();
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &socket_address(&dir)?)?;
+    // The directory is closed to others; should it once not be, the socket is.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &socket_address(&dir)?);
+    rustix::process::umask(before);
+    bound?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }

@@ -10,6 +10,7 @@ use crate::harness::{Node, example, log_text, sh, with_context};
 mod devices;
 mod execs;
 mod links;
+mod others;
 mod trees;
 
 /// A container of busybox with the attacking program beside.
