@@ -28,7 +28,7 @@ const ARCH: TargetArch = TargetArch::aarch64;
 
 /// What a capability adds to the allowed calls.
 const BY_CAPABILITY: &[(&str, &str)] = &[
-    ("DAC_READ_SEARCH", "open_by_handle_at"),
+    ("DAC_READ_SEARCH", "name_to_handle_at open_by_handle_at"),
     (
         "SYS_ADMIN",
         "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount \
@@ -39,11 +39,11 @@ const BY_CAPABILITY: &[(&str, &str)] = &[
     ("SYS_CHROOT", "chroot"),
     ("SYS_MODULE", "delete_module finit_module init_module"),
     ("SYS_PACCT", "acct"),
-    ("SYS_PTRACE", "kcmp"),
+    ("SYS_PTRACE", "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev"),
     ("SYS_RAWIO", "ioperm iopl"),
     ("SYS_TIME", "clock_settime settimeofday"),
     ("SYS_TTY_CONFIG", "vhangup"),
-    ("SYS_NICE", "get_mempolicy mbind set_mempolicy"),
+    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
     ("SYSLOG", "syslog"),
     ("BPF", "bpf"),
     ("PERFMON", "perf_event_open"),
@@ -113,19 +113,41 @@ fn default_profile(capabilities: u64) -> Result<Programs> {
     rules.insert(libc::SYS_socket, vec![rule(vec![condition(0, Op::Ne, AF_VSOCK)?])?]);
     let domains = PERSONALITIES.iter().map(|p| rule(vec![condition(0, Op::Eq, *p)?]));
     rules.insert(libc::SYS_personality, domains.collect::<Result<_>>()?);
+    let otherwise = SeccompAction::Errno(libc::EPERM as u32);
     let admin = capabilities & caps::bit("SYS_ADMIN")? != 0;
     if admin {
-        return Ok(vec![compile(rules, SeccompAction::Allow, SeccompAction::Errno(1))?]);
+        return Ok(vec![compile(rules, SeccompAction::Allow, otherwise)?, absent(&[])]);
     }
     let plain = condition(0, Op::MaskedEq(CLONE_NEW), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![plain])?]);
     rules.insert(libc::SYS_clone3, Vec::new());
-    let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
-    Ok(vec![
-        compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
-        compile(absent, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
-    ])
+    let allowed = compile(rules, SeccompAction::Allow, otherwise)?;
+    Ok(vec![allowed, absent(&[libc::SYS_clone3])])
 }
+
+/// Answers ENOSYS to some calls, and to those that are newer than our table: C libraries take only that
+/// as a sign to use the older call. Of two errors the kernel takes the later filter's.
+fn absent(calls: &[i64]) -> Vec<u8> {
+    let last = NUMBERS.iter().map(|(_, number)| *number).max().unwrap_or(0);
+    let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
+        let [c0, c1] = code.to_ne_bytes();
+        let [k0, k1, k2, k3] = k.to_ne_bytes();
+        [c0, c1, jt, jf, k0, k1, k2, k3]
+    };
+    // The last but one instruction answers ENOSYS: jumps count from the one after them.
+    let to_absent = |index: usize| (calls.len() - index + 1) as u8;
+    let mut program = vec![instruction(0x20, 0, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        program.push(instruction(0x15, to_absent(index), 0, *call as u32));
+    }
+    program.push(instruction(0x25, 1, 0, last as u32));
+    program.push(instruction(0x06, 0, 0, ALLOW));
+    program.push(instruction(0x06, 0, 0, SECCOMP_ERRNO | libc::ENOSYS as u32));
+    program.concat()
+}
+
+/// `SECCOMP_RET_ERRNO`.
+const SECCOMP_ERRNO: u32 = 0x0005_0000;
 
 fn compile(rules: Rules, matched: SeccompAction, otherwise: SeccompAction) -> Result<Vec<u8>> {
     let filter = SeccompFilter::new(rules, otherwise, matched, ARCH).map_err(invalid)?;
@@ -341,6 +363,20 @@ mod tests {
             ["../outside.json", "sub/../../outside.json", "link.json", "bad.json", "sub", ""];
         for name in refused.into_iter().chain([outside.as_str(), "large.json", "none.json"]) {
             assert!(from_file(&root, name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn newer_calls_are_absent() {
+        for capabilities in [0, u64::MAX >> 23] {
+            let programs = default_profile(capabilities).unwrap();
+            let last = programs.last().unwrap();
+            let answer = |number| super::super::bpf::run(last, number, [0, 0]).unwrap();
+            let absent = SECCOMP_ERRNO | libc::ENOSYS as u32;
+            assert_eq!((answer(470), answer(1 << 30)), (absent, absent));
+            assert_eq!((answer(libc::SYS_read), answer(libc::SYS_mount)), (ALLOW, ALLOW));
+            let clone3 = if capabilities == 0 { absent } else { ALLOW };
+            assert_eq!(answer(libc::SYS_clone3), clone3);
         }
     }
 

@@ -270,6 +270,11 @@ fn null_cover(root: RawFd) -> Sys<RawFd> {
 
 fn read_only(root: RawFd, target: &Target) -> Sys<()> {
     let Some(at) = existing(root, target)? else { return Ok(()) };
+    // A mount of its own is changed itself: under a cover the writable one would still be there.
+    if mount::read_only(at, true).is_ok() {
+        close(at);
+        return Ok(());
+    }
     let copy = clone_at(at, true)?;
     mount::read_only(copy, true)?;
     let done = move_onto(copy, at);

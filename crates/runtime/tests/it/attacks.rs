@@ -9,6 +9,7 @@ use crate::harness::{Node, example, log_text, sh, with_context};
 
 mod devices;
 mod execs;
+mod facts;
 mod links;
 mod others;
 mod trees;
