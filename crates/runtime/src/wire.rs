@@ -338,6 +338,34 @@ pub(crate) struct Failure {
 pub(crate) struct RunList {
     #[prost(message, repeated, tag = "1")]
     pub(crate) runs: Vec<Run>,
+    /// The sender's [`LEVEL`]; absent (0) before there were levels.
+    #[prost(uint32, tag = "2")]
+    pub(crate) level: u32,
+}
+
+/// Counts changes that a running supervisor must not miss: 1, starting processes are closed to their
+/// containers.
+pub(crate) const LEVEL: u32 = 1;
+
+impl RunList {
+    /// Whether the supervisor is of an earlier level and can be replaced: all that it runs is adopted
+    /// by the next one but terminals, which would hang up.
+    pub(crate) fn replaceable(&self) -> bool {
+        self.level < LEVEL && !self.runs.iter().any(|run| run.tty && !run.ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_supervisors_are_replaced_unless_terminals_hang_on_them() {
+        let list =
+            |level, tty, ended| RunList { runs: vec![Run { tty, ended, ..Run::default() }], level };
+        assert!(list(0, false, false).replaceable() && list(0, true, true).replaceable());
+        assert!(!list(0, true, false).replaceable() && !list(LEVEL, false, false).replaceable());
+    }
 }
 
 /// A running or ended process: also the form it is kept in on disk.

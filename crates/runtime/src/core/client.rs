@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, IoContext, Result};
 use crate::packet;
 use crate::supervisor::{LOCK, SOCKET, socket_address};
-use crate::wire::{Ask, Reply, Request, Run, RunList, Tell, UserNamespaceAsk};
+use crate::wire::{Ask, LEVEL, Reply, Request, Run, RunList, Tell, UserNamespaceAsk};
 
 /// How long a new supervisor may take to listen; it needs some milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -185,6 +185,15 @@ impl Client {
                     None => Vec::new(),
                 };
                 let list = RunList::decode(&bytes[..]).map_err(io::Error::other)?;
+                if list.replaceable() {
+                    return replace(socket);
+                }
+                if list.level < LEVEL {
+                    tracing::warn!(
+                        "the supervisor is of an earlier version, and stays while containers \
+                         with terminals run: start the node again to have its protection"
+                    );
+                }
                 let _ = news.send(News::Listed(list.runs, since));
             }
         }
@@ -259,6 +268,13 @@ impl Client {
         let late = |_| Error::Supervisor(format!("not there (lock {LOCK})"));
         tokio::time::timeout(START_LIMIT, waits).await.map_err(late)
     }
+}
+
+/// Ends a supervisor of an earlier version. The next one adopts what runs.
+fn replace(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(socket.get_ref())?;
+    tracing::info!("the supervisor is of an earlier version: replaced");
+    Ok(rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL)?)
 }
 
 async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

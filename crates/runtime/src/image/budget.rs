@@ -125,7 +125,10 @@ mod tests {
         let mut many = tar::Builder::new(Vec::new());
         for n in 0..5 {
             let mut header = tar::Header::new_gnu();
-            (header.set_size(0), header.set_mode(0o644), header.set_uid(0), header.set_gid(0));
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
             many.append_data(&mut header, format!("f{n}"), io::empty()).unwrap();
         }
         let mut bytes = many.into_inner().unwrap();

@@ -16,7 +16,7 @@ use super::launcher::Launcher;
 use super::{LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS};
 use crate::cgroup::Hierarchies;
 use crate::packet;
-use crate::wire::{Ask, Attach, Failure, Reply, Request, Resize, RunList, Signal, Tell};
+use crate::wire::{Ask, Attach, Failure, LEVEL, Reply, Request, Resize, RunList, Signal, Tell};
 
 /// Agents waiting to be accepted: one, and a second one while it restarts.
 const BACKLOG: i32 = 8;
@@ -218,7 +218,7 @@ impl Supervisor {
 
     fn list(&mut self, client: u64, serial: u64) {
         let runs = self.entries.values().map(|e| e.run.clone()).collect();
-        match packet::to_memory_file(&RunList { runs }.encode_to_vec()) {
+        match packet::to_memory_file(&RunList { runs, level: LEVEL }.encode_to_vec()) {
             Ok(file) => self.reply(client, serial, Tell::Listed(RunList::default()), &[&file]),
             Err(e) => self.reply(client, serial, failure(&("list".to_owned(), e)), &[]),
         }
