@@ -6,6 +6,7 @@
 //! kubelet keeps its pod and QoS groups by the same means.
 
 mod devices;
+mod leaf;
 mod limits;
 mod stats;
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, IoContext, Result};
 
 pub use devices::DeviceRule;
+pub(crate) use leaf::Leaf;
 pub use stats::GroupStats;
 
 /// Controllers that v2 groups hand down, as far as the kernel has them.
@@ -235,7 +237,8 @@ impl Group {
     }
 }
 
-fn collect_pids(dir: &Path, pids: &mut Vec<i32>) {
+/// The processes in a group's directory and below it.
+pub(crate) fn collect_pids(dir: &Path, pids: &mut Vec<i32>) {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()));
     for child in children(dir) {

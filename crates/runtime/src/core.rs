@@ -6,13 +6,17 @@
 mod client;
 mod container;
 mod details;
+mod exec_sync;
 mod files;
 mod pins;
+mod private;
+mod program;
 mod records;
 mod sandbox;
 mod service;
 mod stats;
 mod streams;
+mod users;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -31,6 +35,7 @@ use crate::service::SandboxNetwork;
 use crate::wire::{Ask, Run};
 use client::{Client, News};
 use records::{ContainerRecord, SandboxRecord};
+use sandbox::on_node;
 
 /// Events a slow reader may lag behind: some hundred pods' worth.
 const EVENT_BACKLOG: usize = 4096;
@@ -72,6 +77,7 @@ struct Inner {
     state: Mutex<State>,
     events: broadcast::Sender<ContainerEventResponse>,
     pod_cidr: Mutex<String>,
+    user_namespaces: tokio::sync::OnceCell<bool>,
 }
 
 /// The embedded runtime: [`crate::RuntimeService`] and [`crate::ImageService`]. Dropping the last clone
@@ -87,7 +93,7 @@ impl Embedded {
     /// Opens the stores, connects to the supervisor (starting it if need be), and picks up what runs.
     pub async fn open(config: Config, network: Arc<dyn SandboxNetwork>) -> Result<Embedded> {
         for dir in [&config.root, &config.state_dir] {
-            std::fs::create_dir_all(dir).at("make", dir)?;
+            private::directory(dir)?;
         }
         pins::private_mount(&config.state_dir)?;
         let mount_point = config.state_dir.join("rootfs");
@@ -114,9 +120,11 @@ impl Embedded {
             state: Mutex::new(state),
             events: broadcast::Sender::new(EVENT_BACKLOG),
             pod_cidr: Mutex::default(),
+            user_namespaces: tokio::sync::OnceCell::new(),
             config,
         });
         let stop = start_tasks(&inner, client).await;
+        inner.end_abandoned_execs();
         let guard = Arc::new(stop.clone().drop_guard());
         Ok(Embedded { inner, stop, _guard: guard })
     }
@@ -245,6 +253,7 @@ impl Inner {
                     run.filter(|r| r.started_at < since && !known.contains_key(id))
                 {
                     (run.ended, run.exit_code, run.finished_at) = (true, UNSEEN, now_ns());
+                    run.unseen = true;
                     ended.push(run);
                 }
             }

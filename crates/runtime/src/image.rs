@@ -5,6 +5,7 @@
 //! are not kept: a node does not push. A file appears under its final name only when it is whole.
 
 mod archive;
+mod budget;
 mod build;
 mod layer;
 mod reference;
@@ -99,7 +100,7 @@ impl ImageStore {
         }
         let tmp = root.join("tmp");
         for entry in fs::read_dir(&tmp).at("list", &tmp)?.flatten() {
-            fs::remove_dir_all(entry.path()).at("remove", entry.path())?;
+            crate::tree::remove(&entry.path()).at("remove", entry.path())?;
         }
         let mut images = BTreeMap::new();
         let dir = root.join("images");
@@ -245,7 +246,7 @@ impl ImageStore {
                 // Renamed first: a half-removed layer must not look like one.
                 let aside = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
                 fs::rename(entry.path(), &aside).at("remove", entry.path())?;
-                fs::remove_dir_all(&aside).at("remove", &aside)?;
+                crate::tree::remove(&aside).at("remove", &aside)?;
             }
         }
         Ok(())
@@ -263,6 +264,9 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     let bad = |message: String| Error::Image { image: sha256(bytes), message };
     let config: ImageConfig =
         serde_json::from_slice(bytes).map_err(|e| bad(format!("configuration: {e}")))?;
+    if config.rootfs.diff_ids.len() > budget::MAX_LAYERS {
+        return Err(bad(format!("it has more than {} layers", budget::MAX_LAYERS)));
+    }
     if !config.rootfs.diff_ids.iter().all(|d| reference::is_digest(d)) {
         return Err(bad("a layer's diff id is not sha256".to_owned()));
     }

@@ -24,8 +24,8 @@
 //!
 //! # What it does not do
 //!
-//! User namespaces, id-mapped mounts, AppArmor and SELinux labels, checkpointing, CDI devices, user
-//! notification filters. Asking for one of them is refused; SELinux labels alone are ignored.
+//! AppArmor and SELinux labels, checkpointing, CDI devices, user notification filters. Asking for one of
+//! them is refused; SELinux labels are ignored where the kernel has no SELinux.
 
 pub mod cgroup;
 pub mod config;
@@ -38,6 +38,7 @@ mod plan;
 mod pull;
 pub mod service;
 pub mod supervisor;
+mod tree;
 mod wire;
 
 pub use self::core::Embedded;

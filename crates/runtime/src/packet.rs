@@ -12,8 +12,8 @@ use rustix::net::{
 
 /// Bytes of the largest packet: a list of a few hundred runs; the kernel's default buffer is 208 KiB.
 pub(crate) const MAX_PACKET: usize = 160 << 10;
-/// Descriptors with one packet: a plan and three streams.
-pub(crate) const MAX_FDS: usize = 4;
+/// Descriptors with one packet: a plan, a status socket, three streams, a process and a cgroup.
+pub(crate) const MAX_FDS: usize = 8;
 
 /// Sends one packet; would-block is an error like any other.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -31,17 +31,33 @@ pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    receive_from(socket, buffer).map(|packet| (packet.bytes, packet.fds))
+}
+
+/// A packet, and the process that sent it: the kernel's word, where the socket asks for it.
+pub(crate) struct Packet {
+    pub(crate) bytes: usize,
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) sender: Option<i32>,
+}
+
+pub(crate) fn receive_from(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> {
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let message = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
-    let mut fds = Vec::new();
+    let mut packet = Packet { bytes: message.bytes, fds: Vec::new(), sender: None };
     for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(list) = part {
-            fds.extend(list);
+        match part {
+            RecvAncillaryMessage::ScmRights(list) => packet.fds.extend(list),
+            RecvAncillaryMessage::ScmCredentials(who) => {
+                packet.sender = Some(who.pid.as_raw_nonzero().get());
+            }
+            _ => {}
         }
     }
-    Ok((message.bytes, fds))
+    Ok(packet)
 }
 
 /// A memory file holding `bytes`.

@@ -1,6 +1,7 @@
 //! Pure planning: from what the CRI asks, and what the image says, to a [`Plan`] the supervisor carries
 //! out. Nothing here touches the system except to look at a host path's kind.
 
+mod bpf;
 mod caps;
 mod mounts;
 pub(crate) mod seccomp;
@@ -8,13 +9,15 @@ mod syscalls;
 pub(crate) mod users;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::cgroup::Leaf;
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, ProfileType, SecurityProfile,
+    UserNamespace,
 };
 use crate::error::{Error, Result};
-use crate::wire::{Plan, Step, StepKind};
+use crate::wire::{MountFs, Overlay, Plan, Step, StepKind};
 use users::User;
 
 pub(crate) use mounts::Layout;
@@ -58,6 +61,10 @@ pub(crate) struct Input<'a> {
     pub(crate) user: &'a User,
     pub(crate) hostname: &'a str,
     pub(crate) namespaces: Namespaces,
+    /// The pod's user namespace, if it has one.
+    pub(crate) users: Option<UserNamespace>,
+    /// The host's number for the user, in a user namespace.
+    pub(crate) host_uid: Option<u32>,
     pub(crate) layout: Layout,
     pub(crate) v1_dirs: Vec<PathBuf>,
     pub(crate) unified_dir: Option<PathBuf>,
@@ -74,6 +81,7 @@ pub(crate) struct Namespaces {
     pub(crate) net: String,
     pub(crate) ipc: String,
     pub(crate) uts: String,
+    pub(crate) user: String,
     pub(crate) pid_of: String,
     pub(crate) new_pid: bool,
 }
@@ -162,12 +170,27 @@ pub(crate) fn container(input: &Input<'_>) -> Result<Plan> {
         log_path: input.log_path.clone(),
         log_max_bytes: input.log_max_bytes,
         log_max_files: input.log_max_files,
+        user_ns: input.namespaces.user.clone(),
+        host_uid: input.host_uid,
+        filters_last: seccomp::refuse_set_up(&input.seccomp, input.config.tty),
         ..Plan::default()
     })
 }
 
 /// Another process in a container: what its first one has, without the file system.
-pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -> Plan {
+pub(crate) fn exec(
+    container: &Plan,
+    id: String,
+    args: Vec<String>,
+    tty: bool,
+    leaf: Option<&Leaf>,
+) -> Plan {
+    let text = |p: &Path| p.to_string_lossy().into_owned();
+    let unified = leaf.and_then(Leaf::unified_dir);
+    let below = |dir: &String| match leaf.and_then(Leaf::v1_dir) {
+        Some(v1) if v1.parent() == Some(Path::new(dir)) => text(v1),
+        _ => dir.clone(),
+    };
     let mut env = container.env.clone();
     if tty && !env.iter().any(|e| e.starts_with(b"TERM=")) {
         env.push(b"TERM=xterm".to_vec());
@@ -175,8 +198,8 @@ pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -
     Plan {
         id,
         exec_in: container.id.clone(),
-        cgroup_dir: container.cgroup_dir.clone(),
-        cgroup_v1_dirs: container.cgroup_v1_dirs.clone(),
+        cgroup_dir: unified.map_or_else(|| container.cgroup_dir.clone(), text),
+        cgroup_v1_dirs: container.cgroup_v1_dirs.iter().map(below).collect(),
         tty,
         args,
         env,
@@ -188,12 +211,21 @@ pub(crate) fn exec(container: &Plan, id: String, args: Vec<String>, tty: bool) -
         no_new_privs: container.no_new_privs,
         seccomp: container.seccomp.clone(),
         oom_score_adj: container.oom_score_adj,
+        user_ns: container.user_ns.clone(),
+        host_uid: container.host_uid,
+        filters_last: seccomp::refuse_set_up(&container.seccomp, tty),
         ..Plan::default()
     }
 }
 
 /// The init of a shared pid namespace.
-pub(crate) fn pause(id: &str, mount_point: String, unified: String, v1: Vec<String>) -> Plan {
+pub(crate) fn pause(
+    id: &str,
+    mount_point: String,
+    unified: String,
+    v1: Vec<String>,
+    user_ns: String,
+) -> Plan {
     let step = |kind| Step { kind: Some(kind) };
     Plan {
         id: id.to_owned(),
@@ -204,8 +236,28 @@ pub(crate) fn pause(id: &str, mount_point: String, unified: String, v1: Vec<Stri
         mount_point,
         cwd: "/".to_owned(),
         pause: true,
+        user_ns,
         ..Plan::default()
     }
+}
+
+/// A process that does nothing, in a user namespace, on a root of mapped layers below `dir`.
+pub(crate) fn probe(id: &str, dir: &Path, user_ns: String) -> Plan {
+    let text = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let root = Overlay {
+        lowers: vec![text("lower")],
+        upper: text("upper"),
+        work: text("work"),
+        target: String::new(),
+        mapped: true,
+    };
+    let step = |kind| Step { kind: Some(kind) };
+    let proc = |fs_type: &str, target: &str| {
+        let (fs_type, target) = (fs_type.to_owned(), target.to_owned());
+        StepKind::Mount(MountFs { fs_type, target, ..MountFs::default() })
+    };
+    let steps = vec![step(StepKind::Root(root)), step(proc("proc", "/proc"))];
+    Plan { steps, user_ns, ..pause(id, text("lower"), String::new(), Vec::new(), String::new()) }
 }
 
 /// Which filter a container gets: what it asks, or the node's default for those that ask nothing.

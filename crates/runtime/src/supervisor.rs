@@ -1,6 +1,6 @@
 //! The supervisor: the small process that containers have for a parent.
 //!
-//! It forks containers and execs, reaps them, owns their streams, terminals and log files, and keeps
+//! It has containers and execs forked (by a launcher that knows nothing), reaps them, owns their streams, terminals and log files, and keeps
 //! their exit statuses on disk. It is the same program as the agent, started once, and it outlives
 //! the agent: restarting or upgrading that touches no container. It has one thread and one epoll loop;
 //! it decides nothing (plans come from the agent), and forgets nothing (what runs is written down,
@@ -13,16 +13,21 @@
 mod adopt;
 mod build;
 mod child;
+mod credentials;
 mod exit;
 mod flow;
+mod launcher;
 mod log;
+mod mount;
 mod prepare;
 mod serve;
 mod start;
+mod streams;
 mod sys;
 mod ticker;
+mod users;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,11 +72,15 @@ struct Supervisor {
     epoll: OwnedFd,
     listener: OwnedFd,
     signals: OwnedFd,
-    own_pid_ns: OwnedFd,
+    launcher: launcher::Launcher,
     clients: HashMap<u64, OwnedFd>,
     entries: HashMap<String, Entry>,
     starting: HashMap<u64, start::Starting>,
     pids: HashMap<i32, String>,
+    /// Launched processes that have named their successor, and are about to end.
+    relieved: HashSet<i32>,
+    /// Ends of processes that nobody has named yet; kept while a start may still do so.
+    unnamed: HashMap<i32, i32>,
     flows: HashMap<u32, Flow>,
     /// Adopted entries by the number in their token.
     adopted: HashMap<u64, String>,

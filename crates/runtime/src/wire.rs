@@ -78,6 +78,15 @@ pub(crate) struct Plan {
     /// No program: an init that only reaps, for a shared pid namespace.
     #[prost(bool, tag = "29")]
     pub(crate) pause: bool,
+    /// The pinned user namespace to join; empty: the host's.
+    #[prost(string, tag = "30")]
+    pub(crate) user_ns: String,
+    /// The filters refuse calls that are made after them otherwise: they are loaded at the very end.
+    #[prost(bool, tag = "31")]
+    pub(crate) filters_last: bool,
+    /// The host's number for the user, where a user namespace maps it: the streams become its own.
+    #[prost(uint32, optional, tag = "32")]
+    pub(crate) host_uid: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -145,6 +154,9 @@ pub(crate) struct Overlay {
     /// Where it goes; empty: it is the root.
     #[prost(string, tag = "4")]
     pub(crate) target: String,
+    /// Owners are seen through the plan's user namespace.
+    #[prost(bool, tag = "5")]
+    pub(crate) mapped: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -178,6 +190,9 @@ pub(crate) struct Bind {
     /// A directory inside `source`, resolved inside it.
     #[prost(string, tag = "6")]
     pub(crate) sub_path: String,
+    /// Owners are seen through the plan's user namespace.
+    #[prost(bool, tag = "7")]
+    pub(crate) mapped: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -209,7 +224,7 @@ pub(crate) struct Request {
     /// Echoed in the reply.
     #[prost(uint64, tag = "1")]
     pub(crate) serial: u64,
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub(crate) ask: Option<Ask>,
 }
 
@@ -235,6 +250,22 @@ pub(crate) enum Ask {
     /// Starts are about to come: keep the v1 attach lock warm.
     #[prost(bool, tag = "9")]
     Warm(bool),
+    /// A user namespace, and others that it owns.
+    #[prost(message, tag = "10")]
+    UserNamespace(UserNamespaceAsk),
+}
+
+/// Mappings in the form of `/proc/PID/uid_map`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct UserNamespaceAsk {
+    #[prost(string, tag = "1")]
+    pub(crate) uid_map: String,
+    #[prost(string, tag = "2")]
+    pub(crate) gid_map: String,
+    #[prost(bool, tag = "3")]
+    pub(crate) net: bool,
+    #[prost(bool, tag = "4")]
+    pub(crate) ipc: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -272,7 +303,7 @@ pub(crate) struct Resize {
 pub(crate) struct Reply {
     #[prost(uint64, tag = "1")]
     pub(crate) serial: u64,
-    #[prost(oneof = "Tell", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Tell", tags = "2, 3, 4, 5, 6, 7")]
     pub(crate) tell: Option<Tell>,
 }
 
@@ -290,6 +321,9 @@ pub(crate) enum Tell {
     /// Event: a container or an exec has ended.
     #[prost(message, tag = "6")]
     Exited(Run),
+    /// Descriptors: the user namespace, then uts, and net and ipc as asked.
+    #[prost(bool, tag = "7")]
+    Namespaces(bool),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -304,6 +338,34 @@ pub(crate) struct Failure {
 pub(crate) struct RunList {
     #[prost(message, repeated, tag = "1")]
     pub(crate) runs: Vec<Run>,
+    /// The sender's [`LEVEL`]; absent (0) before there were levels.
+    #[prost(uint32, tag = "2")]
+    pub(crate) level: u32,
+}
+
+/// Counts changes that a running supervisor must not miss: 1, starting processes are closed to their
+/// containers.
+pub(crate) const LEVEL: u32 = 1;
+
+impl RunList {
+    /// Whether the supervisor is of an earlier level and can be replaced: all that it runs is adopted
+    /// by the next one but terminals, which would hang up.
+    pub(crate) fn replaceable(&self) -> bool {
+        self.level < LEVEL && !self.runs.iter().any(|run| run.tty && !run.ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_supervisors_are_replaced_unless_terminals_hang_on_them() {
+        let list =
+            |level, tty, ended| RunList { runs: vec![Run { tty, ended, ..Run::default() }], level };
+        assert!(list(0, false, false).replaceable() && list(0, true, true).replaceable());
+        assert!(!list(0, true, false).replaceable() && !list(LEVEL, false, false).replaceable());
+    }
 }
 
 /// A running or ended process: also the form it is kept in on disk.
@@ -345,4 +407,7 @@ pub(crate) struct Run {
     pub(crate) cgroup_v1_dirs: Vec<String>,
     #[prost(bool, tag = "16")]
     pub(crate) stdin_once: bool,
+    /// Nobody saw its end: an exec may still run.
+    #[prost(bool, tag = "17")]
+    pub(crate) unseen: bool,
 }

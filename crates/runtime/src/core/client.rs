@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, IoContext, Result};
 use crate::packet;
 use crate::supervisor::{LOCK, SOCKET, socket_address};
-use crate::wire::{Ask, Reply, Request, Run, RunList, Tell};
+use crate::wire::{Ask, LEVEL, Reply, Request, Run, RunList, Tell, UserNamespaceAsk};
 
 /// How long a new supervisor may take to listen; it needs some milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -112,13 +113,18 @@ impl Client {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&log_path)
             .at("open", &log_path)?;
         let mut words = self.config.supervisor_command.iter();
         let program =
             words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
+        let file = super::program::unwritable(program)?;
         // Not killed on drop: it must outlive us. Tokio collects it should it end before.
-        tokio::process::Command::new(program)
+        tokio::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            .arg0(program)
+            // It has no use for the agent's environment, and what it has a container might see.
+            .env_clear()
             .args(words)
             .arg("--state-dir")
             .arg(state)
@@ -179,6 +185,15 @@ impl Client {
                     None => Vec::new(),
                 };
                 let list = RunList::decode(&bytes[..]).map_err(io::Error::other)?;
+                if list.replaceable() {
+                    return replace(socket);
+                }
+                if list.level < LEVEL {
+                    tracing::warn!(
+                        "the supervisor is of an earlier version, and stays while containers \
+                         with terminals run: start the node again to have its protection"
+                    );
+                }
                 let _ = news.send(News::Listed(list.runs, since));
             }
         }
@@ -232,6 +247,14 @@ impl Client {
         }
     }
 
+    /// Makes a user namespace; returns the descriptors of it, uts, and as asked net and ipc.
+    pub(crate) async fn user_namespace(&self, ask: UserNamespaceAsk) -> Result<Vec<OwnedFd>> {
+        match self.ask(Ask::UserNamespace(ask), &[]).await? {
+            (Tell::Namespaces(_), fds) => Ok(fds),
+            (other, _) => Err(Error::Supervisor(format!("unexpected answer {other:?}"))),
+        }
+    }
+
     async fn socket(&self) -> Result<Arc<AsyncFd<OwnedFd>>> {
         let waits = async {
             loop {
@@ -245,6 +268,13 @@ impl Client {
         let late = |_| Error::Supervisor(format!("not there (lock {LOCK})"));
         tokio::time::timeout(START_LIMIT, waits).await.map_err(late)
     }
+}
+
+/// Ends a supervisor of an earlier version. The next one adopts what runs.
+fn replace(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(socket.get_ref())?;
+    tracing::info!("the supervisor is of an earlier version: replaced");
+    Ok(rustix::process::kill_process(peer.pid, rustix::process::Signal::KILL)?)
 }
 
 async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -126,7 +126,7 @@ impl Inner {
             Ok(plan) => plan,
             Err(e) => {
                 // The first error is the one to tell.
-                let _ = std::fs::remove_dir_all(&dir);
+                let _ = crate::tree::remove(&dir);
                 let _ = self.cgroups.group(&group).and_then(|g| g.remove());
                 return Err(e);
             }
@@ -163,6 +163,8 @@ impl Inner {
         let sandbox_config = sandbox.config();
         let options = namespaces(&sandbox_config);
         let layers = self.images.layer_dirs(image);
+        let users =
+            super::users::of_container(&sandbox_config, context.namespace_options.as_ref())?;
         let user = users::resolve(&context, &image.process.user, &Files::read(&layers))?;
         let group = self.cgroups.create(group_path)?;
         if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources.as_ref()) {
@@ -173,16 +175,23 @@ impl Inner {
         }
         let pins = self.pin_dir(&sandbox.id);
         let shm = if on_node(options.ipc) { "/dev/shm".into() } else { pins::shm(&pins) };
-        let layout = self.layout(id, config, layers, shm)?;
+        let root = users.as_ref().and_then(super::users::root_on_host);
+        let layout = self.layout(id, config, layers, shm, root)?;
         let log_path = log_path(&sandbox_config, config)?;
         make_sources(config)?;
+        let text = |p: std::path::PathBuf| p.to_string_lossy().into_owned();
         plan::container(&Input {
             id,
             config,
             image: &image.process,
             user: &user,
             hostname: &sandbox.hostname,
-            namespaces: self.container_namespaces(&context, sandbox, &options)?,
+            namespaces: Namespaces {
+                user: users.as_ref().map(|_| text(pins::user(&pins))).unwrap_or_default(),
+                ..self.container_namespaces(&context, sandbox, &options)?
+            },
+            host_uid: users.as_ref().and_then(|u| super::users::on_host(&u.uids, user.uid)),
+            users,
             layout,
             v1_dirs: group.v1_dirs().map(Path::to_owned).collect(),
             unified_dir: group.unified_dir().map(Path::to_owned),
@@ -200,6 +209,7 @@ impl Inner {
         config: &ContainerConfig,
         layers: Vec<std::path::PathBuf>,
         shm: std::path::PathBuf,
+        root: Option<(u32, u32)>,
     ) -> Result<Layout> {
         let dir = self.container_dir(id);
         let (upper, work) = (dir.join("upper"), dir.join("work"));
@@ -210,6 +220,10 @@ impl Inner {
         if let Some(top) = layers.first() {
             let permissions = std::fs::metadata(top).at("inspect", top)?.permissions();
             std::fs::set_permissions(&upper, permissions).at("open", &upper)?;
+        }
+        // In a user namespace its owner is that of the files that will be made there.
+        if let Some((uid, gid)) = root {
+            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).at("give away", &upper)?;
         }
         let mut image_mounts = Vec::new();
         for (index, mount) in config.mounts.iter().enumerate() {
@@ -248,6 +262,7 @@ impl Inner {
             net: if on_node(options.network) { node_net() } else { text(pins::net(&pins)) },
             ipc: if on_node(options.ipc) { String::new() } else { text(pins::ipc(&pins)) },
             uts: text(pins::uts(&pins)),
+            user: String::new(),
             new_pid: pid_of.is_empty() && mode != NamespaceMode::Node,
             pid_of,
         })
@@ -360,10 +375,7 @@ impl Inner {
         let dir = self.container_dir(id);
         let work = move || {
             group.remove()?;
-            match std::fs::remove_dir_all(&dir) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("remove", &dir),
-                _ => Ok(()),
-            }
+            crate::tree::remove(&dir).at("remove", &dir)
         };
         tokio::task::spawn_blocking(work).await.map_err(|e| Error::Supervisor(e.to_string()))??;
         self.emit(id, ContainerEventType::Deleted);

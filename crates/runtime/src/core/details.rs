@@ -119,9 +119,38 @@ pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
         return Err(Error::Unsupported("CDI devices".to_owned()));
     }
     let context = crate::plan::context(config);
-    let apparmor = context.apparmor.unwrap_or_default();
-    if apparmor.profile_type == ProfileType::Localhost as i32 {
-        return Err(Error::Unsupported("AppArmor profiles".to_owned()));
+    if !context.apparmor_profile.is_empty() {
+        let none = ["unconfined", "runtime/default"].contains(&context.apparmor_profile.as_str());
+        if !none {
+            return Err(no_apparmor());
+        }
+    }
+    refuse_labels(context.apparmor.as_ref(), context.selinux_options.as_ref())?;
+    match config.mounts.iter().find(|m| m.selinux_relabel && enforcing_selinux()) {
+        Some(mount) => Err(Error::Unsupported(format!("relabelling {}", mount.container_path))),
+        None => Ok(()),
+    }
+}
+
+fn no_apparmor() -> Error {
+    Error::Unsupported("AppArmor profiles: no profile can be loaded here".to_owned())
+}
+
+fn enforcing_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+/// Profiles and labels that would have to be set. Where the kernel has no SELinux, labels mean nothing,
+/// as upstream's runtimes take it.
+pub(super) fn refuse_labels(
+    apparmor: Option<&SecurityProfile>,
+    selinux: Option<&SELinuxOption>,
+) -> Result<()> {
+    if apparmor.is_some_and(|p| p.profile_type == ProfileType::Localhost as i32) {
+        return Err(no_apparmor());
+    }
+    if selinux.is_some_and(|o| *o != SELinuxOption::default()) && enforcing_selinux() {
+        return Err(Error::Unsupported("SELinux labels".to_owned()));
     }
     Ok(())
 }

@@ -8,8 +8,9 @@ use std::fs;
 use crate::cri::{ContainerConfig, DNSConfig, Mount};
 use crate::error::{IoContext as _, Result};
 
-use super::Inner;
 use super::records::SandboxRecord;
+use super::sandbox::namespaces;
+use super::{Inner, users};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTNAME: &str = "/etc/hostname";
@@ -38,6 +39,7 @@ impl Inner {
         sandbox: &SandboxRecord,
     ) -> Result<ContainerConfig> {
         let mut config = config.clone();
+        let users = users::wanted(&namespaces(&sandbox.config()))?.unwrap_or_default();
         let mut files = vec![(HOSTNAME, "hostname", format!("{}\n", sandbox.hostname))];
         if let Some(dns) = &sandbox.config().dns_config {
             files.push((RESOLV_CONF, "resolv.conf", resolv_conf(dns)));
@@ -53,6 +55,8 @@ impl Inner {
             config.mounts.push(Mount {
                 container_path: target.to_owned(),
                 host_path: path.to_string_lossy().into_owned(),
+                uid_mappings: users.uids.clone(),
+                gid_mappings: users.gids.clone(),
                 ..Mount::default()
             });
         }

@@ -12,10 +12,11 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
 };
 
+use crate::cri::{NamespaceMode, NamespaceOption};
 use crate::error::{Error, IoContext, Result};
 
 /// What a sandbox's namespaces shall be.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Wanted {
     pub(crate) net: bool,
     pub(crate) ipc: bool,
@@ -24,6 +25,20 @@ pub(crate) struct Wanted {
     /// The namespace that a host-network sandbox joins, for its sysctls only.
     pub(crate) node_net: Option<PathBuf>,
     pub(crate) shm_bytes: u64,
+    /// With a user namespace: it and those that it owns, instead of new ones.
+    pub(crate) made: Option<Made>,
+}
+
+/// Namespaces that exist already: the user namespace, uts, and net and ipc where the sandbox has its own.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The host's numbers for the root of the user namespace.
+    pub(crate) root: (u32, u32),
+}
+
+pub(crate) fn user(dir: &Path) -> PathBuf {
+    dir.join("user")
 }
 
 pub(crate) fn net(dir: &Path) -> PathBuf {
@@ -75,12 +90,9 @@ pub(crate) async fn on_thread<T: Send + 'static>(
 /// Makes and pins. Call on a throw-away thread.
 pub(crate) fn make(dir: &Path, wanted: &Wanted) -> Result<()> {
     fs::create_dir_all(dir).at("make", dir)?;
-    let mut kinds = libc::CLONE_NEWUTS;
-    kinds |= if wanted.net { libc::CLONE_NEWNET } else { 0 };
-    kinds |= if wanted.ipc { libc::CLONE_NEWIPC } else { 0 };
-    // SAFETY: changes this thread only, which ends after.
-    if unsafe { libc::unshare(kinds) } != 0 {
-        return Err(io::Error::last_os_error()).doing("make namespaces");
+    match &wanted.made {
+        Some(made) => join_made(dir, made)?,
+        None => unshare(wanted)?,
     }
     rustix::system::sethostname(wanted.hostname.as_bytes()).doing("set the host name")?;
     if wanted.net {
@@ -93,8 +105,9 @@ pub(crate) fn make(dir: &Path, wanted: &Wanted) -> Result<()> {
         pin(&ipc(dir), "ipc")?;
         let place = shm(dir);
         fs::create_dir_all(&place).at("make", &place)?;
-        let options =
-            std::ffi::CString::new(format!("mode=1777,size={}", wanted.shm_bytes)).expect("no NUL");
+        let (uid, gid) = wanted.made.as_ref().map_or((0, 0), |made| made.root);
+        let options = format!("mode=1777,size={},uid={uid},gid={gid}", wanted.shm_bytes);
+        let options = std::ffi::CString::new(options).expect("no NUL");
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("shm", &place, "tmpfs", flags, options.as_c_str())
             .at("mount shared memory at", &place)?;
@@ -102,6 +115,35 @@ pub(crate) fn make(dir: &Path, wanted: &Wanted) -> Result<()> {
     pin(&uts(dir), "uts")?;
     for (name, value) in &wanted.sysctls {
         sysctl(name, value)?;
+    }
+    Ok(())
+}
+
+fn unshare(wanted: &Wanted) -> Result<()> {
+    let mut kinds = libc::CLONE_NEWUTS;
+    kinds |= if wanted.net { libc::CLONE_NEWNET } else { 0 };
+    kinds |= if wanted.ipc { libc::CLONE_NEWIPC } else { 0 };
+    // SAFETY: changes this thread only, which ends after.
+    match unsafe { libc::unshare(kinds) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).doing("make namespaces"),
+    }
+}
+
+/// Pins the user namespace, and moves this thread into the others, which are pinned from there.
+fn join_made(dir: &Path, made: &Made) -> Result<()> {
+    let Some((first, others)) = made.fds.split_first() else {
+        return Err(Error::Supervisor("no user namespace came".to_owned()));
+    };
+    let path = user(dir);
+    File::create(&path).at("make", &path)?;
+    mount_bind(format!("/proc/self/fd/{}", first.as_raw_fd()), &path)
+        .at("pin a namespace at", &path)?;
+    for fd in others {
+        // SAFETY: changes this thread only, which ends after; each is of a kind that a thread may join.
+        if unsafe { libc::setns(fd.as_raw_fd(), 0) } != 0 {
+            return Err(io::Error::last_os_error()).doing("join a namespace");
+        }
     }
     Ok(())
 }
@@ -121,14 +163,39 @@ pub(crate) fn enter(path: &Path) -> Result<()> {
     }
 }
 
-/// A name in dots or slashes; only below /proc/sys.
-fn sysctl(name: &str, value: &str) -> Result<()> {
-    let relative = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
-    let namespaced = ["net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"];
-    if relative.contains("..") || !namespaced.iter().any(|p| relative.starts_with(p)) {
-        return Err(Error::Invalid(format!("sysctl {name:?} is not namespaced")));
+/// The path of a sysctl, by a name in dots or slashes. A slash in a name with dots is a dot in a
+/// component, as in `net.ipv4.conf.eth0/1.forwarding`; when the first sign is a slash it is the reverse.
+fn sysctl_path(name: &str) -> String {
+    let slashes = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'/');
+    let other = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    if slashes { name.to_owned() } else { name.chars().map(other).collect() }
+}
+
+/// Refuses what is not the sandbox's own: it would be set for the host.
+pub(crate) fn check_sysctl(name: &str, options: &NamespaceOption) -> Result<()> {
+    let path = sysctl_path(name);
+    let refuse = |why: &str| Err(Error::Invalid(format!("sysctl {name:?} {why}")));
+    if path.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        return refuse("is no name");
     }
-    let path = Path::new("/proc/sys").join(relative);
+    let ipc = ["kernel/shm", "kernel/msg", "fs/mqueue/"].iter().any(|p| path.starts_with(p));
+    if ipc || path == "kernel/sem" {
+        let node = options.ipc == NamespaceMode::Node as i32;
+        return if node { refuse("is not allowed with the host's ipc namespace") } else { Ok(()) };
+    }
+    if path.starts_with("net/") {
+        let node = options.network == NamespaceMode::Node as i32;
+        return if node { refuse("is not allowed with the host's network") } else { Ok(()) };
+    }
+    refuse("is not namespaced")
+}
+
+fn sysctl(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(sysctl_path(name));
     fs::write(&path, value).at("write", &path)
 }
 
@@ -150,7 +217,7 @@ fn loopback_up() -> io::Result<()> {
 
 /// Lets go of everything pinned in `dir`, and removes it; what is not there is no error.
 pub(crate) fn release(dir: &Path) -> Result<()> {
-    for path in [net(dir), ipc(dir), uts(dir), shm(dir)] {
+    for path in [net(dir), ipc(dir), uts(dir), shm(dir), user(dir)] {
         match unmount(&path, UnmountFlags::DETACH) {
             Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
             Err(e) => return Err(e).at("unmount", &path),

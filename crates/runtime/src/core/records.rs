@@ -97,7 +97,7 @@ pub(crate) fn load<T: Message + Default>(dir: &Path) -> Result<Vec<T>> {
                 path,
                 message: e.to_string(),
             })?),
-            Err(_) => fs::remove_dir_all(entry.path()).at("remove", entry.path())?,
+            Err(_) => crate::tree::remove(&entry.path()).at("remove", entry.path())?,
         }
     }
     Ok(records)

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::pins::{self, Wanted};
+use super::pins::{self, Made, Wanted};
 use super::records::{self, SandboxRecord};
-use super::{Inner, Sandbox, new_id, now_ns};
+use super::{Inner, Sandbox, details, new_id, now_ns, users};
 use crate::cri::*;
 use crate::error::{Error, Result};
 use crate::plan;
@@ -123,7 +123,9 @@ impl Inner {
             group.apply(limits)?;
         }
         let dir = self.pin_dir(&record.id);
+        let made = self.user_namespace(&options).await?;
         let wanted = Wanted {
+            made,
             net: !on_node(options.network),
             ipc: !on_node(options.ipc),
             hostname: record.hostname.clone(),
@@ -144,6 +146,14 @@ impl Inner {
         records::save(&self.sandbox_dir(&record.id), record)
     }
 
+    /// The pod's user namespace, with the namespaces that belong to it.
+    async fn user_namespace(&self, options: &NamespaceOption) -> Result<Option<Made>> {
+        let Some(users) = users::wanted(options)? else { return Ok(None) };
+        let (net, ipc) = (!on_node(options.network), !on_node(options.ipc));
+        let fds = self.client.user_namespace(users::ask(&users, net, ipc)).await?;
+        Ok(Some(Made { fds, root: users::root_on_host(&users).unwrap_or_default() }))
+    }
+
     /// The init of a pod whose containers share their pid namespace.
     async fn start_pause(&self, record: &SandboxRecord) -> Result<()> {
         let path = format!("{}/{}", self.parent_group(&record.config()), record.id);
@@ -152,7 +162,10 @@ impl Inner {
         let unified = group.unified_dir().map(text).unwrap_or_default();
         let v1 = group.v1_dirs().map(text).collect();
         let point = text(&self.config.state_dir.join("rootfs"));
-        let (run, _) = self.client.start(&plan::pause(&record.id, point, unified, v1), &[]).await?;
+        let pod = users::wanted(&namespaces(&record.config()))?;
+        let user_ns = pod.map(|_| text(&pins::user(&self.pin_dir(&record.id)))).unwrap_or_default();
+        let plan = plan::pause(&record.id, point, unified, v1, user_ns);
+        let (run, _) = self.client.start(&plan, &[]).await?;
         let watch = tokio::sync::watch::Sender::new(Some(run));
         self.state().others.insert(record.id.clone(), watch);
         Ok(())
@@ -257,11 +270,8 @@ impl Inner {
 }
 
 fn remove_dir(dir: &std::path::Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            tracing::error!("remove {}: {e}", dir.display());
-        }
-        _ => {}
+    if let Err(e) = crate::tree::remove(dir) {
+        tracing::error!("remove {}: {e}", dir.display());
     }
 }
 
@@ -279,9 +289,13 @@ fn check(config: &PodSandboxConfig, handler: &str) -> Result<()> {
     if !["", "trireme"].contains(&handler) {
         return Err(Error::Invalid(format!("no runtime for {handler:?} is configured")));
     }
-    let users = namespaces(config).userns_options;
-    if users.is_some_and(|u| u.mode != NamespaceMode::Node as i32) {
-        return Err(Error::Unsupported("user namespaces (hostUsers: false)".to_owned()));
+    users::wanted(&namespaces(config))?;
+    details::refuse_labels(
+        context(config).apparmor.as_ref(),
+        context(config).selinux_options.as_ref(),
+    )?;
+    for name in config.linux.iter().flat_map(|linux| linux.sysctls.keys()) {
+        pins::check_sysctl(name, &namespaces(config))?;
     }
     if config.hostname.len() > 64 {
         return Err(Error::Invalid("hostname is longer than 64 bytes".to_owned()));

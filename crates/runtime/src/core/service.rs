@@ -61,8 +61,10 @@ impl RuntimeService for Embedded {
                 reason: if state.is_ok() { String::new() } else { reason.to_owned() },
                 message: state.err().unwrap_or_default(),
             };
-        let features =
-            RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let features = RuntimeHandlerFeatures {
+            recursive_read_only_mounts: true,
+            user_namespaces: self.inner.has_user_namespaces().await,
+        };
         let handler =
             |name: &str| RuntimeHandler { name: name.to_owned(), features: Some(features.clone()) };
         Ok(StatusResponse {

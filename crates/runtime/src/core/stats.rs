@@ -1,16 +1,10 @@
 //! What containers and sandboxes use, in the CRI's form.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use super::records::{ContainerRecord, SandboxRecord};
 use super::{Inner, now_ns};
 use crate::cgroup::GroupStats;
 use crate::cri::*;
 use crate::error::Result;
-
-/// Bytes of the unit that `st_blocks` counts in.
-const BLOCK: u64 = 512;
 
 fn value(value: u64) -> Option<UInt64Value> {
     Some(UInt64Value { value })
@@ -39,22 +33,12 @@ fn memory(stats: &GroupStats, timestamp: i64) -> Option<MemoryUsage> {
     })
 }
 
-/// Bytes and inodes of a tree.
-fn usage(dir: &Path) -> (u64, u64) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return (0, 0) };
-    entries.flatten().fold((0, 0), |(bytes, inodes), entry| {
-        let Ok(meta) = entry.metadata() else { return (bytes, inodes) };
-        let below = if meta.is_dir() { usage(&entry.path()) } else { (0, 0) };
-        (bytes + meta.blocks() * BLOCK + below.0, inodes + 1 + below.1)
-    })
-}
-
 impl Inner {
     /// Walks the container's writable layer: call where blocking is allowed.
     pub(super) fn container_stats(&self, record: &ContainerRecord) -> Result<ContainerStats> {
         let stats = self.cgroups.group(&record.cgroup)?.stats();
         let timestamp = now_ns();
-        let (bytes, inodes) = usage(&self.container_dir(&record.id).join("upper"));
+        let (bytes, inodes) = crate::tree::usage(&self.container_dir(&record.id).join("upper"));
         let config = record.config();
         Ok(ContainerStats {
             attributes: Some(ContainerAttributes {

@@ -5,6 +5,7 @@
 //! which copies the container's output to everyone who listens.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,23 +14,21 @@ use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use super::records::ContainerRecord;
 use super::{Inner, new_id, pins};
-use crate::cri::{ExecSyncRequest, ExecSyncResponse};
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::service::{Duplex, ExecSession, Input, Output, StreamOptions, TerminalSize};
-use crate::wire::{Ask, Attach, Resize, Run};
+use crate::wire::{Ask, Attach, Plan, Resize, Run};
 
-/// Bytes of one stream that exec_sync returns; the rest is read and dropped (CVE-2022-1708).
-const OUTPUT_LIMIT: usize = 16 << 20;
+/// To connect to a pod's port: its own rules may drop what we send.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Sizes waiting to be set: only the last one matters.
 const RESIZE_BACKLOG: usize = 4;
-/// How long output may still come after an exec's end: a child of it may hold the pipe.
-const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
 /// A descriptor as an asynchronous stream: pipes and terminal masters alike.
 struct Stream {
@@ -115,15 +114,15 @@ impl AsyncWrite for Closing {
 }
 
 /// The caller's ends of a process's streams, and the process's.
-struct Pipes {
+pub(super) struct Pipes {
     stdin: Option<Output>,
-    stdout: Option<Input>,
-    stderr: Option<Input>,
-    theirs: Vec<OwnedFd>,
+    pub(super) stdout: Option<Input>,
+    pub(super) stderr: Option<Input>,
+    pub(super) theirs: Vec<OwnedFd>,
 }
 
 /// A pipe for each wanted stream; for the others `unused` decides what the other side gets.
-fn pipes(wanted: StreamOptions, with_null: bool) -> Result<Pipes> {
+pub(super) fn pipes(wanted: StreamOptions, with_null: bool) -> Result<Pipes> {
     let mut theirs = Vec::new();
     let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let mut stdin = None;
@@ -150,20 +149,19 @@ fn pipes(wanted: StreamOptions, with_null: bool) -> Result<Pipes> {
     Ok(Pipes { stdin, stdout, stderr, theirs })
 }
 
-async fn exit_code(mut watch: watch::Receiver<Option<Run>>) -> Result<i32> {
+pub(super) async fn exit(mut watch: watch::Receiver<Option<Run>>) -> Result<Run> {
     let ended = watch.wait_for(|run| run.as_ref().is_some_and(|r| r.ended)).await;
     let ended = ended.map_err(|_| Error::Supervisor("the runtime is shutting down".to_owned()))?;
-    Ok(ended.as_ref().map_or(255, |r| r.exit_code))
+    Ok(ended.clone().unwrap_or_default())
+}
+
+async fn exit_code(watch: watch::Receiver<Option<Run>>) -> Result<i32> {
+    exit(watch).await.map(|run| run.exit_code)
 }
 
 impl Inner {
-    /// Starts a process in a running container; its id is for signals.
-    async fn start_exec(
-        &self,
-        id: &str,
-        cmd: Vec<String>,
-        streams: StreamOptions,
-    ) -> Result<(String, ExecSession)> {
+    /// The record of a container that a process may be started in.
+    pub(super) fn exec_target(&self, id: &str, cmd: &[String]) -> Result<ContainerRecord> {
         let record = self.container_record(id)?;
         if !record.running() {
             return Err(Error::Precondition(format!("container {id} is not running")));
@@ -171,27 +169,48 @@ impl Inner {
         if cmd.is_empty() {
             return Err(Error::Invalid("no command specified".to_owned()));
         }
-        let exec_id = new_id();
-        let container = record.plan.unwrap_or_default();
-        let plan = plan::exec(&container, exec_id.clone(), cmd, streams.tty);
+        Ok(record)
+    }
+
+    /// Starts the process of a plan; returns where its end is told, and a terminal's master.
+    pub(super) async fn start_exec(
+        &self,
+        plan: &Plan,
+        theirs: &[OwnedFd],
+    ) -> Result<(watch::Receiver<Option<Run>>, Option<OwnedFd>)> {
         // Before the start: its end may be news sooner than its start.
         let watch = watch::Sender::new(None);
-        let exit = exit_code(watch.subscribe());
-        self.state().others.insert(exec_id.clone(), watch);
-        let pipes = if streams.tty { None } else { Some(pipes(streams, true)?) };
-        let theirs = pipes.as_ref().map_or(&[][..], |p| &p.theirs[..]);
-        let master = match self.client.start(&plan, theirs).await {
+        let receiver = watch.subscribe();
+        self.state().others.insert(plan.id.clone(), watch);
+        match self.client.start(plan, theirs).await {
             Ok((run, master)) => {
-                if let Some(other) = self.state().others.get(&exec_id) {
+                if let Some(other) = self.state().others.get(&plan.id) {
                     other.send_replace(Some(run));
                 }
-                master
+                Ok((receiver, master))
             }
             Err(e) => {
-                self.state().others.remove(&exec_id);
-                return Err(e);
+                self.state().others.remove(&plan.id);
+                Err(e)
             }
-        };
+        }
+    }
+
+    /// A process with streams of the caller's. When the caller goes away its streams end, as upstream:
+    /// a terminal hangs up, a pipe breaks; the process goes on until it notices or its container ends.
+    pub(super) async fn exec(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        streams: StreamOptions,
+    ) -> Result<ExecSession> {
+        let record = self.exec_target(id, &cmd)?;
+        let container = record.plan.unwrap_or_default();
+        let plan = plan::exec(&container, new_id(), cmd, streams.tty, None);
+        let pipes = if streams.tty { None } else { Some(pipes(streams, true)?) };
+        let theirs = pipes.as_ref().map_or(&[][..], |p| &p.theirs[..]);
+        let (watch, master) = self.start_exec(&plan, theirs).await?;
+        let exit = exit_code(watch);
         let (sizes, resize) = mpsc::channel(RESIZE_BACKLOG);
         let session = match (pipes, master) {
             (Some(p), _) => ExecSession {
@@ -204,55 +223,7 @@ impl Inner {
             (None, Some(master)) => terminal(master, streams, sizes, resize, exit)?,
             (None, None) => return Err(Error::Supervisor("no terminal came".to_owned())),
         };
-        Ok((exec_id, session))
-    }
-
-    pub(super) async fn exec(
-        &self,
-        id: &str,
-        cmd: Vec<String>,
-        streams: StreamOptions,
-    ) -> Result<ExecSession> {
-        Ok(self.start_exec(id, cmd, streams).await?.1)
-    }
-
-    pub(super) async fn exec_sync(&self, request: ExecSyncRequest) -> Result<ExecSyncResponse> {
-        let streams = StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() };
-        let (exec_id, session) =
-            self.start_exec(&request.container_id, request.cmd, streams).await?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let exit_code = {
-            let outputs = async {
-                tokio::join!(
-                    collect(session.stdout, &mut stdout),
-                    collect(session.stderr, &mut stderr)
-                );
-            };
-            let done = async {
-                tokio::pin!(outputs);
-                let mut exit = session.exit;
-                tokio::select! {
-                    code = &mut exit => {
-                        let _ = tokio::time::timeout(OUTPUT_GRACE, outputs).await;
-                        code
-                    }
-                    () = &mut outputs => exit.await,
-                }
-            };
-            if request.timeout <= 0 {
-                done.await?
-            } else {
-                let limit = Duration::from_secs(request.timeout.unsigned_abs());
-                match tokio::time::timeout(limit, done).await {
-                    Ok(code) => code?,
-                    Err(_) => {
-                        self.signal(&exec_id, libc::SIGKILL).await?;
-                        return Err(Error::ExecTimeout(request.timeout));
-                    }
-                }
-            }
-        };
-        Ok(ExecSyncResponse { stdout, stderr, exit_code })
+        Ok(session)
     }
 
     pub(super) async fn attach(
@@ -315,10 +286,11 @@ impl Inner {
             if let Some(path) = &namespace {
                 pins::enter(path)?;
             }
-            let v4 = std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
-            let stream = v4.or_else(|e| {
-                std::net::TcpStream::connect((std::net::Ipv6Addr::LOCALHOST, port)).map_err(|_| e)
-            });
+            let connect = |ip: IpAddr| {
+                std::net::TcpStream::connect_timeout(&(ip, port).into(), CONNECT_LIMIT)
+            };
+            let stream = connect(Ipv4Addr::LOCALHOST.into())
+                .or_else(|e| connect(Ipv6Addr::LOCALHOST.into()).map_err(|_| e));
             let stream = stream.doing("connect to the port in the sandbox")?;
             stream.set_nonblocking(true).doing("set up a stream")?;
             Ok(stream)
@@ -354,17 +326,4 @@ fn terminal(
     };
     drop(tokio::spawn(resizing));
     Ok(ExecSession { stdin, stdout, stderr: None, resize: sizes, exit: Box::pin(exit) })
-}
-
-/// Reads to the end, keeps the first bytes.
-async fn collect(stream: Option<Input>, out: &mut Vec<u8>) {
-    let Some(mut stream) = stream else { return };
-    let mut buffer = vec![0u8; 32 << 10];
-    while let Ok(count) = stream.read(&mut buffer).await {
-        if count == 0 {
-            return;
-        }
-        let room = OUTPUT_LIMIT.saturating_sub(out.len()).min(count);
-        out.extend_from_slice(&buffer[..room]);
-    }
 }

@@ -45,7 +45,9 @@ pub(super) fn decompressed<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Rea
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(buffered)));
     }
     if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?));
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
+        decoder.window_log_max(super::budget::MAX_WINDOW_LOG)?;
+        return Ok(Box::new(decoder));
     }
     Ok(Box::new(buffered))
 }
@@ -61,7 +63,7 @@ impl ImageStore {
         let done = self.unpack_to(&tmp, diff_id, stream);
         if done.is_err() {
             // The first error is the one to tell.
-            let _ = fs::remove_dir_all(&tmp);
+            let _ = crate::tree::remove(&tmp);
         }
         done
     }
@@ -133,7 +135,7 @@ impl ImageStore {
         let place = self.root.join("layers").join(hex(diff_id));
         match fs::rename(tmp, &place) {
             // Someone else brought the same layer meanwhile.
-            Err(_) if place.is_dir() => fs::remove_dir_all(tmp).at("remove", tmp),
+            Err(_) if place.is_dir() => crate::tree::remove(tmp).at("remove", tmp),
             done => done.at("place the layer at", &place),
         }
     }

@@ -17,18 +17,35 @@ use rustix::fs::{
 };
 use tar::{Archive, Entry, EntryType};
 
+use super::budget::{self, Records};
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// The PAX prefix under which extended attributes travel.
 const PAX_XATTR: &str = "SCHILY.xattr.";
 
+/// What a layer may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+}
+
 /// Unpacks all of `stream` below `root`; returns the bytes of regular files.
 pub(super) fn unpack(stream: impl Read, root: &Path) -> io::Result<u64> {
+    let limits = Limits { bytes: budget::MAX_BYTES, entries: budget::MAX_ENTRIES };
+    unpack_within(stream, root, limits)
+}
+
+pub(super) fn unpack_within(stream: impl Read, root: &Path, limits: Limits) -> io::Result<u64> {
     let root =
         rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut unpacker = Unpacker { root, parent: None, times: Vec::new(), bytes: 0 };
-    let mut archive = Archive::new(stream);
-    for entry in archive.entries()? {
+    let mut unpacker = Unpacker { root, parent: None, times: Vec::new(), bytes: 0, limits };
+    let mut archive = Archive::new(Records::new(stream));
+    for (number, entry) in (1..).zip(archive.entries()?) {
+        if number > limits.entries {
+            return Err(budget::exceeded(&format!("more than {} entries", limits.entries)));
+        }
         let mut entry = entry?;
         let path = clean(&entry.path()?)?;
         unpacker
@@ -45,6 +62,7 @@ struct Unpacker {
     /// Directories' times, set last because making files changes them.
     times: Vec<(PathBuf, i64)>,
     bytes: u64,
+    limits: Limits,
 }
 
 /// The name without `.`, leading `/`; `..` is refused.
@@ -72,7 +90,7 @@ impl Unpacker {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
+        Ok(crate::tree::open_resolved(&self.root, path, flags, resolve)?)
     }
 
     /// Opens a directory, making it and its parents when the archive does not list them.
@@ -151,7 +169,12 @@ impl Unpacker {
                     | OFlags::NOFOLLOW;
                 let mut file =
                     File::from(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?);
-                self.bytes += io::copy(entry, &mut file)?;
+                let left = self.limits.bytes - self.bytes;
+                self.bytes += io::copy(&mut entry.take(left + 1), &mut file)?;
+                if self.bytes > self.limits.bytes {
+                    let what = format!("more than {} bytes", self.limits.bytes);
+                    return Err(budget::exceeded(&what));
+                }
             }
             EntryType::Symlink => rustix::fs::symlinkat(&*link(entry)?, dir, name)?,
             EntryType::Link => return self.hard_link(&clean(&link(entry)?)?, dir, name),

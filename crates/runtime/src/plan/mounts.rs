@@ -87,6 +87,7 @@ pub(super) fn steps(
         upper: text(&layout.upper),
         work: text(&layout.work),
         target: String::new(),
+        mapped: input.users.is_some(),
     })];
     kernel_filesystems(input, context.privileged, &mut list);
     list.retain(|step| !matches!(step, StepKind::Mount(m) if replaced.contains(m.target.as_str())));
@@ -152,12 +153,17 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         StepKind::Node(Node { path, mode: kind | 0o666, device, uid: 0, gid: 0 })
     };
     for (name, major, minor) in NODES {
-        list.push(node(format!("/dev/{name}"), libc::S_IFCHR, major, minor));
+        let path = format!("/dev/{name}");
+        list.push(if input.users.is_some() {
+            host_device(path.clone(), path)
+        } else {
+            node(path, libc::S_IFCHR, major, minor)
+        });
     }
     for (path, to) in LINKS {
         list.push(StepKind::Symlink(Symlink { path: path.to_owned(), to: to.to_owned() }));
     }
-    if privileged {
+    if privileged && input.users.is_none() {
         host_devices(list);
     }
     for device in &input.config.devices {
@@ -165,6 +171,10 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         let kind = meta.file_type();
         if !kind.is_char_device() && !kind.is_block_device() {
             return Err(Error::Invalid(format!("{} is no device", device.host_path)));
+        }
+        if input.users.is_some() {
+            list.push(host_device(device.host_path.clone(), device.container_path.clone()));
+            continue;
         }
         list.push(StepKind::Node(Node {
             path: device.container_path.clone(),
@@ -175,6 +185,13 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
         }));
     }
     Ok(())
+}
+
+/// In a user namespace no device can be made: the host's is shown, on a mount through which its inode
+/// cannot be changed.
+fn host_device(source: String, target: String) -> StepKind {
+    let propagation = libc::MS_PRIVATE;
+    StepKind::Bind(Bind { source, target, propagation, read_only: true, ..Bind::default() })
 }
 
 /// A privileged container sees every device of the host that lies directly in /dev.
@@ -218,7 +235,8 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         let mut lowers: Vec<String> =
             layers.map(|(_, path)| path.to_string_lossy().into_owned()).collect();
         if mount.image_sub_path.is_empty() && lowers.len() > 1 {
-            return Ok(StepKind::Root(Overlay { lowers, target, ..Overlay::default() }));
+            let mapped = input.users.is_some();
+            return Ok(StepKind::Root(Overlay { lowers, target, mapped, ..Overlay::default() }));
         }
         // One layer (or a directory of it) is simply bound.
         if lowers.len() != 1 {
@@ -234,11 +252,10 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
             read_only: true,
             recursive_read_only: true,
             propagation: libc::MS_PRIVATE,
+            mapped: input.users.is_some(),
         }));
     }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Error::Unsupported("id-mapped mounts".to_owned()));
-    }
+    let mapped = mapping(input, mount)?;
     let propagation = match MountPropagation::try_from(mount.propagation) {
         Ok(MountPropagation::Bidirectional) => libc::MS_SHARED,
         Ok(MountPropagation::HostToContainer) => libc::MS_SLAVE,
@@ -251,7 +268,24 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         recursive_read_only: mount.recursive_read_only,
         propagation,
         sub_path: String::new(),
+        mapped,
     }))
+}
+
+/// A mount's mapping must be its pod's: another one would need a namespace of its own.
+fn mapping(input: &Input<'_>, mount: &Mount) -> Result<bool> {
+    if mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty() {
+        return Ok(false);
+    }
+    if input
+        .users
+        .as_ref()
+        .is_some_and(|u| u.uids == mount.uid_mappings && u.gids == mount.gid_mappings)
+    {
+        return Ok(true);
+    }
+    let what = format!("mount {}: id mappings other than its pod's", mount.container_path);
+    Err(Error::Unsupported(what))
 }
 
 fn protect(context: &LinuxContainerSecurityContext, list: &mut Vec<StepKind>) {

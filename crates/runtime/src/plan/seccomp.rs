@@ -6,6 +6,8 @@
 //! its family is refused. Programs are compiled once for each set of capabilities.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -26,7 +28,7 @@ const ARCH: TargetArch = TargetArch::aarch64;
 
 /// What a capability adds to the allowed calls.
 const BY_CAPABILITY: &[(&str, &str)] = &[
-    ("DAC_READ_SEARCH", "open_by_handle_at"),
+    ("DAC_READ_SEARCH", "name_to_handle_at open_by_handle_at"),
     (
         "SYS_ADMIN",
         "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount \
@@ -37,11 +39,11 @@ const BY_CAPABILITY: &[(&str, &str)] = &[
     ("SYS_CHROOT", "chroot"),
     ("SYS_MODULE", "delete_module finit_module init_module"),
     ("SYS_PACCT", "acct"),
-    ("SYS_PTRACE", "kcmp"),
+    ("SYS_PTRACE", "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev"),
     ("SYS_RAWIO", "ioperm iopl"),
     ("SYS_TIME", "clock_settime settimeofday"),
     ("SYS_TTY_CONFIG", "vhangup"),
-    ("SYS_NICE", "get_mempolicy mbind set_mempolicy"),
+    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
     ("SYSLOG", "syslog"),
     ("BPF", "bpf"),
     ("PERFMON", "perf_event_open"),
@@ -111,19 +113,41 @@ fn default_profile(capabilities: u64) -> Result<Programs> {
     rules.insert(libc::SYS_socket, vec![rule(vec![condition(0, Op::Ne, AF_VSOCK)?])?]);
     let domains = PERSONALITIES.iter().map(|p| rule(vec![condition(0, Op::Eq, *p)?]));
     rules.insert(libc::SYS_personality, domains.collect::<Result<_>>()?);
+    let otherwise = SeccompAction::Errno(libc::EPERM as u32);
     let admin = capabilities & caps::bit("SYS_ADMIN")? != 0;
     if admin {
-        return Ok(vec![compile(rules, SeccompAction::Allow, SeccompAction::Errno(1))?]);
+        return Ok(vec![compile(rules, SeccompAction::Allow, otherwise)?, absent(&[])]);
     }
     let plain = condition(0, Op::MaskedEq(CLONE_NEW), 0)?;
     rules.insert(libc::SYS_clone, vec![rule(vec![plain])?]);
     rules.insert(libc::SYS_clone3, Vec::new());
-    let absent = Rules::from([(libc::SYS_clone3, Vec::new())]);
-    Ok(vec![
-        compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?,
-        compile(absent, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?,
-    ])
+    let allowed = compile(rules, SeccompAction::Allow, otherwise)?;
+    Ok(vec![allowed, absent(&[libc::SYS_clone3])])
 }
+
+/// Answers ENOSYS to some calls, and to those that are newer than our table: C libraries take only that
+/// as a sign to use the older call. Of two errors the kernel takes the later filter's.
+fn absent(calls: &[i64]) -> Vec<u8> {
+    let last = NUMBERS.iter().map(|(_, number)| *number).max().unwrap_or(0);
+    let instruction = |code: u16, jt: u8, jf: u8, k: u32| {
+        let [c0, c1] = code.to_ne_bytes();
+        let [k0, k1, k2, k3] = k.to_ne_bytes();
+        [c0, c1, jt, jf, k0, k1, k2, k3]
+    };
+    // The last but one instruction answers ENOSYS: jumps count from the one after them.
+    let to_absent = |index: usize| (calls.len() - index + 1) as u8;
+    let mut program = vec![instruction(0x20, 0, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        program.push(instruction(0x15, to_absent(index), 0, *call as u32));
+    }
+    program.push(instruction(0x25, 1, 0, last as u32));
+    program.push(instruction(0x06, 0, 0, ALLOW));
+    program.push(instruction(0x06, 0, 0, SECCOMP_ERRNO | libc::ENOSYS as u32));
+    program.concat()
+}
+
+/// `SECCOMP_RET_ERRNO`.
+const SECCOMP_ERRNO: u32 = 0x0005_0000;
 
 fn compile(rules: Rules, matched: SeccompAction, otherwise: SeccompAction) -> Result<Vec<u8>> {
     let filter = SeccompFilter::new(rules, otherwise, matched, ARCH).map_err(invalid)?;
@@ -165,12 +189,36 @@ struct Argument {
     op: String,
 }
 
-/// A profile file in the OCI form, named absolutely or below `dir`.
+/// Bytes of a profile: the largest known have some 50 KiB.
+const MAX_PROFILE: u64 = 1 << 20;
+
+/// A profile file in the OCI form, below `dir` and named from there or absolutely. No link is followed.
 pub(crate) fn from_file(dir: &Path, reference: &str) -> Result<Programs> {
     let path: PathBuf = dir.join(reference);
-    let bytes = std::fs::read(&path).at("read seccomp profile", &path)?;
+    let inside = path
+        .strip_prefix(dir)
+        .map_err(|_| invalid(format!("{} is not below {}", path.display(), dir.display())))?;
+    let bytes = read_beneath(dir, inside).at("read seccomp profile", &path)?;
+    if bytes.len() as u64 > MAX_PROFILE {
+        return Err(invalid(format!("{} is larger than {MAX_PROFILE} bytes", path.display())));
+    }
     let profile: Profile = serde_json::from_slice(&bytes).map_err(invalid)?;
     from_profile(&profile)
+}
+
+/// At most one byte more than a profile may have.
+fn read_beneath(dir: &Path, inside: &Path) -> std::io::Result<Vec<u8>> {
+    use rustix::fs::{OFlags, ResolveFlags};
+    let root = File::open(dir)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = File::from(crate::tree::open_resolved(&root, inside, flags, resolve)?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_PROFILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// One filter for the allowed calls, one more for each other action: the kernel takes the strictest
@@ -252,6 +300,26 @@ fn argument(a: &Argument) -> Result<SeccompCondition> {
     SeccompCondition::new(a.index, Len::Qword, op, value).map_err(invalid)
 }
 
+/// System calls after the filters are loaded: the last fork, a session, and the program.
+const SET_UP: [(i64, [u64; 2]); 4] = [
+    (libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0]),
+    (libc::SYS_setsid, [0, 0]),
+    (libc::SYS_sendto, [0, 0]),
+    (libc::SYS_exit_group, [0, 0]),
+];
+
+/// Whether a filter forbids a call that the set-up makes after it: it must be loaded later then.
+pub(crate) fn refuse_set_up(programs: &[Vec<u8>], tty: bool) -> bool {
+    let terminal = (libc::SYS_ioctl, [0, libc::TIOCSCTTY]);
+    let calls = SET_UP.iter().copied().chain(tty.then_some(terminal));
+    calls.into_iter().any(|(number, args)| {
+        programs.iter().any(|program| super::bpf::run(program, number, args) != Some(ALLOW))
+    })
+}
+
+/// `SECCOMP_RET_ALLOW`.
+const ALLOW: u32 = 0x7fff_0000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,5 +342,56 @@ mod tests {
         let profile: Profile = serde_json::from_str(json).unwrap();
         assert_eq!(from_profile(&profile).unwrap().len(), 2);
         assert!(action("SCMP_ACT_NOTIFY", None).is_err());
+    }
+
+    #[test]
+    fn profiles_are_read_from_their_directory_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("seccomp");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        std::fs::write(root.join("sub/good.json"), text).unwrap();
+        std::fs::write(root.join("bad.json"), "{").unwrap();
+        std::fs::write(root.join("large.json"), vec![b' '; 2 << 20]).unwrap();
+        std::fs::write(dir.path().join("outside.json"), text).unwrap();
+        std::os::unix::fs::symlink("../outside.json", root.join("link.json")).unwrap();
+        let absolute = root.join("sub/good.json").to_string_lossy().into_owned();
+        assert!(from_file(&root, "sub/good.json").is_ok() && from_file(&root, &absolute).is_ok());
+        let outside = dir.path().join("outside.json").to_string_lossy().into_owned();
+        let refused =
+            ["../outside.json", "sub/../../outside.json", "link.json", "bad.json", "sub", ""];
+        for name in refused.into_iter().chain([outside.as_str(), "large.json", "none.json"]) {
+            assert!(from_file(&root, name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn newer_calls_are_absent() {
+        for capabilities in [0, u64::MAX >> 23] {
+            let programs = default_profile(capabilities).unwrap();
+            let last = programs.last().unwrap();
+            let answer = |number| super::super::bpf::run(last, number, [0, 0]).unwrap();
+            let absent = SECCOMP_ERRNO | libc::ENOSYS as u32;
+            assert_eq!((answer(470), answer(1 << 30)), (absent, absent));
+            assert_eq!((answer(libc::SYS_read), answer(libc::SYS_mount)), (ALLOW, ALLOW));
+            let clone3 = if capabilities == 0 { absent } else { ALLOW };
+            assert_eq!(answer(libc::SYS_clone3), clone3);
+        }
+    }
+
+    #[test]
+    fn filters_that_forbid_the_set_up_are_told() {
+        let filters = |json: &str| from_profile(&serde_json::from_str(json).unwrap()).unwrap();
+        assert!(!refuse_set_up(&default_profile(0).unwrap(), true));
+        assert!(!refuse_set_up(&[], true));
+        let forkless = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["clone"],"action":"SCMP_ACT_ERRNO"}]}"#;
+        assert!(refuse_set_up(&filters(forkless), false));
+        let no_terminal = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+            {"names":["ioctl"],"action":"SCMP_ACT_KILL_PROCESS",
+             "args":[{"index":1,"value":21518,"op":"SCMP_CMP_EQ"}]}]}"#;
+        assert!(!refuse_set_up(&filters(no_terminal), false));
+        assert!(refuse_set_up(&filters(no_terminal), true));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::cri::{LinuxContainerSecurityContext, SupplementalGroupsPolicy};
@@ -9,6 +10,9 @@ use crate::error::{Error, Result};
 
 /// Bytes read of a user file: an image must not make us read without end.
 const MAX_FILE: u64 = 4 << 20;
+/// The largest user or group id: upstream's and runc's. The kernel takes all ones for "leave it as it is",
+/// which would be root (CVE-2024-40635).
+const MAX_ID: u32 = i32::MAX as u32;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct User {
@@ -34,19 +38,19 @@ impl Files {
 }
 
 fn read_in(layer: &Path, name: &str) -> Option<String> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use rustix::fs::{OFlags, ResolveFlags};
     let dir = File::open(layer).ok()?;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let fd = rustix::fs::openat2(&dir, name, flags, Mode::empty(), resolve).ok()?;
-    let file = File::from(fd);
-    // A whiteout is a device: the file was removed in this layer.
-    if !file.metadata().ok()?.is_file() {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = crate::tree::open_resolved(&dir, Path::new(name), flags, resolve).ok()?;
+    // A whiteout is a device: the file was removed in this layer. Other devices are never opened.
+    if !File::from(found.try_clone().ok()?).metadata().ok()?.is_file() {
         return Some(String::new());
     }
-    let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text).ok()?;
-    Some(text)
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A line of `/etc/passwd`: name, uid, gid, home.
@@ -76,6 +80,7 @@ pub(crate) fn resolve(
         (None, "") => image_user.to_owned(),
         (None, name) => name.to_owned(),
     };
+    let wanted = known(wanted)?;
     let (user, group) = wanted.split_once(':').unwrap_or((&wanted, ""));
     let account = match user.parse::<u32>() {
         Ok(uid) => accounts(&files.passwd)
@@ -106,13 +111,30 @@ pub(crate) fn resolve(
     for group in &context.supplemental_groups {
         all.push(id(*group)?);
     }
+    for id in all.iter().chain([&uid]) {
+        known(id.to_string())?;
+    }
     let mut seen = std::collections::HashSet::new();
     all.retain(|g| seen.insert(*g));
     Ok(User { uid, gid, groups: all, home: home.to_owned() })
 }
 
+/// Refuses numbers that are no id, before they are taken for names.
+fn known(wanted: String) -> Result<String> {
+    let number = |text: &str| {
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let all = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        all && text.parse::<u32>().is_ok_and(|id| id <= MAX_ID) != all
+    };
+    if wanted.split(':').any(number) {
+        return Err(Error::Invalid(format!("user or group id {wanted} is not in 0 to {MAX_ID}")));
+    }
+    Ok(wanted)
+}
+
 fn id(value: i64) -> Result<u32> {
-    u32::try_from(value).map_err(|_| Error::Invalid(format!("user or group id {value}")))
+    let small = u32::try_from(value).ok().filter(|id| *id <= MAX_ID);
+    small.ok_or_else(|| Error::Invalid(format!("user or group id {value} is not in 0 to {MAX_ID}")))
 }
 
 fn group_id(name: &str, files: &Files) -> Result<u32> {
@@ -158,5 +180,30 @@ mod tests {
         };
         check(by_number, "root", (33, 7, &[7, 9], "/srv"));
         assert!(resolve(&none(), "nobody-here", &files()).is_err());
+    }
+
+    #[test]
+    fn numbers_that_are_no_ids() {
+        let files = Files {
+            passwd: "all:x:4294967295:1::/:/bin/sh\nbig:x:1:4294967295::/:/bin/sh\n".to_owned(),
+            group: "all:x:4294967295:\n".to_owned(),
+        };
+        let none = LinuxContainerSecurityContext::default;
+        for user in
+            ["4294967295", "2147483648", "-1", "4294967296", "1:4294967295", "all", "big", "1:all"]
+        {
+            assert!(resolve(&none(), user, &files).is_err(), "{user}");
+        }
+        for value in [-1, 1 << 31, 1 << 32] {
+            let user =
+                LinuxContainerSecurityContext { run_as_user: Some(Int64Value { value }), ..none() };
+            let group = LinuxContainerSecurityContext {
+                run_as_group: Some(Int64Value { value }),
+                supplemental_groups: vec![value],
+                ..none()
+            };
+            assert!(resolve(&user, "", &files).is_err() && resolve(&group, "", &files).is_err());
+        }
+        assert!(resolve(&none(), "2147483647", &files).is_ok());
     }
 }

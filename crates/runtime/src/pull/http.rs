@@ -53,7 +53,9 @@ impl Drop for Connection {
 impl Answer {
     /// The whole body, if it is no longer than `limit` bytes.
     pub(super) async fn bytes(self, limit: usize) -> Result<Bytes, Cause> {
-        Ok(Limited::new(self.response.into_body(), limit).collect().await?.to_bytes())
+        let body = Limited::new(self.response.into_body(), limit).collect();
+        let body = tokio::time::timeout(ANSWER_LIMIT, body).await;
+        Ok(body.map_err(|_| "the answer does not come to its end in time")??.to_bytes())
     }
 }
 

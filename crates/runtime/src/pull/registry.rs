@@ -128,7 +128,7 @@ impl Registry {
         let (mut offset, mut failures) = (0, 0);
         loop {
             let before = offset;
-            match self.blob_from(digest, &mut offset, &to).await {
+            match self.blob_from(digest, &mut offset, size, &to).await {
                 Ok(()) if size == 0 || offset == size => break,
                 Ok(()) if offset > size => {
                     return Err(format!("layer {digest} is larger than {size} bytes").into());
@@ -154,6 +154,7 @@ impl Registry {
         &self,
         digest: &str,
         offset: &mut u64,
+        size: u64,
         to: &mpsc::Sender<Bytes>,
     ) -> Result<(), Cause> {
         let mut headers = HeaderMap::new();
@@ -176,6 +177,9 @@ impl Registry {
             let data = data.split_off(dropped as usize);
             if !data.is_empty() {
                 *offset += data.len() as u64;
+                if size > 0 && *offset > size {
+                    return Ok(());
+                }
                 if to.send(data).await.is_err() {
                     return Ok(());
                 }

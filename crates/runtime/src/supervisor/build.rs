@@ -1,91 +1,113 @@
-//! The child builds its root file system with the new mount API: every mount is made detached, and
-//! moved onto a target that was opened inside the new root, so that no symbolic link of an image can
-//! lead a mount out of it.
+//! A launched process builds its root file system: sources first, while the host's tree is in view, then
+//! one step after the other, each onto a target that was opened inside the new root, so that no
+//! symbolic link of an image or a volume can lead a mount out of it, or onto the process file system.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
-use std::mem;
 use std::os::fd::RawFd;
-use std::ptr;
 
+use super::mount::{
+    self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr,
+    RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, attach_root, clone_at, filesystem,
+    move_onto, open_dir, open_how, open_in,
+};
 use super::prepare::{Op, Prepared, Target};
-use super::sys::{Fail, Stage, Sys, check, close, errno};
+use super::sys::{self, Fail, Sys, check, close};
+use crate::wire::Plan;
 
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-const OPEN_TREE_CLONE: libc::c_uint = 1;
-const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
-const MOUNT_ATTR_RDONLY: u64 = 1;
-const MOUNT_ATTR_NOSUID: u64 = 2;
-const MOUNT_ATTR_NODEV: u64 = 4;
-const MOUNT_ATTR_NOEXEC: u64 = 8;
-const RESOLVE_NO_MAGICLINKS: u64 = 2;
-const RESOLVE_IN_ROOT: u64 = 16;
+/// The kernel's number for procfs.
+const PROC: i64 = 0x9fa0;
 
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
+/// Copies of the mounts that the steps want, and the layers put together: all detached.
+pub(super) fn open_sources(plan: &Plan, prepared: &mut Prepared) -> Result<(), Fail> {
+    let user_ns = prepared.user_ns;
+    for source in &mut prepared.sources {
+        source.fd = open_source(source, user_ns)
+            .map_err(|(what, e)| Fail::new(format!("{what} {}", source.name), e))?;
+    }
+    for (op, name) in prepared.ops.iter_mut().zip(&prepared.names) {
+        let Op::Overlay { lowers, upper, mapped, fd, target, .. } = op else { continue };
+        let user_ns = if *mapped { user_ns } else { -1 };
+        *fd = match layered(lowers, upper.as_ref(), user_ns) {
+            // Kernels before 6.8 do not know `lowerdir+`: the old call is made in the step itself.
+            Err(libc::EINVAL) if target.is_none() && plan.user_ns.is_empty() => -1,
+            other => other.map_err(|e| Fail::new(name.clone(), e))?,
+        };
+    }
+    Ok(())
 }
 
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
+fn open_source(
+    source: &super::prepare::Source,
+    user_ns: RawFd,
+) -> Result<RawFd, (&'static str, i32)> {
+    let fd = mount::clone_tree(&source.path, source.sub_path.as_deref())
+        .map_err(|e| ("open the source to", e))?;
+    if source.mapped {
+        mount::map_owners(fd, user_ns).map_err(|e| ("map the owners of the source to", e))?;
+    }
+    let propagation = MountAttr { propagation: source.propagation, ..MountAttr::default() };
+    mount::set_attr(fd, true, &propagation).map_err(|e| ("set the propagation of", e))?;
+    if source.read_only {
+        mount::read_only(fd, source.recursive).map_err(|e| ("make read-only", e))?;
+    }
+    if source.proc && sys::filesystem_of(fd) != Ok(PROC) {
+        return Err(("\"/proc\" cannot be mounted because it is not of type proc:", libc::EINVAL));
+    }
+    Ok(fd)
 }
 
 /// Builds the root as the steps say and makes it this process's `/`.
-pub(super) fn root(prepared: &mut Prepared) -> Result<(), Fail> {
-    for (index, source) in prepared.sources.iter_mut().enumerate() {
-        let sub = source.sub_path.as_deref();
-        source.fd =
-            clone_tree(&source.path, sub).map_err(|e| Fail::at(Stage::Sources, index, e))?;
-    }
-    let slave = MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns: 0 };
-    set_attr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE as libc::c_uint, &slave)
-        .map_err(|e| Fail::new(Stage::Pivot, e))?;
+pub(super) fn root(plan: &Plan, prepared: &mut Prepared) -> Result<(), Fail> {
+    let pivoting = |e| Fail::new("change the root", e);
+    mount::receive_only().map_err(pivoting)?;
     let mut root = -1;
     for (index, op) in prepared.ops.iter().enumerate() {
-        let done = step(op, prepared, &mut root);
-        done.map_err(|e| Fail::at(Stage::Build, index, e))?;
+        let done = step(op, plan, prepared, &mut root);
+        done.map_err(|e| Fail::new(Cow::Owned(prepared.names[index].clone()), e))?;
     }
-    pivot(root).map_err(|e| Fail::new(Stage::Pivot, e))
+    pivot(root).map_err(pivoting)
 }
 
-fn step(op: &Op, prepared: &Prepared, root: &mut RawFd) -> Sys<()> {
+fn step(op: &Op, plan: &Plan, prepared: &Prepared, root: &mut RawFd) -> Sys<()> {
+    // A user of a user namespace may not walk to the usual place; any directory does.
+    let point = if plan.user_ns.is_empty() { &*prepared.mount_point } else { c"/proc" };
     match op {
-        Op::Overlay { lowers, upper, joined, target } => {
-            let point = &prepared.mount_point;
-            overlay(lowers, upper.as_ref(), joined, target.as_ref(), point, root)
+        Op::Overlay { fd: -1, joined, .. } => {
+            *root = joined_overlay(joined, point)?;
+            Ok(())
+        }
+        Op::Overlay { fd, target: Some(target), .. } => place(*fd, *root, target),
+        Op::Overlay { fd, target: None, .. } => {
+            *root = attach_root(*fd, point)?;
+            Ok(())
         }
         Op::EmptyRoot => {
             let fd = filesystem(c"tmpfs", &[], 0)?;
-            *root = attach_root(fd, &prepared.mount_point)?;
+            *root = attach_root(fd, point)?;
             Ok(())
         }
         Op::Mount { fs_type, options, attributes, target } => {
-            let fd = filesystem(fs_type, options, *attributes)?;
+            let fd = match prepared.pid_ns {
+                Some(pid_ns) if &**fs_type == c"proc" => proc_of(pid_ns, *attributes)?,
+                _ => filesystem(fs_type, options, *attributes)?,
+            };
             place(fd, *root, target)
         }
-        Op::Bind { slot, read_only, recursive, propagation, target } => {
-            let fd = prepared.sources[*slot].fd;
-            let mut attr = MountAttr { set: 0, clear: 0, propagation: *propagation, userns: 0 };
-            set_attr(fd, c"", empty_path(true), &attr)?;
-            if *read_only {
-                attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
-                set_attr(fd, c"", empty_path(*recursive), &attr)?;
-            }
-            place(fd, *root, target)
-        }
+        Op::Bind { slot, target } => place(prepared.sources[*slot].fd, *root, target),
+        Op::Node { .. } | Op::Symlink { .. } => entry(op, *root),
+        Op::Mask(target) => mask(*root, target),
+        Op::ReadOnly(target) => read_only(*root, target),
+        Op::Directory(target) => ensure(*root, target).map(close),
+        Op::ReadOnlyRoot => mount::read_only(*root, false),
+    }
+}
+
+/// A name in a directory: a device or a link.
+fn entry(op: &Op, root: RawFd) -> Sys<()> {
+    match op {
         Op::Node { target, name, mode, device, uid, gid } => {
-            let dir = ensure(*root, target)?;
+            let dir = ensure(root, target)?;
             // SAFETY: C string and plain numbers.
             let done = unsafe {
                 let made = check(libc::mknodat(dir, name.as_ptr(), *mode, *device).into());
@@ -98,156 +120,73 @@ fn step(op: &Op, prepared: &Prepared, root: &mut RawFd) -> Sys<()> {
             done.map(drop)
         }
         Op::Symlink { target, name, to } => {
-            let dir = ensure(*root, target)?;
+            let dir = ensure(root, target)?;
             // SAFETY: C strings.
             let done = check(unsafe { libc::symlinkat(to.as_ptr(), dir, name.as_ptr()) }.into());
             close(dir);
             done.map(drop)
         }
-        Op::Mask(target) => mask(*root, target),
-        Op::ReadOnly(target) => read_only(*root, target),
-        Op::Directory(target) => ensure(*root, target).map(close),
-        Op::ReadOnlyRoot => {
-            let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
-            set_attr(*root, c"", empty_path(false), &attr)
+        _ => Ok(()),
+    }
+}
+
+/// The process file system of another pid namespace, made from outside of it.
+fn proc_of(pid_ns: RawFd, attributes: u64) -> Sys<RawFd> {
+    let fs = mount::filesystem_context(c"proc")?;
+    mount::configure_fd(fs, c"pidns", pid_ns)?;
+    mount::create(fs, attributes)
+}
+
+fn joined_overlay(joined: &CStr, point: &CStr) -> Sys<RawFd> {
+    check(
+        // SAFETY: C strings.
+        unsafe {
+            let fs = c"overlay".as_ptr();
+            libc::mount(fs, point.as_ptr(), fs, 0, joined.as_ptr().cast())
         }
-    }
-}
-
-fn empty_path(recursive: bool) -> libc::c_uint {
-    let deep = if recursive { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
-    libc::AT_EMPTY_PATH as libc::c_uint | deep
-}
-
-fn overlay(
-    lowers: &[CString],
-    upper: Option<&(CString, CString)>,
-    joined: &CStr,
-    target: Option<&Target>,
-    point: &CStr,
-    root: &mut RawFd,
-) -> Sys<()> {
-    let made = layered(lowers, upper);
-    match (made, target) {
-        (Ok(fd), Some(target)) => place(fd, *root, target),
-        (Ok(fd), None) => {
-            *root = attach_root(fd, point)?;
-            Ok(())
-        }
-        // Kernels before 6.8 do not know `lowerdir+`: the old call, with its limit of one page of options.
-        (Err(libc::EINVAL), None) => {
-            // SAFETY: C strings.
-            check(unsafe {
-                let fs = c"overlay".as_ptr();
-                libc::mount(fs, point.as_ptr(), fs, 0, joined.as_ptr().cast())
-            } as libc::c_long)?;
-            *root = open_dir(point)?;
-            Ok(())
-        }
-        (Err(e), _) => Err(e),
-    }
-}
-
-fn layered(lowers: &[CString], upper: Option<&(CString, CString)>) -> Sys<RawFd> {
-    // SAFETY: C string and plain numbers.
-    let fs =
-        check(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) })?;
-    let fs = fs as RawFd;
-    for lower in lowers {
-        configure(fs, c"lowerdir+", Some(lower))?;
-    }
-    if let Some((upper, work)) = upper {
-        configure(fs, c"upperdir", Some(upper))?;
-        configure(fs, c"workdir", Some(work))?;
-    }
-    create(fs, 0)
-}
-
-fn filesystem(kind: &CStr, options: &[(CString, Option<CString>)], attributes: u64) -> Sys<RawFd> {
-    // SAFETY: C string and plain numbers.
-    let fs = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
-    for (key, value) in options {
-        configure(fs as RawFd, key, value.as_deref())?;
-    }
-    create(fs as RawFd, attributes)
-}
-
-fn configure(fs: RawFd, key: &CStr, value: Option<&CStr>) -> Sys<()> {
-    let (command, value) = match value {
-        Some(value) => (FSCONFIG_SET_STRING, value.as_ptr()),
-        None => (FSCONFIG_SET_FLAG, ptr::null()),
-    };
-    // SAFETY: C strings (or null for a flag) and plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, command, key.as_ptr(), value, 0) })
-        .map(drop)
-}
-
-fn create(fs: RawFd, attributes: u64) -> Sys<RawFd> {
-    let nothing = ptr::null::<libc::c_char>();
-    // SAFETY: plain numbers; this command takes neither key nor value.
-    let fd = unsafe {
-        check(libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, nothing, nothing, 0))?;
-        check(libc::syscall(libc::SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes as libc::c_uint))?
-    };
-    close(fs);
-    Ok(fd as RawFd)
-}
-
-fn attach_root(mount: RawFd, point: &CStr) -> Sys<RawFd> {
-    // SAFETY: C strings and plain numbers.
-    check(unsafe {
-        let empty = c"".as_ptr();
-        let flags = MOVE_MOUNT_F_EMPTY_PATH;
-        libc::syscall(libc::SYS_move_mount, mount, empty, libc::AT_FDCWD, point.as_ptr(), flags)
-    })?;
-    close(mount);
+        .into(),
+    )?;
     open_dir(point)
 }
 
-fn open_dir(path: &CStr) -> Sys<RawFd> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: C string and plain numbers.
-    check(unsafe { libc::open(path.as_ptr(), flags) }.into()).map(|fd| fd as RawFd)
+/// With a user namespace the lower layers are seen through its mapping. The upper one is not: its files
+/// belong to the mapped users on the disk too, because overlayfs itself could not write there otherwise.
+fn layered(lowers: &[CString], upper: Option<&[CString; 2]>, user_ns: RawFd) -> Sys<RawFd> {
+    let fs = mount::filesystem_context(c"overlay")?;
+    for lower in lowers {
+        let seen = seen_as(lower, user_ns)?;
+        mount::configure(fs, c"lowerdir+", Some(&seen))?;
+    }
+    if let Some([upper, work]) = upper {
+        mount::configure(fs, c"upperdir", Some(upper))?;
+        mount::configure(fs, c"workdir", Some(work))?;
+    }
+    mount::create(fs, 0)
 }
 
-/// A detached copy of the tree at `path`, or of the directory `sub` inside it.
-fn clone_tree(path: &CStr, sub: Option<&CStr>) -> Sys<RawFd> {
-    let deep = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
-    let Some(sub) = sub else {
-        // SAFETY: C string and plain numbers.
-        let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), deep) };
-        return check(fd).map(|fd| fd as RawFd);
-    };
-    let base = open_dir(path)?;
-    let inside = open_in(base, sub)?;
-    let flags = deep | libc::AT_EMPTY_PATH as libc::c_uint;
-    // SAFETY: C string and plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_open_tree, inside, c"".as_ptr(), flags) })
-        .map(|fd| fd as RawFd)
+/// The name of a directory, or of a mapped copy of it; the copy lives until unused descriptors are closed.
+fn seen_as(dir: &CStr, user_ns: RawFd) -> Sys<CString> {
+    if user_ns < 0 {
+        return Ok(dir.to_owned());
+    }
+    let fd = mount::clone_tree(dir, None)?;
+    mount::map_owners(fd, user_ns)?;
+    CString::new(format!("/proc/self/fd/{fd}")).map_err(|_| libc::EINVAL)
 }
 
-fn open_in(root: RawFd, path: &CStr) -> Sys<RawFd> {
-    let how = OpenHow {
-        flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
-        mode: 0,
-        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-    };
-    let size = size_of::<OpenHow>();
-    // SAFETY: C string, and a structure of the size that is said.
-    check(unsafe { libc::syscall(libc::SYS_openat2, root, path.as_ptr(), &how, size) })
-        .map(|fd| fd as RawFd)
-}
-
-/// Opens a target inside the root; makes what is missing on the way.
+/// Opens a target inside the root; makes missing components on the way.
 fn ensure(root: RawFd, target: &Target) -> Sys<RawFd> {
-    let mut dir = open_in(root, c".")?;
+    let strict = if target.plain { RESOLVE_NO_SYMLINKS } else { 0 };
+    let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | strict;
+    let open = |path: &CStr| open_how(root, path, libc::O_PATH | libc::O_CLOEXEC, resolve);
+    let mut dir = open(c".")?;
     let last = target.prefixes.len().wrapping_sub(1);
     for (index, prefix) in target.prefixes.iter().enumerate() {
-        let found = match open_in(root, prefix) {
+        let found = match open(prefix) {
             Err(libc::ENOENT) => {
                 let name = last_component(prefix);
                 make(dir, name, index != last || target.directory)?;
-                open_in(root, prefix)
+                open(prefix)
             }
             other => other,
         }?;
@@ -276,28 +215,17 @@ fn make(dir: RawFd, name: &CStr, directory: bool) -> Sys<()> {
     check(made.into()).map(drop)
 }
 
+/// A link in a volume that another container changes may lead to `/proc`: a mount there would take its
+/// masks away (CVE-2019-16884, CVE-2019-19921).
 fn place(mount: RawFd, root: RawFd, target: &Target) -> Sys<()> {
     let at = ensure(root, target)?;
-    let done = move_onto(mount, at);
+    let done = match sys::filesystem_of(at) {
+        Ok(PROC) if !target.on_proc => Err(libc::EPERM),
+        _ => move_onto(mount, at),
+    };
     close(at);
     close(mount);
     done
-}
-
-fn move_onto(mount: RawFd, at: RawFd) -> Sys<()> {
-    let empty = c"".as_ptr();
-    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: C strings and plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_move_mount, mount, empty, at, empty, flags) }).map(drop)
-}
-
-fn set_attr(fd: RawFd, path: &CStr, flags: libc::c_uint, attr: &MountAttr) -> Sys<()> {
-    let size = size_of::<MountAttr>();
-    // SAFETY: C string, and a structure of the size that is said.
-    check(unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd, path.as_ptr(), flags, attr as *const _, size)
-    })
-    .map(drop)
 }
 
 /// Opens a path that need not be there.
@@ -312,18 +240,13 @@ fn existing(root: RawFd, target: &Target) -> Sys<Option<RawFd>> {
 
 fn mask(root: RawFd, target: &Target) -> Sys<()> {
     let Some(at) = existing(root, target)? else { return Ok(()) };
-    // SAFETY: the kernel fills the structure before it is read.
-    let directory = unsafe {
-        let mut stat: libc::stat = mem::zeroed();
-        check(libc::fstat(at, &mut stat).into())?;
-        stat.st_mode & libc::S_IFMT == libc::S_IFDIR
-    };
+    let directory = sys::fstat(at)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let cover = if directory {
         let attributes =
             MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
         filesystem(c"tmpfs", &[], attributes)?
     } else {
-        clone_tree(c"/dev/null", None)?
+        null_cover(root)?
     };
     let done = move_onto(cover, at);
     close(cover);
@@ -331,15 +254,29 @@ fn mask(root: RawFd, target: &Target) -> Sys<()> {
     done
 }
 
+/// The container's own null device, made sure to be one (CVE-2025-31133), which cannot be changed through
+/// the mask.
+fn null_cover(root: RawFd) -> Sys<RawFd> {
+    let null = open_in(root, c"dev/null")?;
+    let stat = sys::fstat(null)?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+        return Err(libc::ENODEV);
+    }
+    let cover = clone_at(null, false)?;
+    close(null);
+    mount::read_only(cover, false)?;
+    Ok(cover)
+}
+
 fn read_only(root: RawFd, target: &Target) -> Sys<()> {
     let Some(at) = existing(root, target)? else { return Ok(()) };
-    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-    let flags = flags | empty_path(true);
-    // SAFETY: C string and plain numbers.
-    let copy =
-        check(unsafe { libc::syscall(libc::SYS_open_tree, at, c"".as_ptr(), flags) })? as RawFd;
-    let attr = MountAttr { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
-    set_attr(copy, c"", empty_path(true), &attr)?;
+    // A mount of its own is changed itself: under a cover the writable one would still be there.
+    if mount::read_only(at, true).is_ok() {
+        close(at);
+        return Ok(());
+    }
+    let copy = clone_at(at, true)?;
+    mount::read_only(copy, true)?;
     let done = move_onto(copy, at);
     close(copy);
     close(at);
@@ -359,27 +296,23 @@ fn pivot(root: RawFd) -> Sys<()> {
     Ok(())
 }
 
-/// Shows the terminal as `/dev/console`.
+/// Shows the terminal as `/dev/console`, without following a link there (CVE-2025-52565).
 pub(super) fn console(slave: RawFd) -> Sys<()> {
-    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | empty_path(false);
-    // SAFETY: C strings and plain numbers.
-    unsafe {
-        let file = libc::open(c"/dev/console".as_ptr(), libc::O_CREAT | libc::O_CLOEXEC, 0o600);
-        if file < 0 {
-            return Err(errno());
+    let path = c"/dev/console";
+    let open = |flags| {
+        let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        open_how(libc::AT_FDCWD, path, flags, RESOLVE_NO_SYMLINKS)
+    };
+    let at = match open(libc::O_PATH) {
+        Err(libc::ENOENT) => {
+            close(open(libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY)?);
+            open(libc::O_PATH)?
         }
-        close(file);
-        let tree = check(libc::syscall(libc::SYS_open_tree, slave, c"".as_ptr(), flags))? as RawFd;
-        let at = open_path(c"/dev/console")?;
-        let done = move_onto(tree, at);
-        close(at);
-        close(tree);
-        done
-    }
-}
-
-fn open_path(path: &CStr) -> Sys<RawFd> {
-    // SAFETY: C string and plain numbers.
-    check(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) }.into())
-        .map(|fd| fd as RawFd)
+        other => other?,
+    };
+    let tree = clone_at(slave, false)?;
+    let done = move_onto(tree, at);
+    close(at);
+    close(tree);
+    done
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use prost::Message;
 
 use super::{Supervisor, now_ns};
+use crate::cgroup::collect_pids;
 use crate::wire::{Run, Tell};
 
 /// The name of the status file in a run's directory.
@@ -18,6 +19,7 @@ impl Supervisor {
         // One reading serves any number of children; what it says is not needed.
         let mut info = [0u8; 128];
         while rustix::io::read(&self.signals, &mut info).is_ok_and(|n| n > 0) {}
+        self.hear_all();
         loop {
             let mut status = 0;
             // SAFETY: `status` is a local that the kernel writes.
@@ -25,11 +27,32 @@ impl Supervisor {
             if pid <= 0 {
                 return;
             }
-            let Some(id) = self.pids.remove(&pid) else { continue };
+            if pid == self.launcher.pid {
+                // The next supervisor adopts everything, with a launcher of its own.
+                eprintln!("the launcher has ended with status {status}");
+                std::process::exit(1);
+            }
+            let Some(id) = self.pids.remove(&pid) else {
+                self.unknown_end(pid, status);
+                continue;
+            };
             match self.starting.values_mut().find(|s| s.pid() == pid) {
                 Some(starting) => starting.ended = Some(status),
                 None => self.finish(&id, status),
             }
+        }
+    }
+
+    /// A child that is in no list: one that has handed over, an orphan that fell to us, or a
+    /// successor that ended before its predecessor could name it.
+    fn unknown_end(&mut self, pid: i32, status: i32) {
+        if self.relieved.remove(&pid) {
+            return;
+        }
+        if self.starting.is_empty() {
+            self.unnamed.clear();
+        } else {
+            self.unnamed.insert(pid, status);
         }
     }
 
@@ -110,8 +133,9 @@ pub(super) fn kill_group(run: &Run) {
     let Some(dir) = run.cgroup_v1_dirs.first().filter(|_| run.cgroup_dir.is_empty()) else {
         return;
     };
-    let Ok(text) = fs::read_to_string(Path::new(dir).join("cgroup.procs")) else { return };
-    for pid in text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|pid| *pid > 1) {
+    let mut pids = Vec::new();
+    collect_pids(Path::new(dir), &mut pids);
+    for pid in pids.into_iter().filter(|pid| *pid > 1) {
         // SAFETY: plain numbers; the list was read just now from the container's own group.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::log::{LogFile, Partial};
@@ -32,7 +33,8 @@ pub(super) enum Role {
 struct Sink {
     fd: OwnedFd,
     waiting: Vec<u8>,
-    registered: bool,
+    /// What is listened for: room when bytes wait, otherwise only that the other side has gone.
+    registered: Option<EventFlags>,
 }
 
 pub(super) struct Flow {
@@ -74,7 +76,7 @@ impl Flow {
 
     pub(super) fn add_sink(&mut self, fd: OwnedFd) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        self.sinks.insert(self.next_sink, Sink { fd, waiting: Vec::new(), registered: false });
+        self.sinks.insert(self.next_sink, Sink { fd, waiting: Vec::new(), registered: None });
         self.next_sink = self.next_sink.wrapping_add(1).max(1);
         Ok(())
     }
@@ -90,14 +92,15 @@ impl Flow {
         }
         self.listening = want;
         for (id, sink) in &mut self.sinks {
-            if !sink.waiting.is_empty() && !sink.registered {
-                let data = EventData::new_u64(token(number, *id));
-                epoll::add(epoll, &sink.fd, data, EventFlags::OUT)?;
-                sink.registered = true;
-            } else if sink.waiting.is_empty() && sink.registered {
-                epoll::delete(epoll, &sink.fd)?;
-                sink.registered = false;
+            let data = EventData::new_u64(token(number, *id));
+            let waits = !sink.waiting.is_empty();
+            let want = if waits { EventFlags::OUT } else { EventFlags::empty() };
+            match sink.registered {
+                Some(flags) if flags == want => continue,
+                Some(_) => epoll::modify(epoll, &sink.fd, data, want)?,
+                None => epoll::add(epoll, &sink.fd, data, want)?,
             }
+            sink.registered = Some(want);
         }
         Ok(())
     }
@@ -168,7 +171,7 @@ impl Flow {
     pub(super) fn writable(&mut self, sink: u16) -> After {
         let ended = self.source.is_none();
         if let Some(entry) = self.sinks.get_mut(&sink)
-            && (!entry.flush() || (ended && entry.waiting.is_empty()))
+            && (!entry.flush() || entry.gone() || (ended && entry.waiting.is_empty()))
         {
             self.sinks.remove(&sink);
         }
@@ -181,6 +184,13 @@ impl Flow {
 }
 
 impl Sink {
+    /// Whether nobody will ever read it: a client that went while the container was silent.
+    fn gone(&self) -> bool {
+        let mut poll = [PollFd::new(&self.fd, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|n| n > 0)
+    }
+
     /// Writes what waits; false when the other side is gone.
     fn flush(&mut self) -> bool {
         while !self.waiting.is_empty() {

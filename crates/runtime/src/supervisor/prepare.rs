@@ -1,32 +1,57 @@
-//! From a plan to what the child needs byte by byte: C strings, pointers, open descriptors.
+//! From a plan to the form that system calls take: C strings, pointers, open descriptors.
 //!
-//! All of it happens before the clone, because the child must neither allocate nor take a lock. Host
-//! paths are opened here or named here; paths inside the container stay names, because only the
-//! child sees them.
+//! All of it happens first, while the host's tree is in view and no filter is in force. Host paths are
+//! opened or named here; paths inside the container stay names until there is a root to resolve them in.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use crate::wire::{Overlay, Plan, Step, StepKind};
+use super::child::Inherited;
+use super::mount;
+use crate::wire::{Bind, Overlay, Plan, Step, StepKind};
+
+/// Files of the process file system that may be mounted over: what tools fake for containers, as runc
+/// has it. Nothing else below `/proc` may be.
+const FAKED: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
 
 /// A path in the container, as the chain of its prefixes: `dev`, `dev/pts`.
 pub(super) struct Target {
     pub(super) prefixes: Vec<CString>,
-    /// What to make when it is missing; otherwise a regular file.
+    /// Whether a missing one becomes a directory; otherwise a regular file.
     pub(super) directory: bool,
+    /// No symbolic link may lead to it.
+    pub(super) plain: bool,
+    /// It may lie on the process file system.
+    pub(super) on_proc: bool,
 }
 
 pub(super) enum Op {
     Overlay {
         lowers: Vec<CString>,
-        upper: Option<(CString, CString)>,
+        upper: Option<[CString; 2]>,
         joined: CString,
         target: Option<Target>,
+        /// Seen through the user namespace's mapping.
+        mapped: bool,
+        /// The mount, once it is made.
+        fd: RawFd,
     },
     EmptyRoot,
     Mount {
@@ -37,9 +62,6 @@ pub(super) enum Op {
     },
     Bind {
         slot: usize,
-        read_only: bool,
-        recursive: bool,
-        propagation: u64,
         target: Target,
     },
     Node {
@@ -61,11 +83,18 @@ pub(super) enum Op {
     ReadOnlyRoot,
 }
 
-/// A bind mount's source: cloned before the root is built, while the host's tree is still in view.
+/// A bind mount's source: cloned before the root is built, while the host's tree is in view.
 pub(super) struct Source {
+    pub(super) name: String,
     pub(super) path: CString,
     pub(super) sub_path: Option<CString>,
-    /// Filled in by the child.
+    pub(super) read_only: bool,
+    pub(super) recursive: bool,
+    pub(super) propagation: u64,
+    pub(super) mapped: bool,
+    /// It must be a process file system, because it becomes `/proc`.
+    pub(super) proc: bool,
+    /// The detached mount, once it is made.
     pub(super) fd: RawFd,
 }
 
@@ -75,14 +104,18 @@ pub(super) struct Filter {
     _instructions: Vec<libc::sock_filter>,
 }
 
+/// Descriptors are plain numbers: they are closed by range, and end with the process.
 pub(super) struct Prepared {
     pub(super) ops: Vec<Op>,
     pub(super) names: Vec<String>,
     pub(super) sources: Vec<Source>,
     pub(super) mount_point: CString,
-    pub(super) namespaces: Vec<(OwnedFd, libc::c_int)>,
-    pub(super) cgroup: Option<OwnedFd>,
-    pub(super) cgroup_procs: Vec<OwnedFd>,
+    pub(super) namespaces: Vec<(RawFd, libc::c_int)>,
+    /// The user namespace; -1 for the host's.
+    pub(super) user_ns: RawFd,
+    /// A pid namespace to be joined, where its process file system can be made from outside.
+    pub(super) pid_ns: Option<RawFd>,
+    pub(super) cgroup_procs: Vec<RawFd>,
     pub(super) programs: Vec<CString>,
     pub(super) argv: Vec<*const libc::c_char>,
     pub(super) envp: Vec<*const libc::c_char>,
@@ -90,7 +123,10 @@ pub(super) struct Prepared {
     pub(super) groups: Vec<libc::gid_t>,
     pub(super) filters: Vec<Filter>,
     pub(super) oom_score_adj: Option<CString>,
-    pub(super) clone_flags: u64,
+    /// Words for failures that come when a filter may forbid to allocate.
+    pub(super) execute: String,
+    pub(super) not_found: String,
+    pub(super) change_directory: String,
     _strings: Vec<CString>,
 }
 
@@ -104,16 +140,19 @@ pub(super) fn invalid() -> io::Error {
     io::Error::from_raw_os_error(libc::EINVAL)
 }
 
-pub(super) fn prepare(plan: &Plan) -> Result<Prepared, Problem> {
+pub(super) fn prepare(plan: &Plan, join: RawFd) -> Result<Prepared, Problem> {
     let (strings, argv) = pointers(plan.args.iter().map(|a| a.clone().into_bytes()))?;
     let (env_strings, envp) = pointers(plan.env.iter().cloned())?;
+    let program = plan.args.first().map_or("", String::as_str);
+    let execute = format!("exec: {program:?}");
     let mut prepared = Prepared {
         ops: Vec::with_capacity(plan.steps.len()),
         names: Vec::with_capacity(plan.steps.len()),
         sources: Vec::new(),
         mount_point: c(plan.mount_point.as_str())?,
         namespaces: Vec::new(),
-        cgroup: None,
+        user_ns: -1,
+        pid_ns: if plan.exec_in.is_empty() { pid_namespace(join) } else { None },
         cgroup_procs: Vec::new(),
         programs: candidates(plan)?,
         argv,
@@ -122,7 +161,13 @@ pub(super) fn prepare(plan: &Plan) -> Result<Prepared, Problem> {
         groups: plan.groups.clone(),
         filters: plan.seccomp.iter().map(|bytes| filter(bytes)).collect::<Result<_, _>>()?,
         oom_score_adj: plan.oom_score_adj.map(|v| c(v.to_string())).transpose()?,
-        clone_flags: flags(plan),
+        not_found: if program.contains('/') {
+            execute.clone()
+        } else {
+            format!("{execute}: executable file not found in $PATH")
+        },
+        execute,
+        change_directory: format!("chdir to cwd ({:?})", plan.cwd),
         _strings: strings.into_iter().chain(env_strings).collect(),
     };
     prepared.open_namespaces(plan)?;
@@ -133,15 +178,20 @@ pub(super) fn prepare(plan: &Plan) -> Result<Prepared, Problem> {
     Ok(prepared)
 }
 
-fn flags(plan: &Plan) -> u64 {
-    let mut flags = 0;
-    if plan.new_pid_ns {
-        flags |= libc::CLONE_NEWPID as u64;
+/// `PIDFD_GET_PID_NAMESPACE`.
+const GET_PID_NAMESPACE: libc::c_ulong = 0xff05;
+
+/// The pid namespace of the process, if a process file system can be made for it (from 6.18 on).
+fn pid_namespace(join: RawFd) -> Option<RawFd> {
+    if join < 0 {
+        return None;
     }
-    if plan.exec_in.is_empty() {
-        flags |= libc::CLONE_NEWNS as u64;
-    }
-    flags
+    // SAFETY: plain numbers; the descriptor returned is new.
+    let fd = unsafe { libc::ioctl(join, GET_PID_NAMESPACE, 0) };
+    let context = mount::filesystem_context(c"proc").ok()?;
+    let knows = fd >= 0 && mount::configure_fd(context, c"pidns", fd).is_ok();
+    super::sys::close(context);
+    knows.then_some(fd)
 }
 
 type Pointers = (Vec<CString>, Vec<*const libc::c_char>);
@@ -198,7 +248,8 @@ impl Target {
             whole.push_str(part);
             prefixes.push(c(whole.as_str())?);
         }
-        Ok(Target { prefixes, directory })
+        let on_proc = FAKED.contains(&path);
+        Ok(Target { prefixes, directory, plain: false, on_proc })
     }
 
     /// The directory of `path`, and its last component.
@@ -208,37 +259,51 @@ impl Target {
     }
 }
 
+fn open_at(what: &str, path: &str, flags: OFlags) -> Result<RawFd, Problem> {
+    let opened = open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    opened.map(OwnedFd::into_raw_fd).map_err(|e| (format!("open {what} {path}"), e.into()))
+}
+
 impl Prepared {
+    /// The user namespace comes last: joining the others needs the host's rights.
     fn open_namespaces(&mut self, plan: &Plan) -> Result<(), Problem> {
-        let pins = [
-            (&plan.net_ns, libc::CLONE_NEWNET),
-            (&plan.ipc_ns, libc::CLONE_NEWIPC),
-            (&plan.uts_ns, libc::CLONE_NEWUTS),
-        ];
-        for (path, kind) in pins {
-            if !path.is_empty() {
-                let fd = open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(|e| (format!("open namespace {path}"), e.into()))?;
-                self.namespaces.push((fd, kind));
+        if plan.exec_in.is_empty() {
+            let pins = [
+                (&plan.net_ns, libc::CLONE_NEWNET),
+                (&plan.ipc_ns, libc::CLONE_NEWIPC),
+                (&plan.uts_ns, libc::CLONE_NEWUTS),
+                (&plan.user_ns, libc::CLONE_NEWUSER),
+            ];
+            for (path, kind) in pins.into_iter().filter(|(path, _)| !path.is_empty()) {
+                self.namespaces.push((open_at("namespace", path, OFlags::RDONLY)?, kind));
             }
         }
+        let user = self.namespaces.iter().find(|(_, kind)| *kind == libc::CLONE_NEWUSER);
+        self.user_ns = user.map_or(-1, |(fd, _)| *fd);
         Ok(())
     }
 
     fn open_cgroups(&mut self, plan: &Plan) -> Result<(), Problem> {
-        if !plan.cgroup_dir.is_empty() {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = open(plan.cgroup_dir.as_str(), flags, Mode::empty())
-                .map_err(|e| (format!("open cgroup {}", plan.cgroup_dir), e.into()))?;
-            self.cgroup = Some(fd);
-        }
         for dir in &plan.cgroup_v1_dirs {
             let file = format!("{dir}/cgroup.procs");
-            let fd = open(file.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| (format!("open {file}"), e.into()))?;
-            self.cgroup_procs.push(fd);
+            self.cgroup_procs.push(open_at("cgroup", &file, OFlags::WRONLY)?);
         }
         Ok(())
+    }
+
+    /// Every descriptor that is still needed once the sources are open.
+    pub(super) fn descriptors(&self, inherited: &Inherited) -> Vec<RawFd> {
+        let mut all = vec![inherited.status, inherited.join];
+        all.extend(inherited.stdio);
+        all.extend(self.pid_ns);
+        all.extend(self.namespaces.iter().map(|(fd, _)| *fd));
+        all.extend(&self.cgroup_procs);
+        all.extend(self.sources.iter().map(|s| s.fd));
+        all.extend(self.ops.iter().filter_map(|op| match op {
+            Op::Overlay { fd, .. } => Some(*fd),
+            _ => None,
+        }));
+        all
     }
 
     fn add_step(&mut self, step: &Step) -> Result<(), Problem> {
@@ -253,29 +318,11 @@ impl Prepared {
                     fs_type: c(m.fs_type.as_str())?,
                     options: m.options.iter().map(|o| option(o)).collect::<Result<_, _>>()?,
                     attributes: m.attributes,
-                    target: Target::new(&m.target, true)?,
+                    target: kernel_target(m)?,
                 },
                 format!("mount {} to {}", m.fs_type, m.target),
             ),
-            StepKind::Bind(b) => {
-                self.sources.push(Source {
-                    path: c(b.source.as_str())?,
-                    sub_path: (!b.sub_path.is_empty())
-                        .then(|| c(b.sub_path.as_str()))
-                        .transpose()?,
-                    fd: -1,
-                });
-                let source = Path::new(&b.source).join(&b.sub_path);
-                let directory = source.metadata().is_ok_and(|m| m.is_dir());
-                let op = Op::Bind {
-                    slot: self.sources.len() - 1,
-                    read_only: b.read_only,
-                    recursive: b.recursive_read_only,
-                    propagation: b.propagation,
-                    target: Target::new(&b.target, directory)?,
-                };
-                (op, format!("mount {} to {}", source.display(), b.target))
-            }
+            StepKind::Bind(b) => self.bind(b)?,
             StepKind::Node(n) => {
                 let (target, name) = Target::parent(&n.path)?;
                 let op = Op::Node {
@@ -309,10 +356,39 @@ impl Prepared {
         Ok(())
     }
 
-    /// Every descriptor that the child uses after it has begun: they must lie above its streams.
-    pub(super) fn raw_cgroup(&self) -> RawFd {
-        self.cgroup.as_ref().map_or(-1, |fd| fd.as_raw_fd())
+    fn bind(&mut self, b: &Bind) -> Result<(Op, String), Problem> {
+        let source = Path::new(&b.source).join(&b.sub_path);
+        let directory = source.metadata().is_ok_and(|m| m.is_dir());
+        let target = Target::new(&b.target, directory)?;
+        let clean = format!("/{}", target.prefixes.last().map_or("", |p| p.to_str().unwrap_or("")));
+        if clean.starts_with("/proc/") && !target.on_proc {
+            let text = format!("{clean:?} cannot be mounted because it is inside /proc");
+            return Err((text, io::Error::from_raw_os_error(libc::EPERM)));
+        }
+        if clean == "/" {
+            return Err(("a mount in place of the root".to_owned(), invalid()));
+        }
+        self.sources.push(Source {
+            name: b.target.clone(),
+            path: c(b.source.as_str())?,
+            sub_path: (!b.sub_path.is_empty()).then(|| c(b.sub_path.as_str())).transpose()?,
+            read_only: b.read_only,
+            recursive: b.recursive_read_only,
+            propagation: b.propagation,
+            mapped: b.mapped,
+            proc: clean == "/proc",
+            fd: -1,
+        });
+        let op = Op::Bind { slot: self.sources.len() - 1, target };
+        Ok((op, format!("mount {} to {}", source.display(), b.target)))
     }
+}
+
+/// An image may have a link in place of `/proc`, so that protected paths would be found elsewhere
+/// (CVE-2023-27561): these two are made on ordinary directories only.
+fn kernel_target(m: &crate::wire::MountFs) -> Result<Target, Problem> {
+    let plain = ["proc", "sysfs"].contains(&m.fs_type.as_str());
+    Ok(Target { plain, ..Target::new(&m.target, true)? })
 }
 
 fn option(text: &str) -> Result<(CString, Option<CString>), Problem> {
@@ -325,11 +401,11 @@ fn option(text: &str) -> Result<(CString, Option<CString>), Problem> {
 fn overlay_op(o: &Overlay) -> Result<Op, Problem> {
     let lowers: Vec<CString> = o.lowers.iter().map(|l| c(l.as_str())).collect::<Result<_, _>>()?;
     let upper =
-        if o.upper.is_empty() { None } else { Some((c(o.upper.as_str())?, c(o.work.as_str())?)) };
+        if o.upper.is_empty() { None } else { Some([c(o.upper.as_str())?, c(o.work.as_str())?]) };
     let mut joined = format!("lowerdir={}", o.lowers.join(":"));
     if upper.is_some() {
         joined.push_str(&format!(",upperdir={},workdir={}", o.upper, o.work));
     }
     let target = if o.target.is_empty() { None } else { Some(Target::new(&o.target, true)?) };
-    Ok(Op::Overlay { lowers, upper, joined: c(joined)?, target })
+    Ok(Op::Overlay { lowers, upper, joined: c(joined)?, target, mapped: o.mapped, fd: -1 })
 }

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rustix::event::epoll;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::flow::{BUFFER_BYTES, Flow, Role};
+use super::launcher::Launcher;
 use super::{LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS};
 use crate::cgroup::Hierarchies;
 use crate::packet;
-use crate::wire::{Ask, Attach, Failure, Reply, Request, Resize, RunList, Signal, Tell};
+use crate::wire::{Ask, Attach, Failure, LEVEL, Reply, Request, Resize, RunList, Signal, Tell};
 
 /// Agents waiting to be accepted: one, and a second one while it restarts.
 const BACKLOG: i32 = 8;
@@ -39,17 +40,23 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
     std::mem::forget(lock);
     detach()?;
     let ticker_groups = options.cgroup.and_then(|(root, path)| join_own_cgroup(&root, &path));
+    // Neither it nor the launcher can be looked into, whoever shares the host's pid namespace.
+    super::sys::undumpable().map_err(io::Error::from_raw_os_error)?;
+    // Before anything is read or opened that no container may see.
+    let launcher = Launcher::start()?;
     let listener = bind(&options.state_dir)?;
     let supervisor = Supervisor {
         epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         signals: child_signals()?,
-        own_pid_ns: File::open("/proc/self/ns/pid")?.into(),
+        launcher,
         listener,
         state_dir: options.state_dir,
         clients: Default::default(),
         entries: Default::default(),
         starting: Default::default(),
         pids: Default::default(),
+        relieved: Default::default(),
+        unnamed: Default::default(),
         flows: Default::default(),
         adopted: Default::default(),
         ticker: None,
@@ -118,7 +125,11 @@ fn bind(state_dir: &Path) -> io::Result<OwnedFd> {
     let dir: OwnedFd = File::open(state_dir)?.into();
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &socket_address(&dir)?)?;
+    // The directory is closed to others; should it once not be, the socket is.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = rustix::net::bind(&socket, &socket_address(&dir)?);
+    rustix::process::umask(before);
+    bound?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -166,6 +177,13 @@ impl Supervisor {
         let serial = request.serial;
         let answer: Answer = match request.ask {
             Some(Ask::Start(_)) => return self.start(client, serial, fds),
+            Some(Ask::UserNamespace(ask)) => match self.user_namespace(&ask) {
+                Ok(fds) => {
+                    let fds: Vec<&OwnedFd> = fds.iter().collect();
+                    return self.reply(client, serial, Tell::Namespaces(true), &fds);
+                }
+                Err(e) => Err(e),
+            },
             Some(Ask::List(_)) => return self.list(client, serial),
             Some(Ask::Signal(signal)) => self.signal(&signal),
             Some(Ask::Attach(attach)) => self.attach(&attach, fds),
@@ -200,7 +218,7 @@ impl Supervisor {
 
     fn list(&mut self, client: u64, serial: u64) {
         let runs = self.entries.values().map(|e| e.run.clone()).collect();
-        match packet::to_memory_file(&RunList { runs }.encode_to_vec()) {
+        match packet::to_memory_file(&RunList { runs, level: LEVEL }.encode_to_vec()) {
             Ok(file) => self.reply(client, serial, Tell::Listed(RunList::default()), &[&file]),
             Err(e) => self.reply(client, serial, failure(&("list".to_owned(), e)), &[]),
         }

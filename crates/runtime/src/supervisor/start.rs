@@ -1,9 +1,8 @@
-//! Starting a process: streams, clone, and the wait (without blocking) for the program to run.
+//! Starting a process: streams, launch, and the wait (without blocking) for the program to run.
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -12,25 +11,27 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::child::{self, Inherited};
 use super::flow::{Flow, Role};
+use super::launcher::Job;
 use super::log::LogFile;
-use super::prepare::{Prepared, Problem, prepare};
+use super::prepare::Problem;
 use super::serve::failure;
-use super::sys::{self, Stage};
+use super::sys;
 use super::ticker::Ticker;
 use super::{Entry, RUNS, Supervisor, TOKEN_STARTING, now_ns};
 use crate::packet;
 use crate::wire::{Plan, Run, Tell};
 
-/// A process between clone and execve.
+/// A process between launch and execve.
 pub(super) struct Starting {
     client: u64,
     serial: u64,
     status: OwnedFd,
     plan: Plan,
-    names: Vec<String>,
     pid: i32,
+    /// The process that was launched. Its successor runs in the container already, where others may
+    /// have got hold of it, so only the first is believed about terminals and successors.
+    first: i32,
     streams: Streams,
     master: Option<OwnedFd>,
     /// Its wait status, when it ended before we heard of its start.
@@ -68,9 +69,10 @@ impl Supervisor {
 
     fn try_start(&mut self, client: u64, serial: u64, fds: Vec<OwnedFd>) -> Result<(), Problem> {
         let mut fds = fds.into_iter();
-        let plan =
+        let file =
             fds.next().ok_or_else(|| ("plan is missing".to_owned(), super::prepare::invalid()))?;
-        let plan = packet::from_memory_file(plan)
+        let copy = file.try_clone().map_err(|e| ("plan".to_owned(), e))?;
+        let plan = packet::from_memory_file(copy)
             .and_then(|bytes| Plan::decode(&bytes[..]).map_err(io::Error::other))
             .map_err(|e| ("plan".to_owned(), e))?;
         if self.entries.get(&plan.id).is_some_and(|e| !e.run.ended) {
@@ -79,21 +81,13 @@ impl Supervisor {
                 io::Error::from_raw_os_error(libc::EEXIST),
             ));
         }
-        let mut prepared = prepare(&plan)?;
         let given: Vec<OwnedFd> = fds.collect();
-        let (ours, theirs) = self.streams(&plan, given)?;
+        let (streams, theirs) = self.streams(&plan, given)?;
         let (status, child_status) = status_pair().map_err(|e| ("status socket".to_owned(), e))?;
-        let join = self.pidfd_of(&plan.exec_in)?;
-        let inherited = Inherited {
-            status: child_status.as_raw_fd(),
-            stdio: theirs.each_ref().map(|fd| fd.as_ref().map_or(-1, |f| f.as_raw_fd())),
-            join: join.as_ref().map_or(-1, |fd| fd.as_raw_fd()),
-        };
-        let pid = self.clone_child(&plan, &mut prepared, &inherited)?;
+        let pid = self.launch(&plan, [&file, &child_status], &theirs)?;
         let number = self.number();
         self.listen(&status, TOKEN_STARTING | number).map_err(|e| ("epoll".to_owned(), e))?;
         self.pids.insert(pid, plan.id.clone());
-        let names = mem::take(&mut prepared.names);
         self.starting.insert(
             number,
             Starting {
@@ -101,15 +95,37 @@ impl Supervisor {
                 serial,
                 status,
                 plan,
-                names,
                 pid,
-                streams: ours,
+                first: pid,
+                streams,
                 master: None,
                 ended: None,
                 failed: None,
             },
         );
         Ok(())
+    }
+
+    fn launch(
+        &self,
+        plan: &Plan,
+        always: [&OwnedFd; 2],
+        theirs: &[Option<OwnedFd>; 3],
+    ) -> Result<i32, Problem> {
+        let joined = if plan.exec_in.is_empty() { &plan.pid_ns_of } else { &plan.exec_in };
+        let join = if plan.new_pid_ns { None } else { self.pidfd_of(joined)? };
+        let cgroup = cgroup(plan)?;
+        let mut fds: Vec<&OwnedFd> = always.to_vec();
+        fds.extend(theirs.iter().flatten().chain(&join).chain(&cgroup));
+        let job = Job {
+            flags: clone_flags(plan),
+            streams: theirs[0].is_some(),
+            join: join.is_some(),
+            cgroup: cgroup.is_some(),
+            hold: false,
+            present: true,
+        };
+        self.launcher.launch(&job, &fds).map_err(|e| ("clone".to_owned(), e))
     }
 
     /// Our ends and the child's. An exec's streams come from the agent, which keeps the other ends.
@@ -171,33 +187,41 @@ impl Supervisor {
         }
     }
 
-    fn clone_child(
-        &self,
-        plan: &Plan,
-        prepared: &mut Prepared,
-        inherited: &Inherited,
-    ) -> Result<i32, Problem> {
-        let joined = if plan.exec_in.is_empty() { &plan.pid_ns_of } else { &plan.exec_in };
-        let target = if plan.new_pid_ns { None } else { self.pidfd_of(joined)? };
-        if let Some(fd) = &target {
-            sys::setns(fd.as_raw_fd(), libc::CLONE_NEWPID)
-                .map_err(|e| problem("join the pid namespace", e))?;
+    pub(super) fn starting_ready(&mut self, number: u64) {
+        if self.hear(number) {
+            self.settle_start(number);
         }
-        let pid = clone3(plan, prepared, inherited);
-        if target.is_some() {
-            // Our own pid namespace is always one we may return to.
-            let _ = sys::setns(self.own_pid_ns.as_raw_fd(), libc::CLONE_NEWPID);
-        }
-        pid.map_err(|e| problem("clone", e))
     }
 
-    pub(super) fn starting_ready(&mut self, number: u64) {
-        let Some(starting) = self.starting.get_mut(&number) else { return };
-        let mut packet = [0u8; sys::STATUS_BYTES];
-        match packet::receive(starting.status.as_fd(), &mut packet) {
-            Ok((sys::STATUS_BYTES, fds)) => starting.heard(packet, fds),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            _ => self.settle_start(number),
+    /// Reads what a starting process has said; whether it has closed its socket.
+    fn hear(&mut self, number: u64) -> bool {
+        let Some(starting) = self.starting.get_mut(&number) else { return false };
+        loop {
+            let mut bytes = [0u8; sys::STATUS_BYTES];
+            match packet::receive_from(starting.status.as_fd(), &mut bytes) {
+                Ok(p) if p.bytes >= sys::STATUS_HEAD => {
+                    if let Some(pid) = starting.heard(&bytes[..p.bytes], p.fds, p.sender) {
+                        // Its own end, when that has been seen, is gone from the list already.
+                        if self.pids.remove(&starting.first).is_some() {
+                            self.relieved.insert(starting.first);
+                        }
+                        starting.ended = self.unnamed.remove(&pid);
+                        if starting.ended.is_none() {
+                            self.pids.insert(pid, starting.plan.id.clone());
+                        }
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                _ => return true,
+            }
+        }
+    }
+
+    /// Before ends are looked at: one may be that of a process that has named its successor.
+    pub(super) fn hear_all(&mut self) {
+        for number in self.starting.keys().copied().collect::<Vec<_>>() {
+            self.hear(number);
         }
     }
 
@@ -208,6 +232,9 @@ impl Supervisor {
             let problem = (step, io::Error::from_raw_os_error(errno));
             if starting.ended.is_none() {
                 self.pids.remove(&starting.pid);
+                // SAFETY: plain numbers. It is not reaped yet, so the pid is its own; it may only claim
+                // to have failed.
+                unsafe { libc::kill(starting.pid, libc::SIGKILL) };
             }
             let _ = fs::remove_dir_all(self.run_dir(&starting.plan.id));
             return self.reply(starting.client, starting.serial, failure(&problem), &[]);
@@ -252,46 +279,25 @@ impl Starting {
         self.pid
     }
 
-    fn heard(&mut self, packet: [u8; sys::STATUS_BYTES], fds: Vec<OwnedFd>) {
-        let [kind, stage, i0, i1, e0, e1, e2, e3] = packet;
-        let index = usize::from(u16::from_ne_bytes([i0, i1]));
-        let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
-        match kind {
-            sys::TERMINAL => self.master = fds.into_iter().next(),
-            sys::NOTE => eprintln!(
-                "{}: oom_score_adj is left as it is: {}",
-                self.plan.id,
-                io::Error::from_raw_os_error(errno)
-            ),
-            _ => self.failed = Some((self.describe(stage, index, errno), errno)),
+    /// Takes in a status packet; returns the pid of the successor that it names.
+    fn heard(&mut self, packet: &[u8], fds: Vec<OwnedFd>, sender: Option<i32>) -> Option<i32> {
+        let (head, text) = packet.split_at_checked(sys::STATUS_HEAD)?;
+        let number = i32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
+        let trusted = sender == Some(self.first);
+        match head[0] {
+            sys::TERMINAL if trusted => self.master = fds.into_iter().next(),
+            sys::HANDED_OVER if trusted => {
+                self.pid = number;
+                return Some(number);
+            }
+            sys::NOTE if trusted => {
+                let error = io::Error::from_raw_os_error(number);
+                eprintln!("{}: {}: {error}", self.plan.id, printable(text));
+            }
+            sys::FAILED => self.failed = Some((printable(text), number)),
+            _ => {}
         }
-    }
-
-    fn describe(&self, stage: u8, index: usize, errno: i32) -> String {
-        let program = self.plan.args.first().map_or("", String::as_str);
-        let is = |s: Stage| stage == s as u8;
-        if is(Stage::Build) {
-            self.names.get(index).cloned().unwrap_or_else(|| "build the root".to_owned())
-        } else if is(Stage::Sources) {
-            let mut binds = self.names.iter().filter(|n| n.starts_with("mount /"));
-            binds.nth(index).cloned().unwrap_or_else(|| "open a mount's source".to_owned())
-        } else if is(Stage::Execute) && errno == libc::ENOENT && !program.contains('/') {
-            format!("exec: {program:?}: executable file not found in $PATH")
-        } else if is(Stage::Execute) {
-            format!("exec: {program:?}")
-        } else if is(Stage::Cwd) {
-            format!("chdir to cwd ({:?})", self.plan.cwd)
-        } else {
-            let known = [
-                (Stage::Namespaces, "join namespaces"),
-                (Stage::Pivot, "change the root"),
-                (Stage::Streams, "set up the streams"),
-                (Stage::Cgroup, "join cgroups"),
-                (Stage::Credentials, "set user and capabilities"),
-                (Stage::Seccomp, "load the seccomp filter"),
-            ];
-            known.iter().find(|(s, _)| is(*s)).map_or("start", |(_, text)| text).to_owned()
-        }
+        None
     }
 
     fn run(&self) -> Run {
@@ -313,19 +319,41 @@ impl Starting {
     }
 }
 
-fn problem(what: &str, errno: i32) -> Problem {
-    (what.to_owned(), io::Error::from_raw_os_error(errno))
+/// Text without control characters: it ends in logs, and may be a container's.
+fn printable(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// With a user namespace the process makes the others itself, so that they belong to it.
+fn clone_flags(plan: &Plan) -> u64 {
+    if !plan.user_ns.is_empty() || !plan.exec_in.is_empty() {
+        return 0;
+    }
+    let pid = if plan.new_pid_ns { libc::CLONE_NEWPID as u64 } else { 0 };
+    libc::CLONE_NEWNS as u64 | pid
+}
+
+fn cgroup(plan: &Plan) -> Result<Option<OwnedFd>, Problem> {
+    if plan.cgroup_dir.is_empty() {
+        return Ok(None);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(plan.cgroup_dir.as_str(), flags, Mode::empty())
+        .map(Some)
+        .map_err(|e| (format!("open cgroup {}", plan.cgroup_dir), e.into()))
 }
 
 pub(super) fn open_fifo(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn status_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn status_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
+    rustix::net::sockopt::set_socket_passcred(&ours, true)?;
     Ok((ours, theirs))
 }
 
@@ -334,30 +362,5 @@ pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
-    }
-}
-
-/// `CLONE_INTO_CGROUP`, which libc has only as an overflowing `c_int`.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-fn clone3(plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result<i32, i32> {
-    let mut flags = prepared.clone_flags;
-    let cgroup = prepared.raw_cgroup();
-    if cgroup >= 0 {
-        flags |= CLONE_INTO_CGROUP;
-    }
-    // SAFETY: a zeroed structure is valid. Without CLONE_VM the child has a copy of everything; it
-    // only runs `child::run`, which makes system calls and never returns.
-    unsafe {
-        let mut args: libc::clone_args = mem::zeroed();
-        args.flags = flags;
-        args.exit_signal = libc::SIGCHLD as u64;
-        args.cgroup = if cgroup >= 0 { cgroup as u64 } else { 0 };
-        let pid = libc::syscall(libc::SYS_clone3, &mut args, size_of::<libc::clone_args>());
-        match pid {
-            0 => child::run(plan, prepared, inherited),
-            pid if pid > 0 => Ok(pid as i32),
-            _ => Err(sys::errno()),
-        }
     }
 }

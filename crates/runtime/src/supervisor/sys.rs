@@ -1,44 +1,24 @@
-//! Raw system calls for the child: errors are plain errno numbers, nothing allocates.
+//! Raw system calls for the launched process: errors are plain errno numbers, nothing allocates.
 //!
 //! They are made through libc's thin wrappers only where those do nothing but the call. The
 //! credential calls go past libc, whose versions would synchronise threads that do not exist here.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::mem;
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// Which part of the set-up failed: turned into words by the supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Stage {
-    Namespaces = 1,
-    Sources,
-    Build,
-    Pivot,
-    Streams,
-    Cgroup,
-    Credentials,
-    Cwd,
-    Seccomp,
-    Execute,
-    OomScore,
-}
-
-#[derive(Clone, Copy, Debug)]
+/// A step of the set-up that failed, in the words that the caller of the start reads.
+#[derive(Clone, Debug)]
 pub(super) struct Fail {
-    pub(super) stage: Stage,
-    pub(super) index: u16,
+    pub(super) text: Cow<'static, str>,
     pub(super) errno: i32,
 }
 
 impl Fail {
-    pub(super) fn new(stage: Stage, errno: i32) -> Self {
-        Fail { stage, index: 0, errno }
-    }
-
-    pub(super) fn at(stage: Stage, index: usize, errno: i32) -> Self {
-        Fail { stage, index: index as u16, errno }
+    pub(super) fn new(text: impl Into<Cow<'static, str>>, errno: i32) -> Self {
+        Fail { text: text.into(), errno }
     }
 }
 
@@ -46,8 +26,12 @@ impl Fail {
 pub(super) const FAILED: u8 = 1;
 pub(super) const NOTE: u8 = 2;
 pub(super) const TERMINAL: u8 = 3;
-/// Bytes of a status packet: kind, stage, index, errno.
-pub(super) const STATUS_BYTES: usize = 8;
+/// The process that runs the program is another one than the one that was launched.
+pub(super) const HANDED_OVER: u8 = 4;
+/// Bytes before a status packet's text: kind, three of padding, a number (errno or pid).
+pub(super) const STATUS_HEAD: usize = 8;
+/// Bytes of the largest status packet: a sentence with a path or two.
+pub(super) const STATUS_BYTES: usize = 1024;
 /// The user of an init that owns nothing; upstream's pause image uses the same.
 pub(super) const NOBODY: u32 = 65535;
 
@@ -62,12 +46,49 @@ pub(super) fn check(result: libc::c_long) -> Sys<libc::c_long> {
     if result < 0 { Err(errno()) } else { Ok(result) }
 }
 
-pub(super) fn report(status: RawFd, kind: u8, stage: u8, index: u16, errno: i32) {
-    let [i0, i1] = index.to_ne_bytes();
-    let [e0, e1, e2, e3] = errno.to_ne_bytes();
-    let packet: [u8; STATUS_BYTES] = [kind, stage, i0, i1, e0, e1, e2, e3];
+/// Sends a status packet; allocates nothing, because a filter may be in force.
+pub(super) fn report(status: RawFd, kind: u8, number: i32, text: &str) {
+    let mut packet = [0u8; STATUS_BYTES];
+    packet[0] = kind;
+    packet[4..STATUS_HEAD].copy_from_slice(&number.to_ne_bytes());
+    let length = text.len().min(STATUS_BYTES - STATUS_HEAD);
+    packet[STATUS_HEAD..STATUS_HEAD + length].copy_from_slice(&text.as_bytes()[..length]);
     // SAFETY: the buffer is local and as long as said; a lost report shows as a failed start anyway.
-    unsafe { libc::send(status, packet.as_ptr().cast(), packet.len(), libc::MSG_NOSIGNAL) };
+    unsafe { libc::send(status, packet.as_ptr().cast(), STATUS_HEAD + length, libc::MSG_NOSIGNAL) };
+}
+
+/// Closes every descriptor from 3 on that is not in `keep`.
+pub(super) fn close_others(keep: &mut [RawFd]) {
+    keep.sort_unstable();
+    let mut next = 3u32;
+    for fd in keep.iter().filter(|fd| **fd >= 3).map(|fd| fd.unsigned_abs()) {
+        if fd > next {
+            close_range(next, fd - 1);
+        }
+        next = next.max(fd + 1);
+    }
+    close_range(next, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: plain numbers; callers list every descriptor that is used after.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+/// Neither this process nor what it forks can be looked into by others of its user: until execve.
+/// Changing credentials resets it, so it is called again after each change.
+pub(super) fn undumpable() -> Sys<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// A fork whose parent is this process's own parent. By `clone`, which filters that let programs fork
+/// allow; the stack stays, as with fork.
+pub(super) fn fork_sibling() -> Sys<i32> {
+    let none = ptr::null::<libc::c_void>();
+    let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as libc::c_long;
+    // SAFETY: without CLONE_VM the child has a copy of everything; this process has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    check(pid).map(|pid| pid as i32)
 }
 
 pub(super) fn default_signals() {
@@ -115,14 +136,31 @@ pub(super) fn dup2(from: RawFd, to: RawFd) -> Sys<()> {
     check(unsafe { libc::dup2(from, to) }.into()).map(drop)
 }
 
-/// Gives a pipe to the container's user, so that it can open `/dev/stdout`; a shared file refuses, fine.
-pub(super) fn own(fd: RawFd, uid: u32) {
-    // SAFETY: `stat` is written by the kernel before it is read; plain numbers otherwise.
+pub(super) fn fstat(fd: RawFd) -> Sys<libc::stat> {
+    // SAFETY: the kernel fills the structure before it is read.
     unsafe {
         let mut stat: libc::stat = mem::zeroed();
-        if libc::fstat(fd, &mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFIFO {
-            libc::fchown(fd, uid, u32::MAX);
-        }
+        check(libc::fstat(fd, &mut stat).into())?;
+        Ok(stat)
+    }
+}
+
+/// The kernel's number for the kind of file system that a descriptor lies on.
+pub(super) fn filesystem_of(fd: RawFd) -> Sys<i64> {
+    // SAFETY: the kernel fills the structure before it is read.
+    unsafe {
+        let mut stat: libc::statfs = mem::zeroed();
+        check(libc::fstatfs(fd, &mut stat).into())?;
+        Ok(stat.f_type as i64)
+    }
+}
+
+/// Gives a pipe to the container's user, so that it can open `/dev/stdout`. Anything else is left alone:
+/// it is shared with others.
+pub(super) fn own_pipe(fd: RawFd, uid: u32) {
+    if fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFIFO) {
+        // SAFETY: plain numbers.
+        unsafe { libc::fchown(fd, uid, u32::MAX) };
     }
 }
 
@@ -199,22 +237,7 @@ pub(super) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Sys<()
     check(unsafe { libc::syscall(libc::SYS_capset, &header, data.as_ptr()) }).map(drop)
 }
 
-/// A terminal of the container's own devpts: its master goes to the supervisor, its slave is returned.
-pub(super) fn open_terminal(status: RawFd, uid: u32) -> Sys<RawFd> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: C string, plain numbers, and a local the kernel reads.
-    unsafe {
-        let master = check(libc::open(c"/dev/pts/ptmx".as_ptr(), flags).into())? as RawFd;
-        let unlock: libc::c_int = 0;
-        check(libc::ioctl(master, libc::TIOCSPTLCK, &unlock).into())?;
-        let slave = check(libc::ioctl(master, libc::TIOCGPTPEER, flags).into())? as RawFd;
-        libc::fchown(slave, uid, u32::MAX);
-        send_fd(status, master)?;
-        close(master);
-        Ok(slave)
-    }
-}
-
+/// Makes a terminal the session's own.
 pub(super) fn control_terminal(slave: RawFd) -> Sys<()> {
     // SAFETY: plain numbers.
     check(unsafe { libc::ioctl(slave, libc::TIOCSCTTY, 0) }.into()).map(drop)
@@ -224,7 +247,8 @@ pub(super) fn control_terminal(slave: RawFd) -> Sys<()> {
 #[repr(C, align(8))]
 struct Control([u8; 32]);
 
-fn send_fd(socket: RawFd, fd: RawFd) -> Sys<()> {
+/// Sends the terminal's master to the supervisor.
+pub(super) fn send_terminal(socket: RawFd, fd: RawFd) -> Sys<()> {
     let mut packet = [TERMINAL, 0, 0, 0, 0, 0, 0, 0];
     let mut control = Control([0; 32]);
     let mut part = libc::iovec { iov_base: packet.as_mut_ptr().cast(), iov_len: packet.len() };

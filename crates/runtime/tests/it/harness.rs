@@ -18,10 +18,10 @@ pub(crate) struct Node {
     pub(crate) dir: tempfile::TempDir,
 }
 
-/// The example next to this test's own binary.
-fn supervisor() -> std::path::PathBuf {
+/// An example next to this test's own binary.
+pub(crate) fn example(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/supervisor")
+    test.parent().unwrap().parent().unwrap().join("examples").join(name)
 }
 
 impl Node {
@@ -30,7 +30,7 @@ impl Node {
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         config.cgroup_parent =
             format!("/trireme-test-{}", dir.path().file_name().unwrap().to_str().unwrap());
-        config.supervisor_command = vec![supervisor().into()];
+        config.supervisor_command = vec![example("supervisor").into()];
         let runtime = Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap();
         let node = Node { runtime: Some(runtime), config, dir };
         node.busybox();
@@ -55,7 +55,9 @@ impl Node {
         let tools = [
             "sh", "cat", "echo", "sleep", "id", "ls", "mount", "hostname", "stty", "tty", "nc",
             "grep", "head", "tr", "yes", "touch", "dd", "wc", "kill", "ps", "seq", "true", "env",
-            "chroot", "unshare",
+            "chroot", "unshare", "chmod", "ln", "mkdir", "mv", "rm", "stat", "readlink", "cp",
+            "mknod", "umount", "setsid", "find", "sysctl", "chown", "od", "tail", "test",
+            "nsenter", "ping",
         ];
         let image = StaticImage {
             file,

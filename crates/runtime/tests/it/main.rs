@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod attacks;
 mod containers;
 mod harness;
 mod pull;
 mod restarts;
 mod streams;
+mod users;
