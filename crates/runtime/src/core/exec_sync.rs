@@ -5,6 +5,7 @@
 //! command leaves running when it ends by itself stays, as upstream: a hook may start a server.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -21,6 +22,32 @@ use crate::wire::Run;
 
 /// Bytes of one stream that are returned; the rest is read and dropped (CVE-2022-1708).
 const OUTPUT_LIMIT: usize = 16 << 20;
+/// Bytes of a stream that every command may return, whatever others do.
+const OUTPUT_FREE: usize = 64 << 10;
+/// Bytes beyond that which all commands that run may hold together: this process holds the control
+/// plane, and a pod may have hundreds of probes that print at once.
+const OUTPUT_TOTAL: usize = 64 << 20;
+static OUTPUT_HELD: AtomicUsize = AtomicUsize::new(0);
+
+/// What one stream takes of the total, until it is dropped.
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = |held: usize| held.checked_add(bytes).filter(|all| *all <= OUTPUT_TOTAL);
+        let taken = OUTPUT_HELD.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).is_ok();
+        self.0 += if taken { bytes } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        OUTPUT_HELD.fetch_sub(self.0, Ordering::AcqRel);
+    }
+}
+
 /// How long output may still come after an exec's end: a child of it may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
@@ -67,9 +94,10 @@ impl Inner {
             }
         };
         let mut response = ExecSyncResponse::default();
+        let mut held = [Held::default(), Held::default()];
         let outputs = [(pipes.stdout, &mut response.stdout), (pipes.stderr, &mut response.stderr)];
         let run = tokio::select! {
-            run = finished(exit(watch), outputs) => Ok(run),
+            run = finished(exit(watch), outputs, &mut held) => Ok(run),
             given = limit(request.timeout, gone) => Err(given),
         };
         match run {
@@ -139,10 +167,11 @@ async fn limit(seconds: i64, gone: oneshot::Receiver<()>) -> Given {
 async fn finished(
     exit: impl Future<Output = Result<Run>>,
     outputs: [(Option<Input>, &mut Vec<u8>); 2],
+    [of_out, of_err]: &mut [Held; 2],
 ) -> Result<Run> {
     let outputs = async {
         let [(stdout, out), (stderr, err)] = outputs;
-        tokio::join!(collect(stdout, out), collect(stderr, err));
+        tokio::join!(collect(stdout, out, of_out), collect(stderr, err, of_err));
     };
     tokio::pin!(outputs, exit);
     tokio::select! {
@@ -155,7 +184,7 @@ async fn finished(
 }
 
 /// Reads to the end, keeps the first bytes.
-async fn collect(stream: Option<Input>, out: &mut Vec<u8>) {
+async fn collect(stream: Option<Input>, out: &mut Vec<u8>, held: &mut Held) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0u8; 32 << 10];
     while let Ok(count) = stream.read(&mut buffer).await {
@@ -163,6 +192,23 @@ async fn collect(stream: Option<Input>, out: &mut Vec<u8>) {
             return;
         }
         let room = OUTPUT_LIMIT.saturating_sub(out.len()).min(count);
-        out.extend_from_slice(&buffer[..room]);
+        if out.len() + room <= OUTPUT_FREE || held.take(room) {
+            out.extend_from_slice(&buffer[..room]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_commands_share_a_total() {
+        let mut first = Held::default();
+        assert!(first.take(OUTPUT_TOTAL));
+        let mut second = Held::default();
+        assert!(!second.take(1));
+        drop(first);
+        assert!(second.take(1));
     }
 }
