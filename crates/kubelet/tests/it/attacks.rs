@@ -249,7 +249,11 @@ async fn a_user_namespace_is_real_and_its_volumes_belong_to_it() {
                   ls -ln /v /part /m; echo words >/dev/termination-log; cat /etc/hosts; exit 1";
     let container = json!({"command": ["sh", "-c", script], "volumeMounts": mounts});
     let volumes = json!([{"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}, {"name": "cm", "configMap": {"name": "cm"}}]);
-    node.pod_with("web", json!([container]), json!({"hostUsers": false, "restartPolicy": "Never", "volumes": volumes}));
+    node.pod_with(
+        "web",
+        json!([container]),
+        json!({"hostUsers": false, "restartPolicy": "Never", "volumes": volumes}),
+    );
     let status = node.status("web", |s| s["phase"] == "Failed").await;
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
     let log = node.log("web", "c");
@@ -257,7 +261,11 @@ async fn a_user_namespace_is_real_and_its_volumes_belong_to_it() {
     assert!(log.contains("from the map") && !log.contains("denied"), "{log}");
     assert!(!log.contains(" 4294967295\n") && log.contains(" 65536\n"), "{log}");
     let file = node.pod_dir("web").join("volumes/kubernetes.io~empty-dir/v/f");
-    assert_eq!(std::fs::metadata(file).unwrap().uid(), 0, "id-mapped: root of the pod is root of its volume");
+    assert_eq!(
+        std::fs::metadata(file).unwrap().uid(),
+        0,
+        "id-mapped: root of the pod is root of its volume"
+    );
     node.delete("web").await;
     cleaned_up(&node).await;
     node.tasks.shutdown().await;

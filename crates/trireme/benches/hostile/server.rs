@@ -136,7 +136,7 @@ impl Connection {
         body: &[u8],
     ) -> io::Result<u16> {
         self.send(token, method, path, kind, body)?;
-        let (mut text, mut piece, mut head, mut left) = (Vec::new(), [0; 16 * 1024], 0, 0);
+        let (mut text, mut piece, mut head, mut left) = (Vec::new(), [0; 16 * 1024], 0, 0usize);
         while head == 0 || left > 0 {
             let count = self.0.read(&mut piece)?;
             if count == 0 {
