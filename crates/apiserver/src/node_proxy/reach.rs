@@ -1,7 +1,7 @@
 //! Addresses that may be dialled for somebody: whoever writes a node, a pod or endpoints must not
 //! reach with them what is on the server's own machine or link.
 //!
-//! Rule: `net.IP.IsGlobalUnicast`, which the original asks of proxied nodes and pods. Asked here of
+//! Rule: `net.IP.IsGlobalUnicast`, which upstream asks of proxied nodes and pods. Asked here of
 //! the very addresses that are dialled, after names were resolved.
 
 use std::net::{IpAddr, SocketAddr};

@@ -22,7 +22,7 @@ pub struct KubeletTls {
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl KubeletTls {
-    /// Without authorities any kubelet's certificate is accepted, as the original does without
+    /// Without authorities any kubelet's certificate is accepted, as upstream does without
     /// `--kubelet-certificate-authority`.
     pub fn new(
         identity: Option<Identity>,
