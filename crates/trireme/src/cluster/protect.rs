@@ -96,20 +96,27 @@ fn limit_file(root: &Path, group: &Path) -> PathBuf {
 
 fn enter(root: &Path, group: &Path) -> io::Result<()> {
     std::fs::create_dir_all(group)?;
+    let mut handed_down: Vec<PathBuf> = Vec::new();
     if !is_v1(root) {
-        // Children have the controller's files only where it is passed on.
-        for above in [root.to_owned(), root.join("trireme")]
-            .into_iter()
-            .chain(group.parent().map(Path::to_owned))
-        {
-            note(
-                "memory controller",
-                std::fs::write(above.join("cgroup.subtree_control"), "+memory"),
-            );
+        // The nodes' groups below have only the controllers that are handed down here, as the runtime
+        // does for the groups that it makes itself.
+        for above in group.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
+            handed_down.push(above.to_owned());
         }
+        handed_down.iter().rev().for_each(|above| hand_down(above));
         note("memory kept", std::fs::write(group.join("memory.min"), KEPT.to_string()));
     }
     std::fs::write(group.join("cgroup.procs"), "0")
+}
+
+/// Lets the children of a group have what the group has; one that is refused spares the others.
+fn hand_down(group: &Path) {
+    let controllers = std::fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        let written =
+            std::fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+        note(controller, written);
+    }
 }
 
 /// A protection that cannot be had is no reason not to start.
