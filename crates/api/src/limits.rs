@@ -7,7 +7,7 @@
 /// on it: at 120 levels the deepest of them uses a fraction of a thread's stack.
 pub const DEPTH_MAX: usize = 120;
 
-/// What readers say of deeper input (Go's `encoding/json`).
+/// The error for deeper input (Go's `encoding/json`).
 pub const TOO_DEEP: &str = "exceeded max depth";
 
 /// Most bytes that aliases, copies or defaults may add to one object: the size of the largest body
@@ -19,7 +19,7 @@ const FINDINGS_MAX: usize = 100;
 /// Bytes of findings after which no further one is kept: paths can be as long as the body.
 const FINDINGS_BYTES: usize = 64 * 1024;
 
-/// What strict decoding found, each once.
+/// Findings of strict decoding, each once.
 #[derive(Debug, Default)]
 pub struct Findings {
     list: Vec<String>,
@@ -48,7 +48,7 @@ impl Findings {
 /// third of it; a body of nothing but small maps would need four times as much.
 pub const TREE_MAX: usize = 64 * 1024 * 1024;
 
-/// What a body is told that exceeds [`TREE_MAX`].
+/// The error for a body that exceeds [`TREE_MAX`].
 pub const TOO_LARGE: &str = "the object holds too many values: more than 64 MiB in memory";
 
 /// Bytes of memory of a value in a list or map, without what it points to.

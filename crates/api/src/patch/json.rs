@@ -131,7 +131,7 @@ fn missing(op: &str, path: &str) -> String {
     format!("{op} operation does not apply: doc is missing path: {path}: missing value")
 }
 
-/// What an operation puts somewhere may not make the object deeper than a body may be.
+/// Refuses a value that would make the object deeper than a body may be.
 fn refuse_deep(path: &str, value: &Value) -> Result<(), String> {
     let levels = path.bytes().filter(|byte| *byte == b'/').count();
     match DEPTH_MAX.checked_sub(levels) {

@@ -42,7 +42,7 @@ impl Key {
 struct Level {
     open: Open,
     anchor: usize,
-    /// What was left of the budget when it began.
+    /// The budget that was left when it began.
     before: usize,
     /// Levels below this one, so far.
     height: usize,

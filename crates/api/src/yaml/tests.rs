@@ -1,4 +1,4 @@
-//! What YAML becomes, and what is refused while it grows.
+//! YAML as trees, and the refusals while they grow.
 
 use serde_json::{Value, json};
 
