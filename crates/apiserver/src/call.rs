@@ -97,14 +97,13 @@ impl<'a> Call<'a> {
         found.expect("a subresource has a resource")
     }
 
-    /// Bytes of the stored object that the request is about; 0 when there is none.
-    pub(crate) fn stored_size(&self) -> usize {
+    /// The stored object that the request is about.
+    pub(crate) fn stored(&self) -> Option<Arc<Object>> {
         let row = self.main_row();
         if self.info.name.is_empty() || row.prefix.is_empty() {
-            return 0;
+            return None;
         }
-        let stored = self.server.collection(row).get(&self.key());
-        stored.map_or(0, |object| object.json().len())
+        self.server.collection(row).get(&self.key())
     }
 
     /// Shape of the resource's objects, in [`Call::schema`].

@@ -9,6 +9,7 @@ use http::{Request, Response, header};
 use crate::authn::impersonation;
 use crate::authz::Attributes;
 use crate::call::Call;
+use crate::limits::weight;
 use crate::query::Query;
 use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Body};
@@ -178,21 +179,24 @@ where
         accept.check(call.main_row(), matches!(verb, "list" | "deletecollection"))?;
     }
     let room = &call.server.in_flight.room;
-    let (bytes, size, _taken) = match verb {
-        "get" | "list" | "watch" => (Bytes::new(), 0, None),
+    let (bytes, is_large, _taken) = match verb {
+        "get" | "list" | "watch" => (Bytes::new(), false, None),
         _ => {
             let bytes = body::collect(request.into_body(), room).await?;
-            let size = bytes.len() + call.stored_size();
-            (bytes, size, room.tree(size).await?)
+            let stored = call.stored();
+            let stored = stored.as_deref().map_or(&b""[..], |object| object.json());
+            let weight = weight::of_change(verb, &content_type, &bytes, stored);
+            let is_large = offload::is_large(bytes.len() + stored.len(), weight);
+            (bytes, is_large, room.trees(weight).await?)
         }
     };
-    let answered = offload::run_large(size, answer(call, verb, bytes, &content_type)).await?;
+    let answered = offload::run(is_large, answer(call, verb, bytes, &content_type)).await?;
     drop(_taken);
     let answer = converted(call, answered).await?;
     let include = call.query.get("includeObject").unwrap_or("Metadata");
     let shown = respond::Shown::new(row, call.custom.clone());
     let trees = respond::trees_of(&answer, accept, &shown);
-    let _taken = if trees > 0 { room.tree(trees).await? } else { None };
+    let _taken = if trees > 0 { room.trees_to_read(weight::of_stored(trees)).await? } else { None };
     let mut response =
         offload::offload_large(trees, || respond::answer(answer, accept, shown, include));
     respond::add_warnings(&mut response, &call.take_warnings());

@@ -45,6 +45,7 @@ pub use limits::Limits;
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
 pub use node_proxy::{Identity, KubeletTls, NoNodes, NodeDialer};
+pub use offload::release_memory_by;
 pub use server::{AuthorizationModes, Config, Server, collections};
 pub use user::User;
 

@@ -120,16 +120,16 @@ pub(crate) fn apply(
         }
     };
     let managers = Managers::stored(&live["metadata"]["managedFields"]).unwrap_or_default();
-    let mut live = live.clone();
-    meta::of(&mut live).remove("managedFields");
+    let live = meta::without_managed_fields(live);
     let (merged, managers) = with_manage(call, |manage| {
         let force = call.query.flag("force");
-        let result = manage.apply(&live, applied, managers.clone(), &call.manager, force);
-        match result {
-            Err(ApplyError::Conflicts(conflicts)) if call.manager == KUBECTL => {
+        let again = (call.manager == KUBECTL).then(|| managers.clone());
+        let result = manage.apply(&live, applied, managers, &call.manager, force);
+        match (result, again) {
+            (Err(ApplyError::Conflicts(conflicts)), Some(managers)) => {
                 take_over(manage, &live, applied, managers, conflicts)
             }
-            other => other,
+            (other, _) => other,
         }
     })
     .map_err(|error| refusal(call, applied, error))?;

@@ -23,6 +23,20 @@ pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
     meta.as_object_mut().expect("just made so")
 }
 
+/// A copy of the object without its `managedFields`, which may be larger than the rest.
+pub(crate) fn without_managed_fields(object: &Value) -> Value {
+    let Value::Object(fields) = object else { return object.clone() };
+    let without = |map: &Map<String, Value>| -> Value {
+        let kept = map.iter().filter(|(name, _)| *name != "managedFields");
+        Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
+    };
+    let copied = fields.iter().map(|(name, value)| match value {
+        Value::Object(meta) if name == "metadata" => (name.clone(), without(meta)),
+        value => (name.clone(), value.clone()),
+    });
+    Value::Object(copied.collect())
+}
+
 /// What an event is about.
 pub(crate) fn reference(object: &api::Object, api_version: &str, kind: &str) -> ObjectReference {
     let meta = object.meta();

@@ -43,6 +43,8 @@ pub(crate) fn write_failure(
         WriteError::Engine(detail) => {
             Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
         }
+        // Upstream has no reason for it.
+        error @ WriteError::TooLarge => Status::failure(500, "", error.to_string()),
         WriteError::Full(detail) => Status::failure(507, "InsufficientStorage", detail),
         WriteError::Unavailable(detail) => Status::unavailable(detail),
         WriteError::Unknown(detail) => Status::timeout(detail),

@@ -2,7 +2,7 @@
 //!
 //! On updates, what did not change is not held against the object (KEP-4008, ratcheting).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kinds::At;
 use serde_json::Value;
@@ -247,19 +247,25 @@ fn has_duplicates(list: &Value) -> bool {
 
 /// Items, each beside the former one of the same keys where the list is a map.
 pub(crate) fn for_items(node: &Node, at: &At<'_>, each: &mut dyn FnMut(&At<'_>)) {
-    let keys = match &node.list {
-        api::schema::ListKind::Map(keys) => &keys[..],
-        _ => &[],
-    };
+    let former = former_by_keys(node, at);
     for item in at.items() {
-        let same =
-            |old: &&Value| keys.iter().all(|key| old.get(&**key) == item.value().get(&**key));
-        let old = match keys.is_empty() {
+        let old = match former.is_empty() {
             true => None,
-            false => at.old().and_then(Value::as_array).into_iter().flatten().find(same),
+            false => former.get(&keys_of(node, item.value()).to_string()).copied(),
         };
         each(&item.beside(old));
     }
+}
+
+/// The former items of a list that is a map, by their keys; of duplicates the first.
+fn former_by_keys<'v>(node: &Node, at: &At<'v>) -> BTreeMap<String, &'v Value> {
+    let mut former = BTreeMap::new();
+    if let api::schema::ListKind::Map(_) = &node.list {
+        for old in at.old().and_then(Value::as_array).into_iter().flatten() {
+            former.entry(keys_of(node, old).to_string()).or_insert(old);
+        }
+    }
+    former
 }
 
 fn object(node: &Node, at: &At<'_>, root: bool) {
@@ -291,7 +297,7 @@ fn lists(node: &Node, at: &At<'_>) {
     if let api::schema::ListKind::Set | api::schema::ListKind::Map(_) = &node.list
         && at.old().is_none_or(|old| at_duplicates(node, old).next().is_none())
     {
-        let found: Vec<usize> = at_duplicates(node, at.value()).collect();
+        let found: BTreeSet<usize> = at_duplicates(node, at.value()).collect();
         for (place, item) in at.items().enumerate() {
             if found.contains(&place) {
                 item.duplicate_as(&keys_of(node, item.value()));

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use self::client::Outcome;
 use self::endpoint::Endpoint;
 pub use self::endpoint::{EtcdOptions, Form};
-pub(crate) use self::form::decode;
+pub(crate) use self::form::{decode, encode};
 use self::grpc::{CallError, Channel};
 use self::lease::Leases;
 use self::tasks::Tasks;
@@ -154,7 +154,7 @@ impl Link {
             Expect::Revision(revision) => revision,
         };
         let old = collection.get(&key);
-        let value = draft.as_ref().map(|d| form::encode(d.stored(), self.form)).transpose();
+        let value = draft.as_ref().map(|d| encode(d.stored(), self.form)).transpose();
         let value = match (value.map_err(WriteError::Engine)?, &self.seal) {
             (Some(value), Some(seal)) => Some(seal.seal(&full, value).map_err(WriteError::Engine)?),
             (value, _) => value,
@@ -248,6 +248,9 @@ fn write_error(error: CallError) -> WriteError {
     let text = error.to_string();
     match error {
         CallError::Unreachable(_) => WriteError::Unavailable(text),
+        CallError::Refused { message, .. } if message == WriteError::TooLarge.to_string() => {
+            WriteError::TooLarge
+        }
         CallError::Refused { code: RESOURCE_EXHAUSTED, .. } => WriteError::Full(text),
         CallError::Refused { code: UNAVAILABLE, message } if message.ends_with("no leader") => {
             WriteError::Unavailable(text)

@@ -49,6 +49,9 @@ pub enum WriteError {
     /// There is no space for this write; others, deletions first of all, may succeed.
     #[error("{0}")]
     Full(String),
+    /// The object is larger than the backend takes (etcd's `--max-request-bytes`); nothing was written.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// The backend cannot be reached; nothing was written.
     #[error("{0}")]
     Unavailable(String),

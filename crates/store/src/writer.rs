@@ -60,6 +60,16 @@ impl Embedded {
     }
 }
 
+/// Largest object, in the form in which upstream stores it: etcd's default `--max-request-bytes`.
+const OBJECT_MAX: usize = 1536 * 1024;
+
+/// Whether upstream could not store the object. Its own form is hardly ever longer than JSON.
+fn is_too_large(json: &[u8]) -> bool {
+    json.len() > OBJECT_MAX
+        && crate::etcd::encode(json, crate::etcd::Form::default())
+            .is_ok_and(|stored| stored.len() > OBJECT_MAX)
+}
+
 #[async_trait]
 impl Backend for Embedded {
     async fn write(
@@ -67,6 +77,9 @@ impl Backend for Embedded {
         write: Write,
         _lifetime: Option<Duration>,
     ) -> Result<Arc<Object>, WriteError> {
+        if write.draft.as_ref().is_some_and(|draft| is_too_large(draft.stored())) {
+            return Err(WriteError::TooLarge);
+        }
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(Message::Write(Box::new(Job { write, reply })))

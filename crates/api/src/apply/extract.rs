@@ -1,6 +1,6 @@
 //! The fields an object has, and whether an applied object fits its schema at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ impl<'a> Check<'a> {
             Kind::List(keys) => Some(keys),
             _ => None,
         };
-        let mut seen: Vec<Element> = Vec::new();
+        let mut seen = BTreeSet::new();
         for (at, item) in items.iter().enumerate() {
             let index = Element::Index(i64::try_from(at).unwrap_or(i64::MAX));
             let element = keys.map_or(Ok(index), |keys| node.element(self.schema, keys, item));
@@ -121,7 +121,7 @@ impl<'a> Check<'a> {
             path.push_str(&element.to_string());
             self.value(node.item(), item, path);
             path.truncate(end);
-            seen.push(element);
+            seen.insert(element);
         }
     }
 

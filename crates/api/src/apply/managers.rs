@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::owned::Owned;
+use super::set::FieldSet;
 
 /// Most entries of updates an object keeps; the oldest of more are merged (the original's number).
 const UPDATE_MANAGERS_MAX: usize = 10;
@@ -112,6 +113,16 @@ impl Managers {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The fields that any manager owns; of one version of the kind, where it is named.
+    pub(super) fn owned(&self, version: Option<&str>) -> FieldSet {
+        let mut owned = FieldSet::new();
+        let of_version = |e: &&Entry| version.is_none_or(|version| e.api_version == version);
+        for entry in self.entries.values().filter(of_version) {
+            owned.extend(entry.fields.set().into_owned());
+        }
+        owned
     }
 
     /// The list to store, unless it is empty: applies first, then by time and name.

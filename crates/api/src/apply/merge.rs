@@ -1,6 +1,6 @@
 //! Laying an applied configuration over an object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -122,14 +122,14 @@ enum Step {
 fn interleave(live: &Indexed<'_>, applied: &Indexed<'_>) -> Vec<Step> {
     let mut shared = applied.order.iter().filter(|e| live.has(e));
     let mut next_shared = shared.next();
-    let mut taken: Vec<&Element> = Vec::new();
+    let mut taken: BTreeSet<&Element> = BTreeSet::new();
     let mut steps = Vec::new();
     let (mut l, mut a) = (0, 0);
     while l < live.order.len() || a < applied.order.len() {
         let (left, right) = (live.order.get(l), applied.order.get(a));
         if let (Some(left), Some(right)) = (left, right) {
             if left == right {
-                taken.push(right);
+                taken.insert(right);
                 steps.push(Step::Applied(a));
                 (l, a) = (l + 1, a + 1);
                 next_shared = shared.next();
@@ -147,12 +147,12 @@ fn interleave(live: &Indexed<'_>, applied: &Indexed<'_>) -> Vec<Step> {
                 l += 1;
                 continue;
             }
-            if taken.contains(&left) {
+            if taken.contains(left) {
                 l += 1;
             }
         }
         if let Some(right) = right {
-            taken.push(right);
+            taken.insert(right);
             steps.push(Step::Applied(a));
             a += 1;
             if next_shared == Some(right) {

@@ -14,6 +14,7 @@ mod last_applied;
 mod managers;
 mod merge;
 mod node;
+mod nodes;
 mod operate;
 mod owned;
 mod remove;

@@ -231,18 +231,15 @@ impl<'a> Manage<'a> {
         };
         let fields_of =
             |value: &Value| extract::fields(self.schema, self.root(), value).map(|set| named(&set));
-        let all = fields_of(&merged)?;
         let last = named(&last.fields.set());
-        let pruned = without(&last);
-        let owned = managers
-            .entries
-            .values()
-            .fold(FieldSet::new(), |all, e| all.union(e.fields.set().into_owned()));
-        // Back comes what any manager owns, the applying one's new configuration included …
-        let kept = fields_of(&pruned)?.union(named(&owned));
-        let pruned = without(&all.clone().difference(&kept));
-        // … and what this manager never had.
-        let gone = all.difference(&fields_of(&pruned)?);
+        let gone = {
+            let all = fields_of(&merged)?;
+            // Kept are fields that any manager owns, the applying one's new configuration included …
+            let kept = fields_of(&without(&last))?.union(named(&managers.owned(None)));
+            let pruned = without(&all.minus(&kept));
+            // … and fields that this manager never had.
+            all.minus(&fields_of(&pruned)?)
+        };
         Ok(without(&gone.intersection(&last)))
     }
 }

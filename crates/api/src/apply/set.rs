@@ -1,17 +1,16 @@
 //! Sets of fields: a tree of path elements in which a node may be a member, have children, or both.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use super::element::{Element, Path};
 use super::node::Node;
+use super::nodes::Nodes;
 use crate::schema::Schema;
 
 /// Which fields, as `fieldsV1` says it. No subtree is ever empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    nodes: BTreeMap<Element, Branch>,
+    nodes: Nodes,
 }
 
 /// What a set says of one element: that it is a member, and what is in the set below it.
@@ -47,7 +46,7 @@ impl FieldSet {
 
     pub fn insert(&mut self, path: &[Element]) {
         if let [first, rest @ ..] = path {
-            let branch = self.nodes.entry(first.clone()).or_default();
+            let branch = self.nodes.or_default(first.clone());
             match rest {
                 [] => branch.member = true,
                 _ => branch.below.insert(rest),
@@ -95,8 +94,8 @@ impl FieldSet {
             self.nodes = other.nodes;
             return;
         }
-        for (element, theirs) in other.nodes {
-            let ours = self.nodes.entry(element).or_default();
+        for (element, theirs) in other.nodes.into_entries() {
+            let ours = self.nodes.or_default(element);
             ours.member |= theirs.member;
             ours.below.extend(theirs.below);
         }
@@ -107,6 +106,17 @@ impl FieldSet {
             let theirs = other.nodes.get(element)?;
             let below = ours.below.intersection(&theirs.below);
             Some(Branch { member: ours.member && theirs.member, below })
+        })
+    }
+
+    /// The same as [`FieldSet::difference`], of which only the result takes memory.
+    pub fn minus(&self, other: &FieldSet) -> FieldSet {
+        self.combine(|element, ours| match other.nodes.get(element) {
+            None => Some(ours.clone()),
+            Some(theirs) => Some(Branch {
+                member: ours.member && !theirs.member,
+                below: ours.below.minus(&theirs.below),
+            }),
         })
     }
 
@@ -134,7 +144,7 @@ impl FieldSet {
     }
 
     fn take(&mut self, other: &FieldSet, each: impl Fn(&mut Branch, &Branch)) {
-        for (element, theirs) in &other.nodes {
+        for (element, theirs) in other.nodes.iter() {
             if let Some(ours) = self.nodes.get_mut(element) {
                 each(ours, theirs);
                 if ours.is_empty() {
@@ -203,7 +213,7 @@ impl FieldSet {
         for (element, _) in self.nodes.iter().filter(|(_, branch)| branch.member) {
             found.push(Path(at.iter().chain([element]).cloned().collect()));
         }
-        for (element, branch) in &self.nodes {
+        for (element, branch) in self.nodes.iter() {
             at.push(element.clone());
             branch.below.collect_paths(at, found);
             at.pop();

@@ -110,16 +110,14 @@ impl Manage<'_> {
         versions.extend(all.into_iter().filter(|v| **v != last.api_version).cloned());
         // Back comes what any manager owns, the applying one's new configuration included …
         for version in &versions {
-            let of_version = managers.entries.values().filter(|e| e.api_version == *version);
-            let owned =
-                of_version.fold(FieldSet::new(), |all, e| all.union(e.fields.set().into_owned()));
+            let owned = managers.owned(Some(version));
             let (Some(whole), Some(part)) =
                 (elsewhere.view(version, &merged)?, elsewhere.view(version, &pruned)?)
             else {
                 continue;
             };
             let kept = part.fields()?.union(whole.named(&owned));
-            let without = whole.without(&whole.fields()?.difference(&kept));
+            let without = whole.without(&whole.fields()?.minus(&kept));
             drop(part);
             pruned = without;
         }
@@ -128,7 +126,7 @@ impl Manage<'_> {
             Some(part) => part.fields()?,
             None => FieldSet::new(),
         };
-        let gone = view.fields()?.difference(&there);
+        let gone = view.fields()?.minus(&there);
         let result = view.without(&gone.intersection(&view.named(&last.fields.set())));
         let back = elsewhere.view(self.api_version, &result)?;
         Ok(back.map_or(Value::Null, |own| own.object.into_owned()))

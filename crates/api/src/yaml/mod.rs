@@ -7,8 +7,10 @@
 mod build;
 mod scalar;
 
-use saphyr_parser::{Event, Parser};
+use granit_parser::{Event, Options, Parser};
 use serde_json::Value;
+
+use crate::limits::DEPTH_MAX;
 
 /// A body's first document.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +26,12 @@ pub struct Document {
 pub fn read(text: &[u8]) -> Result<Document, String> {
     let text = std::str::from_utf8(text).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
     let mut builder = build::Builder::default();
-    for event in Parser::new_from_str(text) {
+    for event in Parser::new_from_str_with_options(text, options()) {
         let (event, span) = event.map_err(|e| format!("yaml: {e}"))?;
         let line = span.start.line();
         let done = match event {
-            Event::MappingStart(anchor, _) => builder.open_mapping(anchor),
-            Event::SequenceStart(anchor, _) => builder.open_sequence(anchor),
+            Event::MappingStart(_, anchor, _) => builder.open_mapping(anchor),
+            Event::SequenceStart(_, anchor, _) => builder.open_sequence(anchor),
             Event::MappingEnd | Event::SequenceEnd => builder.close(line),
             Event::Scalar(text, style, anchor, tag) => {
                 scalar::resolve(&text, style, tag.as_deref())
@@ -42,6 +44,20 @@ pub fn read(text: &[u8]) -> Result<Document, String> {
         done.map_err(|fault| format!("yaml: line {line}: {fault}"))?;
     }
     Ok(builder.finish())
+}
+
+/// Characters in which a key must end (go-yaml's scanner). The parser reads so far ahead of its events.
+const KEY_MAX: usize = 1024;
+
+/// The builder limits nesting, with an error of its own: the parser's limits lie beyond what it can have
+/// read ahead by then.
+fn options() -> Options {
+    granit_parser::options! {
+        emit_comments: false,
+        simple_key_max_lookahead: KEY_MAX,
+        flow_nesting_limit: DEPTH_MAX + KEY_MAX + 1,
+        block_nesting_limit: DEPTH_MAX + KEY_MAX + 1,
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use saphyr_parser::{ScalarStyle, Tag};
+use granit_parser::{ScalarStyle, Tag};
 use serde_json::{Number, Value};
 
 /// The value of a scalar; an explicit tag that does not fit is refused.
 pub(super) fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
-    let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
-    match (core, tag) {
+    let core = tag.and_then(|tag| tag.suffix_in_namespace("tag:yaml.org,2002:"));
+    match (core.as_deref(), tag) {
         (Some("str"), _) => Ok(text.into()),
         (Some("binary"), _) => binary(text),
         (Some(tag @ ("bool" | "int" | "float" | "null")), _) => {

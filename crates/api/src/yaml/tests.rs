@@ -92,10 +92,9 @@ fn deep_nesting_is_refused_early() {
     assert!(fault(&nested(DEPTH_MAX + 1)).contains("exceeded max depth"));
     let blocks: String = (0..500).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
     assert!(fault(&blocks).contains("exceeded max depth"));
-    // The parser itself gives up sooner when it looks ahead for the end of a possible key.
     for deep in ["[".repeat(3 << 20), "{a: ".repeat(500_000)] {
         let fault = fault(&deep);
-        assert!(fault.contains("recursion limit exceeded"), "{fault}");
+        assert!(fault.contains("exceeded max depth"), "{fault}");
     }
 }
 

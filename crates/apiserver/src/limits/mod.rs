@@ -2,6 +2,7 @@
 
 mod memory;
 mod room;
+pub(crate) mod weight;
 
 use std::time::Duration;
 
@@ -29,28 +30,49 @@ pub struct Limits {
     /// How long former states can be listed at least, and at most twice that
     /// (`--etcd-compaction-interval`); 0 is as long as memory allows.
     pub history: Duration,
-    /// Connections held at a time; a quarter of them from one source.
+    /// Connections held at a time (`--max-connections`); a quarter of them from one source.
     pub connections: usize,
     /// Resident bytes of the process from which requests over the network are answered with 429
     /// (`--memory-limit`); 0 is no limit.
     pub memory: u64,
 }
 
+/// Connections that are held at a time where memory allows it.
+const CONNECTIONS_MAX: usize = 8192;
+/// Bytes that a connection may take: TLS, a request's head, responses that the client does not read.
+const CONNECTION_SIZE: u64 = 192 * 1024;
+/// Part of the memory limit that connections may take together.
+const CONNECTIONS_PART: u64 = 4;
+
+/// Connections that fit into a process of `memory` bytes; 0 is no limit.
+fn connections(memory: u64) -> usize {
+    let fit = memory / CONNECTIONS_PART / CONNECTION_SIZE;
+    match usize::try_from(fit).unwrap_or(CONNECTIONS_MAX) {
+        0 => CONNECTIONS_MAX,
+        fit => fit.min(CONNECTIONS_MAX),
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
+        Limits::within(memory::default_limit())
+    }
+}
+
+impl Limits {
+    /// The defaults of a process that may take `memory` bytes; 0 is no limit.
+    pub fn within(memory: u64) -> Limits {
         Limits {
             request_timeout: Duration::from_secs(60),
             watch_min: Duration::from_secs(1800),
             reads: 400,
             changes: 200,
             history: Duration::from_secs(300),
-            connections: 8192,
-            memory: memory::default_limit(),
+            connections: connections(memory),
+            memory,
         }
     }
-}
 
-impl Limits {
     /// How long this request may take: what it asks for, within what the server allows.
     pub(crate) fn deadline(&self, query: &Query) -> Result<Duration, Status> {
         let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
@@ -107,7 +129,7 @@ impl InFlight {
             reads: places(limits.reads),
             changes: places(limits.changes),
             wait: limits.request_timeout / 4,
-            room: Room::new(limits.request_timeout / 4),
+            room: Room::new(limits.request_timeout / 4, limits.memory),
             memory: MemoryGuard::new(limits.memory),
         }
     }

@@ -17,10 +17,11 @@ const READING_MAX: usize = 96 * 1024 * 1024;
 /// Bytes of a body that need no reservation: as many as every request in flight may have.
 const READING_FREE: usize = 64 * 1024;
 
-/// Bytes of trees that are worked on, all requests together: two of the largest.
-const TREES_MAX: usize = 2 * TREE_MAX;
-/// Bytes of tree a byte of JSON may become: a list of small maps has about a hundred.
-const TREE_FACTOR: usize = 100;
+/// Bytes of trees that are worked on, all requests together, where memory allows it.
+const TREES_MAX: usize = 16 * TREE_MAX;
+/// Part of the memory limit that trees may take together: the rest is for what is stored, bodies,
+/// responses and connections.
+const TREES_PART: u64 = 2;
 
 /// Bytes of answers that are made as a whole and not yet sent.
 const UNSENT_MAX: usize = 128 * 1024 * 1024;
@@ -31,6 +32,8 @@ const UNSENT_FREE: usize = 16 * 1024;
 pub(crate) struct Room {
     reading: Semaphore,
     trees: Semaphore,
+    /// Bytes of `trees` when nothing is taken.
+    trees_max: usize,
     unsent: std::sync::Arc<Semaphore>,
     /// Longest wait for room.
     wait: Duration,
@@ -43,11 +46,15 @@ pub(crate) type Taken<'a> = Option<SemaphorePermit<'a>>;
 pub(crate) type Held = Option<tokio::sync::OwnedSemaphorePermit>;
 
 impl Room {
-    pub(super) fn new(wait: Duration) -> Room {
+    /// Room within `memory` bytes that the process may take; 0 is no limit.
+    pub(super) fn new(wait: Duration, memory: u64) -> Room {
         let of = |bytes: usize| Semaphore::new(bytes / UNIT);
+        let part = usize::try_from(memory / TREES_PART).unwrap_or(usize::MAX);
+        let trees_max = if part == 0 { TREES_MAX } else { part.min(TREES_MAX) };
         Room {
             reading: of(READING_MAX),
-            trees: of(TREES_MAX),
+            trees: of(trees_max),
+            trees_max,
             unsent: std::sync::Arc::new(of(UNSENT_MAX)),
             wait,
         }
@@ -61,10 +68,22 @@ impl Room {
         self.take(&self.reading, more).await
     }
 
-    /// Room for the tree of `bytes` of JSON, which alone may be larger than all the room.
-    pub(crate) async fn tree(&self, bytes: usize) -> Result<Taken<'_>, Status> {
-        let needed = bytes.saturating_mul(TREE_FACTOR).min(TREE_MAX);
-        self.take(&self.trees, needed).await
+    /// Room for `bytes` of trees. Fails with 413 where they are more than all the room, 429 where none
+    /// came free in time.
+    pub(crate) async fn trees(&self, bytes: usize) -> Result<Taken<'_>, Status> {
+        if bytes > self.trees_max {
+            let (needed, limit) = (bytes >> 20, self.trees_max >> 20);
+            let message = format!(
+                "Request entity too large: the object may take {needed} MiB of memory, more than the {limit} MiB that the server's --memory-limit leaves for requests"
+            );
+            return Err(Status::failure(413, "RequestEntityTooLarge", message));
+        }
+        self.take(&self.trees, bytes).await
+    }
+
+    /// Room to read `bytes` of trees, which alone may be more than all the room.
+    pub(crate) async fn trees_to_read(&self, bytes: usize) -> Result<Taken<'_>, Status> {
+        self.take(&self.trees, bytes.min(self.trees_max)).await
     }
 
     /// Room for an answer of `bytes`, until it is sent.
@@ -99,18 +118,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_ones_wait_for_each_other() {
-        let room = Room::new(Duration::from_secs(15));
-        let first = room.tree(3 << 20).await.expect("room");
-        let second = room.tree(3 << 20).await.expect("room");
-        assert_eq!(room.tree(3 << 20).await.expect_err("full").code, 429);
+        let room = Room::new(Duration::from_secs(15), 400 << 20);
+        let first = room.trees(100 << 20).await.expect("room");
+        let second = room.trees(100 << 20).await.expect("room");
+        assert_eq!(room.trees(1 << 20).await.expect_err("full").code, 429);
         drop(first);
-        assert!(room.tree(3 << 20).await.is_ok());
+        assert!(room.trees(100 << 20).await.is_ok());
         drop(second);
+        assert_eq!(room.trees(201 << 20).await.expect_err("never").code, 413);
+        assert!(Room::new(Duration::ZERO, 0).trees(TREES_MAX).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn small_bodies_are_read_whatever_others_do() {
-        let room = Room::new(Duration::from_secs(15));
+        let room = Room::new(Duration::from_secs(15), 0);
         let mut taken = Vec::new();
         for _ in 0..32 {
             taken.push(room.reading(0, 3 << 20).await.expect("room"));

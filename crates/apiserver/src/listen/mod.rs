@@ -88,6 +88,10 @@ impl std::fmt::Debug for Listening {
     }
 }
 
+/// Encrypted bytes that wait for the socket: two records. rustls' own limit, twice that, is most of what
+/// a connection takes whose client does not read.
+const TLS_BUFFER: usize = 32 * 1024;
+
 /// Puts the server behind TLS on a bound socket.
 pub fn listen(
     server: Server,
@@ -126,7 +130,8 @@ type Tls = TlsStream<Socket>;
 async fn greet(acceptor: TlsAcceptor, socket: Socket) -> std::io::Result<(Tls, Option<Arc<[u8]>>)> {
     // Nagle's delay would be added to every small answer.
     drop(socket.0.set_nodelay(true));
-    let stream = acceptor.accept(socket).await?;
+    let limit = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(TLS_BUFFER));
+    let stream = acceptor.accept_with(socket, limit).await?;
     let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = peer.map(|certificate| certificate.as_ref().into());
     Ok((stream, certificate))

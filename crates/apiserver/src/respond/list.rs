@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::{
     Accept, Body, Encoding, Shown, View, encode, full, partial, stream, with_body, with_type,
 };
-use crate::table;
 use crate::verbs::list::Listing;
+use crate::{offload, table};
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
 const CHUNK: usize = 128 * 1024;
@@ -59,7 +59,7 @@ fn protobuf(listing: &Listing, shown: &Shown) -> Option<Vec<u8>> {
     let mut out = api::proto::Writer::default();
     out.bytes(1, &encode::list_meta(&list_meta(listing))?);
     for object in &listing.objects {
-        out.bytes(2, &item.bytes(&shown.tree(object)));
+        offload::one_large(object.json().len(), || out.bytes(2, &item.bytes(&shown.tree(object))));
     }
     Some(api::proto::seal(&row.api_version(), row.list_kind, out.written()))
 }
@@ -149,6 +149,12 @@ impl Chunks {
         }
     }
 
+    /// Whether items are the stored bytes, for which no tree is built.
+    fn is_copied(&self) -> bool {
+        let is_custom = self.shown.custom.is_some();
+        matches!(self.form, Form::Whole) && (is_custom || !self.shown.is_converted())
+    }
+
     fn put_item(&self, object: &Object, out: &mut BytesMut) {
         let shown = &self.shown;
         match &self.form {
@@ -189,7 +195,8 @@ impl Iterator for Chunks {
             if self.at > 0 {
                 out.put_u8(b',');
             }
-            self.put_item(object, &mut out);
+            let size = if self.is_copied() { 0 } else { object.json().len() };
+            offload::one_large(size, || self.put_item(object, &mut out));
             self.at += 1;
         }
         if self.at == self.listing.objects.len() {

@@ -53,10 +53,14 @@ pub(crate) async fn create_object(
         return Err(Status::invalid(call.group(), row.kind, meta::text(&object, "name"), causes));
     }
     admission::check_create(call, &object).await?;
-    write(call, &mut object).await
+    write(call, &mut object, operation).await
 }
 
-async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
+async fn write(
+    call: &Call<'_>,
+    object: &mut Value,
+    operation: Operation,
+) -> Result<Answer, Status> {
     let row = call.row;
     let collection = call.server.collection(row);
     let generated = !meta::text(object, "generateName").is_empty();
@@ -81,6 +85,13 @@ async fn write(call: &Call<'_>, object: &mut Value) -> Result<Answer, Status> {
                 let meta = meta::of(object);
                 meta.remove("name");
                 meta::generate_name(meta);
+                call.unbook().await;
+            }
+            // Managed fields may be most of it, and can be done without; an apply cannot.
+            Err(WriteError::TooLarge)
+                if operation == Operation::Update
+                    && meta::of(object).remove("managedFields").is_some() =>
+            {
                 call.unbook().await;
             }
             Err(WriteError::Conflict(_)) => {

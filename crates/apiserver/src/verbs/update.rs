@@ -91,7 +91,15 @@ pub(crate) async fn change(
                 hooks::book(call, &mut new).await?;
             }
         }
-        match store(call, &old, &old_tree, new).await {
+        let mut stored = store(call, &old, &old_tree, &mut new).await;
+        // Managed fields may be most of it, and can be done without; an apply cannot.
+        if let Err(Unstored::Write(WriteError::TooLarge)) = stored
+            && operation != Operation::Apply
+            && meta::of(&mut new).remove("managedFields").is_some()
+        {
+            stored = store(call, &old, &old_tree, &mut new).await;
+        }
+        match stored {
             Err(Unstored::Write(WriteError::Conflict(_))) if based_on.is_empty() => {}
             Err(Unstored::Write(other)) => {
                 return Err(write_failure(other, call.row, &call.info.name));
@@ -185,30 +193,30 @@ async fn store(
     call: &Call<'_>,
     old: &Arc<Object>,
     old_tree: &Value,
-    mut new: Value,
+    new: &mut Value,
 ) -> Result<Answer, Unstored> {
     let row = call.main_row();
-    meta::of(&mut new).insert("resourceVersion".into(), old.revision().to_string().into());
+    meta::of(new).insert("resourceVersion".into(), old.revision().to_string().into());
     let code = 200;
-    if unchanged(old_tree, &new) {
+    if unchanged(old_tree, new) {
         return Ok(Answer::Object { code, object: old.clone() });
     }
     if call.dry_run {
-        return Ok(Answer::Tree { code, value: new });
+        return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
-    let done = is_finished(row.name, &new);
+    let done = is_finished(row.name, new);
     let draft = match done {
         true => None,
-        false => Some(call.draft(&new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
+        false => Some(call.draft(new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
     };
     let collection = call.server.collection(row);
     let expect = Expect::Revision(old.revision());
     let write = Write { collection, key: call.key(), expect, draft };
     let written = call.write(row, write).await.map_err(Unstored::Write)?;
     call.keep_claims();
-    hooks::release(call, old_tree, (!done).then_some(&new)).await;
+    hooks::release(call, old_tree, (!done).then_some(&*new)).await;
     if done {
-        return Ok(Answer::Tree { code, value: new });
+        return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     Ok(Answer::Object { code, object: written })
 }

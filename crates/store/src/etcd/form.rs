@@ -36,7 +36,7 @@ fn shape_of(api_version: &str, kind: &str) -> Option<Shape> {
 }
 
 /// The stored form of an object's canonical JSON.
-pub(super) fn encode(json: &[u8], form: Form) -> Result<Vec<u8>, String> {
+pub(crate) fn encode(json: &[u8], form: Form) -> Result<Vec<u8>, String> {
     let mut value: Value = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     (form.written)(&mut value);
     let text = |key: &str| value[key].as_str().unwrap_or_default();

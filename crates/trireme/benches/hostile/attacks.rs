@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::server::{ADMIN, Connection, Server, USER};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 /// Connections that one attack holds.
 const HELD: usize = 200;
 const HOLD: Duration = Duration::from_secs(2);
@@ -35,7 +36,8 @@ pub(crate) fn run(server: &Server, turn: usize) {
 
 fn body(server: &Server, turn: usize) -> std::io::Result<()> {
     let target = format!("{MAPS}/target?fieldManager=m&force=true");
-    let (method, path, kind, body): (&str, &str, &str, Vec<u8>) = match turn % 10 {
+    let wide_target = format!("{DEPLOYMENTS}/wide?fieldManager=m{}&force=true", turn % 3);
+    let (method, path, kind, body): (&str, &str, &str, Vec<u8>) = match turn % 14 {
         0 => ("POST", MAPS, "application/json", vec![b'['; 98 * 1024]),
         1 => ("POST", MAPS, "application/yaml", vec![b'['; 3_000_000]),
         2 => ("POST", MAPS, "application/yaml", aliases()),
@@ -45,7 +47,11 @@ fn body(server: &Server, turn: usize) -> std::io::Result<()> {
         6 => ("PATCH", &target, "application/apply-patch+yaml", wide("{a: 0}")),
         7 => ("POST", MAPS, "application/cbor", vec![0x81; 1_000_000]),
         8 => ("POST", MAPS, "application/json", br#"{"a":"#.repeat(500_000)),
-        _ => ("POST", MAPS, "application/json", wide("0")),
+        9 => ("POST", MAPS, "application/json", wide("0")),
+        10 => ("POST", DEPLOYMENTS, "application/json", deployment(turn)),
+        11 => ("PATCH", &wide_target, "application/apply-patch+yaml", deployment(turn)),
+        12 => ("PATCH", &wide_target, "application/merge-patch+json", br#"{"spec":{"replicas":1}}"#.to_vec()),
+        _ => ("GET", &format!("{DEPLOYMENTS}?limit=500"), "application/json;as=Table;g=meta.k8s.io;v=v1", Vec::new()),
     };
     Connection::open(server)?.ask(USER, method, path, kind, &body).map(drop)
 }
@@ -87,6 +93,18 @@ fn wide(item: &str) -> Vec<u8> {
     let list = vec![item; count].join(",");
     format!(r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "w"}}, "data": [{list}]}}"#)
         .into_bytes()
+}
+
+/// A valid object of as many small maps as etcd takes, in another order each time.
+fn deployment(turn: usize) -> Vec<u8> {
+    const COUNT: usize = 20_000;
+    let variables: Vec<String> =
+        (0..COUNT).map(|n| format!(r#"{{"name":"A{}"}}"#, (n + turn * 7919) % COUNT)).collect();
+    format!(
+        r#"{{"apiVersion":"apps/v1","kind":"Deployment","metadata":{{"name":"wide"}},"spec":{{"replicas":0,"selector":{{"matchLabels":{{"a":"b"}}}},"template":{{"metadata":{{"labels":{{"a":"b"}}}},"spec":{{"containers":[{{"name":"c","image":"x","env":[{}]}}]}}}}}}}}"#,
+        variables.join(",")
+    )
+    .into_bytes()
 }
 
 fn unknown() -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! A soak: an API server with 512 MiB of memory, an ordinary user who sends whatever is hostile, and a
 //! probe that asks for readiness all the while.
 //!
-//!     cargo bench -p trireme --bench hostile [-- --seconds 600]
+//!     cargo bench -p trireme --bench hostile [-- [--seconds 600] [--only N]]
 //!
 //! It prints how slow readiness was, beside the yardstick of the same run without attackers, and how
 //! much memory the server took. It fails when the server ends or refuses the probe.
@@ -28,8 +28,13 @@ fn main() {
     if !args.iter().any(|a| a == "--bench") {
         return;
     }
-    let seconds = args.iter().position(|a| a == "--seconds").and_then(|at| args.get(at + 1));
-    let seconds: u64 = seconds.map_or(600, |text| text.parse().expect("a number of seconds"));
+    let flag = |name: &str| -> Option<u64> {
+        let text = args.iter().position(|a| a == name).and_then(|at| args.get(at + 1))?;
+        Some(text.parse().expect("a number"))
+    };
+    let seconds = flag("--seconds").unwrap_or(600);
+    // One attack of the list alone, to see what it costs.
+    let only = flag("--only").map(|number| number as usize);
     let server = Arc::new(Server::start(MEMORY));
     attacks::prepare(&server);
     report("without attackers", probe(&server, YARDSTICK));
@@ -41,7 +46,7 @@ fn main() {
             std::thread::spawn(move || {
                 let mut turn = number;
                 while !stop.load(Ordering::Relaxed) {
-                    attacks::run(&server, turn);
+                    attacks::run(&server, only.unwrap_or(turn));
                     turn += ATTACKERS;
                     sent.fetch_add(1, Ordering::Relaxed);
                 }

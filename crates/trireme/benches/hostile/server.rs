@@ -101,6 +101,7 @@ pub(crate) struct Connection(StreamOwned<ClientConnection, TcpStream>);
 impl Connection {
     pub(crate) fn open(server: &Server) -> io::Result<Connection> {
         let tcp = TcpStream::connect(server.at)?;
+        tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         let name = "127.0.0.1".try_into().map_err(io::Error::other)?;
@@ -119,7 +120,8 @@ impl Connection {
     ) -> io::Result<()> {
         write!(
             self.0,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: {kind}\r\naccept: {}\r\ncontent-length: {}\r\n\r\n",
+            if method == "GET" && !kind.is_empty() { kind } else { "*/*" },
             body.len()
         )?;
         self.0.write_all(body)?;

@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use runtime::cgroup::Hierarchies;
+
 use super::ClusterPaths;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -28,7 +30,7 @@ pub(super) fn this_process(paths: &ClusterPaths) {
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", OOM_SCORE));
     let root = memory_root();
     let former = own_group(&root);
-    let done = enter(&root, &root.join("trireme").join(&paths.name).join("system"));
+    let done = enter(&root, &format!("trireme/{}/system", paths.name));
     if let (true, Some(former)) = (done.is_ok(), former) {
         FORMER.get_or_init(|| former);
     }
@@ -94,29 +96,17 @@ fn limit_file(root: &Path, group: &Path) -> PathBuf {
     group.join(if is_v1(root) { "memory.limit_in_bytes" } else { "memory.max" })
 }
 
-fn enter(root: &Path, group: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(group)?;
-    let mut handed_down: Vec<PathBuf> = Vec::new();
-    if !is_v1(root) {
-        // The nodes' groups below have only the controllers that are handed down here, as the runtime
-        // does for the groups that it makes itself.
-        for above in group.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
-            handed_down.push(above.to_owned());
-        }
-        handed_down.iter().rev().for_each(|above| hand_down(above));
+/// Moves this process into the group. The nodes' groups beside it have only the controllers that their
+/// parents hand down, so on version 2 the runtime makes this one, too.
+fn enter(root: &Path, path: &str) -> io::Result<()> {
+    let group = root.join(path);
+    if is_v1(root) {
+        std::fs::create_dir_all(&group)?;
+    } else {
+        Hierarchies::unified_at(root).create(path).map_err(io::Error::other)?;
         note("memory kept", std::fs::write(group.join("memory.min"), KEPT.to_string()));
     }
     std::fs::write(group.join("cgroup.procs"), "0")
-}
-
-/// Lets the children of a group have what the group has; one that is refused spares the others.
-fn hand_down(group: &Path) {
-    let controllers = std::fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
-    for controller in controllers.split_whitespace() {
-        let written =
-            std::fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
-        note(controller, written);
-    }
 }
 
 /// A protection that cannot be had is no reason not to start.

@@ -96,9 +96,10 @@ pub(crate) struct Args {
     /// Changes worked on at a time; 0 is no limit.
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: usize,
-    /// Connections held at a time; a quarter of them from one address.
-    #[arg(long, default_value_t = Limits::default().connections)]
-    max_connections: usize,
+    /// Connections held at a time; a quarter of them from one address. As many as fit into a quarter of
+    /// the memory limit, up to 8192, when absent.
+    #[arg(long)]
+    max_connections: Option<usize>,
     /// Resident memory from which requests are answered with 429, e.g. 512Mi; 0 is no limit. Four
     /// fifths of the cgroup's limit, or half of the machine's memory, when absent.
     #[arg(long, value_parser = bytes)]
@@ -175,14 +176,15 @@ async fn serve(args: Args) -> Result<()> {
     let pki = PkiFiles::open(&args.cert_dir)?;
     let client_ca_pem = args.client_ca_file.as_deref().map(read).transpose()?;
     let dialer = PlainDialer { tls: kubelet_tls_of(&args, &pki)? };
+    let within = args.memory_limit.map_or_else(Limits::default, Limits::within);
     let limits = Limits {
         request_timeout: args.request_timeout,
         watch_min: Duration::from_secs(args.min_request_timeout),
         reads: args.max_requests_inflight,
         changes: args.max_mutating_requests_inflight,
         history: args.etcd_compaction_interval,
-        connections: args.max_connections,
-        memory: args.memory_limit.unwrap_or(Limits::default().memory),
+        connections: args.max_connections.unwrap_or(within.connections),
+        memory: within.memory,
     };
     let options = Options {
         etcd: etcd_options(&args),
