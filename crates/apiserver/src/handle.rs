@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::Status;
+use api::{Object, Status};
 use bytes::Bytes;
 use http::{Request, Response, header};
 
@@ -183,11 +183,8 @@ where
         "get" | "list" | "watch" => (Bytes::new(), false, None),
         _ => {
             let bytes = body::collect(request.into_body(), room).await?;
-            let stored = call.stored();
-            let stored = stored.as_deref().map_or(&b""[..], |object| object.json());
-            let weight = weight::of_change(verb, &content_type, &bytes, stored);
-            let is_large = offload::is_large(bytes.len() + stored.len(), weight);
-            (bytes, is_large, room.trees(weight).await?)
+            let (is_large, taken) = room_for(call, &content_type, &bytes).await?;
+            (bytes, is_large, taken)
         }
     };
     let answered = offload::run(is_large, answer(call, verb, bytes, &content_type)).await?;
@@ -201,6 +198,27 @@ where
         offload::offload_large(trees, || respond::answer(answer, accept, shown, include));
     respond::add_warnings(&mut response, &call.take_warnings());
     Ok(response)
+}
+
+/// Waits for room for a change; whether the change is large. The object may have grown meanwhile: then
+/// more room is needed.
+async fn room_for<'a>(
+    call: &Call<'a>,
+    content_type: &str,
+    bytes: &[u8],
+) -> Result<(bool, limits::Taken<'a>), Status> {
+    let mut stored = call.stored();
+    loop {
+        let json = stored.as_deref().map_or(&b""[..], |object| object.json());
+        let weight = weight::of_change(call.info.verb, content_type, bytes, json);
+        let taken = call.server.in_flight.room.trees(weight).await?;
+        let now = call.stored();
+        let size = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |o| o.json().len());
+        if size(&now) <= size(&stored) {
+            return Ok((offload::is_large(bytes.len() + json.len(), weight), taken));
+        }
+        stored = now;
+    }
 }
 
 /// A stored object in the form of the request's version, where that is more than another name.

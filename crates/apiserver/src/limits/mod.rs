@@ -13,7 +13,7 @@ use crate::query::Query;
 use crate::request::RequestInfo;
 use crate::user::User;
 use memory::MemoryGuard;
-pub(crate) use room::Room;
+pub(crate) use room::{Room, Taken};
 
 /// Settings of the wiring, with upstream's defaults.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +40,9 @@ pub struct Limits {
 /// Connections that are held at a time where memory allows it.
 const CONNECTIONS_MAX: usize = 8192;
 /// Bytes that a connection may take: TLS, a request's head, responses that the client does not read.
-const CONNECTION_SIZE: u64 = 192 * 1024;
+const CONNECTION_SIZE: u64 = 128 * 1024;
 /// Part of the memory limit that connections may take together.
-const CONNECTIONS_PART: u64 = 4;
+const CONNECTIONS_PART: u64 = 2;
 
 /// Connections that fit into a process of `memory` bytes; 0 is no limit.
 fn connections(memory: u64) -> usize {

@@ -1,12 +1,15 @@
 //! What an ordinary user sends: bodies that nest, expand or are merely as large as they may be, and
 //! connections that are held.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::server::{ADMIN, Connection, Server, USER};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+/// Where attackers are: sources share the places for connections fairly, so that others keep theirs.
+const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Connections that one attack holds.
 const HELD: usize = 200;
 const HOLD: Duration = Duration::from_secs(2);
@@ -50,16 +53,26 @@ fn body(server: &Server, turn: usize) -> std::io::Result<()> {
         9 => ("POST", MAPS, "application/json", wide("0")),
         10 => ("POST", DEPLOYMENTS, "application/json", deployment(turn)),
         11 => ("PATCH", &wide_target, "application/apply-patch+yaml", deployment(turn)),
-        12 => ("PATCH", &wide_target, "application/merge-patch+json", br#"{"spec":{"replicas":1}}"#.to_vec()),
-        _ => ("GET", &format!("{DEPLOYMENTS}?limit=500"), "application/json;as=Table;g=meta.k8s.io;v=v1", Vec::new()),
+        12 => (
+            "PATCH",
+            &wide_target,
+            "application/merge-patch+json",
+            br#"{"spec":{"replicas":1}}"#.to_vec(),
+        ),
+        _ => (
+            "GET",
+            &format!("{DEPLOYMENTS}?limit=500"),
+            "application/json;as=Table;g=meta.k8s.io;v=v1",
+            Vec::new(),
+        ),
     };
-    Connection::open(server)?.ask(USER, method, path, kind, &body).map(drop)
+    Connection::open_from(server, SOURCE)?.ask(USER, method, path, kind, &body).map(drop)
 }
 
 fn hold(server: &Server, turn: usize) -> std::io::Result<()> {
     let mut held = Vec::new();
     for _ in 0..HELD {
-        let mut connection = Connection::open(server)?;
+        let mut connection = Connection::open_from(server, SOURCE)?;
         match turn % 4 {
             // Documents that nobody reads.
             0 => connection.send(USER, "GET", "/openapi/v2", "", b"")?,

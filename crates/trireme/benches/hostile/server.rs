@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 pub(crate) const ADMIN: &str = "admin-token";
 pub(crate) const USER: &str = "user-token";
@@ -100,7 +101,15 @@ pub(crate) struct Connection(StreamOwned<ClientConnection, TcpStream>);
 
 impl Connection {
     pub(crate) fn open(server: &Server) -> io::Result<Connection> {
-        let tcp = TcpStream::connect(server.at)?;
+        Connection::open_from(server, Ipv4Addr::LOCALHOST)
+    }
+
+    /// A connection from this address of the loopback device.
+    pub(crate) fn open_from(server: &Server, source: Ipv4Addr) -> io::Result<Connection> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&server.at.into())?;
+        let tcp = TcpStream::from(socket);
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;

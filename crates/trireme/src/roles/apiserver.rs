@@ -96,8 +96,8 @@ pub(crate) struct Args {
     /// Changes worked on at a time; 0 is no limit.
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: usize,
-    /// Connections held at a time; a quarter of them from one address. As many as fit into a quarter of
-    /// the memory limit, up to 8192, when absent.
+    /// Connections held at a time; a quarter of them from one address. As many as fit into half of the
+    /// memory limit, up to 8192, when absent.
     #[arg(long)]
     max_connections: Option<usize>,
     /// Resident memory from which requests are answered with 429, e.g. 512Mi; 0 is no limit. Four
