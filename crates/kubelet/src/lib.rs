@@ -23,7 +23,6 @@ mod runtime_class;
 mod server;
 mod spec;
 mod status;
-mod streaming;
 mod thresholds;
 mod upkeep;
 mod userns;

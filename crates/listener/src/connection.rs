@@ -21,6 +21,10 @@ pub struct Connection {
     last: AtomicU64,
     /// Answers that are being sent: milliseconds after `started` of the last progress.
     sending: Mutex<HashMap<u64, Arc<AtomicU64>>>,
+    /// Milliseconds after `started`, plus one, at which the head of the next request began; 0 for none.
+    head: AtomicU64,
+    /// The same for a write that the client does not take.
+    blocked: AtomicU64,
     closed: CancellationToken,
 }
 
@@ -47,6 +51,8 @@ impl Connection {
             requests: AtomicU64::new(0),
             last: AtomicU64::new(0),
             sending: Mutex::default(),
+            head: AtomicU64::new(0),
+            blocked: AtomicU64::new(0),
             closed: CancellationToken::new(),
         }
     }
@@ -61,6 +67,7 @@ impl Connection {
 
     /// Marks a request's beginning.
     pub fn request(self: &Arc<Connection>) -> Request {
+        self.head.store(0, Ordering::Release);
         self.active.fetch_add(1, Ordering::AcqRel);
         self.requests.fetch_add(1, Ordering::AcqRel);
         Request { connection: self.clone() }
@@ -88,18 +95,57 @@ impl Connection {
         }
     }
 
-    /// When to look again; `None` when it is over.
+    /// True if the connection has to end now.
+    pub fn ended_now(&self) -> bool {
+        self.closed.is_cancelled() || self.next_look().is_none()
+    }
+
+    /// When to look again; `None` when it is over. Never later than a write that blocks from now on
+    /// would be due.
     fn next_look(&self) -> Option<Instant> {
         let now = Instant::now();
-        let due = match self.idle_since() {
+        let mut due = match self.idle_since() {
             Some(since) if self.requests.load(Ordering::Acquire) == 0 => since + self.limits.first,
-            Some(since) => since + self.limits.idle,
+            Some(since) => match self.marked(&self.head) {
+                Some(begun) => begun + self.limits.first,
+                // A head may begin at any time.
+                None if since + self.limits.idle > now => {
+                    (since + self.limits.idle).min(now + self.limits.first)
+                }
+                None => return None,
+            },
             None => match self.slowest() {
                 Some(at) => self.at(at) + self.limits.stall,
-                None => return Some(now + self.limits.stall),
+                None => now + self.limits.stall,
             },
         };
+        if let Some(since) = self.marked(&self.blocked) {
+            due = due.min(since + self.limits.stall);
+        }
         (due > now).then_some(due)
+    }
+
+    fn marked(&self, mark: &AtomicU64) -> Option<Instant> {
+        mark.load(Ordering::Acquire).checked_sub(1).map(|millis| self.at(millis))
+    }
+
+    /// Bytes came in: between requests, the head of the next one begins.
+    pub(crate) fn read(&self) {
+        if self.active.load(Ordering::Acquire) == 0 {
+            let now = self.now() + 1;
+            // Only the first bytes of a head count.
+            let _begun = self.head.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+
+    /// Bytes went out, or cannot go because the client takes none.
+    pub(crate) fn wrote(&self, pending: bool) {
+        if !pending {
+            self.blocked.store(0, Ordering::Release);
+            return;
+        }
+        let now = self.now() + 1;
+        let _since = self.blocked.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The oldest progress of the answers that are being sent.
@@ -188,6 +234,35 @@ mod tests {
         drop(progress);
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, slow.ended()).await.is_err(), "it was read at last");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_in_drops_ends() {
+        let served = connection();
+        drop(served.request());
+        tokio::time::advance(Duration::from_secs(80)).await;
+        served.read();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        served.read();
+        assert_eq!(lives_for(&served).await, Duration::from_secs(12), "32 s from its first byte");
+        let served = connection();
+        drop(served.request());
+        served.read();
+        drop(served.request());
+        assert_eq!(lives_for(&served).await, Duration::from_secs(90), "the head was completed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_ends() {
+        let stream = connection();
+        let _watch = stream.request();
+        stream.wrote(true);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        stream.wrote(true);
+        assert_eq!(lives_for(&stream).await, Duration::from_secs(1));
+        stream.wrote(false);
+        let day = Duration::from_secs(86_400);
+        assert!(tokio::time::timeout(day, stream.ended()).await.is_err(), "it reads again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,10 +9,12 @@
 mod accept;
 mod connection;
 mod gate;
+mod watched;
 
 pub use accept::accept;
 pub use connection::{Progress, Request};
 pub use gate::{Gate, Limits, Slot};
+pub use watched::Watched;
 
 /// Raises the process's limit of open files to the most it may have, and returns it. Containers get
 /// limits of their own.

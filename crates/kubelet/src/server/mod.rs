@@ -8,8 +8,10 @@ mod route;
 mod stats;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ::listener::{Gate, Slot, Watched};
 use bytes::Bytes;
 use client::Tasks;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -19,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use self::limits::{Permit, Progress, Watched};
+use self::limits::Work;
 use crate::config::NodeUser;
 use crate::kubelet::Shared;
 
@@ -57,80 +59,106 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
-    let gate = Arc::new(limits::Gate::default());
+    let api = Arc::new(Api {
+        shared,
+        tasks: tasks.clone(),
+        acceptor: TlsAcceptor::from(tls),
+        known: limits::known(),
+    });
+    let unknown = limits::unknown();
     let cancelled = tasks.cancelled();
     tokio::pin!(cancelled);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, from, slot) = tokio::select! {
+            accepted = ::listener::accept(&listener, &unknown) => accepted,
             () = &mut cancelled => return,
         };
-        match accepted {
-            Ok((stream, from)) => {
-                let Some(permit) = gate.enter(from.ip()) else {
-                    tracing::debug!(%from, "node API: too many connections");
-                    continue;
-                };
-                let (tasks_of, acceptor) = (tasks.child(), acceptor.clone());
-                let work = connection(shared.clone(), tasks_of, acceptor, stream, permit);
-                tasks.spawn("node API connection", work);
-            }
-            // Out of file descriptors, most likely: others must end first.
-            Err(error) => {
-                tracing::warn!(%error, "node API connection not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
+        tasks.spawn("node API connection", connection(api.clone(), stream, from, slot));
     }
 }
 
-async fn connection(
+struct Api {
     shared: Arc<Shared>,
     tasks: Tasks,
     acceptor: TlsAcceptor,
-    stream: TcpStream,
-    permit: Permit,
-) {
+    known: Gate,
+}
+
+type Greeted = (tokio_rustls::server::TlsStream<TcpStream>, Option<NodeUser>, Slot);
+
+/// The TLS handshake; a client with a certificate gets a place among the known ones.
+async fn greet(api: &Api, stream: TcpStream, from: SocketAddr, slot: Slot) -> Option<Greeted> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "node API: no TCP_NODELAY");
     }
-    let stream = match tokio::time::timeout(limits::HANDSHAKE, acceptor.accept(stream)).await {
+    let handshake = api.known.limits().handshake;
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(handshake, api.acceptor.accept(stream)) => greeted,
+        () = slot.connection().ended() => return None,
+    };
+    let stream = match greeted {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "node API: TLS handshake failed"),
-        Err(_) => return tracing::debug!("node API: TLS handshake took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "node API: TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("node API: TLS handshake took too long");
+            return None;
+        }
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let user: Option<NodeUser> = certificates.and_then(|c| c.first()).and_then(|c| auth::user(c));
-    let permit = match &user {
-        Some(_) => permit.recognised(),
-        None => Some(permit),
+    let slot = match &user {
+        Some(_) => limits::recognised(&api.known, from.ip(), slot)?,
+        None => slot,
     };
-    let Some(permit) = permit else {
-        return tracing::debug!(?user, "node API: too many connections");
-    };
-    let progress = Progress::new();
+    Some((stream, user, slot))
+}
+
+async fn connection(api: Arc<Api>, stream: TcpStream, from: SocketAddr, slot: Slot) {
+    let Some((stream, user, slot)) = greet(&api, stream, from, slot).await else { return };
     let known = user.is_some();
-    let told = progress.clone();
-    let service = service_fn(move |request| {
-        let (shared, tasks, user) = (shared.clone(), tasks.clone(), user.clone());
-        let progress = told.clone();
+    let connection = slot.connection().clone();
+    let service = service_fn(move |mut request: Request| {
+        let (shared, tasks, user) = (api.shared.clone(), api.tasks.child(), user.clone());
+        let work: Work = Arc::new(connection.request());
+        request.extensions_mut().insert(work.clone());
         async move {
-            progress.asked();
             let answer = route::handle(shared, tasks, user, request).await;
-            Ok::<_, Infallible>(answer.map(|body| limits::answered(body, progress)))
+            Ok::<_, Infallible>(answer.map(|body| limits::answered(body, work)))
         }
     });
-    let stream = Watched { stream, progress: progress.clone(), _permit: permit };
+    let connection = slot.connection().clone();
     // HTTP/1.1 only: exec and its like need its upgrades. Who has no name gets one answer.
     let served = hyper::server::conn::http1::Builder::new()
         .keep_alive(known)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Watched::new(stream, slot)), service)
         .with_upgrades();
     tokio::select! {
         served = served => if let Err(error) = served {
             tracing::debug!(%error, "node API connection ended");
         },
-        why = progress.watch() => tracing::debug!(why, "node API connection closed"),
+        () = connection.ended() => tracing::debug!(%from, "node API connection closed"),
     }
+}
+
+/// Answers an upgrade and runs its session in a task; or refuses it.
+pub(crate) fn upgraded(
+    tasks: &Tasks,
+    name: &'static str,
+    request: &mut Request,
+    accepted: Result<streams::Upgrade, streams::Refusal>,
+) -> Response {
+    let upgrade = match accepted {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return answer(refusal.code, refusal.message),
+    };
+    let work = request.extensions_mut().remove::<Work>();
+    let session = upgrade.session;
+    tasks.spawn(name, async move {
+        session.await;
+        drop(work);
+    });
+    upgrade.response.map(|()| full(""))
 }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use client::Tasks;
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::StreamOptions;
 use runtime::cri::{ContainerFilter, PodSandboxFilter};
 use runtime::cri::{ContainerState, ContainerStateValue, PodSandboxState};
+use runtime::{ExecSession, StreamOptions, TerminalSize};
 use serde_json::json;
+use streams::{forward, remote};
 
-use super::{Request, Response, answer, full, logs, metrics, stats};
+use super::{Request, Response, answer, full, logs, metrics, stats, upgraded};
 use crate::config::NodeUser;
 use crate::exec;
 use crate::kubelet::Shared;
 use crate::spec::{labels, uid_of};
-use crate::streaming::{forward, remote};
 
 /// Most that a command of `/run` may take: nobody looks at it while it runs.
 const RUN_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -154,7 +154,7 @@ async fn running(shared: &Shared, pod: &Pod, container: &str) -> Result<String, 
 async fn streaming(
     shared: Arc<Shared>,
     tasks: Tasks,
-    request: Request,
+    mut request: Request,
     verb: &str,
     rest: &[&str],
 ) -> Response {
@@ -201,13 +201,29 @@ async fn streaming(
     }
     let start: remote::Starter = Box::new(move || {
         Box::pin(async move {
-            match attach {
+            let session = match attach {
                 true => shared.runtime.attach(&id, options).await,
                 false => shared.runtime.exec(&id, command, options).await,
-            }
+            };
+            session.map(process).map_err(|e| e.chain())
         })
     });
-    remote::serve(&tasks, request, options, start)
+    let kind = if attach { remote::Kind::Attach } else { remote::Kind::Exec };
+    let StreamOptions { stdin, stdout, stderr, tty } = options;
+    let wanted = remote::Options { stdin, stdout, stderr, tty };
+    let accepted = remote::accept(&mut request, kind, wanted, start);
+    upgraded(&tasks, "exec or attach", &mut request, accepted)
+}
+
+/// A runtime's session as the streaming protocols see it.
+fn process(session: ExecSession) -> remote::Process {
+    let ExecSession { stdin, stdout, stderr, resize, exit } = session;
+    let resize: remote::Resize = Box::new(move |remote::Size { width, height }| {
+        let to = resize.clone();
+        Box::pin(async move { to.send(TerminalSize { width, height }).await.is_ok() })
+    });
+    let exit = Box::pin(async move { exit.await.map_err(|e| e.chain()) });
+    remote::Process { stdin, stdout, stderr, resize, exit }
 }
 
 async fn run(shared: &Shared, id: String, cmd: Vec<String>) -> Response {
@@ -223,7 +239,7 @@ async fn run(shared: &Shared, id: String, cmd: Vec<String>) -> Response {
 async fn port_forward(
     shared: Arc<Shared>,
     tasks: &Tasks,
-    request: Request,
+    mut request: Request,
     pod: &Pod,
     query: &Query,
 ) -> Response {
@@ -240,9 +256,13 @@ async fn port_forward(
     let ports = ports.flat_map(|(_, v)| v.split(',')).filter_map(|p| p.parse().ok()).collect();
     let connect: forward::Connect = Arc::new(move |port| {
         let (shared, id) = (shared.clone(), sandbox.id.clone());
-        Box::pin(async move { shared.runtime.port_forward(&id, port).await })
+        Box::pin(async move {
+            let stream = shared.runtime.port_forward(&id, port).await.map_err(|e| e.chain())?;
+            Ok(Box::new(stream) as Box<dyn streams::Duplex>)
+        })
     });
-    forward::serve(tasks, request, ports, connect)
+    let accepted = forward::accept(&mut request, ports, connect);
+    upgraded(tasks, "port-forward", &mut request, accepted)
 }
 
 /// The first value of each name, for handlers with many options.

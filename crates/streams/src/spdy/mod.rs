@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
-use super::{In, Out, Outgoing, QUEUE};
+use super::{In, LINGER, Out, Outgoing, QUEUE};
 use frame::{Frame, Head};
 
 /// Open streams of one session: a forwarded connection has two.
@@ -39,8 +39,10 @@ enum Control {
     Pong(u32),
 }
 
-/// Runs a session until the peer closes it; new streams go to `streams`. Data to send comes from the
-/// receiver whose sender the caller made.
+/// Runs a session until the peer closes it or `outgoing` ends; new streams go to `streams`.
+///
+/// When all was sent, the peer's input is discarded until the peer closes: a socket that is closed with
+/// unread input is reset, and the peer would lose the last data.
 pub(super) async fn run<C>(
     connection: C,
     streams: mpsc::Sender<Stream>,
@@ -51,10 +53,15 @@ where
 {
     let (reader, writer) = tokio::io::split(connection);
     let (control, controls) = mpsc::channel(CONTROLS);
-    // Whichever ends first ends the session: the peer has gone, or all has been sent.
+    let reading = read(reader, streams, control);
+    let writing = write(writer, controls, outgoing);
+    tokio::pin!(reading, writing);
     tokio::select! {
-        read = read(reader, streams, control) => read,
-        written = write(writer, controls, outgoing) => written,
+        read = &mut reading => read,
+        written = &mut writing => {
+            written?;
+            tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(()))
+        }
     }
 }
 
@@ -86,14 +93,12 @@ async fn read<R: AsyncRead>(
                 // The answer first: clients wait for it before they open the next stream. A peer
                 // that asks and does not read is waited for.
                 let _gone = control.send(Control::Reply(stream)).await;
-                let made = Stream { id: stream, headers, input };
-                if streams.send(made).await.is_err() {
-                    return Ok(());
-                }
+                // Nobody takes new streams at the end of a session.
+                let _gone = streams.send(Stream { id: stream, headers, input }).await;
             }
             Frame::Data { stream, data, fin } => {
                 if let Some(sender) = open.get(&stream).filter(|_| !data.is_empty()) {
-                    // Nobody reads it any more: what the peer sends is dropped.
+                    // Dropped when the receiver has gone: an ended process reads nothing.
                     let _gone = sender.send(data).await;
                 }
                 if fin {

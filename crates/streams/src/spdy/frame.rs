@@ -139,28 +139,24 @@ pub(super) fn data(stream: u32, data: &[u8], fin: bool) -> Vec<u8> {
 
 /// A client's side, for tests.
 #[cfg(test)]
-pub(in crate::streaming) mod tests_support {
+pub(crate) mod tests_support {
     use super::super::headers::Deflater;
     use super::*;
 
-    pub(in crate::streaming) struct Opener(Deflater);
+    pub(crate) struct Opener(Deflater);
 
     impl Opener {
-        pub(in crate::streaming) fn new() -> Opener {
+        pub(crate) fn new() -> Opener {
             Opener(Deflater::new().unwrap())
         }
 
-        pub(in crate::streaming) fn open(
-            &mut self,
-            stream: u32,
-            headers: &[(&str, &str)],
-        ) -> Vec<u8> {
+        pub(crate) fn open(&mut self, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
             let block = self.0.block(headers).unwrap();
             control(SYN_STREAM, &[&stream.to_be_bytes(), &[0; 6], &block])
         }
     }
 
-    pub(in crate::streaming) fn send(stream: u32, bytes: &[u8], fin: bool) -> Vec<u8> {
+    pub(crate) fn send(stream: u32, bytes: &[u8], fin: bool) -> Vec<u8> {
         data(stream, bytes, fin)
     }
 }

@@ -88,14 +88,14 @@ pub(super) fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     frame(code, payload)
 }
 
-pub(super) fn encode_text(text: &str) -> Vec<u8> {
-    frame(1, text.as_bytes())
+pub(super) fn encode_text(text: &[u8]) -> Vec<u8> {
+    frame(1, text)
 }
 
-/// A client's binary frame, for tests.
+/// A client's frame, for tests.
 #[cfg(test)]
-pub(in crate::streaming) fn masked(payload: &[u8]) -> Vec<u8> {
-    let mut out = frame(2, payload);
+pub(crate) fn masked(code: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = frame(code, payload);
     let head = out.len() - payload.len();
     out[1] |= 0x80;
     let mask = [1, 2, 3, 4];

@@ -1,21 +1,18 @@
-//! Port-forward: pairs of streams, data and error, each joined to a connection inside the pod.
+//! Port-forward: pairs of streams, data and error, each joined to a connection that the caller opens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use client::Tasks;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use hyper_util::rt::TokioIo;
-use runtime::Duplex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
-use super::remote::spdy_handshake;
-use super::websocket::{self, Encoding};
-use super::{CHUNK, In, Out, Outgoing, QUEUE, spdy};
-use crate::server::{Request, Response, answer};
+use crate::handshake::{accept_spdy, accept_websocket, choose_websocket};
+use crate::websocket::{self, Encoding};
+use crate::{CHUNK, Duplex, In, Out, Outgoing, QUEUE, Refusal, Upgrade, is_websocket, spdy};
 
 const SPDY_PROTOCOL: &str = "portforward.k8s.io";
 /// A whole SPDY session inside WebSocket messages (kubectl from 1.31 on).
@@ -23,9 +20,9 @@ const TUNNEL_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
 const CHANNEL_PROTOCOLS: &[&str] =
     &[TUNNEL_PROTOCOL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 
-/// Connects to a port of the pod.
-pub(crate) type Connect =
-    Arc<dyn Fn(u16) -> BoxFuture<'static, runtime::Result<Box<dyn Duplex>>> + Send + Sync>;
+/// Connects to a port; the error is told to the client.
+pub type Connect =
+    Arc<dyn Fn(u16) -> BoxFuture<'static, Result<Box<dyn Duplex>, String>> + Send + Sync>;
 
 /// Connections of one session, and streams that wait for their other half: each costs descriptors of
 /// the whole process.
@@ -34,53 +31,44 @@ const HALVES_MAX: usize = 64;
 /// Channels are numbered by a byte, and a port has two.
 const PORTS_MAX: usize = 127;
 
-/// Answers an upgrade request and forwards in a task. `ports` are the query's, for WebSocket channels.
-pub(crate) fn serve(
-    tasks: &Tasks,
-    mut request: Request,
+/// Accepts an upgrade request. `ports` are the query's, for WebSocket channels.
+pub fn accept<B>(
+    request: &mut http::Request<B>,
     ports: Vec<u16>,
     connect: Connect,
-) -> Response {
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (response, protocol) = if super::is_websocket(request.headers()) {
-        let Some(protocol) = websocket::choose(request.headers(), CHANNEL_PROTOCOLS) else {
-            return answer(403, "unable to upgrade: no supported WebSocket subprotocol");
-        };
+) -> Result<Upgrade, Refusal> {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    let headers = request.headers();
+    let (response, protocol) = if is_websocket(headers) {
+        let protocol = choose_websocket(headers, CHANNEL_PROTOCOLS).ok_or_else(|| {
+            Refusal::new(403, "unable to upgrade: no supported WebSocket subprotocol")
+        })?;
         if protocol != TUNNEL_PROTOCOL && ports.is_empty() {
-            return answer(400, "query parameter \"port\" is required");
+            return Err(Refusal::new(400, "query parameter \"port\" is required"));
         }
         if ports.len() > PORTS_MAX {
-            return answer(400, format!("more than {PORTS_MAX} ports"));
+            return Err(Refusal::new(400, format!("more than {PORTS_MAX} ports")));
         }
-        match websocket::accept(request.headers(), protocol) {
-            Ok(response) => (response, protocol),
-            Err(refused) => return *refused,
-        }
+        (accept_websocket(headers, protocol)?, protocol)
     } else {
-        match spdy_handshake(&request, &[SPDY_PROTOCOL]) {
-            Ok(accepted) => accepted,
-            Err(refused) => return *refused,
-        }
+        accept_spdy(headers, &[SPDY_PROTOCOL])?
     };
-    tasks.spawn("port-forward", async move {
+    let session = async move {
         let io = match upgrade.await {
             Ok(io) => TokioIo::new(io),
-            Err(error) => {
-                tracing::debug!(%error, "upgrade failed");
-                return;
-            }
+            Err(error) => return tracing::debug!(%error, "upgrade failed"),
         };
         match protocol {
             SPDY_PROTOCOL => over_spdy(io, connect).await,
             TUNNEL_PROTOCOL => over_tunnel(io, connect).await,
             _ => over_channels(io, protocol.contains("base64"), &ports, connect).await,
         }
-    });
-    response
+    };
+    Ok(Upgrade { response, session: session.boxed() })
 }
 
 /// Forwards until the client closes the session.
-pub(super) async fn over_spdy<C>(io: C, connect: Connect)
+pub(crate) async fn over_spdy<C>(io: C, connect: Connect)
 where
     C: AsyncRead + AsyncWrite + Send,
 {
@@ -124,7 +112,7 @@ where
     }
 }
 
-pub(super) async fn over_tunnel<C>(io: C, connect: Connect)
+pub(crate) async fn over_tunnel<C>(io: C, connect: Connect)
 where
     C: AsyncRead + AsyncWrite + Send,
 {
@@ -212,7 +200,7 @@ async fn one(port: u16, data: u32, error: u32, mut input: In, out: Out, connect:
     let stream = match connection {
         Ok(stream) => stream,
         Err(failure) => {
-            let text = format!("error forwarding port {port} to pod: {}", failure.chain());
+            let text = format!("error forwarding port {port} to pod: {failure}");
             for (stream, bytes) in [(error, Some(Bytes::from(text))), (error, None), (data, None)] {
                 if out.send(Outgoing { stream, data: bytes }).await.is_err() {
                     return;

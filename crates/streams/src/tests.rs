@@ -2,33 +2,30 @@
 
 use std::sync::Arc;
 
-use runtime::{ExecSession, StreamOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::remote::{Kind, Options, Process, Resize};
 use super::spdy::tests_support::{Opener, send};
-use super::{forward, remote, websocket};
+use super::{Duplex, forward, remote, websocket};
 
-const ALL: StreamOptions = StreamOptions { stdin: true, stdout: true, stderr: false, tty: false };
+const ALL: Options = Options { stdin: true, stdout: true, stderr: false, tty: false };
 
-/// An exec of `cat` that ends with code 7.
+fn no_terminal() -> Resize {
+    Box::new(|_| Box::pin(async { false }))
+}
+
+/// An exec of `cat`.
 fn cat() -> remote::Starter {
     Box::new(|| {
         Box::pin(async {
             let (near, far) = tokio::io::duplex(1024);
             let (from, _) = tokio::io::split(far);
-            let (resize, _) = tokio::sync::mpsc::channel(1);
-            let (done, wait) = tokio::sync::oneshot::channel::<()>();
-            drop(done);
-            Ok(ExecSession {
+            Ok(Process {
                 stdin: Some(Box::new(near)),
                 stdout: Some(Box::new(from)),
                 stderr: None,
-                resize,
-                exit: Box::pin(async {
-                    let _ended = wait.await;
-                    std::future::pending::<()>().await;
-                    Ok(7)
-                }),
+                resize: no_terminal(),
+                exit: Box::pin(std::future::pending()),
             })
         })
     })
@@ -38,12 +35,11 @@ fn cat() -> remote::Starter {
 fn says(out: &'static [u8], code: i32) -> remote::Starter {
     Box::new(move || {
         Box::pin(async move {
-            let (resize, _) = tokio::sync::mpsc::channel(1);
-            Ok(ExecSession {
+            Ok(Process {
                 stdin: None,
                 stdout: Some(Box::new(out)),
                 stderr: None,
-                resize,
+                resize: no_terminal(),
                 exit: Box::pin(async move { Ok(code) }),
             })
         })
@@ -71,15 +67,16 @@ fn data(all: &[(u32, Vec<u8>, bool)], stream: u32) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_exit_code_comes_as_a_status_over_spdy() {
     let (mut client, server) = tokio::io::duplex(64 << 10);
-    let options = StreamOptions { stdin: false, ..ALL };
+    let options = Options { stdin: false, ..ALL };
     let mut opener = Opener::new();
     for (id, kind) in [(1, "error"), (3, "stdout")] {
         client.write_all(&opener.open(id, &[("streamtype", kind)])).await.unwrap();
     }
-    let run = remote::over_spdy(server, "v4.channel.k8s.io", options, says(b"hi\n", 7));
+    let run =
+        remote::spdy_session(server, "v4.channel.k8s.io", Kind::Exec, options, says(b"hi\n", 7));
     let (all, ()) = futures::join!(frames(&mut client), run);
     assert_eq!(data(&all, 3), "hi\n");
     let status: serde_json::Value = serde_json::from_str(&data(&all, 1)).unwrap();
@@ -113,7 +110,7 @@ async fn input_reaches_the_process_over_spdy() {
     };
     tokio::select! {
         body = read => assert_eq!(body, b"through"),
-        () = remote::over_spdy(server, "v4.channel.k8s.io", ALL, cat()) => panic!("ended early"),
+        () = remote::spdy_session(server, "v4.channel.k8s.io", Kind::Exec, ALL, cat()) => panic!("ended early"),
     }
 }
 
@@ -122,7 +119,7 @@ fn echo() -> forward::Connect {
     Arc::new(|port| {
         Box::pin(async move {
             if port != 80 {
-                return Err(runtime::Error::Precondition("connection refused".into()));
+                return Err("connection refused".to_owned());
             }
             let (near, far) = tokio::io::duplex(1024);
             let (mut from, mut to) = tokio::io::split(far);
@@ -132,7 +129,7 @@ fn echo() -> forward::Connect {
             };
             // The test's own end of the pod: it ends with the connection.
             tokio::spawn(echo);
-            Ok(Box::new(near) as Box<dyn runtime::Duplex>)
+            Ok(Box::new(near) as Box<dyn Duplex>)
         })
     })
 }
@@ -180,7 +177,7 @@ async fn the_tunnel_carries_spdy_in_messages() {
     bytes.extend(send(3, b"pong", false));
     // Messages need not end where frames do.
     for part in bytes.chunks(7) {
-        client.write_all(&websocket::masked(part)).await.unwrap();
+        client.write_all(&websocket::masked(2, part)).await.unwrap();
     }
     let read = async {
         let mut got = Vec::new();
@@ -240,4 +237,151 @@ async fn a_session_has_only_so_many_streams() {
         }
     }
     session.await.unwrap();
+}
+
+/// Messages of the server until its end: opcode and payload.
+async fn messages(io: &mut DuplexStream) -> Vec<(u8, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut head = [0; 2];
+    while io.read_exact(&mut head).await.is_ok() {
+        let length = match head[1] {
+            126 => usize::from(io.read_u16().await.unwrap()),
+            short => usize::from(short),
+        };
+        let mut body = vec![0; length];
+        io.read_exact(&mut body).await.unwrap();
+        all.push((head[0] & 0x0f, body));
+    }
+    all
+}
+
+const CLOSED: (u8, [u8; 2]) = (8, 1000u16.to_be_bytes());
+
+/// A command that ends without reading its standard input, of which more comes than queues hold.
+#[tokio::test(start_paused = true)]
+async fn unread_input_does_not_break_the_connection() {
+    let (client, server) = tokio::io::duplex(1024);
+    let run = remote::websocket_session(server, "v5.channel.k8s.io", Kind::Exec, ALL, says(b"", 3));
+    let (mut from, mut to) = tokio::io::split(client);
+    let sends = async {
+        for _ in 0..1000 {
+            to.write_all(&websocket::masked(2, &[0; 100])).await.expect("the session reads on");
+        }
+        to.write_all(&websocket::masked(8, &CLOSED.1)).await.expect("the session reads on");
+        to.shutdown().await.expect("closed");
+    };
+    let reads = async {
+        let mut all = Vec::new();
+        from.read_to_end(&mut all).await.expect("not reset");
+        all
+    };
+    let (all, (), ()) = futures::join!(reads, sends, run);
+    assert!(all.windows(15).any(|w| w == b"NonZeroExitCode"), "the exit code is told");
+    assert!(all.ends_with(&[0x88, 2, 0x03, 0xe8]), "and then Close");
+}
+
+/// The same over SPDY.
+#[tokio::test(start_paused = true)]
+async fn unread_input_does_not_break_the_session_over_spdy() {
+    let (client, server) = tokio::io::duplex(1024);
+    let run = remote::spdy_session(server, "v4.channel.k8s.io", Kind::Exec, ALL, says(b"", 3));
+    let (mut from, mut to) = tokio::io::split(client);
+    let mut opener = Opener::new();
+    let sends = async {
+        for (id, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+            to.write_all(&opener.open(id, &[("streamtype", kind)])).await.expect("opened");
+        }
+        for _ in 0..1000 {
+            to.write_all(&send(3, &[0; 100], false)).await.expect("the session reads on");
+        }
+        to.shutdown().await.expect("closed");
+    };
+    let reads = async {
+        let mut all = Vec::new();
+        from.read_to_end(&mut all).await.expect("not reset");
+        all
+    };
+    let (all, (), ()) = futures::join!(reads, sends, run);
+    assert!(all.windows(15).any(|w| w == b"NonZeroExitCode"), "the exit code is told");
+}
+
+/// A process that keeps what it reads until its input ends.
+fn keeps(kept: tokio::sync::oneshot::Sender<Vec<u8>>) -> remote::Starter {
+    Box::new(move || {
+        Box::pin(async move {
+            let (near, mut far) = tokio::io::duplex(8);
+            tokio::spawn(async move {
+                let mut all = Vec::new();
+                far.read_to_end(&mut all).await.unwrap();
+                kept.send(all).unwrap();
+            });
+            Ok(Process {
+                stdin: Some(Box::new(near)),
+                stdout: Some(Box::new(&b"said before"[..])),
+                stderr: None,
+                resize: no_terminal(),
+                exit: Box::pin(std::future::pending()),
+            })
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clients_close_is_answered_and_its_input_delivered() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let (kept, input) = tokio::sync::oneshot::channel();
+    for part in 0..10u8 {
+        client.write_all(&websocket::masked(2, &[0, part, part, part])).await.unwrap();
+    }
+    client.write_all(&websocket::masked(8, &CLOSED.1)).await.unwrap();
+    let run = remote::websocket_session(server, "v4.channel.k8s.io", Kind::Exec, ALL, keeps(kept));
+    let (all, ()) = futures::join!(messages(&mut client), run);
+    let expected: Vec<u8> = (0..10u8).flat_map(|part| [part; 3]).collect();
+    assert_eq!(input.await.unwrap(), expected);
+    assert_eq!(all.last(), Some(&(CLOSED.0, CLOSED.1.to_vec())));
+    assert_eq!(all.first(), Some(&(2, vec![1])), "an empty message opens the session");
+}
+
+#[tokio::test]
+async fn an_attachment_ends_with_success() {
+    for (kind, expected) in [(Kind::Attach, "Success"), (Kind::Exec, "Failure")] {
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let run = remote::websocket_session(server, "v5.channel.k8s.io", kind, ALL, says(b"x", 3));
+        let read = async {
+            let all = messages(&mut client).await;
+            drop(client);
+            all
+        };
+        let (all, ()) = futures::join!(read, run);
+        let status = all.iter().find(|(_, m)| m.first() == Some(&3)).expect("a status");
+        let status: serde_json::Value = serde_json::from_slice(&status.1[1..]).unwrap();
+        assert_eq!(status["status"], expected, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_start_is_told_by_what_was_asked_for() {
+    for (kind, expected) in [(Kind::Attach, "error attaching to"), (Kind::Exec, "error executing")]
+    {
+        let (mut client, server) = tokio::io::duplex(64 << 10);
+        let start: remote::Starter = Box::new(|| Box::pin(async { Err("gone".to_owned()) }));
+        let run = remote::websocket_session(server, "v4.channel.k8s.io", kind, ALL, start);
+        let read = async {
+            let all = messages(&mut client).await;
+            drop(client);
+            all
+        };
+        let (all, ()) = futures::join!(read, run);
+        assert!(all.iter().any(|(_, m)| String::from_utf8_lossy(m).contains(expected)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_websocket_is_refused_with_a_code() {
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    // An unmasked frame.
+    client.write_all(&[0x82, 1, 0]).await.unwrap();
+    let run = remote::websocket_session(server, "v4.channel.k8s.io", Kind::Exec, ALL, cat());
+    let (all, ()) = futures::join!(messages(&mut client), run);
+    assert_eq!(all.last(), Some(&(8, 1002u16.to_be_bytes().to_vec())));
 }
