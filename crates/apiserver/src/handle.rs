@@ -11,7 +11,7 @@ use crate::authz::Attributes;
 use crate::call::Call;
 use crate::limits::weight;
 use crate::query::Query;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, decode_path};
 use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::user::User;
@@ -63,7 +63,10 @@ impl Server {
     {
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let form = Accept::of_failure(request.headers());
-        let info = RequestInfo::parse(request.method(), request.uri().path(), query.flag("watch"));
+        let Some(path) = decode_path(request.uri().path()) else {
+            return respond::failure(&Status::bad_request("invalid URL escape"), form);
+        };
+        let info = RequestInfo::parse(request.method(), &path, query.flag("watch"));
         let acting = impersonate(&self.inner, user, (&info, &query), request.headers_mut());
         let answered = match acting {
             Ok(user) if info.is_long_running() => {
@@ -151,7 +154,7 @@ fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {
     request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned()
 }
 
-async fn resource<B>(call: &Call<'_>, request: Request<B>) -> Result<Response<Body>, Status>
+async fn resource<B>(call: &Call<'_>, mut request: Request<B>) -> Result<Response<Body>, Status>
 where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -178,6 +181,8 @@ where
     if verb != "watch" {
         accept.check(call.main_row(), matches!(verb, "list" | "deletecollection"))?;
     }
+    let handshake = (verb == "watch" && streams::is_websocket(request.headers()))
+        .then(|| streams::messages::Handshake::of(&mut request));
     let room = &call.server.in_flight.room;
     let (bytes, is_large, _taken) = match verb {
         "get" | "list" | "watch" => (Bytes::new(), false, None),
@@ -192,6 +197,14 @@ where
     let answer = converted(call, answered).await?;
     let include = call.query.get("includeObject").unwrap_or("Metadata");
     let shown = respond::Shown::new(row, call.custom.clone());
+    let answer = match (answer, handshake) {
+        (Answer::Watch(watching), Some(handshake)) => {
+            let (framing, messages) =
+                respond::messages(watching, accept, shown, include.to_owned());
+            return node_proxy::switched(call.server, handshake.events(framing, messages));
+        }
+        (answer, _) => answer,
+    };
     let trees = respond::trees_of(&answer, accept, &shown);
     let _taken = if trees > 0 { room.trees_to_read(weight::of_stored(trees)).await? } else { None };
     let mut response =

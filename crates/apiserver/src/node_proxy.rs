@@ -2,12 +2,12 @@
 //!
 //! Upgraded connections are piped byte for byte: the kubelet speaks SPDY and WebSocket itself.
 
+mod checked;
 mod headers;
 mod html;
 mod reach;
 mod target;
 mod tls;
-mod websocket;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -23,11 +24,12 @@ use tokio::net::TcpStream;
 
 use crate::authz::{Attributes, forbidden};
 use crate::call::Call;
+use crate::request::encode_path;
 use crate::respond::{self, Body};
+use crate::server::Inner;
 pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
 pub use tls::{Identity, KubeletTls};
-pub(crate) use websocket::is_upgrade as is_websocket;
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {
@@ -89,12 +91,12 @@ where
     }
     may_create(call)?;
     let target = target::of(call, &query).await?;
-    if is_stream(call) && !headers::is_upgrade(request.headers()) {
+    if is_stream(call) && !streams::is_upgrade(request.headers()) {
         return Err(Status::bad_request("Upgrade request required"));
     }
     match call.row.subresource {
         "proxy" => through(call, &target, request).await,
-        "log" if websocket::is_upgrade(request.headers()) => logs(call, &target, request).await,
+        "log" => logs(call, &target, request).await,
         _ => exchange(call, &target, request).await,
     }
 }
@@ -132,6 +134,7 @@ fn to_root<B>(call: &Call<'_>, request: &Request<B>, query: &str) -> Option<Resp
         return None;
     }
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    let path = encode_path(path);
     let location = http::HeaderValue::from_str(&format!("{path}/{query}")).ok()?;
     let mut response = Response::new(respond::full(""));
     *response.status_mut() = http::StatusCode::MOVED_PERMANENTLY;
@@ -150,12 +153,12 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let path = call.info.path.as_str();
+    let path = encode_path(&call.info.path);
     let links = html::Links {
-        prefix: path.strip_suffix(target.only_path()).unwrap_or(path).to_owned(),
+        prefix: path.strip_suffix(target.only_path()).unwrap_or(&path).to_owned(),
         hosts: [target.authority().to_string(), host.unwrap_or("").to_owned()],
     };
-    if let Ok(uri) = http::HeaderValue::from_str(path) {
+    if let Ok(uri) = http::HeaderValue::from_str(&path) {
         request.headers_mut().insert("x-forwarded-uri", uri);
     }
     let mut response = exchange(call, target, request).await?;
@@ -163,7 +166,7 @@ where
     Ok(html::rewrite(response, &links).await)
 }
 
-/// Logs over WebSocket: the kubelet is asked for a plain answer, which goes on as messages.
+/// Logs: the kubelet's errors become a Status; over WebSocket its answer goes on as messages.
 async fn logs<B>(
     call: &Call<'_>,
     target: &Target,
@@ -173,21 +176,37 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let (switch, encoding) = websocket::accept(request.headers())?;
-    let client_side = hyper::upgrade::on(&mut request);
-    websocket::remove_headers(request.headers_mut());
+    let handshake = streams::is_websocket(request.headers())
+        .then(|| streams::messages::Handshake::of(&mut request));
     let response = exchange(call, target, request).await?;
-    if response.status() != http::StatusCode::OK {
-        return Ok(response);
-    }
+    let response = checked::logs(&call.info.name, response).await?;
+    let Some(handshake) = handshake else { return Ok(response) };
+    let chunks = response.into_body().into_data_stream();
+    let chunks = chunks.filter_map(|chunk| futures::future::ready(chunk.ok()));
+    switched(call.server, handshake.bytes(chunks))
+}
+
+/// The answer to an upgrade; its session runs until it ends or the server does.
+pub(crate) fn switched(
+    server: &Inner,
+    accepted: Result<streams::Upgrade, streams::Refusal>,
+) -> Result<Response<Body>, Status> {
+    let upgrade = accepted.map_err(|refusal| match refusal.code {
+        403 => Status::failure(403, "Forbidden", refusal.message),
+        _ => Status::bad_request(refusal.message),
+    })?;
+    until_closing(server, upgrade.session);
+    Ok(upgrade.response.map(|()| respond::full("")))
+}
+
+fn until_closing(server: &Inner, session: impl Future<Output = ()> + Send + 'static) {
+    let closing = server.closing.clone();
     tokio::spawn(async move {
-        let Ok(client) = client_side.await else { return };
-        let sent = websocket::send(TokioIo::new(client), response.into_body(), encoding).await;
-        if let Err(error) = sent {
-            tracing::debug!(%error, "logs over WebSocket ended");
+        tokio::select! {
+            () = session => {}
+            () = closing.cancelled() => {}
         }
     });
-    Ok(switch)
 }
 
 async fn exchange<B>(
@@ -199,7 +218,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let upgrade = headers::is_upgrade(request.headers());
+    let upgrade = streams::is_upgrade(request.headers());
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(request, target)?;
     let mut response = send(call, target, outgoing).await?;
@@ -208,7 +227,7 @@ where
     match client_side {
         Some(client_side) if switches => {
             let node_side = hyper::upgrade::on(&mut response);
-            tokio::spawn(pipe(client_side, node_side));
+            until_closing(call.server, pipe(client_side, node_side));
         }
         // Neither what was asked for nor a refusal: nobody could make sense of the rest.
         Some(_) if status.as_u16() < 400 => {
@@ -241,13 +260,9 @@ impl<B: hyper::body::Body<Data = Bytes> + Unpin> hyper::body::Body for Quiet<B> 
     }
 }
 
-/// Ends when either side does.
 async fn pipe(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade) {
     let (Ok(client), Ok(node)) = tokio::join!(client, node) else { return };
-    let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut node).await {
-        tracing::debug!(%error, "proxied connection ended");
-    }
+    streams::relay(TokioIo::new(client), TokioIo::new(node)).await;
 }
 
 fn outgoing<B>(request: Request<B>, target: &Target) -> Result<Request<B>, Status> {

@@ -21,7 +21,7 @@ pub(crate) struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// `watch` is whether the query asks for one.
+    /// `path` is decoded ([`decode_path`]); `watch` is whether the query asks for one.
     pub(crate) fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
         let mut info = RequestInfo {
             path: path.to_owned(),
@@ -105,6 +105,43 @@ impl RequestInfo {
     }
 }
 
+/// A request's path with its escapes decoded, once and before it is split, as Go's `URL.Path`: an
+/// escaped slash separates segments like any other. `None` for a malformed escape and for text that
+/// is not UTF-8, which no name is.
+pub(crate) fn decode_path(path: &str) -> Option<String> {
+    if !path.contains('%') {
+        return Some(path.to_owned());
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        out.push(digit(digits[0])? << 4 | digit(digits[1])?);
+        rest = after;
+    }
+    String::from_utf8(out).ok()
+}
+
+/// The reverse, for paths that go on to somebody else (Go's `URL.EscapedPath`).
+pub(crate) fn encode_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(char::from(byte)),
+            b'-' | b'_' | b'.' | b'~' | b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'='
+            | b'@' => out.push(char::from(byte)),
+            _ => out += &format!("%{byte:02X}"),
+        }
+    }
+    out
+}
+
 fn method_verb(method: &Method) -> &'static str {
     match *method {
         Method::GET => "get",
@@ -133,6 +170,22 @@ mod tests {
             i.subresource.as_str(),
         );
         assert_eq!(found, expected, "{path}");
+    }
+
+    #[test]
+    fn escapes_are_decoded_once() {
+        let decoded = |path| decode_path(path).expect("a path");
+        let path = decoded("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode");
+        let info = RequestInfo::parse(&Method::GET, &path, false);
+        assert_eq!((info.resource.as_str(), info.name.as_str()), ("clusterroles", "system:node"));
+        assert_eq!(decoded("/a%2520b"), "/a%20b");
+        let path = decoded("/api/v1/namespaces/a%2Fpods/b%2flog");
+        let info = RequestInfo::parse(&Method::GET, &path, false);
+        assert_eq!((info.name.as_str(), info.subresource.as_str()), ("b", "log"));
+        for malformed in ["/a%", "/a%2", "/a%zz", "/a%+1", "/a%ff"] {
+            assert_eq!(decode_path(malformed), None, "{malformed}");
+        }
+        assert_eq!(encode_path("/a b:c/ä(?)#%"), "/a%20b:c/%C3%A4%28%3F%29%23%25");
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl InProtocols {
 }
 
 pub(super) fn of_protocols(headers: &HeaderMap) -> Result<Option<InProtocols>, String> {
-    if !crate::node_proxy::is_websocket(headers) {
+    if !streams::is_websocket(headers) {
         return Ok(None);
     }
     let (mut token, mut others) = (None, Vec::new());

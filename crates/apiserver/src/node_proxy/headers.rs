@@ -33,11 +33,6 @@ const SHARING: [&str; 4] = [
     "access-control-allow-origin",
 ];
 
-/// Whether the client wants to speak another protocol.
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE) && connection_words(headers).any(|w| w == "upgrade")
-}
-
 fn connection_words(headers: &HeaderMap) -> impl Iterator<Item = String> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     values.flat_map(|v| v.split(',')).map(|word| word.trim().to_ascii_lowercase())
@@ -56,7 +51,8 @@ fn end_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 
 /// A request on its way to a backend.
 pub(super) fn of_request(headers: &mut HeaderMap) {
-    let upgrade = is_upgrade(headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
+    let upgrade =
+        streams::is_upgrade(headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
     end_hop(headers, upgrade);
     CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
     let own = |name: &&HeaderName| CREDENTIAL_PREFIXES.iter().any(|p| name.as_str().starts_with(p));

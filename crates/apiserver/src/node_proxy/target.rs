@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::reach::{self, Reachable, is_proxyable};
 use crate::call::Call;
+use crate::request::encode_path;
 
 /// Where kubelets serve that do not say so.
 const KUBELET_PORT: u16 = 10250;
@@ -205,7 +206,7 @@ fn rest_path(call: &Call<'_>, query: &str) -> String {
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
     let rest = &call.info.rest;
     let end = if !rest.is_empty() && call.info.path.ends_with('/') { "/" } else { "" };
-    format!("/{rest}{end}{query}")
+    format!("/{}{end}{query}", encode_path(rest))
 }
 
 /// The kubelet, or another port of its node, which is nobody we show a certificate to.

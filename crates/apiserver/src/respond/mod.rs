@@ -26,6 +26,7 @@ pub(crate) use accept::{Accept, Encoding, View};
 pub(crate) use encode::value;
 pub(crate) use stream::{stream, until};
 pub(crate) use warnings::add_warnings;
+pub(crate) use watch::messages;
 
 /// What an answer's objects are shown as.
 #[derive(Debug, Clone)]

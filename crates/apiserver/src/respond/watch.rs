@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use api::Object;
 use api::proto;
+use api::{Object, Status};
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
 use http::Response;
 use serde_json::{Value, json};
 
@@ -18,25 +19,56 @@ pub(super) fn watch(
     include: String,
 ) -> Response<Body> {
     let framing = Framing::of(accept.encoding);
+    let encoder = Encoder { shown, accept, framing, include, headed: false };
+    let chunks = encoded(watching, encoder, Encoder::encode, Framing::failure);
+    with_body(200, framing.content_type(), stream::chunks(chunks))
+}
+
+/// The same events for a WebSocket, each a message without the frame that separates it in a body.
+pub(crate) fn messages(
+    watching: Watching,
+    accept: Accept,
+    shown: Shown,
+    include: String,
+) -> (streams::messages::Framing, impl Stream<Item = Bytes> + Send + 'static) {
+    let framing = Framing::of(accept.encoding);
+    let encoder = Encoder { shown, accept, framing, include, headed: false };
+    let each = |encoder: &mut Encoder, changes: &[Change]| {
+        let framing = encoder.framing;
+        let one = |change| framing.unframed(encoder.encode(std::slice::from_ref(change)));
+        changes.iter().map(one).collect::<Vec<Bytes>>()
+    };
+    let failure =
+        |framing: Framing, status: &Status| vec![framing.unframed(framing.failure(status))];
+    let events = encoded(watching, encoder, each, failure).flat_map(futures::stream::iter);
+    let kind = match framing {
+        Framing::Json => streams::messages::Framing::Text,
+        Framing::Protobuf | Framing::Cbor => streams::messages::Framing::Binary,
+    };
+    (kind, events)
+}
+
+/// What `pack` makes of changes that come together, until the watch ends. A watch that cannot go on
+/// (the log went past it, or an object could not be converted) ends with what `failed` makes of it.
+fn encoded<T: Send + 'static>(
+    watching: Watching,
+    encoder: Encoder,
+    pack: fn(&mut Encoder, &[Change]) -> T,
+    failed: fn(Framing, &Status) -> T,
+) -> impl Stream<Item = T> + Send + 'static {
     let deadline = tokio::time::Instant::now() + watching.timeout;
-    let start = Some((watching, Encoder { shown, accept, framing, include, headed: false }));
-    let chunks = futures::stream::unfold(start, move |state| async move {
+    futures::stream::unfold(Some((watching, encoder)), move |state| async move {
         let (mut watching, mut encoder) = state?;
         let chunk = tokio::select! {
             () = tokio::time::sleep_until(deadline) => return None,
             changes = watching.next() => match changes {
                 Ok(changes) if changes.is_empty() => return None,
-                Ok(changes) => encoder.encode(&changes),
-                // The log went past this watcher, or an object could not be converted: it is told,
-                // and the stream ends.
-                Err(status) => {
-                    return Some((framing.event("ERROR", framing.tree(&status.to_value())), None));
-                }
+                Ok(changes) => pack(&mut encoder, &changes),
+                Err(status) => return Some((failed(encoder.framing, &status), None)),
             },
         };
         Some((chunk, Some((watching, encoder))))
-    });
-    with_body(200, framing.content_type(), stream::chunks(chunks))
+    })
 }
 
 /// How events follow each other.
@@ -82,6 +114,18 @@ impl Framing {
         let mut out = BytesMut::new();
         self.write(&mut out, kind, object.as_ref());
         out.freeze()
+    }
+
+    fn failure(self, status: &Status) -> Bytes {
+        self.event("ERROR", self.tree(&status.to_value()))
+    }
+
+    /// One event without the length that separates it from others.
+    fn unframed(self, mut event: Bytes) -> Bytes {
+        match self {
+            Framing::Protobuf => event.split_off(event.len().min(4)),
+            Framing::Json | Framing::Cbor => event,
+        }
     }
 
     fn write(self, out: &mut BytesMut, kind: &str, object: &[u8]) {

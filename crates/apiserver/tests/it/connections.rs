@@ -16,14 +16,14 @@ use crate::harness::World;
 use crate::limits::Signed;
 
 /// A server behind TLS, and how to connect to it over HTTP/1.1.
-struct Served {
+pub(crate) struct Served {
     at: std::net::SocketAddr,
     client: Arc<rustls::ClientConfig>,
-    _world: World,
+    pub(crate) world: World,
 }
 
 impl Served {
-    async fn with(limits: Limits) -> Served {
+    pub(crate) async fn with(limits: Limits) -> Served {
         let world = World::with_limits(limits).await;
         let signed = Signed::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
@@ -32,10 +32,10 @@ impl Served {
         tokio::spawn(listening.expect("TLS").run());
         let mut client = (*signed.client).clone();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Served { at, client: Arc::new(client), _world: world }
+        Served { at, client: Arc::new(client), world }
     }
 
-    async fn connect(&self) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
         let tcp = TcpStream::connect(self.at).await.expect("a connection");
         let name = "localhost".try_into().expect("a name");
         let connector = tokio_rustls::TlsConnector::from(self.client.clone());

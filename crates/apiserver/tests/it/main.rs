@@ -23,4 +23,5 @@ mod quota;
 mod reach;
 mod rights;
 mod services;
+mod websocket;
 mod wire;

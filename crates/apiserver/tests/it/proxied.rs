@@ -63,6 +63,24 @@ async fn proxied_pages_lead_back_through_the_proxy() {
     }
 }
 
+/// Clients in Python, JavaScript and Java escape the colons of names.
+#[tokio::test]
+async fn escaped_segments_are_the_same_segments() {
+    let world = world_with_pod().await;
+    let escaped = "/api/v1/namespaces/default/pods/http%3Ap%3A80/proxy";
+    let answer = world.ask("GET", &format!("{escaped}/a%20b/%C3%A4"), &Value::Null).await;
+    let page = String::from_utf8_lossy(&answer.bytes).into_owned();
+    assert_eq!((answer.code, page.contains("GET /a%20b/%C3%A4 HTTP/1.1")), (200, true), "{page}");
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode";
+    let answer = world.ask("GET", role, &Value::Null).await;
+    assert_eq!(answer.json()["metadata"]["name"], "system:node");
+    // Decoded once: this is no colon.
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%253Anode";
+    assert_eq!(world.ask("GET", role, &Value::Null).await.code, 404);
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%zznode";
+    assert_eq!(world.ask("GET", role, &Value::Null).await.code, 400);
+}
+
 #[tokio::test]
 async fn a_proxied_root_has_its_slash() {
     let world = world_with_pod().await;
