@@ -12,7 +12,6 @@ mod tls;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
@@ -41,10 +40,6 @@ pub trait NodeDialer: Send + Sync + 'static {
     /// TLS towards kubelets: the client certificate and the CA that signed theirs.
     fn kubelet_tls(&self) -> KubeletTls;
 }
-
-/// Longest a connection may take to come about, and then its TLS.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The way to nodes of a server that has none.
 #[derive(Debug, Clone, Copy)]
@@ -312,13 +307,14 @@ async fn open(call: &Call<'_>, target: &Target) -> std::io::Result<Box<dyn Io>> 
         Way::Kubelet { verified: true } => Some(dialer.kubelet_tls().usual),
         Way::Kubelet { verified: false } => Some(dialer.kubelet_tls().unverified),
     };
-    let dial = tokio::time::timeout(DIAL_TIMEOUT, dialer.dial(target.authority()));
+    let dial = tokio::time::timeout(outgoing::DIAL_TIMEOUT, dialer.dial(target.authority()));
     let tcp = dial.await.map_err(|_| timed_out("i/o timeout"))??;
+    outgoing::configure(&tcp);
     let Some(config) = config else { return Ok(Box::new(tcp)) };
     let name = rustls::pki_types::ServerName::try_from(target.host.clone());
     let name = name.map_err(std::io::Error::other)?;
     let connector = tokio_rustls::TlsConnector::from(config);
-    let greeted = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, tcp));
+    let greeted = tokio::time::timeout(outgoing::TLS_TIMEOUT, connector.connect(name, tcp));
     Ok(Box::new(greeted.await.map_err(|_| timed_out("TLS handshake timeout"))??))
 }
 

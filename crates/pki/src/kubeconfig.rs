@@ -18,7 +18,7 @@ pub fn kubeconfig(name: &str, server: &str, ca_pem: &str, identity: &Identity<'_
         Identity::Certificate(pair) => format!(
             "    client-certificate-data: {}\n    client-key-data: {}\n",
             STANDARD.encode(&pair.cert_pem),
-            STANDARD.encode(&pair.key_pem)
+            STANDARD.encode(crate::sec1::key_pem(&pair.key_pem))
         ),
         Identity::Token(token) => format!("    token: {token}\n"),
     };

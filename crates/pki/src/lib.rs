@@ -5,6 +5,7 @@
 
 mod authority;
 mod kubeconfig;
+mod sec1;
 mod token;
 
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Subject, Usage, subject_of};

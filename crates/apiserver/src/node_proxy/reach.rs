@@ -5,12 +5,9 @@
 //! the very addresses that are dialled, after names were resolved.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use api::Status;
 
-/// Longest a name may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const NOT_ALLOWED: &str = "address not allowed";
 
 /// Neither loopback, link-local, multicast, broadcast nor unspecified. An IPv4 address written as an
@@ -56,12 +53,10 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Reachable, Status> 
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Reachable::of(ip, port);
     }
-    let looked_up = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port)));
-    let failed = |why: String| Status::bad_request(format!("lookup {host}: {why}"));
-    let found = looked_up.await.map_err(|_| failed("i/o timeout".into()))?;
-    let found: Vec<SocketAddr> = found.map_err(|e| failed(e.to_string()))?.collect();
+    let found = outgoing::resolve(host).await;
+    let found = found.map_err(|e| Status::bad_request(e.to_string()))?;
     let all: Result<Vec<Reachable>, Status> =
-        found.iter().map(|at| Reachable::of(at.ip(), port)).collect();
+        found.into_iter().map(|ip| Reachable::of(ip, port)).collect();
     all?.first().copied().ok_or_else(|| Status::bad_request("no addresses for hostname"))
 }
 

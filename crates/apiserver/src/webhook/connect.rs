@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
+use outgoing::Stream;
 use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -70,9 +69,8 @@ impl Shared {
                 self.network.connect((namespace, name), *port).await?
             }
         };
-        let _ = tcp.set_nodelay(true);
-        let stream = self.tls.connect(self.name.clone(), tcp).await;
-        Ok(Stream(TokioIo::new(stream.map_err(|e| tls_error(&e))?)))
+        outgoing::configure(&tcp);
+        Stream::over(tcp, &self.tls, self.name.clone()).await.map_err(|e| tls_error(&e))
     }
 }
 
@@ -80,7 +78,7 @@ impl Shared {
 pub(super) async fn to_host(host: &str, port: u16) -> Result<TcpStream, String> {
     let shown =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let dialed = TcpStream::connect((host, port)).await;
+    let dialed = outgoing::connect(host, port).await;
     dialed.map_err(|e| format!("dial tcp {shown}: {}", go_error(&e)))
 }
 
@@ -143,42 +141,5 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
             "read: connection reset by peer".into()
         }
         _ => deepest.to_string(),
-    }
-}
-
-/// A TLS connection as hyper wants it.
-pub(super) struct Stream(TokioIo<tokio_rustls::client::TlsStream<TcpStream>>);
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl hyper::rt::Read for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl hyper::rt::Write for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 
 use connect::Connector;
@@ -27,8 +26,6 @@ use target::Target;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer, in bytes, to a short question; a long one may be answered at four times its length.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
-/// Idle connections are kept so long (Go's `IdleConnTimeout` of the default transport).
-const IDLE: Duration = Duration::from_secs(90);
 /// An answer that takes longer is told in the log (apiserver's 50 ms for a call).
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -50,10 +47,7 @@ impl Client {
         let target = Target::parse(config)?;
         let tls = tls::config(config["caBundle"].as_str().unwrap_or(""))?;
         let connector = Connector::new(target.clone(), Arc::new(tls), network)?;
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
+        let pool = outgoing::pool_builder().build(connector);
         Ok(Client { target, pool })
     }
 

@@ -14,20 +14,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Where distributions keep their authorities; the first that is there counts.
-const AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// The client's side for a `caBundle` (base64 of PEM; blank means the machine's authorities).
 pub(super) fn config(bundle: &str) -> Result<ClientConfig, String> {
     let bundle = STANDARD.decode(bundle).map_err(|e| format!("illegal base64 data: {e}"))?;
     let blank = bundle.iter().all(u8::is_ascii_whitespace);
     let given = if blank { Vec::new() } else { given(&bundle)? };
-    let roots = if blank { machine() } else { store(&given) };
+    let roots = if blank { outgoing::machine_roots() } else { store(&given) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let web = web.build().map_err(|e| e.to_string())?;
@@ -53,16 +45,6 @@ fn given(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 fn store(certificates: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates.iter().cloned());
-    roots
-}
-
-fn machine() -> RootCertStore {
-    let file = AUTHORITIES.iter().find(|p| std::path::Path::new(p).exists());
-    let all = file.and_then(|f| CertificateDer::pem_file_iter(f).ok());
-    let mut roots = store(&all.into_iter().flatten().flatten().collect::<Vec<_>>());
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
     roots
 }
 
