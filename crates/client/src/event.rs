@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::client::{Client, Patch};
-use crate::tasks::Tasks;
+use tasks::Tasks;
 
 /// How long a repeat counts as the same event (client-go: 10 minutes).
 const REPEAT_WINDOW: Duration = Duration::from_secs(600);

@@ -1,19 +1,20 @@
 //! The HTTPS transport: for agents, components that run alone, and command lines.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use outgoing::{Connector, ReadIdle};
+
+use tasks::Tasks;
 
 use crate::error::Error;
 use crate::follow::{Follow, Follower};
-use crate::tasks::Tasks;
 use crate::transport::{BoxFuture, Request, Response, Transport};
 
+mod auth;
 mod connect;
 mod watch;
 
@@ -22,7 +23,12 @@ pub use connect::{Credentials, HttpsConfig};
 /// Longest wait for an answer's head; watches are bounded by their own timeout.
 const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
-type Http = HttpClient<connect::TlsConnector<HttpConnector>, Full<Bytes>>;
+/// Longest pause while an answer comes in.
+const READ_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Longest answer: a page of 500 of the largest objects.
+const BODY_MAX: usize = 1 << 30;
+
+type Http = HttpClient<Connector, Full<Bytes>>;
 
 /// A connection pool to one API server. Clones share it.
 #[derive(Clone)]
@@ -31,10 +37,12 @@ pub struct HttpsTransport {
 }
 
 struct Shared {
-    http: Http,
+    /// The pool, and the generation of the certificate that its connections show.
+    http: RwLock<(u64, Http)>,
+    config: HttpsConfig,
+    auth: auth::Auth,
     /// `https://host:port`.
     server: String,
-    bearer: Option<String>,
     tasks: Tasks,
 }
 
@@ -47,11 +55,25 @@ impl std::fmt::Debug for HttpsTransport {
 impl HttpsTransport {
     /// Follows run in `tasks`.
     pub fn new(config: HttpsConfig, tasks: Tasks) -> Result<HttpsTransport, rustls::Error> {
-        let bearer = config.credentials.bearer();
-        let connector = connect::connector(&config)?;
-        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+        let auth = auth::Auth::new(config.credentials.clone());
+        let connector = connect::connector(&config, &auth.certificate)?;
+        let http = RwLock::new((0, outgoing::pool_builder().build(connector)));
         let server = config.server.trim_end_matches('/').to_owned();
-        Ok(HttpsTransport { shared: Arc::new(Shared { http, server, bearer, tasks }) })
+        Ok(HttpsTransport { shared: Arc::new(Shared { http, config, auth, server, tasks }) })
+    }
+
+    /// The pool whose connections show the present certificate.
+    fn pool(&self, generation: u64) -> Result<Http, rustls::Error> {
+        let shared = &self.shared;
+        let current = shared.http.read().unwrap_or_else(PoisonError::into_inner);
+        if current.0 == generation {
+            return Ok(current.1.clone());
+        }
+        drop(current);
+        let connector = connect::connector(&shared.config, &shared.auth.certificate)?;
+        let http: Http = outgoing::pool_builder().build(connector);
+        *shared.http.write().unwrap_or_else(PoisonError::into_inner) = (generation, http.clone());
+        Ok(http)
     }
 
     async fn send(&self, request: Request) -> Result<http::Response<Incoming>, Error> {
@@ -69,20 +91,32 @@ impl HttpsTransport {
             builder =
                 builder.header("content-type", request.content_type.unwrap_or("application/json"));
         }
-        if let Some(token) = &self.shared.bearer {
+        let proof = self
+            .shared
+            .auth
+            .proof()
+            .await
+            .map_err(|e| failed(format!("getting credentials: {e}").into()))?;
+        if let Some(token) = &proof.token {
             builder = builder.header("authorization", format!("Bearer {token}"));
         }
         let request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.shared.http.request(request)).await;
-        answer.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
+        let http = self.pool(proof.generation).map_err(|e| failed(e.into()))?;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, http.request(request)).await;
+        let answer = answer.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?;
+        if answer.status() == http::StatusCode::UNAUTHORIZED {
+            self.shared.auth.refused(&proof).await;
+        }
+        Ok(answer)
     }
 
     async fn call(&self, request: Request) -> Result<Response, Error> {
         let target = request.target.clone();
         let response = self.send(request).await?;
         let code = response.status();
-        let body = response.into_body().collect().await;
-        let body = body.map_err(|e| Error::Transport { target, source: e.into() })?.to_bytes();
+        let body = Limited::new(ReadIdle::new(response.into_body(), READ_IDLE), BODY_MAX);
+        let body = body.collect().await;
+        let body = body.map_err(|source| Error::Transport { target, source })?.to_bytes();
         if code.is_success() {
             return Ok(Response { code, body });
         }

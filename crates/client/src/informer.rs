@@ -2,16 +2,18 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use api::Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::watch;
 
+use tasks::Tasks;
+
 use crate::client::{Client, Resource};
 use crate::follow::{Follow, FollowEvent};
 use crate::mirror::{Key, Mirror};
-use crate::tasks::Tasks;
 
 /// One change of a followed collection.
 #[derive(Debug, Clone)]
@@ -84,7 +86,8 @@ impl<K: Resource> Informer<K> {
             handlers: Mutex::new(Vec::new()),
             synced: watch::Sender::new(false),
         });
-        tasks.spawn("informer", run(client.clone(), follow, shared.clone()));
+        let (client, of) = (client.clone(), shared.clone());
+        tasks.essential("informer", move || run(client.clone(), follow.clone(), of.clone()));
         Informer { shared }
     }
 
@@ -211,9 +214,13 @@ impl<K: Resource> Shared<K> {
     }
 }
 
+/// A handler that panics concerns itself only: the others, and the view, go on.
 fn notify<K>(handlers: &[Handler<K>], change: &Change<K>) {
     for handler in handlers {
-        handler(change);
+        let handled = std::panic::catch_unwind(AssertUnwindSafe(|| handler(change)));
+        if handled.is_err() {
+            tracing::error!(kind = std::any::type_name::<K>(), "a change handler panicked");
+        }
     }
 }
 

@@ -10,9 +10,10 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use tokio::time::Instant;
 
+use tasks::Tasks;
+
 use crate::client::Client;
 use crate::error::Error;
-use crate::tasks::Tasks;
 
 /// Others may take over this long after the last renewal (client-go's default).
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -41,26 +42,34 @@ impl LeaderElection {
     pub async fn run(self, tasks: Tasks, lead: impl Fn(&Tasks)) {
         let mut observed = Observed { spec: None, at: Instant::now() };
         loop {
-            while !self.try_hold(&mut observed).await {
+            let mut deadline = Instant::now() + RENEW_DEADLINE;
+            while !self.try_hold_until(deadline, &mut observed).await {
                 tokio::time::sleep(RETRY_PERIOD).await;
+                deadline = Instant::now() + RENEW_DEADLINE;
             }
             let term = tasks.child();
             lead(&term);
-            self.keep(&mut observed).await;
+            self.keep(deadline, &mut observed).await;
             tracing::warn!(lease = self.name, "leadership lost, its loops are stopped");
             term.cancel();
         }
     }
 
-    /// Renews until it has failed for the whole deadline.
-    async fn keep(&self, observed: &mut Observed) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < RENEW_DEADLINE {
-            tokio::time::sleep(RETRY_PERIOD).await;
-            if self.try_hold(observed).await {
-                renewed = Instant::now();
+    /// Renews until it has not succeeded by the deadline. The deadline counts from the beginning of the
+    /// last renewal that succeeded, and cuts a request short that hangs: a stalled leader stops before
+    /// another one may take over.
+    async fn keep(&self, mut deadline: Instant, observed: &mut Observed) {
+        while Instant::now() < deadline {
+            let begun = (Instant::now() + RETRY_PERIOD).min(deadline);
+            tokio::time::sleep_until(begun).await;
+            if self.try_hold_until(deadline, observed).await {
+                deadline = begun + RENEW_DEADLINE;
             }
         }
+    }
+
+    async fn try_hold_until(&self, deadline: Instant, observed: &mut Observed) -> bool {
+        tokio::time::timeout_at(deadline, self.try_hold(observed)).await.unwrap_or(false)
     }
 
     async fn try_hold(&self, observed: &mut Observed) -> bool {
@@ -118,5 +127,64 @@ impl LeaderElection {
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::follow::{Follow, Follower};
+    use crate::transport::{BoxFuture, Request, Response, Transport};
+
+    /// A server that accepts so many renewals, and then answers nothing.
+    struct Stalls {
+        left: AtomicUsize,
+        last: std::sync::Mutex<Instant>,
+    }
+
+    impl Transport for Stalls {
+        fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
+            Box::pin(async move {
+                let body = match request.method {
+                    http::Method::GET => r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"},"spec":{"holderIdentity":"me"}}"#.into(),
+                    _ if self.left.load(Ordering::Relaxed) == 0 => std::future::pending().await,
+                    _ => request.body,
+                };
+                if request.method != http::Method::GET {
+                    self.left.fetch_sub(1, Ordering::Relaxed);
+                    *self.last.lock().expect("whole") = Instant::now();
+                }
+                Ok(Response { code: http::StatusCode::OK, body })
+            })
+        }
+
+        fn follow(&self, _: Follow) -> Follower {
+            Follower::channel().1
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_renewal_hangs_stops_before_another_may_lead() {
+        let last = std::sync::Mutex::new(Instant::now());
+        let server = Arc::new(Stalls { left: AtomicUsize::new(5), last });
+        let election = LeaderElection {
+            client: Client::new(server.clone()),
+            namespace: "kube-system".into(),
+            name: "l".into(),
+            identity: "me".into(),
+        };
+        let (told, mut terms) = tokio::sync::mpsc::unbounded_channel();
+        let tasks = Tasks::new();
+        let lead = move |term: &Tasks| told.send(term.clone()).expect("listened to");
+        tasks.spawn("leader election", election.run(tasks.clone(), lead));
+        let term = terms.recv().await.expect("it leads");
+        term.cancelled().await;
+        let renewed = *server.last.lock().expect("whole");
+        assert_eq!(server.left.load(Ordering::Relaxed), 0);
+        assert_eq!(renewed.elapsed(), RENEW_DEADLINE);
+        tasks.shutdown().await;
     }
 }

@@ -151,9 +151,12 @@ impl Kubelet {
 
     /// Runs the node until the tasks given to [`Kubelet::new`] are cancelled.
     pub async fn run(&self) {
-        self.tasks.spawn("node status", node::run_status(self.shared.clone()));
-        self.tasks.spawn("node lease", node::run_lease(self.shared.clone()));
-        self.tasks.spawn("runtime events", runtime_events(self.shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("node status", move || node::run_status(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("node lease", move || node::run_lease(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("runtime events", move || runtime_events(shared.clone()));
         self.ask_runtime_name().await;
         // Pods' environments show services: the first pod must not miss them.
         self.shared.services.synced().await;
@@ -167,7 +170,8 @@ impl Kubelet {
         self.adopt_orphans().await;
         self.tasks.spawn("pods", intake::run(self.shared.clone(), self.tasks.clone(), changes));
         self.tasks.spawn("upkeep", upkeep.run(self.shared.clone()));
-        self.tasks.spawn("storage limits", upkeep::run_limits(self.shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("storage limits", move || upkeep::run_limits(shared.clone()));
         self.tasks.cancelled().await;
     }
 

@@ -1,140 +1,113 @@
-//! TLS for the HTTPS transport: the cluster's CA, and a client certificate or a token.
+//! How the HTTPS transport connects: whom it believes, through which proxy, as whom.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use hyper::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::TokioIo;
+use outgoing::{Connector, Proxy, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
-use tower_service::Service;
+
+use super::auth::CurrentCertificate;
+use crate::exec_plugin::ExecPlugin;
 
 /// Where the server is and how to prove who we are.
 #[derive(Debug, Clone)]
 pub struct HttpsConfig {
     /// `https://host:port`.
     pub server: String,
-    /// PEM of the authorities that may have signed the server's certificate.
+    /// PEM of the authorities that may have signed the server's certificate; empty for the machine's.
     pub ca_pem: Vec<u8>,
+    /// The server's certificate is not looked at.
+    pub insecure_skip_tls_verify: bool,
+    /// The name that the server's certificate must be for; the server's host when absent.
+    pub tls_server_name: Option<String>,
+    pub proxy_url: Option<String>,
     pub credentials: Credentials,
+}
+
+impl HttpsConfig {
+    /// A server that is reached directly and verified.
+    pub fn new(server: String, ca_pem: Vec<u8>, credentials: Credentials) -> HttpsConfig {
+        HttpsConfig {
+            server,
+            ca_pem,
+            insecure_skip_tls_verify: false,
+            tls_server_name: None,
+            proxy_url: None,
+            credentials,
+        }
+    }
 }
 
 /// Who we are.
 #[derive(Debug, Clone)]
 pub enum Credentials {
+    /// Nobody.
+    Anonymous,
     /// PEM of a certificate (chain) and its key.
     Certificate {
         cert_pem: Vec<u8>,
         key_pem: Vec<u8>,
     },
     Token(String),
+    /// A file that holds a token and is replaced before the token ends.
+    TokenFile(PathBuf),
+    /// A program that prints a token or a certificate.
+    Exec(Box<ExecPlugin>),
 }
 
-impl Credentials {
-    pub(super) fn bearer(&self) -> Option<String> {
-        match self {
-            Credentials::Token(token) => Some(token.clone()),
-            Credentials::Certificate { .. } => None,
-        }
+fn general(error: impl std::fmt::Display) -> rustls::Error {
+    rustls::Error::General(error.to_string())
+}
+
+fn trust(config: &HttpsConfig) -> Result<Trust, rustls::Error> {
+    if config.insecure_skip_tls_verify {
+        return match config.ca_pem.is_empty() {
+            true => Ok(Trust::Anybody),
+            false => Err(general("authorities are given together with insecure-skip-tls-verify")),
+        };
     }
+    if config.ca_pem.is_empty() {
+        return Ok(Trust::Authorities(outgoing::machine_roots()));
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in CertificateDer::pem_slice_iter(&config.ca_pem) {
+        roots.add(cert.map_err(|e| general(format!("read PEM: {e}")))?)?;
+    }
+    if roots.is_empty() {
+        return Err(general("read PEM: no certificate in the authorities"));
+    }
+    Ok(Trust::Authorities(roots))
 }
 
-fn pem_error(e: rustls::pki_types::pem::Error) -> rustls::Error {
-    rustls::Error::General(format!("read PEM: {e}"))
+/// A certificate and its key, as TLS wants them.
+pub(super) fn identity(
+    cert_pem: &[u8],
+    key_pem: &[u8],
+) -> Result<outgoing::Identity, rustls::Error> {
+    let read = |e: rustls::pki_types::pem::Error| general(format!("read PEM: {e}"));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem).collect();
+    Ok((chain.map_err(read)?, PrivateKeyDer::from_pem_slice(key_pem).map_err(read)?))
 }
 
 pub(super) fn connector(
     config: &HttpsConfig,
-) -> Result<TlsConnector<HttpConnector>, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(&config.ca_pem) {
-        roots.add(cert.map_err(pem_error)?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let tls = match &config.credentials {
-        Credentials::Token(_) => builder.with_no_client_auth(),
-        Credentials::Certificate { cert_pem, key_pem } => {
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem).collect();
-            let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(pem_error)?;
-            builder.with_client_auth_cert(chain.map_err(pem_error)?, key)?
-        }
+    current: &Arc<CurrentCertificate>,
+) -> Result<Connector, rustls::Error> {
+    let given = match &config.credentials {
+        Credentials::Certificate { cert_pem, key_pem } => Some(identity(cert_pem, key_pem)?),
+        _ => None,
     };
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    Ok(TlsConnector { http, tls: Arc::new(tls) })
-}
-
-/// Connects, then speaks TLS. HTTP/1.1: watches each take a connection, which loopback affords.
-#[derive(Clone)]
-pub(super) struct TlsConnector<C> {
-    http: C,
-    tls: Arc<rustls::ClientConfig>,
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Service<Uri> for TlsConnector<HttpConnector> {
-    type Response = TlsStream;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TlsStream, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Service::poll_ready(&mut self.http, cx).map_err(Into::into)
+    let mut tls = outgoing::client_config(trust(config)?, given)?;
+    if matches!(config.credentials, Credentials::Exec(_)) {
+        tls.client_auth_cert_resolver = current.clone();
     }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = uri.host().unwrap_or("").trim_matches(['[', ']']).to_owned();
-        let connecting = Service::call(&mut self.http, uri);
-        let tls = tokio_rustls::TlsConnector::from(self.tls.clone());
-        Box::pin(async move {
-            let tcp = connecting.await?.into_inner();
-            let stream = tls.connect(ServerName::try_from(host)?, tcp).await?;
-            Ok(TlsStream(TokioIo::new(stream)))
-        })
-    }
-}
-
-/// A TLS connection as hyper wants it.
-pub(super) struct TlsStream(TokioIo<tokio_rustls::client::TlsStream<TcpStream>>);
-
-impl Connection for TlsStream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl hyper::rt::Read for TlsStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl hyper::rt::Write for TlsStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let uri: Uri = config.server.parse().map_err(general)?;
+    let host = uri.host().unwrap_or("").trim_matches(['[', ']']);
+    let name = config.tls_server_name.as_deref().unwrap_or(host).to_owned();
+    let name = ServerName::try_from(name).map_err(general)?;
+    let proxy = config.proxy_url.as_deref().map(Proxy::parse).transpose().map_err(general)?;
+    Ok(Connector::new((host, uri.port_u16().unwrap_or(443)), name, Arc::new(tls), proxy))
 }

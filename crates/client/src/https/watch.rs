@@ -6,7 +6,8 @@ use std::time::Duration;
 use api::{Object, Status};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
+use outgoing::ReadIdle;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::Sender;
@@ -23,6 +24,13 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const PAGE_SIZE: usize = 500;
 /// The server ends a watch after this; resuming costs nothing, and dead peers are noticed.
 const WATCH_TIMEOUT_SECONDS: u32 = 300;
+
+/// Longest pause of a watch: the server ends it before.
+const WATCH_IDLE: Duration = Duration::from_secs(WATCH_TIMEOUT_SECONDS as u64 + 60);
+/// Longest event: objects are far shorter.
+const LINE_MAX: usize = 64 << 20;
+/// Longest refusal that is read.
+const REFUSAL_MAX: usize = 1 << 20;
 
 /// Nobody listens any more.
 struct Closed;
@@ -160,13 +168,14 @@ impl Watcher {
         let request = Request { method: Method::GET, target: target.clone(), ..Request::default() };
         let response = self.transport.send(request).await?;
         if !response.status().is_success() {
-            let body = response.into_body().collect().await;
+            let body = ReadIdle::new(response.into_body(), super::READ_IDLE);
+            let body = Limited::new(body, REFUSAL_MAX).collect().await;
             let body = body.map(|b| b.to_bytes()).unwrap_or_default();
             let fallback = |_| Status::failure(500, "", "watch refused");
             let status: Status = serde_json::from_slice(&body).unwrap_or_else(fallback);
             return Err(Error::Api(Box::new(status)).into());
         }
-        let mut body = response.into_body();
+        let mut body = ReadIdle::new(response.into_body(), WATCH_IDLE);
         let mut buffer = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame =
@@ -177,6 +186,10 @@ impl Watcher {
                 let line = buffer.split_to(end).freeze();
                 buffer.advance(1);
                 self.line(&target, &line).await?;
+            }
+            if buffer.len() > LINE_MAX {
+                let source = "an event is too long".into();
+                return Err(Error::Transport { target, source }.into());
             }
         }
         Ok(())

@@ -107,7 +107,7 @@ pub(super) async fn handle(
         return answer(403, text);
     }
     match parts.as_slice() {
-        ["healthz", ..] => answer(200, "ok"),
+        ["healthz", ..] => health(&tasks),
         ["pods"] => pods(&shared),
         ["stats", "summary"] => stats::summary(&shared).await,
         ["metrics", "resource"] => stats::resource_metrics(&shared).await,
@@ -119,6 +119,13 @@ pub(super) async fn handle(
             streaming(shared, tasks, request, parts[0], rest).await
         }
         _ => answer(404, "404 page not found"),
+    }
+}
+
+fn health(tasks: &Tasks) -> Response {
+    match tasks.health().failing().as_slice() {
+        [] => answer(200, "ok"),
+        failing => answer(500, format!("not running: {}", failing.join(", "))),
     }
 }
 

@@ -55,14 +55,13 @@ impl Cluster {
             STANDARD.decode(value.as_str().expect("text")).expect("base64")
         };
         let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-        let config = HttpsConfig {
-            server: cluster["server"].as_str().expect("a URL").to_owned(),
-            ca_pem: decode(&cluster["certificate-authority-data"]),
-            credentials: Credentials::Certificate {
-                cert_pem: decode(&user["client-certificate-data"]),
-                key_pem: decode(&user["client-key-data"]),
-            },
+        let credentials = Credentials::Certificate {
+            cert_pem: decode(&user["client-certificate-data"]),
+            key_pem: decode(&user["client-key-data"]),
         };
+        let server = cluster["server"].as_str().expect("a URL").to_owned();
+        let ca_pem = decode(&cluster["certificate-authority-data"]);
+        let config = HttpsConfig::new(server, ca_pem, credentials);
         Client::new(Arc::new(HttpsTransport::new(config, Tasks::new()).expect("a transport")))
     }
 

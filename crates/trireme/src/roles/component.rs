@@ -34,6 +34,11 @@ impl Connection {
 
     /// PEM of the authorities the server is verified with.
     pub(crate) fn ca_pem(&self) -> Result<String> {
+        if self.config.ca_pem.is_empty() {
+            anyhow::bail!(
+                "the kubeconfig has no certificate-authority that pods could verify the server with"
+            );
+        }
         String::from_utf8(self.config.ca_pem.clone()).context("certificate-authority is not PEM")
     }
 

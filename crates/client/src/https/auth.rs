@@ -1,0 +1,167 @@
+//! Credentials that change while the process runs: token files and exec plugins.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::connect::{Credentials, identity};
+use crate::exec_plugin::ExecPlugin;
+
+/// A token file is read again after this long (client-go's `cachingFileTokenSource`).
+const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
+/// Longest token in a file.
+const TOKEN_MAX: usize = 1 << 20;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The client certificate of new TLS connections; none until a plugin gave one.
+#[derive(Debug, Default)]
+pub(super) struct CurrentCertificate(RwLock<Option<Arc<CertifiedKey>>>);
+
+impl ResolvesClientCert for CurrentCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// What is sent with a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Proof {
+    pub(super) token: Option<String>,
+    /// Grows when connections have to be made anew, since they show another certificate.
+    pub(super) generation: u64,
+}
+
+/// Gives the credentials of the moment.
+pub(super) struct Auth {
+    source: Credentials,
+    pub(super) certificate: Arc<CurrentCertificate>,
+    cached: Mutex<Cached>,
+}
+
+#[derive(Default)]
+struct Cached {
+    proof: Option<Proof>,
+    /// When a token file is read again.
+    due: Option<Instant>,
+    expires: Option<Timestamp>,
+    certificate_pem: String,
+}
+
+impl Auth {
+    pub(super) fn new(source: Credentials) -> Auth {
+        Auth { source, certificate: Arc::default(), cached: Mutex::default() }
+    }
+
+    pub(super) async fn proof(&self) -> Result<Proof, Failure> {
+        match &self.source {
+            Credentials::Anonymous | Credentials::Certificate { .. } => Ok(Proof::default()),
+            Credentials::Token(token) => {
+                Ok(Proof { token: Some(token.clone()), ..Proof::default() })
+            }
+            Credentials::TokenFile(path) => self.of_file(path).await,
+            Credentials::Exec(plugin) => self.of_plugin(plugin).await,
+        }
+    }
+
+    /// The server did not accept this: the next request asks anew.
+    pub(super) async fn refused(&self, proof: &Proof) {
+        let mut cached = self.cached.lock().await;
+        if cached.proof.as_ref() == Some(proof) {
+            (cached.due, cached.expires) = (None, Some(Timestamp::UNIX_EPOCH));
+        }
+    }
+
+    async fn of_file(&self, path: &std::path::Path) -> Result<Proof, Failure> {
+        let mut cached = self.cached.lock().await;
+        let fresh = cached.due.is_some_and(|due| Instant::now() < due);
+        if let Some(proof) = cached.proof.as_ref().filter(|_| fresh) {
+            return Ok(proof.clone());
+        }
+        cached.due = Some(Instant::now() + TOKEN_FILE_PERIOD);
+        match read_token(path).await {
+            Ok(token) => {
+                let proof = Proof { token: Some(token), ..Proof::default() };
+                cached.proof = Some(proof.clone());
+                Ok(proof)
+            }
+            // The last token that was read may still be good.
+            Err(error) => cached.proof.clone().ok_or(error),
+        }
+    }
+
+    async fn of_plugin(&self, plugin: &ExecPlugin) -> Result<Proof, Failure> {
+        let mut cached = self.cached.lock().await;
+        let fresh = cached.expires.is_none_or(|end| Timestamp::now() < end);
+        if let Some(proof) = cached.proof.as_ref().filter(|_| fresh) {
+            return Ok(proof.clone());
+        }
+        let credential = plugin.run().await?;
+        let mut generation = cached.proof.as_ref().map_or(0, |proof| proof.generation);
+        if credential.certificate_pem != cached.certificate_pem {
+            let key = match credential.certificate_pem.is_empty() {
+                true => None,
+                false => Some(Arc::new(certified(
+                    credential.certificate_pem.as_bytes(),
+                    credential.key_pem.as_bytes(),
+                )?)),
+            };
+            *self.certificate.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+            cached.certificate_pem = credential.certificate_pem;
+            generation += 1;
+        }
+        cached.expires = credential.expires;
+        let proof = Proof { token: credential.token, generation };
+        cached.proof = Some(proof.clone());
+        Ok(proof)
+    }
+}
+
+fn certified(cert_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, rustls::Error> {
+    let (chain, key) = identity(cert_pem, key_pem)?;
+    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
+}
+
+async fn read_token(path: &std::path::Path) -> Result<String, Failure> {
+    use tokio::io::AsyncReadExt;
+    let failed = |e: std::io::Error| format!("read token file {}: {e}", path.display());
+    let mut text = String::new();
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    file.take(TOKEN_MAX as u64).read_to_string(&mut text).await.map_err(failed)?;
+    match text.trim() {
+        "" => Err(format!("read empty token from file {}", path.display()).into()),
+        token => Ok(token.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_file_is_read_again_and_the_last_token_kept() {
+        let path = std::env::temp_dir().join(format!("trireme-token-{}", std::process::id()));
+        let auth = Auth::new(Credentials::TokenFile(path.clone()));
+        assert!(auth.proof().await.is_err(), "there is no file");
+        let token = async || auth.proof().await.expect("a token").token.expect("a token");
+        std::fs::write(&path, "one\n").expect("written");
+        tokio::time::advance(TOKEN_FILE_PERIOD).await;
+        assert_eq!(token().await, "one");
+        std::fs::write(&path, "two").expect("written");
+        assert_eq!(token().await, "one");
+        auth.refused(&auth.proof().await.expect("a token")).await;
+        assert_eq!(token().await, "two", "a refused token is read again at once");
+        std::fs::remove_file(&path).expect("removed");
+        tokio::time::advance(TOKEN_FILE_PERIOD).await;
+        assert_eq!(token().await, "two");
+    }
+}

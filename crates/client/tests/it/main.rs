@@ -1,0 +1,3 @@
+//! The HTTPS transport against servers on loopback.
+
+mod https;
