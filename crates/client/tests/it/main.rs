@@ -1,3 +1,4 @@
-//! The HTTPS transport against servers on loopback.
+//! The client against servers on loopback, and against the objects that servers keep.
 
+mod decode;
 mod https;
