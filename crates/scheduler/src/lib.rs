@@ -64,7 +64,7 @@ pub fn run(informers: &Informers, tasks: &Tasks, config: Config) {
         tasks: tasks.clone(),
         pods: informers.of(),
     };
-    tasks.spawn("scheduler", scheduler.run(informers.clone()));
+    tasks.required("scheduler", scheduler.run(informers.clone()));
 }
 
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Which essential tasks are not at work.
+//! Which essential and required tasks are not at work.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// The names of essential tasks that ended and have not run again for long enough, sorted.
+    /// The names of tasks that ended and have not run again for long enough, sorted.
     pub fn failing(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.lock().values().copied().collect();
         names.sort_unstable();

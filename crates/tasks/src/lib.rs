@@ -3,7 +3,8 @@
 //!
 //! A one-off task ([`Tasks::spawn`]) may end; its panic is logged and ends that task only. An essential
 //! task ([`Tasks::essential`]) must not end: it is started again with back-off, and health is red until
-//! it has run for a while.
+//! it has run for a while. A required task ([`Tasks::required`]) must not end either and has no second start:
+//! health stays red.
 
 mod backoff;
 mod health;
@@ -103,7 +104,25 @@ impl Tasks {
         });
     }
 
-    /// The health of the essential tasks of this group and all that belong to it.
+    /// Runs `work`, which must not end before the group is cancelled and cannot be started again: if it
+    /// ends or panics, that is logged and [`Tasks::health`] names it from then on.
+    pub fn required(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let (cancel, health) = (self.cancel.clone(), self.health.clone());
+        let task = self.next.fetch_add(1, Ordering::Relaxed);
+        self.tracker.spawn(async move {
+            let ended = tokio::spawn(cancel.clone().run_until_cancelled_owned(work)).await;
+            if cancel.is_cancelled() {
+                return;
+            }
+            match ended {
+                Err(error) => tracing::error!(task = name, %error, "required task failed"),
+                Ok(_) => tracing::error!(task = name, "required task ended"),
+            }
+            health.failed(task, name);
+        });
+    }
+
+    /// The health of the essential and required tasks of this group and all that belong to it.
     pub fn health(&self) -> &Health {
         &self.health
     }

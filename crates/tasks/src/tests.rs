@@ -73,3 +73,16 @@ async fn a_one_off_task_may_end() {
     assert!(tasks.health().failing().is_empty());
     tasks.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_required_task_that_ends_is_told_for_good() {
+    let tasks = Tasks::new();
+    let term = tasks.child();
+    term.required("panics", async { panic!("on purpose") });
+    term.required("ends", async {});
+    term.required("works", std::future::pending());
+    seconds(3600).await;
+    assert_eq!(tasks.health().failing(), ["ends", "panics"]);
+    tasks.shutdown().await;
+    assert_eq!(tasks.health().failing(), ["ends", "panics"], "cancelled is not failed");
+}

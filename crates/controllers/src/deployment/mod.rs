@@ -42,7 +42,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("deployment controller", this.run());
+    context.tasks.required("deployment controller", this.run());
 }
 
 #[derive(Clone)]

@@ -33,7 +33,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("disruption controller", this.run());
+    context.tasks.required("disruption controller", this.run());
 }
 
 #[derive(Clone)]

@@ -29,7 +29,7 @@ pub(crate) fn start(context: &Context) {
     let queue = this.queue.clone();
     this.endpoints.on_change(move |change| queue.add(key(&**change.object())));
     watch_pods(&this.services, &this.pods, &this.queue);
-    context.tasks.spawn("endpoints controller", this.run());
+    context.tasks.required("endpoints controller", this.run());
 }
 
 #[derive(Clone)]

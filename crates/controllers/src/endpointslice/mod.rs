@@ -33,7 +33,7 @@ pub(crate) fn start(context: &Context) {
         unseen: Unseen::default(),
     };
     this.watch();
-    context.tasks.spawn("endpoint slice controller", this.run());
+    context.tasks.required("endpoint slice controller", this.run());
 }
 
 #[derive(Clone)]

@@ -53,7 +53,7 @@ pub(crate) fn start(context: &Context) {
             ending.queue.add(space.to_owned());
         }
     });
-    context.tasks.spawn("namespace controller", this.run());
+    context.tasks.required("namespace controller", this.run());
 }
 
 #[derive(Clone)]

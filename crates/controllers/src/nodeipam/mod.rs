@@ -46,7 +46,7 @@ pub(crate) fn start(context: &Context) {
     };
     let changed = this.clone();
     this.nodes.on_change(move |change| changed.node_changed(change));
-    context.tasks.spawn("node IPAM", this.run());
+    context.tasks.required("node IPAM", this.run());
 }
 
 #[derive(Clone)]

@@ -44,7 +44,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("node lifecycle controller", this.run());
+    context.tasks.required("node lifecycle controller", this.run());
 }
 
 #[derive(Clone)]

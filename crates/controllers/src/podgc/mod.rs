@@ -36,7 +36,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("pod garbage collector", this.run());
+    context.tasks.required("pod garbage collector", this.run());
 }
 
 #[derive(Clone)]

@@ -44,7 +44,7 @@ pub(crate) fn start(context: &Context) {
         unseen: Arc::default(),
     };
     this.watch();
-    context.tasks.spawn("replicaset controller", this.run());
+    context.tasks.required("replicaset controller", this.run());
 }
 
 #[derive(Clone)]

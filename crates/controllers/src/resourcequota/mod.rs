@@ -42,7 +42,7 @@ pub(crate) fn start(context: &Context) {
     };
     this.watch();
     context.tasks.spawn("resource quota definitions", this.clone().follow_definitions());
-    context.tasks.spawn("resource quota", this.run());
+    context.tasks.required("resource quota", this.run());
 }
 
 #[derive(Default)]

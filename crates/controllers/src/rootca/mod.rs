@@ -35,7 +35,7 @@ pub(crate) fn start(context: &Context) {
             queue.add(namespace(meta).to_owned());
         }
     });
-    context.tasks.spawn("root CA publisher", this.run());
+    context.tasks.required("root CA publisher", this.run());
 }
 
 #[derive(Clone)]

@@ -30,7 +30,7 @@ pub(crate) fn start(context: &Context) {
             queue.add(namespace(meta).to_owned());
         }
     });
-    context.tasks.spawn("service account controller", this.run());
+    context.tasks.required("service account controller", this.run());
 }
 
 #[derive(Clone)]

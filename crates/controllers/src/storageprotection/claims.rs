@@ -25,7 +25,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("claim protection", this.run());
+    context.tasks.required("claim protection", this.run());
 }
 
 #[derive(Clone)]

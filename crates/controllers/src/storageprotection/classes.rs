@@ -22,7 +22,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("volume attributes class protection", this.run());
+    context.tasks.required("volume attributes class protection", this.run());
 }
 
 #[derive(Clone)]

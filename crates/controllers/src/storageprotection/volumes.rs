@@ -22,7 +22,7 @@ pub(crate) fn start(context: &Context) {
             queue.add(name(meta).to_owned());
         }
     });
-    context.tasks.spawn("volume protection", this.run());
+    context.tasks.required("volume protection", this.run());
 }
 
 #[derive(Clone)]

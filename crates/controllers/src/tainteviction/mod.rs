@@ -34,7 +34,7 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.spawn("taint eviction controller", this.run());
+    context.tasks.required("taint eviction controller", this.run());
 }
 
 #[derive(Clone)]

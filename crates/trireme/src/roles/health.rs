@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use client::{Client, Tasks};
+use client::{Client, Health, Tasks};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -103,8 +103,8 @@ impl HealthPort {
         Ok(Some(HealthPort { listener, tls: None, guard: None, health, metrics }))
     }
 
-    /// Serves until the tasks end. A process that answers at all is healthy: its loops are its
-    /// tasks, and one that panics is told in the log and by its effects, not here.
+    /// Serves until the tasks end. A process is healthy while none of its essential and required tasks
+    /// has failed.
     pub(crate) fn serve(self, tasks: &Tasks) {
         let own = tasks.clone();
         tasks.spawn("health port", self.accept(own));
@@ -118,21 +118,21 @@ impl HealthPort {
                 accepted = listener::accept(&port.listener, &gate) => accepted,
                 () = tasks.cancelled() => return,
             };
-            let port = port.clone();
+            let (port, health) = (port.clone(), tasks.health().clone());
             tasks.spawn("health request", async move {
                 tokio::select! {
-                    () = port.connection(stream, &slot) => {}
+                    () = port.connection(stream, &slot, &health) => {}
                     () = slot.connection().ended() => {}
                 }
             });
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, slot: &Slot) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, slot: &Slot, health: &Health) {
         let served = match &self.tls {
-            None => self.clone().http(stream, slot).await,
+            None => self.clone().http(stream, slot, health).await,
             Some(tls) => match tls.accept(stream).await {
-                Ok(stream) => self.clone().http(stream, slot).await,
+                Ok(stream) => self.clone().http(stream, slot, health).await,
                 Err(error) => return tracing::debug!(%error, "health port: TLS handshake failed"),
             },
         };
@@ -141,15 +141,16 @@ impl HealthPort {
         }
     }
 
-    async fn http<S>(self: Arc<Self>, stream: S, slot: &Slot) -> hyper::Result<()>
+    async fn http<S>(self: Arc<Self>, stream: S, slot: &Slot, health: &Health) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let connection = slot.connection().clone();
         let service = service_fn(move |request| {
             let (port, work) = (self.clone(), connection.request());
+            let failing = health.failing();
             async move {
-                let answer = port.answer(request).await;
+                let answer = port.answer(request, &failing).await;
                 drop(work);
                 Ok::<_, Infallible>(answer)
             }
@@ -159,8 +160,16 @@ impl HealthPort {
             .await
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        failing: &[&'static str],
+    ) -> Response<Full<Bytes>> {
         let path = request.uri().path();
+        if self.health && HEALTH.contains(&path) && !failing.is_empty() {
+            let told = format!("not running: {}\n", failing.join(", "));
+            return text(StatusCode::INTERNAL_SERVER_ERROR, told);
+        }
         if self.health && HEALTH.contains(&path) {
             return text(StatusCode::OK, "ok".into());
         }
