@@ -15,6 +15,7 @@ use crate::follow::{Follow, Follower};
 use crate::transport::{BoxFuture, Request, Response, Transport};
 
 mod auth;
+mod certificate;
 mod connect;
 mod watch;
 

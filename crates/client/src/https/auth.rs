@@ -1,15 +1,14 @@
 //! Credentials that change while the process runs: token files and exec plugins.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::client::ResolvesClientCert;
-use rustls::sign::CertifiedKey;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::connect::{Credentials, identity};
+use super::certificate::{CurrentCertificate, certified};
+use super::connect::Credentials;
 use crate::exec_plugin::ExecPlugin;
 
 /// A token file is read again after this long (client-go's `cachingFileTokenSource`).
@@ -18,20 +17,6 @@ const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 const TOKEN_MAX: usize = 1 << 20;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// The client certificate of new TLS connections; none until a plugin gave one.
-#[derive(Debug, Default)]
-pub(super) struct CurrentCertificate(RwLock<Option<Arc<CertifiedKey>>>);
-
-impl ResolvesClientCert for CurrentCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn has_certs(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-}
 
 /// What is sent with a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,7 +100,7 @@ impl Auth {
                     credential.key_pem.as_bytes(),
                 )?)),
             };
-            *self.certificate.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+            self.certificate.set(key);
             cached.certificate_pem = credential.certificate_pem;
             generation += 1;
         }
@@ -124,11 +109,6 @@ impl Auth {
         cached.proof = Some(proof.clone());
         Ok(proof)
     }
-}
-
-fn certified(cert_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, rustls::Error> {
-    let (chain, key) = identity(cert_pem, key_pem)?;
-    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
 }
 
 async fn read_token(path: &std::path::Path) -> Result<String, Failure> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hyper::Uri;
 use outgoing::{Connector, Proxy, Trust};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::auth::CurrentCertificate;
+use super::certificate::{CurrentCertificate, general, identity};
 use crate::exec_plugin::ExecPlugin;
 
 /// Where the server is and how to prove who we are.
@@ -57,10 +57,6 @@ pub enum Credentials {
     Exec(Box<ExecPlugin>),
 }
 
-fn general(error: impl std::fmt::Display) -> rustls::Error {
-    rustls::Error::General(error.to_string())
-}
-
 fn trust(config: &HttpsConfig) -> Result<Trust, rustls::Error> {
     if config.insecure_skip_tls_verify {
         return match config.ca_pem.is_empty() {
@@ -79,16 +75,6 @@ fn trust(config: &HttpsConfig) -> Result<Trust, rustls::Error> {
         return Err(general("read PEM: no certificate in the authorities"));
     }
     Ok(Trust::Authorities(roots))
-}
-
-/// A certificate and its key, as TLS wants them.
-pub(super) fn identity(
-    cert_pem: &[u8],
-    key_pem: &[u8],
-) -> Result<outgoing::Identity, rustls::Error> {
-    let read = |e: rustls::pki_types::pem::Error| general(format!("read PEM: {e}"));
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem).collect();
-    Ok((chain.map_err(read)?, PrivateKeyDer::from_pem_slice(key_pem).map_err(read)?))
 }
 
 pub(super) fn connector(

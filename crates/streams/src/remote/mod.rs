@@ -1,5 +1,6 @@
 //! Exec and attach: a process's streams joined to a client's, over either protocol.
 
+mod process;
 mod session;
 mod status;
 
@@ -8,18 +9,17 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::FutureExt;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::handshake::{accept_spdy, accept_websocket, choose_websocket};
 use crate::websocket::Encoding;
-use crate::{
-    Input, Out, Outgoing, Output, QUEUE, Refusal, Upgrade, closed, is_websocket, spdy, websocket,
-};
+use crate::{Out, Outgoing, QUEUE, Refusal, Upgrade, closed, is_websocket, spdy, websocket};
 use session::Peer;
 
+pub use process::{Options, Process, Resize, Size, Starter};
 pub use status::Kind;
 
 /// Clients open all their streams by then (upstream's `DefaultStreamCreationTimeout`).
@@ -46,38 +46,6 @@ const ERROR: u32 = 3;
 const RESIZE: u8 = 4;
 /// v5: the payload is the channel that has ended.
 const CLOSE: u8 = 255;
-
-/// Which streams the client wants. With a terminal, `stderr` is ignored: both come as `stdout`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    pub stdin: bool,
-    pub stdout: bool,
-    pub stderr: bool,
-    pub tty: bool,
-}
-
-/// The size of a terminal in character cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    pub width: u16,
-    pub height: u16,
-}
-
-/// Takes a terminal's new size; `false` when there is nobody to take it.
-pub type Resize = Box<dyn Fn(Size) -> BoxFuture<'static, bool> + Send + Sync>;
-
-/// A running process, or an attachment to one.
-pub struct Process {
-    pub stdin: Option<Output>,
-    pub stdout: Option<Input>,
-    pub stderr: Option<Input>,
-    pub resize: Resize,
-    /// The exit code; an error when it cannot be known.
-    pub exit: BoxFuture<'static, Result<i32, String>>,
-}
-
-/// Starts the process once the client is there.
-pub type Starter = Box<dyn FnOnce() -> BoxFuture<'static, Result<Process, String>> + Send>;
 
 /// Accepts an upgrade request to a session of this kind.
 pub fn accept<B>(

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::process::{Process, Resize, Size, Starter};
 use super::status::{self, Kind};
-use super::{Process, Resize, Size, Starter};
 use crate::{CHUNK, In, Input, LINGER, Out, Outgoing, Output};
 
 /// After the process has ended, output that its children still hold open is waited for so long.
