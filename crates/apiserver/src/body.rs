@@ -123,12 +123,13 @@ const SUMMARY: usize = 30;
 
 /// The refusal of a body whose type is none, or another than the path's.
 fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
-    let fault = match kinds::go_syntax_fault(body) {
+    let fault = match validation::go_syntax_fault(body) {
         Some(fault) => fault,
         None => {
             let mut tree = api::schema::read_json(body).ok()?;
             let what = tree.as_object().map(|map| {
-                let of = |key| map.get(key).and_then(kinds::go_not_text).map(|kind| (kind, key));
+                let of =
+                    |key| map.get(key).and_then(validation::go_not_text).map(|kind| (kind, key));
                 of("kind").or_else(|| of("apiVersion"))
             });
             match what {
@@ -140,7 +141,7 @@ fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
                 }
                 None => format!(
                     "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-                    kinds::go_not_text(&tree).unwrap_or("string")
+                    validation::go_not_text(&tree).unwrap_or("string")
                 ),
             }
         }

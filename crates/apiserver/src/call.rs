@@ -128,7 +128,7 @@ impl<'a> Call<'a> {
                 .map_err(|_| Status::too_large(EXPANSION_MAX)),
             None => {
                 self.server.schema.apply_defaults(&self.shape(), object);
-                (kinds::of(self.row).default)(object);
+                (validation::of(self.row).default)(object);
                 Ok(())
             }
         }
@@ -156,15 +156,15 @@ impl<'a> Call<'a> {
     /// Faults of an object that is about to be stored in place of `old`.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = match old {
-            Some(old) => kinds::validate_update(self.row, object, old),
-            None => kinds::validate_create(self.row, object),
+            Some(old) => validation::validate_update(self.row, object, old),
+            None => validation::validate_create(self.row, object),
         };
         if let Some(custom) = &self.custom {
-            let check = kinds::Check::default();
+            let check = validation::Check::default();
             custom::validate(custom.version(), &check.root(object, old));
             causes.extend(check.into_causes());
         }
-        let check = kinds::Check::default();
+        let check = validation::Check::default();
         (crate::hooks::of(self.row).validate)(&check.root(object, old));
         causes.extend(check.into_causes());
         causes
@@ -176,7 +176,7 @@ impl<'a> Call<'a> {
             return custom.shown(object).await;
         }
         let mut tree = object.to_value();
-        kinds::convert::to_shown(self.row, &mut tree);
+        validation::convert::to_shown(self.row, &mut tree);
         Ok(tree)
     }
 
@@ -186,11 +186,11 @@ impl<'a> Call<'a> {
         if let Some(custom) = &self.custom {
             return custom.draft(object).await;
         }
-        if !kinds::convert::is_converted(row) {
+        if !validation::convert::is_converted(row) {
             return Ok(Draft::new(object, row.selectable));
         }
         let mut object = object.clone();
-        kinds::convert::to_stored(row, &mut object);
+        validation::convert::to_stored(row, &mut object);
         Ok(Draft::new(&object, row.selectable))
     }
 

@@ -50,4 +50,4 @@ pub use user::User;
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =
-    store::Form { written: kinds::stored::written, read: kinds::stored::read };
+    store::Form { written: printers::stored::written, read: printers::stored::read };

@@ -1,7 +1,7 @@
 //! `meta/v1.Table`: what `kubectl get` asks for instead of objects.
 
 use custom::Column as CustomColumn;
-use kinds::table::{CREATION, Column, NAME, age, printer};
+use printers::{CREATION, Column, NAME, age, printer};
 use serde_json::{Value, json};
 
 use crate::respond::Shown;
@@ -73,7 +73,7 @@ fn custom_cells(own: &[CustomColumn], object: &Value) -> Vec<Value> {
         cells.push(age(object));
     }
     cells.extend(own.iter().map(|column| match (&*column.kind, column.cell(object)) {
-        ("date", Value::String(at)) => kinds::table::since(&at.into()).into(),
+        ("date", Value::String(at)) => printers::since(&at.into()).into(),
         (_, cell) => cell,
     }));
     cells

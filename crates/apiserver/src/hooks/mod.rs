@@ -1,4 +1,4 @@
-//! What a kind does in a request, beyond its schema and its pure rules (crate `kinds`): one table of
+//! What a kind does in a request, beyond its schema and its pure rules (crate `validation`): one table of
 //! hooks, one file a kind that has any.
 
 mod definition;
@@ -28,8 +28,8 @@ pub(crate) struct Hooks {
     pub(crate) prepare_create: PrepareCreate,
     /// Old and new state; runs for subresources with the subresource in the call.
     pub(crate) prepare_update: PrepareUpdate,
-    /// Rules that `kinds` cannot hold, because they are about more than the kind's own data.
-    pub(crate) validate: fn(&kinds::At<'_>),
+    /// Rules that `validation` cannot hold, because they are about more than the kind's own data.
+    pub(crate) validate: fn(&validation::At<'_>),
     /// May this be deleted at all?
     pub(crate) check_delete: fn(&Call<'_>, &Value) -> Result<(), Status>,
     /// Seconds of grace for a deletion that asks for so much.

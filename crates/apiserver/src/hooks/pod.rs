@@ -3,7 +3,7 @@
 use api::Status;
 use serde_json::{Value, json};
 
-use kinds::set_default;
+use validation::set_default;
 
 use super::{DEFAULT, Hooks};
 use crate::call::Call;
@@ -12,7 +12,7 @@ pub(super) static HOOKS: Hooks =
     Hooks { prepare_create, prepare_update, grace, returns_deleted: true, ..DEFAULT };
 
 fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    let class = kinds::qos_class(&object["spec"]);
+    let class = validation::qos_class(&object["spec"]);
     object["status"] = json!({"phase": "Pending", "qosClass": class});
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use api::Status;
 use serde_json::{Value, json};
 
-use kinds::{items, items_mut, set_default};
+use validation::{items, items_mut, set_default};
 
 use self::ports::{health_port, ports};
 use self::refused::{internal, refused_address, refused_port};

@@ -9,7 +9,7 @@ use crate::meta;
 
 pub(super) static JOB: Hooks = Hooks {
     prepare_create: |_, job| {
-        kinds::generate_job_selector(job);
+        validation::generate_job_selector(job);
         Ok(())
     },
     ..DEFAULT
@@ -17,12 +17,12 @@ pub(super) static JOB: Hooks = Hooks {
 
 pub(super) static DAEMON_SET: Hooks = Hooks {
     prepare_create: |_, set| {
-        kinds::count_template(set, None);
+        validation::count_template(set, None);
         Ok(())
     },
     prepare_update: |call, old, set| {
         if call.row.subresource.is_empty() {
-            kinds::count_template(set, Some(old));
+            validation::count_template(set, Some(old));
         }
         Ok(())
     },

@@ -56,14 +56,14 @@ impl Shown {
         match &self.custom {
             Some(custom) if !self.ready => custom.show(&mut tree),
             Some(_) => {}
-            None => kinds::convert::to_shown(self.row, &mut tree),
+            None => validation::convert::to_shown(self.row, &mut tree),
         }
         tree
     }
 
     /// Is what is stored not what is shown?
     fn is_converted(&self) -> bool {
-        kinds::convert::is_converted(self.row)
+        validation::convert::is_converted(self.row)
     }
 
     fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {

@@ -67,7 +67,7 @@ impl Options {
             let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
-        if let Some(other) = kinds::items(sent, "dryRun").find(|value| **value != "All") {
+        if let Some(other) = validation::items(sent, "dryRun").find(|value| **value != "All") {
             let message = format!("Unsupported value: {other}: supported values: \"All\"");
             let cause = meta::cause("FieldValueNotSupported", "dryRun", message);
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));

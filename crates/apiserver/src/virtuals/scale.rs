@@ -77,9 +77,9 @@ fn selector_text(selector: &Value) -> String {
         .flatten()
         .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
         .collect();
-    for e in kinds::items(selector, "matchExpressions") {
+    for e in validation::items(selector, "matchExpressions") {
         let key = e["key"].as_str().unwrap_or("");
-        let values: Vec<&str> = kinds::items(e, "values").filter_map(Value::as_str).collect();
+        let values: Vec<&str> = validation::items(e, "values").filter_map(Value::as_str).collect();
         parts.push(match e["operator"].as_str() {
             Some("In") => format!("{key} in ({})", values.join(",")),
             Some("NotIn") => format!("{key} notin ({})", values.join(",")),

@@ -4,7 +4,7 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use super::{Cells, age, containers, human, name, number, selector, since, text};
-use crate::value::items;
+use validation::items;
 
 pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {

@@ -4,7 +4,7 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use super::{Cells, age, joined, name, number, selector, since, text};
-use crate::value::items;
+use validation::items;
 
 pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
@@ -119,7 +119,7 @@ fn entries(object: &Value, keys: &[&str]) -> Value {
 }
 
 const EVENTS: Cells = |o| {
-    let o = &*crate::convert::core_event(o);
+    let o = &*validation::convert::core_event(o);
     let about = &o["involvedObject"];
     let target = format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]));
     let source = match text(&o["source"]["host"]) {

@@ -1,4 +1,5 @@
-//! What `kubectl get` prints of a kind: its columns, and a function that makes the cells.
+//! Printers: the columns that `kubectl get` shows of a kind and the function that makes its cells, and
+//! the form in which etcd holds built-in objects (`stored`).
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -7,12 +8,14 @@ use api::registry::Resource;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::value::{items, text};
+use validation::{items, text};
 
 mod autoscaler;
 mod core;
 mod others;
 mod workloads;
+
+pub mod stored;
 
 /// One column; `@Type#field` as its description means that of the field.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ static PLAIN: LazyLock<Vec<Column>> = LazyLock::new(|| {
 static COLUMNS: LazyLock<BTreeMap<&str, Vec<Column>>> = LazyLock::new(|| {
     let mut all = BTreeMap::new();
     let mut kind = "";
-    for line in include_str!("../../columns.txt").lines().filter(|l| !l.starts_with('#')) {
+    for line in include_str!("../columns.txt").lines().filter(|l| !l.starts_with('#')) {
         match line.strip_prefix("  ") {
             None => kind = line,
             Some(column) => all.entry(kind).or_insert_with(Vec::new).push(parse(column)),

@@ -1,5 +1,5 @@
-//! What built-in kinds demand and show beyond their schema, as pure functions over an object: defaults
-//! that depend on other fields, validation, printer columns. One file a kind or family.
+//! The rules of built-in kinds beyond their schema, as pure functions over an object: defaults that
+//! depend on other fields, validation, conversion between served versions. One file a kind or family.
 //!
 //! Everything that needs the request, other objects or time to act is a hook of the API server.
 
@@ -27,8 +27,6 @@ mod storage;
 mod value;
 
 pub mod convert;
-pub mod stored;
-pub mod table;
 
 pub use apps::count_template;
 pub use batch::generate_selector as generate_job_selector;

@@ -7,7 +7,7 @@ use api::registry::Registry;
 use api::schema::{Schema, Shape};
 use serde_json::{Map, Value, json};
 
-use crate::value::{items_mut, text};
+use validation::{items_mut, text};
 
 /// The version that definitions of custom resources are kept in.
 const OLD_DEFINITIONS: &str = "apiextensions.k8s.io/v1beta1";
@@ -60,7 +60,7 @@ pub fn read(object: &mut Value) {
     if let Some(ty) = row.ty {
         Schema::built_in().apply_defaults(&Shape::Struct(ty), object);
     }
-    (crate::of(row).default)(object);
+    (validation::of(row).default)(object);
 }
 
 fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {
@@ -138,7 +138,7 @@ fn rename_paths(version: &mut Value, from: &str, to: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::items;
+    use validation::items;
 
     fn definition(versions: Value) -> Value {
         json!({"apiVersion": DEFINITIONS, "kind": "CustomResourceDefinition",
@@ -153,7 +153,7 @@ mod tests {
     /// A resource as the table has it.
     fn line(row: &api::registry::Resource) -> String {
         let mut object = json!({"apiVersion": row.api_version(), "kind": row.kind, "spec": {}});
-        crate::convert::to_stored(row, &mut object);
+        validation::convert::to_stored(row, &mut object);
         written(&mut object);
         let (kept, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
         [&row.qualified(), row.version, &row.prefix, kept, kind].join("\t")

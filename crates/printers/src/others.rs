@@ -4,7 +4,7 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use super::{Cells, age, containers, human, name, number, selector};
-use crate::value::{items, text};
+use validation::{items, text};
 
 pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match row.name {

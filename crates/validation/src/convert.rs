@@ -45,6 +45,15 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
+/// An autoscaler in the words of `autoscaling/v2`.
+pub fn autoscaler_v2(autoscaler: &Value) -> Cow<'_, Value> {
+    let mut object = Cow::Borrowed(autoscaler);
+    if object["apiVersion"] == "autoscaling/v1" {
+        autoscaling::to_hub(object.to_mut());
+    }
+    object
+}
+
 fn form(row: &Resource) -> Option<&'static Form> {
     FORMS.iter().find(|f| f.group == row.group && f.version == row.version && f.name == row.name)
 }
@@ -79,7 +88,7 @@ pub(crate) fn checked<'v>(row: &Resource, object: &'v Value) -> Cow<'v, Value> {
 }
 
 /// An event of either group in the words of the core group.
-pub(crate) fn core_event(event: &Value) -> Cow<'_, Value> {
+pub fn core_event(event: &Value) -> Cow<'_, Value> {
     let mut event = Cow::Borrowed(event);
     if event["apiVersion"] != "v1" {
         rename(event.to_mut(), "v1", |(new, old)| (new, old));

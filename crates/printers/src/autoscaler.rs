@@ -1,21 +1,16 @@
 //! Columns of horizontal pod autoscalers.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use super::{age, name, number};
-use crate::autoscaling::to_hub;
-use crate::value::{items, text};
+use validation::convert::autoscaler_v2;
+use validation::{items, text};
 
 /// Metrics shown; the rest is counted.
 const SHOWN: usize = 2;
 
 pub(super) fn cells(autoscaler: &Value) -> Vec<Value> {
-    let mut object = Cow::Borrowed(autoscaler);
-    if object["apiVersion"] == "autoscaling/v1" {
-        to_hub(object.to_mut());
-    }
+    let object = autoscaler_v2(autoscaler);
     let (spec, status) = (&object["spec"], &object["status"]);
     let target = &spec["scaleTargetRef"];
     vec![
