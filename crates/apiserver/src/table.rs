@@ -30,6 +30,10 @@ pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
 
 /// An object's row.
 pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
+    let conditions = match &shown.custom {
+        Some(_) => None,
+        None => printers::row_conditions(shown.row, &tree),
+    };
     let cells = match &shown.custom {
         Some(custom) => custom_cells(&custom.version().columns, &tree),
         None => (printer(shown.row).cells)(&tree),
@@ -39,7 +43,11 @@ pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
         "None" => Value::Null,
         _ => crate::respond::partial(&tree),
     };
-    json!({"cells": cells, "object": shown})
+    let mut row = json!({"cells": cells, "object": shown});
+    if let Some(conditions) = conditions {
+        row["conditions"] = conditions;
+    }
+    row
 }
 
 fn column(column: &Column) -> Value {

@@ -46,32 +46,62 @@ fn shown(metric: &Value, status: &Value) -> String {
         "ContainerResource" => "containerResource",
         _ => return "<unknown type>".into(),
     };
-    let (target, current) = (&metric[source]["target"], &status[source]["current"]);
-    let amount = |from: &Value, field: &str| match &from[field] {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(n) => Some(n.to_string()),
-        _ => None,
+    let target = &metric[source]["target"];
+    let current = status.get(source).map(|at| &at["current"]);
+    let named = matches!(source, "external" | "object");
+    // Upstream prints what an existing status leaves out as a nil quantity.
+    let now = |field: &str| match current {
+        Some(current) => amount(current, field).unwrap_or_else(|| "<nil>".into()),
+        None => "<unknown>".into(),
     };
     let per_cent = |from: &Value| Some(format!("{}%", from["averageUtilization"].as_i64()?));
-    let or_unknown = |text: Option<String>| text.unwrap_or_else(|| "<unknown>".into());
-    let average = amount(target, "averageValue");
-    let text_of = match average {
-        Some(average) => {
-            let now = or_unknown(amount(current, "averageValue"));
-            let mark = if matches!(source, "external" | "object") { " (avg)" } else { "" };
-            format!("{now}/{average}{mark}")
+    let text_of = match amount(target, "averageValue") {
+        Some(average) if named => {
+            let now = current.and_then(|current| amount(current, "averageValue"));
+            format!("{}/{average} (avg)", now.unwrap_or_else(|| "<unknown>".into()))
         }
-        None if matches!(source, "external" | "object") => {
-            let wanted = amount(target, "value").unwrap_or_default();
-            format!("{}/{wanted}", or_unknown(amount(current, "value")))
+        Some(average) => format!("{}/{average}", now("averageValue")),
+        None if named => {
+            let wanted = amount(target, "value").unwrap_or_else(|| "<nil>".into());
+            format!("{}/{wanted}", now("value"))
         }
+        None if source == "pods" => format!("{}/<nil>", now("averageValue")),
         None => {
             let wanted = per_cent(target).unwrap_or_else(|| "<auto>".into());
-            format!("{}/{wanted}", or_unknown(per_cent(current)))
+            let now = current.and_then(per_cent).unwrap_or_else(|| "<unknown>".into());
+            format!("{now}/{wanted}")
         }
     };
     match metric[source]["name"].as_str() {
         Some(resource) => format!("{resource}: {text_of}"),
         None => text_of,
+    }
+}
+
+fn amount(from: &Value, field: &str) -> Option<String> {
+    match &from[field] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn metrics_are_shown_beside_their_targets() {
+        let both = |metric: Value, status: Value| shown(&metric, &status);
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 80}}});
+        assert_eq!(both(cpu.clone(), Value::Null), "cpu: <unknown>/80%");
+        let now = json!({"resource": {"current": {"averageUtilization": 7}}});
+        assert_eq!(both(cpu, now), "cpu: 7%/80%");
+        let average = json!({"type": "Object", "object": {"target": {"averageValue": "5"}}});
+        assert_eq!(both(average, json!({"object": {"current": {}}})), "<unknown>/5 (avg)");
+        let pods = json!({"type": "Pods", "pods": {"target": {"averageValue": "5"}}});
+        assert_eq!(both(pods.clone(), json!({"pods": {"current": {}}})), "<nil>/5");
+        assert_eq!(both(pods, Value::Null), "<unknown>/5");
     }
 }

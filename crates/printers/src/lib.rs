@@ -12,10 +12,15 @@ use validation::{items, text};
 
 mod autoscaler;
 mod core;
+mod networking;
 mod others;
+mod pods;
+mod selectors;
 mod workloads;
 
 pub mod stored;
+
+pub use selectors::plain_selector;
 
 /// One column; `@Type#field` as its description means that of the field.
 #[derive(Debug)]
@@ -75,13 +80,27 @@ fn parse(line: &'static str) -> Column {
     Column { name, kind, format, priority, description: part() }
 }
 
+/// Conditions of an object's row in a table.
+pub fn row_conditions(row: &Resource, object: &Value) -> Option<Value> {
+    match (row.group, row.name) {
+        ("", "pods") => pods::row_conditions(object),
+        _ => None,
+    }
+}
+
 /// How a resource is printed; name and age when nothing more is known of it.
 pub fn printer(row: &Resource) -> Printer {
+    if row.subresource == "scale" {
+        return Printer { columns: &COLUMNS["scales.autoscaling"], cells: workloads::scale };
+    }
     let columns = match row.group {
         "" => COLUMNS.get(row.name),
         group => COLUMNS.get(&*format!("{}.{group}", row.name)),
     };
-    let cells = core::cells(row).or_else(|| workloads::cells(row)).or_else(|| others::cells(row));
+    let cells = core::cells(row)
+        .or_else(|| workloads::cells(row))
+        .or_else(|| networking::cells(row))
+        .or_else(|| others::cells(row));
     match columns {
         None => Printer {
             columns: &PLAIN,
@@ -137,13 +156,20 @@ fn joined<'a>(values: impl Iterator<Item = &'a str>) -> String {
     if all.is_empty() { "<none>".into() } else { all.join(",") }
 }
 
-/// A selector as `kubectl` prints it.
-fn selector(value: &Value) -> String {
-    let labels = if value["matchLabels"].is_object() { &value["matchLabels"] } else { value };
-    let pairs = labels.as_object().into_iter().flatten();
-    let pairs = pairs.filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)));
-    let all: Vec<String> = pairs.collect();
-    if all.is_empty() { "<none>".into() } else { all.join(",") }
+/// A text, or what stands for an empty one.
+fn or_text<'a>(value: &'a Value, none: &'a str) -> &'a str {
+    match text(value) {
+        "" => none,
+        text => text,
+    }
+}
+
+/// The first few items, and how many more there are of `count`.
+fn few(all: &[String], count: usize, most: usize) -> String {
+    match count > most {
+        true => format!("{} + {} more...", all[..most].join(","), count - most),
+        false => all.join(","),
+    }
 }
 
 /// Names and images of a pod template's containers.

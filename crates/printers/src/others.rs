@@ -1,16 +1,17 @@
-//! Columns of volumes, policies and all the rest.
+//! Cells of volumes, policies and all other kinds.
 
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{Cells, age, containers, human, name, number, selector};
+use super::selectors::{debug_selector, labels};
+use super::{Cells, age, containers, human, name, number, or_text};
 use validation::{items, text};
 
 pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match row.name {
         "podtemplates" => |o| {
             let (names, images) = containers(&o["template"]["spec"]);
-            let labels = selector(&o["template"]["metadata"]["labels"]);
+            let labels = labels(&o["template"]["metadata"]["labels"]);
             vec![name(o), names.into(), images.into(), labels.into()]
         },
         "poddisruptionbudgets" => |o| {
@@ -19,34 +20,33 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
             let bound = |field: &str| either(&spec[field], "N/A");
             vec![name(o), bound("minAvailable"), bound("maxUnavailable"), allowed.into(), age(o)]
         },
-        "ingressclasses" => ingress_class,
         "persistentvolumes" => volume,
         "persistentvolumeclaims" => claim,
         "horizontalpodautoscalers" => super::autoscaler::cells,
-        "networkpolicies" => |o| vec![name(o), selector(&o["spec"]["podSelector"]).into(), age(o)],
         "certificatesigningrequests" => request,
         "storageclasses" => |o| {
             let expands = o["allowVolumeExpansion"] == true;
-            let [reclaim, binding] = ["reclaimPolicy", "volumeBindingMode"].map(|f| o[f].clone());
+            let reclaim = or_text(&o["reclaimPolicy"], "Delete").into();
+            let binding = or_text(&o["volumeBindingMode"], "Immediate").into();
             let name = or_default(o, "storageclass.kubernetes.io/is-default-class");
-            vec![name, o["provisioner"].clone(), reclaim, binding, expands.into(), age(o)]
+            vec![name, text(&o["provisioner"]).into(), reclaim, binding, expands.into(), age(o)]
         },
-        "volumeattributesclasses" => |o| vec![name(o), o["driverName"].clone(), age(o)],
+        "volumeattributesclasses" => |o| vec![name(o), text(&o["driverName"]).into(), age(o)],
         "controllerrevisions" => |o| {
             let owner = items(&o["metadata"], "ownerReferences").find(|r| r["controller"] == true);
             vec![
                 name(o),
                 owner.map_or("<none>".into(), owned_by).into(),
-                o["revision"].clone(),
+                number(&o["revision"]).into(),
                 age(o),
             ]
         },
         "resourcequotas" => quota,
-        "runtimeclasses" => |o| vec![name(o), o["handler"].clone(), age(o)],
+        "runtimeclasses" => |o| vec![name(o), text(&o["handler"]).into(), age(o)],
         "volumeattachments" => |o| {
             let (spec, attached) = (&o["spec"], o["status"]["attached"] == true);
             let volume = text(&spec["source"]["persistentVolumeName"]);
-            let [attacher, node] = ["attacher", "nodeName"].map(|f| spec[f].clone());
+            let [attacher, node] = ["attacher", "nodeName"].map(|f| text(&spec[f]).into());
             vec![name(o), attacher, volume.into(), node, attached.into(), age(o)]
         },
         "csinodes" => |o| vec![name(o), items(&o["spec"], "drivers").count().into(), age(o)],
@@ -68,7 +68,7 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
             let none = |v: &Value| if v.is_null() { "<none>".into() } else { v.clone() };
             vec![
                 name(o),
-                o["spec"]["type"].clone(),
+                text(&o["spec"]["type"]).into(),
                 none(&limited["nominalConcurrencyShares"]),
                 none(&queuing["queues"]),
                 none(&queuing["handSize"]),
@@ -80,10 +80,9 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
         "resourceslices" => |o| {
             let spec = &o["spec"];
             let node = text(&spec["nodeName"]);
-            vec![name(o), node.into(), spec["driver"].clone(), spec["pool"]["name"].clone(), age(o)]
+            let [driver, pool] = [&spec["driver"], &spec["pool"]["name"]].map(|v| text(v).into());
+            vec![name(o), node.into(), driver, pool, age(o)]
         },
-        "servicecidrs" => |o| vec![name(o), list(&o["spec"], "cidrs").into(), age(o)],
-        "ipaddresses" => |o| vec![name(o), parent(&o["spec"]["parentRef"]).into(), age(o)],
         "apiservices" => api_service,
         _ => return None,
     })
@@ -113,34 +112,17 @@ fn or_default(object: &Value, annotation: &str) -> Value {
     }
 }
 
-fn ingress_class(class: &Value) -> Vec<Value> {
-    let (spec, parameters) = (&class["spec"], &class["spec"]["parameters"]);
-    let shown = match (parameters.is_object(), &parameters["apiGroup"]) {
-        (false, _) => "<none>".into(),
-        (true, Value::String(group)) => {
-            format!("{}.{group}/{}", text(&parameters["kind"]), text(&parameters["name"]))
-        }
-        (true, _) => format!("{}/{}", text(&parameters["kind"]), text(&parameters["name"])),
-    };
-    let named = match class["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"]
-        == "true"
-    {
-        true => format!("{} (default)", text(&class["metadata"]["name"])).into(),
-        false => name(class),
-    };
-    vec![named, spec["controller"].clone(), shown.into(), age(class)]
-}
-
 /// Access modes, shortened.
 fn modes(value: &Value) -> String {
-    let short = |mode: &Value| match text(mode) {
-        "ReadWriteOnce" => "RWO",
-        "ReadOnlyMany" => "ROX",
-        "ReadWriteMany" => "RWX",
-        _ => "RWOP",
-    };
-    let all: Vec<&str> = items(value, "accessModes").map(short).collect();
-    all.join(",")
+    let all = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let has = |mode: &str| items(value, "accessModes").any(|m| m == mode);
+    let shown: Vec<&str> = all.iter().filter(|(mode, _)| has(mode)).map(|(_, s)| *s).collect();
+    shown.join(",")
 }
 
 fn phase(object: &Value) -> &str {
@@ -151,8 +133,8 @@ fn phase(object: &Value) -> &str {
 }
 
 fn class_of(object: &Value) -> &str {
-    let old = text(&object["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"]);
-    if old.is_empty() { text(&object["spec"]["storageClassName"]) } else { old }
+    let old = object["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].as_str();
+    old.unwrap_or_else(|| text(&object["spec"]["storageClassName"]))
 }
 
 fn volume(pv: &Value) -> Vec<Value> {
@@ -216,7 +198,7 @@ fn request(csr: &Value) -> Vec<Value> {
     vec![
         name(csr),
         age(csr),
-        spec["signerName"].clone(),
+        or_text(&spec["signerName"], "<none>").into(),
         user.into(),
         duration.into(),
         state.into(),
@@ -227,7 +209,7 @@ fn request(csr: &Value) -> Vec<Value> {
 fn owned_by(owner: &Value) -> String {
     let kind = text(&owner["kind"]).to_lowercase();
     match text(&owner["apiVersion"]).split_once('/') {
-        Some((group, _)) => format!("{kind}.{group}/{}", text(&owner["name"])),
+        Some((group, _)) => format!("{kind}.{}/{}", group.to_lowercase(), text(&owner["name"])),
         None => format!("{kind}/{}", text(&owner["name"])),
     }
 }
@@ -273,11 +255,12 @@ fn policy_binding(binding: &Value) -> Vec<Value> {
     let reference = &binding["spec"]["paramRef"];
     let shown = match (text(&reference["namespace"]), text(&reference["name"])) {
         _ if !reference.is_object() => "<unset>".into(),
-        ("", "") => selector(&reference["selector"]),
+        (_, "") if reference["selector"].is_object() => debug_selector(&reference["selector"]),
+        (_, "") => "<unset>".into(),
         ("", name) => format!("*/{name}"),
         (namespace, name) => format!("{namespace}/{name}"),
     };
-    vec![name(binding), binding["spec"]["policyName"].clone(), shown.into(), age(binding)]
+    vec![name(binding), text(&binding["spec"]["policyName"]).into(), shown.into(), age(binding)]
 }
 
 fn flow_schema(schema: &Value) -> Vec<Value> {
@@ -285,11 +268,11 @@ fn flow_schema(schema: &Value) -> Vec<Value> {
     let dangling = items(&schema["status"], "conditions").find(|c| c["type"] == "Dangling");
     vec![
         name(schema),
-        spec["priorityLevelConfiguration"]["name"].clone(),
+        text(&spec["priorityLevelConfiguration"]["name"]).into(),
         number(&spec["matchingPrecedence"]).into(),
         either(&spec["distinguisherMethod"]["type"], "<none>"),
         age(schema),
-        dangling.map_or("?".into(), |c| c["status"].clone()),
+        dangling.map_or("?", |c| text(&c["status"])).into(),
     ]
 }
 
@@ -307,21 +290,6 @@ fn claim_state(claim: &Value) -> String {
     states.join(",")
 }
 
-fn parent(reference: &Value) -> String {
-    if !reference.is_object() {
-        return "<none>".into();
-    }
-    let mut shown = text(&reference["resource"]).to_lowercase();
-    for (key, mark) in [("group", '.'), ("namespace", '/'), ("name", '/')] {
-        let part = text(&reference[key]);
-        if !part.is_empty() {
-            shown.push(mark);
-            shown.push_str(part);
-        }
-    }
-    shown
-}
-
 fn api_service(service: &Value) -> Vec<Value> {
     let backend = &service["spec"]["service"];
     let shown = match backend.is_object() {
@@ -335,4 +303,36 @@ fn api_service(service: &Value) -> Vec<Value> {
         None => "Unknown".to_owned(),
     };
     vec![name(service), shown.into(), available.into(), age(service)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn access_modes_are_shown_once_and_in_order() {
+        let spec = json!({"accessModes": ["ReadWriteOncePod", "ReadOnlyMany", "ReadWriteOnce", "ReadOnlyMany"]});
+        assert_eq!(modes(&spec), "RWO,ROX,RWOP");
+    }
+
+    #[test]
+    fn an_empty_class_annotation_hides_the_class() {
+        let key = "volume.beta.kubernetes.io/storage-class";
+        let mut claim =
+            json!({"metadata": {"annotations": {key: ""}}, "spec": {"storageClassName": "c"}});
+        assert_eq!(class_of(&claim), "");
+        claim["metadata"]["annotations"] = Value::Null;
+        assert_eq!(class_of(&claim), "c");
+    }
+
+    #[test]
+    fn parameters_are_shown_by_name_or_selector() {
+        let shown =
+            |reference: Value| policy_binding(&json!({"spec": {"paramRef": reference}}))[2].clone();
+        assert_eq!(shown(json!({"name": "n"})), "*/n");
+        assert_eq!(shown(json!({"namespace": "x", "name": "n"})), "x/n");
+        assert_eq!(shown(json!({"namespace": "x"})), "<unset>");
+        assert!(text(&shown(json!({"selector": {}}))).starts_with("&LabelSelector{"));
+    }
 }

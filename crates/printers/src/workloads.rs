@@ -1,135 +1,24 @@
-//! Columns of pods and of what makes pods.
+//! Cells of the kinds that make pods.
 
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::{Cells, age, containers, human, name, number, selector, since, text};
+use super::selectors::{labels, plain_selector, selector};
+use super::{Cells, age, containers, human, name, number, since, text};
 use validation::items;
 
 pub(super) fn cells(row: &Resource) -> Option<Cells> {
     Some(match (row.group, row.name) {
-        ("", "pods") => PODS,
+        ("", "pods") => super::pods::cells,
         ("apps", "deployments") => DEPLOYMENTS,
-        ("apps", "replicasets") | ("", "replicationcontrollers") => REPLICA_SETS,
+        ("apps", "replicasets") => |o| replicas(o, selector(&o["spec"]["selector"])),
+        ("", "replicationcontrollers") => |o| replicas(o, labels(&o["spec"]["selector"])),
         ("apps", "daemonsets") => DAEMON_SETS,
         ("apps", "statefulsets") => STATEFUL_SETS,
         ("batch", "jobs") => JOBS,
         ("batch", "cronjobs") => CRON_JOBS,
         _ => return None,
     })
-}
-
-const PODS: Cells = pod_cells;
-
-fn pod_cells(pod: &Value) -> Vec<Value> {
-    let status = &pod["status"];
-    let statuses: Vec<&Value> = items(status, "containerStatuses").collect();
-    let ready = statuses.iter().filter(|c| c["ready"] == true).count();
-    let total = items(&pod["spec"], "containers").count();
-    let restarts: i64 = statuses.iter().map(|c| number(&c["restartCount"])).sum();
-    let last =
-        statuses.iter().filter_map(|c| c["lastState"]["terminated"]["finishedAt"].as_str()).max();
-    let restarts = match last.filter(|_| restarts > 0) {
-        Some(at) => format!("{restarts} ({} ago)", since(&at.into())),
-        None => restarts.to_string(),
-    };
-    let or_none = |v: &Value| if text(v).is_empty() { "<none>".into() } else { v.clone() };
-    vec![
-        name(pod),
-        format!("{ready}/{total}").into(),
-        pod_status(pod).into(),
-        restarts.into(),
-        age(pod),
-        or_none(&status["podIP"]),
-        or_none(&pod["spec"]["nodeName"]),
-        or_none(&status["nominatedNodeName"]),
-        readiness_gates(pod).into(),
-    ]
-}
-
-fn readiness_gates(pod: &Value) -> String {
-    let gates: Vec<&Value> = items(&pod["spec"], "readinessGates").collect();
-    if gates.is_empty() {
-        return "<none>".into();
-    }
-    let met = |gate: &&&Value| {
-        items(&pod["status"], "conditions")
-            .any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
-    };
-    format!("{}/{}", gates.iter().filter(met).count(), gates.len())
-}
-
-/// The word in the Status column: the most telling state of any container.
-fn pod_status(pod: &Value) -> String {
-    let status = &pod["status"];
-    let mut word = match text(&status["reason"]) {
-        "" => text(&status["phase"]).to_owned(),
-        reason => reason.to_owned(),
-    };
-    if let Some(init) = init_status(pod) {
-        word = init;
-    } else {
-        let mut running = false;
-        for container in items(status, "containerStatuses").collect::<Vec<_>>().into_iter().rev() {
-            let state = &container["state"];
-            if let Some(reason) = telling(state) {
-                word = reason;
-            } else if container["ready"] == true && state["running"].is_object() {
-                running = true;
-            }
-        }
-        if word == "Completed" && running {
-            let ready =
-                items(status, "conditions").any(|c| c["type"] == "Ready" && c["status"] == "True");
-            word = if ready { "Running" } else { "NotReady" }.into();
-        }
-    }
-    if pod["metadata"]["deletionTimestamp"].is_string() {
-        let finished = matches!(text(&status["phase"]), "Succeeded" | "Failed");
-        word = match text(&status["reason"]) {
-            "NodeLost" => "Unknown".into(),
-            _ if finished => word,
-            _ => "Terminating".into(),
-        };
-    }
-    word
-}
-
-/// Why a container waits or ended.
-fn telling(state: &Value) -> Option<String> {
-    let waiting = text(&state["waiting"]["reason"]);
-    if !waiting.is_empty() {
-        return Some(waiting.into());
-    }
-    let ended = &state["terminated"];
-    if !ended.is_object() {
-        return None;
-    }
-    Some(match (text(&ended["reason"]), number(&ended["signal"])) {
-        ("", 0) => format!("ExitCode:{}", number(&ended["exitCode"])),
-        ("", signal) => format!("Signal:{signal}"),
-        (reason, _) => reason.into(),
-    })
-}
-
-/// `Init:1/2` and such, while init containers are not through.
-fn init_status(pod: &Value) -> Option<String> {
-    let total = items(&pod["spec"], "initContainers").count();
-    for (at, container) in items(&pod["status"], "initContainerStatuses").enumerate() {
-        let state = &container["state"];
-        let sidecar = pod["spec"]["initContainers"][at]["restartPolicy"] == "Always";
-        if state["terminated"].is_object() && number(&state["terminated"]["exitCode"]) == 0 {
-            continue;
-        }
-        if sidecar && container["started"] == true {
-            continue;
-        }
-        return Some(match telling(state) {
-            Some(reason) if reason != "PodInitializing" => format!("Init:{reason}"),
-            _ => format!("Init:{at}/{total}"),
-        });
-    }
-    None
 }
 
 const DEPLOYMENTS: Cells = |o| {
@@ -144,11 +33,11 @@ const DEPLOYMENTS: Cells = |o| {
         age(o),
         names.into(),
         images.into(),
-        selector(&spec["selector"]).into(),
+        plain_selector(&spec["selector"]).unwrap_or_else(|| "<invalid>".into()).into(),
     ]
 };
 
-const REPLICA_SETS: Cells = |o| {
+fn replicas(o: &Value, selector: String) -> Vec<Value> {
     let (spec, status) = (&o["spec"], &o["status"]);
     let (names, images) = containers(&spec["template"]["spec"]);
     vec![
@@ -159,9 +48,9 @@ const REPLICA_SETS: Cells = |o| {
         age(o),
         names.into(),
         images.into(),
-        selector(&spec["selector"]).into(),
+        selector.into(),
     ]
-};
+}
 
 const DAEMON_SETS: Cells = |o| {
     let (spec, status) = (&o["spec"], &o["status"]);
@@ -173,7 +62,7 @@ const DAEMON_SETS: Cells = |o| {
         number(&status["numberReady"]).into(),
         number(&status["updatedNumberScheduled"]).into(),
         number(&status["numberAvailable"]).into(),
-        selector(&spec["template"]["spec"]["nodeSelector"]).into(),
+        labels(&spec["template"]["spec"]["nodeSelector"]).into(),
         age(o),
         names.into(),
         images.into(),
@@ -191,11 +80,10 @@ const STATEFUL_SETS: Cells = |o| {
 const JOBS: Cells = |o| {
     let (spec, status) = (&o["spec"], &o["status"]);
     let (names, images) = containers(&spec["template"]["spec"]);
-    let wanted = spec["completions"].as_i64().unwrap_or(1);
     vec![
         name(o),
         job_status(o).into(),
-        format!("{}/{wanted}", number(&status["succeeded"])).into(),
+        job_completions(spec, status).into(),
         job_duration(status).into(),
         age(o),
         names.into(),
@@ -204,9 +92,19 @@ const JOBS: Cells = |o| {
     ]
 };
 
+fn job_completions(spec: &Value, status: &Value) -> String {
+    let succeeded = number(&status["succeeded"]);
+    match (spec["completions"].as_i64(), number(&spec["parallelism"])) {
+        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
 fn job_status(job: &Value) -> &'static str {
     let holds = |kind: &str| {
-        items(&job["status"], "conditions").any(|c| c["type"] == kind && c["status"] == "True")
+        let mut all = items(&job["status"], "conditions");
+        all.find(|c| c["type"] == kind).is_some_and(|c| c["status"] == "True")
     };
     if holds("Complete") {
         "Complete"
@@ -237,9 +135,10 @@ fn job_duration(status: &Value) -> String {
 const CRON_JOBS: Cells = |o| {
     let spec = &o["spec"];
     let (names, images) = containers(&spec["jobTemplate"]["spec"]["template"]["spec"]);
-    let zone = match text(&spec["timeZone"]) {
-        "" => "<none>",
-        zone => zone,
+    let suspended = match spec["suspend"].as_bool() {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "<unset>",
     };
     let last = match o["status"]["lastScheduleTime"].as_str() {
         Some(_) => since(&o["status"]["lastScheduleTime"]),
@@ -247,14 +146,48 @@ const CRON_JOBS: Cells = |o| {
     };
     vec![
         name(o),
-        spec["schedule"].clone(),
-        zone.into(),
-        (spec["suspend"] == true).into(),
+        text(&spec["schedule"]).into(),
+        spec["timeZone"].as_str().unwrap_or("<none>").into(),
+        suspended.into(),
         items(&o["status"], "active").count().into(),
         last.into(),
         age(o),
         names.into(),
         images.into(),
-        "<none>".into(),
+        selector(&spec["jobTemplate"]["spec"]["selector"]).into(),
     ]
 };
+
+/// Cells of a Scale.
+pub(super) fn scale(o: &Value) -> Vec<Value> {
+    let [desired, available] = ["spec", "status"].map(|part| number(&o[part]["replicas"]).into());
+    vec![name(o), desired, available, age(o)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn jobs_without_completions_need_one() {
+        let shown = |spec: Value| job_completions(&spec, &json!({"succeeded": 2}));
+        assert_eq!(shown(json!({"completions": 5})), "2/5");
+        assert_eq!(shown(json!({"parallelism": 3})), "2/1 of 3");
+        assert_eq!(shown(json!({"parallelism": 1})), "2/1");
+    }
+
+    #[test]
+    fn suspension_may_be_unset() {
+        let cell = |suspend: Value| CRON_JOBS(&json!({"spec": {"suspend": suspend}}))[3].clone();
+        assert_eq!((cell(true.into()), cell(Value::Null)), (json!("True"), json!("<unset>")));
+    }
+
+    #[test]
+    fn deployments_show_malformed_selectors() {
+        let cell =
+            |selector: Value| DEPLOYMENTS(&json!({"spec": {"selector": selector}}))[7].clone();
+        assert_eq!(cell(json!({})), "");
+        assert_eq!(cell(json!({"matchExpressions": [{"key": "a", "operator": "?"}]})), "<invalid>");
+    }
+}

@@ -192,7 +192,7 @@ fn tree_answer(
     code: u16,
     accept: Accept,
     shown: &Shown,
-    tree: Value,
+    mut tree: Value,
     include: &str,
 ) -> Response<Body> {
     if tree["kind"] == "Status" || accept.view == View::Whole {
@@ -201,7 +201,10 @@ fn tree_answer(
     if matches!(accept.view, View::Metadata | View::MetadataList) {
         return value(code, accept.encoding, &partial(&tree));
     }
-    let table = table::of(shown, std::iter::once(tree), "", include);
+    let table = match tree.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => table::of(shown, items.into_iter(), "", include),
+        _ => table::of(shown, std::iter::once(tree), "", include),
+    };
     value(code, accept.encoding, &table)
 }
 

@@ -67,28 +67,11 @@ pub(crate) fn put(object: &mut Value, path: &str, number: i64) {
     *place = number.into();
 }
 
-/// `metav1.FormatLabelSelector`.
+/// The selector as text; replication controllers select by a plain map.
 fn selector_text(selector: &Value) -> String {
-    let labels =
-        if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
-    let mut parts: Vec<String> = labels
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
-        .collect();
-    for e in validation::items(selector, "matchExpressions") {
-        let key = e["key"].as_str().unwrap_or("");
-        let values: Vec<&str> = validation::items(e, "values").filter_map(Value::as_str).collect();
-        parts.push(match e["operator"].as_str() {
-            Some("In") => format!("{key} in ({})", values.join(",")),
-            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
-            Some("Exists") => key.to_owned(),
-            _ => format!("!{key}"),
-        });
-    }
-    parts.sort();
-    parts.join(",")
+    let is_map = !selector["matchLabels"].is_object() && !selector["matchExpressions"].is_array();
+    let whole = json!({"matchLabels": selector});
+    printers::plain_selector(if is_map { &whole } else { selector }).unwrap_or_default()
 }
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
