@@ -153,7 +153,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Faults of an object that is about to be stored in place of `old`.
+    /// Faults of an object that is about to be stored in place of `old`. A valid object is warned about.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = match old {
             Some(old) => validation::validate_update(self.row, object, old),
@@ -167,6 +167,14 @@ impl<'a> Call<'a> {
         let check = validation::Check::default();
         (crate::hooks::of(self.row).validate)(&check.root(object, old));
         causes.extend(check.into_causes());
+        if causes.is_empty() {
+            let warnings = match &self.custom {
+                None => validation::warnings(self.row, object, old),
+                Some(_) if !self.row.subresource.is_empty() => Vec::new(),
+                Some(_) => validation::custom_warnings(object, old),
+            };
+            warnings.into_iter().for_each(|warning| self.warn(warning));
+        }
         causes
     }
 

@@ -162,6 +162,9 @@ where
     if let Some(warning) = call.custom.as_ref().and_then(|c| c.version().warning.as_ref()) {
         call.warn(warning);
     }
+    if let Some(warning) = validation::deprecation(call.row).filter(|_| call.custom.is_none()) {
+        call.warn(warning);
+    }
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
     let verb = call.info.verb;

@@ -197,7 +197,7 @@ fn sloppy_v4(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
-fn is_mapped(ip: IpAddr) -> bool {
+pub(crate) fn is_mapped(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
@@ -238,7 +238,7 @@ pub(crate) fn sloppy_cidr(text: &str) -> Option<(IpAddr, u8)> {
     (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
 }
 
-fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+pub(crate) fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     match ip {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);

@@ -25,17 +25,20 @@ mod shared;
 mod small;
 mod storage;
 mod value;
+mod warnings;
 
 pub mod convert;
 
 pub use apps::count_template;
 pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
+pub use core::pod::app_armor_profile;
 pub use core::qos::class as qos_class;
 pub use definition::internal as internal_definition;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use meta::annotations;
 pub use value::{items, items_mut, set_default, text};
+pub use warnings::{custom_warnings, deprecation, warnings};
 
 use api::registry::Resource;
 use api::status::Cause;
@@ -143,7 +146,8 @@ pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let check = Check::of(row);
     let object = &*convert::checked(row, object);
     let root = check.root(object, None);
-    meta::create(&root.get("metadata"), row.namespaced, kind.name);
+    let strict = meta::has_strict_finalizers(row);
+    meta::create(&root.get("metadata"), row.namespaced, strict, kind.name);
     (kind.create)(&root);
     check.into_causes()
 }
@@ -155,12 +159,13 @@ pub fn validate_update(row: &Resource, object: &Value, old: &Value) -> Vec<Cause
     let (object, old) = (&*convert::checked(row, object), &*convert::checked(row, old));
     let root = check.root(object, Some(old));
     if kind.anew && row.subresource.is_empty() {
-        meta::create(&root.get("metadata"), row.namespaced, kind.name);
+        let strict = meta::has_strict_finalizers(row);
+        meta::create(&root.get("metadata"), row.namespaced, strict, kind.name);
         (kind.create)(&root);
     }
-    meta::update(&root.get("metadata"));
+    meta::update(&root.get("metadata"), row);
     if kind.again && row.subresource != "status" {
-        meta::again(&root.get("metadata"), kind.name);
+        meta::again(&root.get("metadata"), row, kind.name);
     }
     match row.subresource {
         "status" => (kind.status)(&root),

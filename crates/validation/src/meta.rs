@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use api::names;
+use api::registry::Resource;
 use serde_json::Value;
 
 use crate::check::At;
@@ -10,8 +11,29 @@ use crate::check::At;
 /// Bytes of all annotations together (apimachinery `TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
+/// Finalizers without a domain that upstream knows.
+pub(crate) const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// Whether finalizers without a domain must be standard ones. Custom resources and the kinds whose
+/// metadata upstream validates without the core group's rules may have any.
+pub(crate) fn has_strict_finalizers(row: &Resource) -> bool {
+    let lax = [
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+    ];
+    row.ty.is_some() && !lax.contains(&row.group)
+}
+
 /// Of a new object, whose names follow `name`.
-pub(crate) fn create(meta: &At<'_>, namespaced: bool, name: fn(&str) -> Vec<String>) {
+pub(crate) fn create(
+    meta: &At<'_>,
+    namespaced: bool,
+    strict_finalizers: bool,
+    name: fn(&str) -> Vec<String>,
+) {
     let generate = meta.get("generateName");
     if !generate.is_empty() {
         // A prefix may end in what a name may not end in, as the suffix comes after it.
@@ -30,16 +52,20 @@ pub(crate) fn create(meta: &At<'_>, namespaced: bool, name: fn(&str) -> Vec<Stri
     common(meta);
     let list = meta.get("finalizers");
     finalizers(&list);
-    standard_finalizers(&list);
+    if strict_finalizers {
+        standard_finalizers(&list);
+    }
 }
 
 /// Of a changed object that is checked again as if it were new.
-pub(crate) fn again(meta: &At<'_>, name: fn(&str) -> Vec<String>) {
+pub(crate) fn again(meta: &At<'_>, row: &Resource, name: fn(&str) -> Vec<String>) {
     meta.get("name").named(name);
     common(meta);
     let list = meta.get("finalizers");
     finalizers(&list);
-    standard_finalizers(&list);
+    if has_strict_finalizers(row) {
+        standard_finalizers(&list);
+    }
 }
 
 /// A name without a domain must be one that the original knows.
@@ -49,8 +75,7 @@ fn standard_finalizers(list: &At<'_>) {
 
 fn standard_finalizer(at: &At<'_>) {
     let name = at.text();
-    let known =
-        name.contains('/') || matches!(name, "kubernetes" | "orphan" | "foregroundDeletion");
+    let known = name.contains('/') || STANDARD_FINALIZERS.contains(&name);
     if !known {
         at.invalid_text("name is neither a standard finalizer name nor is it fully qualified");
     }
@@ -63,12 +88,14 @@ pub(crate) fn finalizer(at: &At<'_>) {
 }
 
 /// Of a changed object: what no update may do to it.
-pub(crate) fn update(meta: &At<'_>) {
+pub(crate) fn update(meta: &At<'_>, row: &Resource) {
     if meta.get("deletionTimestamp").old().is_some_and(|t| t.is_string()) {
         no_new_finalizers(&meta.get("finalizers"));
     }
     common(meta);
-    standard_finalizers(&meta.get("finalizers"));
+    if has_strict_finalizers(row) {
+        standard_finalizers(&meta.get("finalizers"));
+    }
 }
 
 /// A name's beginning, with what may stand in for its last dash.

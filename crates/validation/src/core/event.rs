@@ -29,7 +29,7 @@ fn create(event: &At<'_>) {
         return;
     }
     let meta = event.get("metadata");
-    crate::meta::create(&meta, true, names::dns_subdomain);
+    crate::meta::create(&meta, true, true, names::dns_subdomain);
     series(event);
     event.get("eventTime").need();
     let kind = event.get("type");

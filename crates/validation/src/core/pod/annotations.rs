@@ -1,6 +1,6 @@
 //! Annotations of pods that mean something, and their agreement with the fields that replaced them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scheduling::tolerations;
 use super::system::each_container;
@@ -89,6 +89,18 @@ fn app_armor(annotations: &At<'_>, spec: &At<'_>) {
             || profile.starts_with("localhost/");
         if !known {
             at.invalid(&format!("invalid AppArmor profile name: {profile:?}"));
+        }
+    }
+}
+
+/// The AppArmor profile that an annotation stands for; none when it names no profile.
+pub fn app_armor_profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        _ => {
+            let profile = annotation.strip_prefix("localhost/").filter(|p| !p.is_empty())?;
+            Some(json!({"type": "Localhost", "localhostProfile": profile}))
         }
     }
 }

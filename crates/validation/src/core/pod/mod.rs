@@ -29,6 +29,7 @@ use serde_json::Value;
 use crate::check::At;
 use crate::{Kind, PLAIN};
 
+pub use annotations::app_armor_profile;
 pub(crate) use defaults::default_template;
 pub(crate) use resources::{aggregate, overhead};
 pub(crate) use scheduling::{EFFECTS, tolerations};
