@@ -5,7 +5,7 @@ mod keyed;
 mod merge;
 mod strategic;
 
-pub use json::apply_json_patch;
+pub use json::{OPERATIONS_MAX, apply_json_patch};
 pub use merge::apply_merge_patch;
 pub use strategic::apply_strategic_patch;
 

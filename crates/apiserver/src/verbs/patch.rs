@@ -72,7 +72,7 @@ pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Statu
 }
 
 /// An operation that does not apply; the original says no more than this.
-fn unprocessable() -> Status {
+pub(crate) fn unprocessable() -> Status {
     let message = "the server rejected our request due to an error in our request";
     Status::failure(422, "Invalid", message).with_causes(Vec::new())
 }
@@ -83,8 +83,16 @@ pub(crate) fn json_body(body: &[u8]) -> Result<Value, Status> {
 }
 
 /// A JSON patch is a list of objects.
-fn must_be_operations(patch: &Value) -> Result<(), Status> {
+pub(crate) fn must_be_operations(patch: &Value) -> Result<(), Status> {
     let (found, wanted) = match patch {
+        Value::Array(list) if list.len() > algorithms::OPERATIONS_MAX => {
+            let text = format!(
+                "The allowed maximum operations in a JSON patch is {}, got {}",
+                algorithms::OPERATIONS_MAX,
+                list.len()
+            );
+            return Err(Status::failure(413, "RequestEntityTooLarge", text));
+        }
         Value::Array(list) => match list.iter().find(|one| !one.is_object()) {
             Some(other) => (other, "handlers.jsonPatchOp"),
             None => return Ok(()),

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
-use crate::verbs::patch::{applied_body, check_options, is_apply, json_body};
+use crate::verbs::patch::{
+    applied_body, check_options, is_apply, json_body, must_be_operations, unprocessable,
+};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -102,11 +104,14 @@ pub(super) async fn patch(
         return viewed(call, answer.await?).await;
     }
     let patch = json_body(body)?;
+    if media == "application/json-patch+json" {
+        must_be_operations(&patch)?;
+    }
     set(call, |scale| {
         let mut scale = scale.clone();
         match media {
             "application/json-patch+json" => api::patch::apply_json_patch(&mut scale, &patch)
-                .map_err(|e| Status::failure(422, "Invalid", e))?,
+                .map_err(|_| unprocessable())?,
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
                 api::patch::apply_merge_patch(&mut scale, &patch);
             }
