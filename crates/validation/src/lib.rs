@@ -13,6 +13,7 @@ mod check;
 mod core;
 mod definition;
 mod devices;
+mod disabled;
 mod flowcontrol;
 mod formats;
 mod gojson;
@@ -32,9 +33,12 @@ pub mod convert;
 pub use apps::count_template;
 pub use batch::generate_selector as generate_job_selector;
 pub use check::{At, Check};
-pub use core::pod::app_armor_profile;
+pub use core::pod::{
+    app_armor_profile, prepare_ephemeral, prepare_pod, prepare_pod_status, prepare_resize,
+};
 pub use core::qos::class as qos_class;
 pub use definition::internal as internal_definition;
+pub use disabled::drop_disabled;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use meta::annotations;
 pub use value::{items, items_mut, set_default, text};

@@ -25,9 +25,9 @@ type Book = for<'a> fn(&'a Call<'_>, &'a mut Value) -> Booking<'a>;
 
 /// The places where a kind may act. All have a harmless default.
 pub(crate) struct Hooks {
-    pub(crate) prepare_create: PrepareCreate,
+    prepare_create: PrepareCreate,
     /// Old and new state; runs for subresources with the subresource in the call.
-    pub(crate) prepare_update: PrepareUpdate,
+    prepare_update: PrepareUpdate,
     /// Rules that `validation` cannot hold, because they are about more than the kind's own data.
     pub(crate) validate: fn(&validation::At<'_>),
     /// May this be deleted at all?
@@ -84,7 +84,10 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("", "persistentvolumes") => &small::VOLUME,
         ("certificates.k8s.io", "certificatesigningrequests") => &request::HOOKS,
         ("coordination.k8s.io", "leases") => &LEASE,
-        ("", "persistentvolumeclaims" | "podtemplates" | "resourcequotas" | "serviceaccounts")
+        ("", "serviceaccounts") => &small::SERVICE_ACCOUNT,
+        ("", "secrets") => &small::SECRET,
+        ("apps", "deployments") => &small::DEPLOYMENT,
+        ("", "persistentvolumeclaims" | "podtemplates" | "resourcequotas")
         | ("storage.k8s.io", "storageclasses" | "volumeattributesclasses")
         | ("resource.k8s.io", _) => &RETURNED,
         ("storage.k8s.io", "volumeattachments" | "csidrivers" | "csinodes") => {
@@ -98,6 +101,26 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("rbac.authorization.k8s.io", _) => &CREATE_ON_UPDATE,
         _ => &NONE,
     }
+}
+
+/// What the kind makes of a new object.
+pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    if call.custom.is_none() {
+        validation::drop_disabled(call.row, object, None);
+    }
+    (of(call.row).prepare_create)(call, object)
+}
+
+/// What the kind makes of a changed object.
+pub(crate) fn prepare_update(
+    call: &Call<'_>,
+    old: &Value,
+    object: &mut Value,
+) -> Result<(), Status> {
+    if call.custom.is_none() {
+        validation::drop_disabled(call.row, object, Some(old));
+    }
+    (of(call.row).prepare_update)(call, old, object)
 }
 
 /// Books what a new or changed object was given, where servers share the store.

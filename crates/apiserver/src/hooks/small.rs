@@ -66,3 +66,49 @@ fn date_phase(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Statu
     }
     Ok(())
 }
+
+/// References to secrets say no more than their names.
+pub(super) static SERVICE_ACCOUNT: Hooks = Hooks {
+    prepare_create: |_, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    prepare_update: |_, _, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+fn name_secrets(account: &mut Value) {
+    for secret in validation::items_mut(account, "secrets") {
+        *secret = match secret.get("name") {
+            Some(name) => json!({"name": name}),
+            None => json!({}),
+        };
+    }
+}
+
+/// A deployment's labels do not change through its status.
+pub(super) static DEPLOYMENT: Hooks = Hooks {
+    prepare_update: |call, old, new| {
+        if call.row.subresource == "status" {
+            match old["metadata"].get("labels") {
+                Some(labels) => new["metadata"]["labels"] = labels.clone(),
+                None => drop(meta::of(new).remove("labels")),
+            }
+        }
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+/// A secret that is written without a type keeps its own.
+pub(super) static SECRET: Hooks = Hooks {
+    prepare_update: |_, old, new| {
+        validation::set_default(new, "type", old["type"].clone());
+        Ok(())
+    },
+    ..DEFAULT
+};

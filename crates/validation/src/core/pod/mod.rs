@@ -5,6 +5,7 @@ mod containers;
 mod defaults;
 mod env;
 mod mounts;
+mod prepare;
 mod probes;
 mod projected;
 mod resize;
@@ -31,6 +32,7 @@ use crate::{Kind, PLAIN};
 
 pub use annotations::app_armor_profile;
 pub(crate) use defaults::default_template;
+pub use prepare::{prepare_ephemeral, prepare_pod, prepare_pod_status, prepare_resize};
 pub(crate) use resources::{aggregate, overhead};
 pub(crate) use scheduling::{EFFECTS, tolerations};
 pub(crate) use template::{template, template_metadata};
