@@ -266,6 +266,11 @@ fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), 
     let Some(map) = value.as_object_mut() else {
         return Err(undecodable(row.kind, row.version, "json: cannot unmarshal into an object"));
     };
+    // Old clients evict in a version that is the same but for its name.
+    let evicts = (row.name, row.subresource) == ("pods", "eviction");
+    if evicts && map.get("apiVersion").is_some_and(|version| version == "policy/v1beta1") {
+        map.insert("apiVersion".into(), expected.as_str().into());
+    }
     let found = |key: &str| map.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (version, kind) =
         (found("apiVersion").unwrap_or(&expected), found("kind").unwrap_or(row.kind));

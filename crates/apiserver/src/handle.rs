@@ -312,22 +312,10 @@ async fn plain_path(
         }
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
-        [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),
+        [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
         _ => return Err(Status::no_such_path()),
     })
 }
-
-const ROOT_PATHS: [&str; 9] = [
-    "/api",
-    "/api/v1",
-    "/apis",
-    "/healthz",
-    "/livez",
-    "/openapi/v2",
-    "/openapi/v3",
-    "/readyz",
-    "/version",
-];
 
 fn openid(server: &Inner) -> serde_json::Value {
     let (ip, port) = server.config.advertise;

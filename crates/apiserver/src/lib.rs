@@ -28,6 +28,7 @@ mod meta;
 mod node_proxy;
 mod offload;
 mod openapi;
+mod paths;
 mod query;
 mod request;
 mod respond;

@@ -23,6 +23,7 @@ pub(crate) fn of(
 
 pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
     match &shown.custom {
+        Some(_) if is_scale(shown) => scale_columns(),
         Some(custom) => custom_columns(&custom.version().columns),
         None => printer(shown.row).columns.iter().map(column).collect(),
     }
@@ -35,6 +36,7 @@ pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
         None => printers::row_conditions(shown.row, &tree),
     };
     let cells = match &shown.custom {
+        Some(_) if is_scale(shown) => (printer(shown.row).cells)(&tree),
         Some(custom) => custom_cells(&custom.version().columns, &tree),
         None => (printer(shown.row).cells)(&tree),
     };
@@ -48,6 +50,21 @@ pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
         row["conditions"] = conditions;
     }
     row
+}
+
+fn is_scale(shown: &Shown) -> bool {
+    shown.row.subresource == "scale"
+}
+
+/// Columns of a custom resource's Scale.
+fn scale_columns() -> Vec<Value> {
+    let replicas = |name: &str, description: &str| json!({"name": name, "type": "integer", "format": "", "description": description, "priority": 0});
+    vec![
+        column(&NAME),
+        replicas("Desired", "Number of desired replicas"),
+        replicas("Available", "Number of actual replicas"),
+        json!({"name": "Age", "type": "date", "format": "", "description": described(CREATION), "priority": 0}),
+    ]
 }
 
 fn column(column: &Column) -> Value {

@@ -78,6 +78,7 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::HOOKS,
+        ("apiregistration.k8s.io", "apiservices") => &small::API_SERVICE,
         ("apps", "daemonsets") => &small::DAEMON_SET,
         ("batch", "jobs") => &small::JOB,
         ("", "limitranges") => &small::LIMIT_RANGE,
@@ -94,7 +95,7 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
             &CONDITIONAL_RETURNED
         }
         ("storage.k8s.io", "csistoragecapacities")
-        | ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "policy", _)
+        | ("admissionregistration.k8s.io" | "policy", _)
         | ("node.k8s.io", "runtimeclasses")
         | ("certificates.k8s.io" | "coordination.k8s.io", _) => &CONDITIONAL,
         ("", "endpoints" | "events") | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
