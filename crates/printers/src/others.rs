@@ -51,10 +51,6 @@ pub(super) fn cells(row: &Resource) -> Option<Cells> {
         },
         "csinodes" => |o| vec![name(o), items(&o["spec"], "drivers").count().into(), age(o)],
         "csidrivers" => driver,
-        "csistoragecapacities" => |o| {
-            let class = text(&o["storageClassName"]);
-            vec![name(o), class.into(), either(&o["capacity"], "<unset>")]
-        },
         "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => {
             |o| vec![name(o), items(o, "webhooks").count().into(), age(o)]
         }

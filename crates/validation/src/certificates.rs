@@ -47,7 +47,7 @@ fn request(object: &At<'_>) {
     let spec = object.get("spec");
     let body = spec.get("request");
     if let Err(fault) = parse_request(body.text()) {
-        body.invalid_as(&Value::from(body.text()), &fault);
+        body.invalid_as(body.value(), &fault);
     }
     let usages = spec.get("usages");
     usages.need();

@@ -152,14 +152,15 @@ pub(crate) fn url(at: &At<'_>) {
     }
 }
 
-/// A webhook behind a service.
+/// A webhook behind a service. Upstream's callers pass name and namespace in the wrong order, so that
+/// each fault names the other field.
 pub(crate) fn service(service: &At<'_>) {
     let (name, namespace, path, port) =
         (service.get("name"), service.get("namespace"), service.get("path"), service.get("port"));
-    if name.is_empty() {
+    if namespace.is_empty() {
         name.required("");
     }
-    if namespace.is_empty() {
+    if name.is_empty() {
         namespace.required("");
     }
     if let Some(fault) = crate::formats::port_number(port.number()) {

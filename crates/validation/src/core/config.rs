@@ -135,7 +135,7 @@ fn secret(object: &At<'_>) {
 /// Credentials of registries are a JSON object.
 fn docker(data: &At<'_>, key: &str) {
     let at = data.key(key);
-    if at.is_absent() {
+    if data.value().get(key).is_none() {
         return at.required("");
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(at.text()).unwrap_or_default();

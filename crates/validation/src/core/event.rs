@@ -29,7 +29,10 @@ fn create(event: &At<'_>) {
         return;
     }
     let meta = event.get("metadata");
-    crate::meta::create(&meta, true, true, names::dns_subdomain);
+    // Every kind's rules of names have found that there is none.
+    if !meta.get("name").is_empty() {
+        crate::meta::create(&meta, true, true, names::dns_subdomain);
+    }
     series(event);
     event.get("eventTime").need();
     let kind = event.get("type");
@@ -150,20 +153,21 @@ fn modern(event: &At<'_>) {
     if controller.need() {
         controller.named(names::qualified_name);
     }
+    // Upstream does not show texts that are too long.
+    let hidden = Value::from("");
     for (key, most) in [("reportingInstance", 128), ("action", 128)] {
         let at = event.get(key);
         at.need();
         if at.text().len() > most {
-            let name = if key == "action" { "action" } else { "reportingInstance" };
-            event.get(name).invalid_text(&format!("can have at most {most} characters"));
+            at.invalid_as(&hidden, &format!("can have at most {most} characters"));
         }
     }
     let (reason, note) = (event.get("reason"), field(event, "message", "note"));
     reason.need();
     if reason.text().len() > 128 {
-        reason.invalid("can have at most 128 characters");
+        reason.invalid_as(&hidden, "can have at most 128 characters");
     }
     if note.text().len() > 1024 {
-        note.invalid_as(note.value(), "can have at most 1024 characters");
+        note.invalid_as(&hidden, "can have at most 1024 characters");
     }
 }

@@ -106,7 +106,8 @@ pub(crate) fn selector_matches(selector: &Value, labels: &Value) -> Option<bool>
     let pairs = selector["matchLabels"].as_object().into_iter().flatten();
     let mut all = true;
     for (key, value) in pairs {
-        if !names::qualified_name(key).is_empty() {
+        let is_label = names::label_value(value.as_str().unwrap_or("")).is_empty();
+        if !names::qualified_name(key).is_empty() || !is_label {
             return None;
         }
         all &= &labels[key] == value;
@@ -116,7 +117,8 @@ pub(crate) fn selector_matches(selector: &Value, labels: &Value) -> Option<bool>
         let label = labels.get(key).filter(|l| !l.is_null());
         let values = requirement["values"].as_array().map_or(&[][..], Vec::as_slice);
         let listed = label.is_some_and(|l| values.contains(l));
-        if !names::qualified_name(key).is_empty() {
+        let is_label = |v: &Value| names::label_value(v.as_str().unwrap_or("")).is_empty();
+        if !names::qualified_name(key).is_empty() || !values.iter().all(is_label) {
             return None;
         }
         all &= match requirement["operator"].as_str() {

@@ -165,6 +165,14 @@ fn is_latest(image: &str) -> bool {
 
 /// A name that can be an image's at all; of others the original tells no tag.
 fn is_reference(image: &str) -> bool {
+    /// The longest name of a repository.
+    const NAME_MAX: usize = 255;
+    let (path, last) = image.rsplit_once('/').unwrap_or(("", image));
+    let repository =
+        path.len() + usize::from(!path.is_empty()) + last.split(':').next().map_or(0, str::len);
+    if repository > NAME_MAX {
+        return false;
+    }
     let name = image.rsplit('/').next().unwrap_or("");
     let name = name.split(':').next().unwrap_or("");
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
