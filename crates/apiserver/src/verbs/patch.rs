@@ -47,7 +47,7 @@ pub(crate) async fn patch(
                 let mut tree = base(old, &body);
                 algorithms::apply_strategic_patch(call.schema(), &call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
-                reread(call, old, tree)
+                reread(call, old, tree).map_err(|refused| unconvertible(&patch, refused))
             })
             .await
         }
@@ -69,6 +69,17 @@ pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Statu
         return Ok(());
     };
     Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
+}
+
+/// A strategic merge whose result is not of the type is invalid, not undecodable.
+fn unconvertible(patch: &Value, refused: Status) -> Status {
+    match algorithms::conversion_fault(patch, &refused.message) {
+        Some((shown, fault)) if refused.code == 400 => {
+            let cause = meta::invalid("patch", &shown.into(), &fault);
+            Status::invalid("", "", "", vec![cause])
+        }
+        _ => refused,
+    }
 }
 
 /// An operation that does not apply; the original says no more than this.
