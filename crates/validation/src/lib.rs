@@ -40,7 +40,7 @@ pub use core::qos::class as qos_class;
 pub use definition::internal as internal_definition;
 pub use disabled::drop_disabled;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
-pub use meta::annotations;
+pub use meta::{annotations, dedup_owners};
 pub use value::{items, items_mut, set_default, text};
 pub use warnings::{custom_warnings, deprecation, warnings};
 

@@ -158,6 +158,22 @@ fn owners(at: &At<'_>) {
     }
 }
 
+/// Keeps each owner once; returns the uids of those that stood there again.
+pub fn dedup_owners(object: &mut Value) -> Vec<String> {
+    let mut duplicates = Vec::new();
+    let mut seen = HashSet::new();
+    if let Some(Value::Array(owners)) = object["metadata"].get_mut("ownerReferences") {
+        owners.retain(|owner| {
+            let is_new = seen.insert(owner.to_string());
+            if !is_new {
+                duplicates.push(owner["uid"].as_str().unwrap_or("").to_owned());
+            }
+            is_new
+        });
+    }
+    duplicates
+}
+
 fn finalizers(at: &At<'_>) {
     let all = || at.value().as_array().into_iter().flatten();
     for finalizer in all() {
@@ -180,5 +196,18 @@ fn no_new_finalizers(at: &At<'_>) {
         texts(Some(at.value())).into_iter().filter(|f| !before.contains(f)).collect();
     if !added.is_empty() {
         at.forbidden(&format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn owners_are_kept_once() {
+        let (a, b) = (json!({"uid": "1", "name": "a"}), json!({"uid": "1", "name": "b"}));
+        let mut object = json!({"metadata": {"ownerReferences": [a, b, a]}});
+        assert_eq!(super::dedup_owners(&mut object), ["1"]);
+        assert_eq!(object["metadata"]["ownerReferences"], json!([a, b]));
     }
 }

@@ -41,6 +41,10 @@ pub(crate) struct Hooks {
     pub(crate) book: Option<Book>,
     /// What an object no longer holds, or held when it was deleted, is given back.
     pub(crate) releases: bool,
+    /// A deletion that says nothing of dependents leaves them (kinds older than garbage collection).
+    pub(crate) orphans: bool,
+    /// A deletion that does not say what becomes of dependents is warned about.
+    pub(crate) warns_of_orphans: bool,
     /// A finished deletion answers with the object.
     pub(crate) returns_deleted: bool,
     /// PUT of what does not exist creates it.
@@ -58,6 +62,8 @@ pub(crate) const DEFAULT: Hooks = Hooks {
     deleting: |_, _| {},
     book: None,
     releases: false,
+    orphans: false,
+    warns_of_orphans: false,
     returns_deleted: false,
     create_on_update: false,
     unconditional: true,
@@ -67,6 +73,7 @@ static NONE: Hooks = DEFAULT;
 static CREATE_ON_UPDATE: Hooks = Hooks { create_on_update: true, ..DEFAULT };
 static LEASE: Hooks = Hooks { create_on_update: true, unconditional: false, ..DEFAULT };
 static CONDITIONAL: Hooks = Hooks { unconditional: false, ..DEFAULT };
+static ORPHANING: Hooks = Hooks { orphans: true, ..DEFAULT };
 static RETURNED: Hooks = Hooks { returns_deleted: true, ..DEFAULT };
 static CONDITIONAL_RETURNED: Hooks = Hooks { returns_deleted: true, ..CONDITIONAL };
 
@@ -74,6 +81,7 @@ static CONDITIONAL_RETURNED: Hooks = Hooks { returns_deleted: true, ..CONDITIONA
 pub(crate) fn of(row: &Resource) -> &'static Hooks {
     match (row.group, row.name) {
         ("", "pods") => &pod::HOOKS,
+        ("", "replicationcontrollers") => &ORPHANING,
         ("", "services") => &service::HOOKS,
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
@@ -104,8 +112,23 @@ pub(crate) fn of(row: &Resource) -> &'static Hooks {
     }
 }
 
+/// Owners that are named twice are kept once, and told.
+fn dedup_owners(call: &Call<'_>, object: &mut Value) {
+    let duplicates = validation::dedup_owners(object);
+    if duplicates.is_empty() {
+        return;
+    }
+    let when = match call.info.verb {
+        "patch" => " after mutating admission happens",
+        _ => "",
+    };
+    let uids = duplicates.join(", ");
+    call.warn(format!(".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"));
+}
+
 /// What the kind makes of a new object.
 pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    dedup_owners(call, object);
     if call.custom.is_none() {
         validation::drop_disabled(call.row, object, None);
     }
@@ -118,6 +141,7 @@ pub(crate) fn prepare_update(
     old: &Value,
     object: &mut Value,
 ) -> Result<(), Status> {
+    dedup_owners(call, object);
     if call.custom.is_none() {
         validation::drop_disabled(call.row, object, Some(old));
     }

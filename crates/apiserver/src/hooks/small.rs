@@ -12,6 +12,8 @@ pub(super) static JOB: Hooks = Hooks {
         validation::generate_job_selector(job);
         Ok(())
     },
+    orphans: true,
+    warns_of_orphans: true,
     ..DEFAULT
 };
 

@@ -85,3 +85,23 @@ async fn built_in_groups_have_their_api_services() {
     let paths = root["paths"].as_array().cloned().unwrap_or_default();
     assert!(paths.contains(&json!("/apis/apps/v1")) && paths.contains(&json!("/readyz/shutdown")));
 }
+
+#[tokio::test]
+async fn jobs_leave_their_pods_unless_told() {
+    let world = world().await;
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let job = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}})
+    };
+    for (name, query, held) in [("a", "", true), ("b", "?propagationPolicy=Background", false)] {
+        assert_eq!(world.ask("POST", jobs, &job(name)).await.code, 201);
+        let deleted = world.ask("DELETE", &format!("{jobs}/{name}{query}"), &Value::Null).await;
+        assert_eq!(deleted.code, 200, "{}", deleted.json());
+        let left = world.ask("GET", &format!("{jobs}/{name}"), &Value::Null).await;
+        assert_eq!(left.code == 200, held);
+        if held {
+            assert_eq!(left.json()["metadata"]["finalizers"], json!(["orphan"]));
+        }
+    }
+}
