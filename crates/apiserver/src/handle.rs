@@ -163,6 +163,9 @@ where
     if let Some(warning) = call.custom.as_ref().and_then(|c| c.version().warning.as_ref()) {
         call.warn(warning);
     }
+    if let Some(warning) = validation::deprecation(call.row).filter(|_| call.custom.is_none()) {
+        call.warn(warning);
+    }
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
     let verb = call.info.verb;
@@ -331,22 +334,10 @@ async fn plain_path(
         }
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
-        [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),
+        [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
         _ => return Err(Status::no_such_path()),
     })
 }
-
-const ROOT_PATHS: [&str; 9] = [
-    "/api",
-    "/api/v1",
-    "/apis",
-    "/healthz",
-    "/livez",
-    "/openapi/v2",
-    "/openapi/v3",
-    "/readyz",
-    "/version",
-];
 
 fn openid(server: &Inner) -> serde_json::Value {
     let (ip, port) = server.config.advertise;

@@ -28,6 +28,7 @@ mod meta;
 mod node_proxy;
 mod offload;
 mod openapi;
+mod paths;
 mod query;
 mod request;
 mod respond;
@@ -51,4 +52,4 @@ pub use user::User;
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =
-    store::Form { written: kinds::stored::written, read: kinds::stored::read };
+    store::Form { written: printers::stored::written, read: printers::stored::read };

@@ -2,8 +2,8 @@
 //!
 //! Rule: `plugin/pkg/admission/serviceaccount`, `Validate`. Pure.
 
-use kinds::items;
 use serde_json::Value;
+use validation::items;
 
 use crate::authz::references;
 

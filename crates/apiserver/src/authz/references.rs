@@ -4,8 +4,8 @@
 //! Rule: `VisitPodSecretNames`, `VisitPodConfigmapNames`, `VisitPVSecretNames` and
 //! `HasAPIObjectReference`. Pure.
 
-use kinds::items;
 use serde_json::Value;
+use validation::items;
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Volumes of pods whose source has a `secretRef`.

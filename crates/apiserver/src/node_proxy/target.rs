@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::Status;
-use kinds::items;
 use serde_json::Value;
+use validation::items;
 
 use super::reach::{self, Reachable, is_proxyable};
 use crate::call::Call;

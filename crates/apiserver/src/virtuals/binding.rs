@@ -1,8 +1,8 @@
 //! Binding a pod to a node, once (registry `BindingREST`).
 
 use api::Status;
-use kinds::set_default;
 use serde_json::{Value, json};
+use validation::set_default;
 
 use super::done;
 use crate::admission::node;

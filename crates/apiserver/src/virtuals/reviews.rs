@@ -8,7 +8,7 @@ use crate::authz::{Attributes, Resolved, Rule};
 use crate::call::Call;
 use crate::user::{MASTERS, User};
 use crate::verbs::Answer;
-use kinds::items;
+use validation::items;
 
 fn created(value: Value) -> Answer {
     Answer::Tree { code: 201, value }

@@ -23,4 +23,5 @@ mod quota;
 mod reach;
 mod rights;
 mod services;
+mod strategies;
 mod wire;

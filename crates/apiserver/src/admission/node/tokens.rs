@@ -1,8 +1,8 @@
 //! Tokens: a node asks for those of the accounts of pods bound to it, bound to these pods and for
 //! the audiences these pods name.
 
-use kinds::items;
 use serde_json::Value;
+use validation::items;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid};
 use crate::authz::Attributes;
