@@ -5,7 +5,7 @@
 use kinds::items;
 use serde_json::Value;
 
-use crate::authz::references;
+use auth::references;
 
 const LIMITS: &str = "kubernetes.io/enforce-mountable-secrets";
 

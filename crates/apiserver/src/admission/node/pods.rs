@@ -4,7 +4,7 @@ use kinds::items;
 use serde_json::Value;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid, same};
-use crate::authz::references;
+use auth::references;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -5,7 +5,7 @@ use kinds::items;
 use serde_json::Value;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid};
-use crate::authz::Attributes;
+use auth::Attributes;
 
 /// Drivers that stand in for volume sources of the tree's own.
 const MIGRATED: [(&str, &str); 7] = [
