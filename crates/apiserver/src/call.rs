@@ -14,9 +14,9 @@ use store::{Write, WriteError};
 use crate::allocate::{Claim, Claims, Unbooked};
 use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
-use crate::request::RequestInfo;
 use crate::server::Inner;
-use crate::user::User;
+use auth::RequestInfo;
+use auth::User;
 
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a Inner,

@@ -6,17 +6,17 @@ use api::{Object, Status};
 use bytes::Bytes;
 use http::{Request, Response, header};
 
-use crate::authn::impersonation;
-use crate::authz::Attributes;
 use crate::call::Call;
 use crate::limits::weight;
 use crate::query::Query;
-use crate::request::RequestInfo;
 use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
-use crate::user::User;
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
 use crate::{body, discovery, health, limits, node_proxy, offload, openapi, virtuals};
+use auth::Attributes;
+use auth::RequestInfo;
+use auth::User;
+use auth::impersonation;
 
 impl Server {
     /// Answers a request of somebody whose certificate, if any, was verified by TLS.
@@ -28,7 +28,7 @@ impl Server {
         let form = Accept::of_failure(request.headers());
         let (mut parts, body) = request.into_parts();
         let authenticator = &self.inner.config.authenticator;
-        let user = authenticator.request(&self.inner.store, &mut parts.headers, certificate);
+        let user = authenticator.request(&*self.inner.objects, &mut parts.headers, certificate);
         let admitted = user.and_then(|user| {
             self.inner.in_flight.check_memory(&user)?;
             Ok(user)

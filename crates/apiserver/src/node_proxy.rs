@@ -21,13 +21,12 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::authz::{Attributes, forbidden};
 use crate::call::Call;
 use crate::respond::{self, Body};
+use auth::{Attributes, forbidden};
 pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
 pub use tls::{Identity, KubeletTls};
-pub(crate) use websocket::is_upgrade as is_websocket;
 
 /// Opens connections into the node network, which may be another network namespace.
 pub trait NodeDialer: Send + Sync + 'static {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use validation::items;
 
-use crate::authz::references;
+use auth::references;
 
 const LIMITS: &str = "kubernetes.io/enforce-mountable-secrets";
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::expiry;
 use crate::local::Local;
 use crate::server::Server;
-use crate::user::User;
+use auth::User;
 
 /// Where the objects of one kind are created.
 fn collection(api_version: &str, plural: &str, namespace: &str) -> String {

@@ -8,10 +8,10 @@ use super::{budget, done};
 use crate::admission::node;
 use crate::call::Call;
 use crate::meta;
-use crate::request::RequestInfo;
 use crate::verbs::delete::{self, Options};
 use crate::verbs::update::{Operation, change};
 use crate::verbs::{Answer, update};
+use auth::RequestInfo;
 use validation::set_default;
 
 /// Tries when the pod changes meanwhile.

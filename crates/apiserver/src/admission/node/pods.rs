@@ -4,7 +4,7 @@ use serde_json::Value;
 use validation::items;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid, same};
-use crate::authz::references;
+use auth::references;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use validation::items;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid};
-use crate::authz::Attributes;
+use auth::Attributes;
 
 /// Drivers that stand in for volume sources of the tree's own.
 const MIGRATED: [(&str, &str); 7] = [

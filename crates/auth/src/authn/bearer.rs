@@ -36,8 +36,18 @@ impl InProtocols {
     }
 }
 
+/// Whether a request asks for the WebSocket protocol (apimachinery `wsstream.IsWebSocketRequest`).
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let has = |name: header::HeaderName, wanted: &str| {
+        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+        let mut words = values.flat_map(|value| value.split(',')).map(str::trim);
+        words.any(|word| word.eq_ignore_ascii_case(wanted))
+    };
+    has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
+}
+
 pub(super) fn of_protocols(headers: &HeaderMap) -> Result<Option<InProtocols>, String> {
-    if !crate::node_proxy::is_websocket(headers) {
+    if !is_websocket(headers) {
         return Ok(None);
     }
     let (mut token, mut others) = (None, Vec::new());

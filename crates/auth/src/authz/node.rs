@@ -3,17 +3,16 @@
 //! Rule: `plugin/pkg/auth/authorizer/node`, with the gates that are on in v1.36. Writes that are
 //! allowed here are narrowed by NodeRestriction (`admission/node`), which sees the objects.
 
-use store::Store;
-
 use super::Attributes;
 use super::relations::{Object, Relations};
+use crate::objects::Objects;
 use crate::user::User;
 
 const LEASES: &str = "kube-node-lease";
 
 /// `Err` carries the reason; blank when there is nothing to say.
 pub(super) fn check(
-    store: &Store,
+    objects: &dyn Objects,
     user: &User,
     node: &str,
     a: &Attributes<'_>,
@@ -21,7 +20,7 @@ pub(super) fn check(
     if node.is_empty() {
         return Err(format!("unknown node for user {:?}", user.name));
     }
-    let asked = Asked { relations: Relations { store, node }, node, a };
+    let asked = Asked { relations: Relations { objects, node }, node, a };
     if a.path.is_some() {
         return asked.by_role();
     }

@@ -4,9 +4,11 @@
 //! from a graph kept for all nodes.
 
 use serde_json::Value;
-use store::Store;
 
 use super::references;
+use crate::objects::Objects;
+
+const STORAGE: &str = "storage.k8s.io";
 
 /// Something a node may be related to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub(super) enum Object {
 
 /// The objects around one node.
 pub(super) struct Relations<'a> {
-    pub(super) store: &'a Store,
+    pub(super) objects: &'a dyn Objects,
     pub(super) node: &'a str,
 }
 
@@ -32,9 +34,9 @@ impl Relations<'_> {
     pub(super) fn reach(&self, object: Object, (namespace, name): (&str, &str)) -> bool {
         let key = || format!("{namespace}/{name}");
         match object {
-            Object::Pod => self.is_bound("/registry/pods/", &key()),
-            Object::Attachment => self.is_bound("/registry/volumeattachments/", name),
-            Object::ResourceSlice => self.is_bound("/registry/resourceslices/", name),
+            Object::Pod => self.is_bound(("", "pods"), &key()),
+            Object::Attachment => self.is_bound((STORAGE, "volumeattachments"), name),
+            Object::ResourceSlice => self.is_bound(("resource.k8s.io", "resourceslices"), name),
             Object::Volume => self.volume(name),
             Object::Secret => {
                 self.by_pod(object, namespace, name) || self.by_volume(namespace, name)
@@ -43,13 +45,13 @@ impl Relations<'_> {
         }
     }
 
-    fn read(&self, prefix: &str, key: &str) -> Option<Value> {
-        self.store.collection(prefix)?.get(key).map(|object| object.to_value())
+    fn read(&self, (group, resource): (&str, &str), key: &str) -> Option<Value> {
+        self.objects.of(group, resource)?.get(key).map(|object| object.to_value())
     }
 
     /// Objects that say themselves which node they are for.
-    fn is_bound(&self, prefix: &str, key: &str) -> bool {
-        self.read(prefix, key).is_some_and(|object| object["spec"]["nodeName"] == self.node)
+    fn is_bound(&self, resource: (&str, &str), key: &str) -> bool {
+        self.read(resource, key).is_some_and(|object| object["spec"]["nodeName"] == self.node)
     }
 
     fn by_pod(&self, object: Object, namespace: &str, name: &str) -> bool {
@@ -58,18 +60,17 @@ impl Relations<'_> {
 
     /// The node's pods in a namespace that give it rights: a mirror pod is its own writing.
     fn pods(&self, namespace: &str) -> Vec<Value> {
-        let Some(pods) = self.store.collection("/registry/pods/") else { return Vec::new() };
+        let Some(pods) = self.objects.of("", "pods") else { return Vec::new() };
         // `spec.nodeName` is the first selectable field of pods.
-        let page = pods.list(&format!("{namespace}/"), None, 0, usize::MAX, &|o| {
+        let all = pods.list(&format!("{namespace}/"), &|o| {
             o.meta().fields.first().is_some_and(|n| n.as_ref() == self.node)
         });
-        let all = page.map(|p| p.objects).unwrap_or_default();
         let trees = all.iter().map(|object| object.to_value());
         trees.filter(|pod| !is_mirror(pod)).collect()
     }
 
     fn volume(&self, name: &str) -> bool {
-        let volume = self.read("/registry/persistentvolumes/", name);
+        let volume = self.read(("", "persistentvolumes"), name);
         volume.is_some_and(|volume| self.claims(&volume))
     }
 
@@ -82,11 +83,8 @@ impl Relations<'_> {
 
     /// Secrets that a bound volume names.
     fn by_volume(&self, namespace: &str, name: &str) -> bool {
-        let Some(volumes) = self.store.collection("/registry/persistentvolumes/") else {
-            return false;
-        };
-        let page = volumes.list("", None, 0, usize::MAX, &|_| true);
-        let all = page.map(|p| p.objects).unwrap_or_default();
+        let Some(volumes) = self.objects.of("", "persistentvolumes") else { return false };
+        let all = volumes.list("", &|_| true);
         all.iter().map(|object| object.to_value()).any(|volume| {
             references::secrets_of_volume(&volume).contains(&(namespace, name))
                 && self.claims(&volume)

@@ -1,24 +1,25 @@
 //! Authorisation: Node, then RBAC. The first that allows decides; nobody denies.
 
-pub(crate) mod escalation;
+pub mod escalation;
 mod node;
 mod rbac;
-pub(crate) mod references;
+pub mod references;
 mod relations;
+
+use std::sync::Arc;
 
 use api::Status;
 use api::selector::FieldSelector;
-use store::Store;
 
-use crate::request::RequestInfo;
-use crate::server::AuthorizationModes;
+use crate::objects::Objects;
+use crate::request_info::RequestInfo;
 use crate::user::{MASTERS, User};
 
-pub(crate) use rbac::{Resolved, RoleRef, Rule};
+pub use rbac::{Resolved, RoleRef, Rule};
 
 /// What is asked for, in RBAC's terms.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Attributes<'a> {
+pub struct Attributes<'a> {
     pub verb: &'a str,
     pub group: &'a str,
     pub resource: &'a str,
@@ -32,7 +33,7 @@ pub(crate) struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    pub(crate) fn of(info: &'a RequestInfo) -> Attributes<'a> {
+    pub fn of(info: &'a RequestInfo) -> Attributes<'a> {
         Attributes {
             verb: info.verb,
             group: &info.group,
@@ -47,7 +48,7 @@ impl<'a> Attributes<'a> {
 
     /// With what a collection's verb selects. A list of one object by its name is a question about
     /// that object: kubelets ask no other way for what their pods refer to.
-    pub(crate) fn selecting(mut self, fields: &'a FieldSelector) -> Attributes<'a> {
+    pub fn selecting(mut self, fields: &'a FieldSelector) -> Attributes<'a> {
         if matches!(self.verb, "list" | "watch" | "deletecollection") {
             self.fields = Some(fields);
         }
@@ -74,20 +75,28 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Decides.
-pub(crate) struct Authorizer {
+/// Which authorizers are asked, in order Node then RBAC; none means everything is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorizationModes {
+    pub node: bool,
+    pub rbac: bool,
+    pub always_allow: bool,
+}
+
+/// Asks the authorizers of its modes.
+pub struct Authorizer {
     modes: AuthorizationModes,
     rbac: rbac::Rbac,
-    store: Store,
+    objects: Arc<dyn Objects>,
 }
 
 impl Authorizer {
-    pub(crate) fn new(store: &Store, modes: AuthorizationModes) -> Authorizer {
-        Authorizer { modes, rbac: rbac::Rbac::new(store), store: store.clone() }
+    pub fn new(objects: Arc<dyn Objects>, modes: AuthorizationModes) -> Authorizer {
+        Authorizer { modes, rbac: rbac::Rbac::new(&*objects), objects }
     }
 
     /// `Ok` when allowed; otherwise the sentence after "is forbidden: ".
-    pub(crate) fn check(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
+    pub fn check(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), String> {
         self.judge(user, attributes).map_err(|reason| refusal(user, attributes, &reason))
     }
 
@@ -100,7 +109,7 @@ impl Authorizer {
         if self.modes.node
             && let Some(node) = user.node()
         {
-            match node::check(&self.store, user, node, attributes) {
+            match node::check(&*self.objects, user, node, attributes) {
                 Ok(()) => return Ok(()),
                 Err(why) => reasons.push(why),
             }
@@ -117,7 +126,7 @@ impl Authorizer {
     }
 
     /// Whether it is allowed, and why (not), for who asks about somebody.
-    pub(crate) fn review(&self, user: &User, attributes: &Attributes<'_>) -> (bool, String) {
+    pub fn review(&self, user: &User, attributes: &Attributes<'_>) -> (bool, String) {
         if let Err(reason) = self.judge(user, attributes) {
             return (false, reason);
         }
@@ -134,28 +143,28 @@ impl Authorizer {
     }
 
     /// `Ok` when allowed; otherwise the answer for the client.
-    pub(crate) fn require(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
+    pub fn require(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
         self.check(user, attributes).map_err(|why| forbidden(attributes, &why))
     }
 
     /// All rules that hold for the user in a namespace.
-    pub(crate) fn rules(&self, user: &User, namespace: &str) -> Resolved {
+    pub fn rules(&self, user: &User, namespace: &str) -> Resolved {
         self.rbac.rules(user, namespace)
     }
 
     /// The rules of a role as a binding in this namespace names it.
-    pub(crate) fn role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, Status> {
+    pub fn role(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, Status> {
         self.rbac.role(role, namespace)
     }
 }
 
 /// The answer to a request that is not allowed.
-pub(crate) fn forbidden(attributes: &Attributes<'_>, why: &str) -> Status {
+pub fn forbidden(attributes: &Attributes<'_>, why: &str) -> Status {
     Status::forbidden(attributes.group, attributes.resource, attributes.name, why)
 }
 
 /// The sentence of a refusal, with a reason when there is one.
-pub(crate) fn refusal(user: &User, a: &Attributes<'_>, reason: &str) -> String {
+pub fn refusal(user: &User, a: &Attributes<'_>, reason: &str) -> String {
     let mut text = match a.path {
         Some(path) => format!("User {:?} cannot {} path {path:?}", user.name, a.verb),
         None => {

@@ -12,7 +12,7 @@ use crate::user::User;
 const SINGLES_MAX: usize = 20_000;
 
 /// `Err` with the sentence after "is forbidden: " when `asked` holds more than the user does.
-pub(crate) fn confirm(user: &User, held: &Resolved, asked: &[Rule]) -> Result<(), String> {
+pub fn confirm(user: &User, held: &Resolved, asked: &[Rule]) -> Result<(), String> {
     let count = asked.iter().map(count).fold(0, usize::saturating_add);
     if count > SINGLES_MAX {
         return Err(format!(
@@ -146,7 +146,7 @@ fn compact(singles: Vec<Rule>) -> Vec<Rule> {
 }
 
 /// Go's `%q` of a list.
-pub(crate) fn quoted(list: &[String]) -> String {
+pub fn quoted(list: &[String]) -> String {
     let all: Vec<String> = list.iter().map(|text| format!("{text:?}")).collect();
     format!("[{}]", all.join(" "))
 }

@@ -4,7 +4,7 @@ use http::Method;
 
 /// A parsed request line. Everything is empty where it does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct RequestInfo {
+pub struct RequestInfo {
     /// True for `/api/...` and `/apis/...` paths that name a resource.
     pub is_resource: bool,
     /// API verb (`get`, `list`, `watch`, …) or the lower-case method for other paths.
@@ -22,7 +22,7 @@ pub(crate) struct RequestInfo {
 
 impl RequestInfo {
     /// `watch` is whether the query asks for one.
-    pub(crate) fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
+    pub fn parse(method: &Method, path: &str, watch: bool) -> RequestInfo {
         let mut info = RequestInfo {
             path: path.to_owned(),
             verb: method_verb(method),
@@ -54,12 +54,12 @@ impl RequestInfo {
 
     /// Streams: they take no place among the requests under way, have no deadline, and end when the
     /// server does.
-    pub(crate) fn is_long_running(&self) -> bool {
+    pub fn is_long_running(&self) -> bool {
         let streams = ["attach", "exec", "log", "portforward", "proxy"];
         self.verb == "watch" || self.is_resource && streams.contains(&self.subresource.as_str())
     }
 
-    pub(crate) fn is_read(&self) -> bool {
+    pub fn is_read(&self) -> bool {
         matches!(self.verb, "get" | "list" | "watch" | "head" | "options")
     }
 

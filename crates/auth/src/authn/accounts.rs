@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use api::Object;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Bound, Claims};
-use store::Store;
 
+use crate::objects::Objects;
 use crate::user::{User, account_groups, account_name};
 
 /// How long a token lives on after the end of what it is bound to, so that clocks may differ.
@@ -17,12 +17,12 @@ const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 const INVALIDATED: &str = "service account token has been invalidated";
 
 /// The token's user; otherwise why there is none any more.
-pub(super) fn user(store: &Store, claims: &Claims, now: Timestamp) -> Result<User, String> {
+pub(super) fn user(objects: &dyn Objects, claims: &Claims, now: Timestamp) -> Result<User, String> {
     let private = &claims.private;
-    let there = Present { store, now };
+    let there = Present { objects, now };
     let local = |bound: &Bound| format!("{}/{}", private.namespace, bound.name);
     let account = &private.serviceaccount;
-    let found = there.object("/registry/serviceaccounts/", &local(account));
+    let found = there.object("serviceaccounts", &local(account));
     let found = found.ok_or_else(|| format!("serviceaccount {:?} not found", account.name))?;
     if found.meta().uid.as_ref() != account.uid {
         let uid = &found.meta().uid;
@@ -32,25 +32,25 @@ pub(super) fn user(store: &Store, claims: &Claims, now: Timestamp) -> Result<Use
         return Err(format!("service account {} has been deleted", local(account)));
     }
     if let Some(secret) = &private.secret {
-        there.bound("secret", ("/registry/secrets/", &local(secret)), secret)?;
+        there.bound("secret", ("secrets", &local(secret)), secret)?;
     }
     if let Some(pod) = &private.pod {
-        there.bound("pod", ("/registry/pods/", &local(pod)), pod)?;
+        there.bound("pod", ("pods", &local(pod)), pod)?;
     } else if let Some(node) = &private.node {
         // The node of a pod's token is told, and nothing more: the pod goes with it.
-        there.bound("node", ("/registry/minions/", &node.name), node)?;
+        there.bound("node", ("nodes", &node.name), node)?;
     }
     Ok(described(claims))
 }
 
 struct Present<'a> {
-    store: &'a Store,
+    objects: &'a dyn Objects,
     now: Timestamp,
 }
 
 impl Present<'_> {
-    fn object(&self, prefix: &str, key: &str) -> Option<std::sync::Arc<Object>> {
-        self.store.collection(prefix)?.get(key)
+    fn object(&self, resource: &str, key: &str) -> Option<std::sync::Arc<Object>> {
+        self.objects.of("", resource)?.get(key)
     }
 
     /// Deleted, and its time is over. A date that cannot be read is no reason to live on.
@@ -60,8 +60,13 @@ impl Present<'_> {
         end.map_or(true, |end| end < self.now - LEEWAY)
     }
 
-    fn bound(&self, kind: &str, (prefix, key): (&str, &str), claim: &Bound) -> Result<(), String> {
-        let found = self.object(prefix, key).ok_or(INVALIDATED)?;
+    fn bound(
+        &self,
+        kind: &str,
+        (resource, key): (&str, &str),
+        claim: &Bound,
+    ) -> Result<(), String> {
+        let found = self.object(resource, key).ok_or(INVALIDATED)?;
         let uid = &found.meta().uid;
         if uid.as_ref() != claim.uid {
             return Err(format!(

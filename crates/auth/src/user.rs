@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The group that may do everything: the server's own parts, and administrators of the first hour.
-pub(crate) const MASTERS: &str = "system:masters";
+pub const MASTERS: &str = "system:masters";
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub(crate) const ANONYMOUS: &str = "system:anonymous";
@@ -51,7 +51,7 @@ impl User {
         self.name.strip_prefix(NODE_PREFIX).filter(|_| self.in_group(NODES))
     }
 
-    pub(crate) fn join(&mut self, group: &str) {
+    pub fn join(&mut self, group: &str) {
         if !self.in_group(group) {
             self.groups.push(group.to_owned());
         }
@@ -59,23 +59,23 @@ impl User {
 }
 
 /// The groups that every account of a namespace is in.
-pub(crate) fn account_groups(namespace: &str) -> Vec<String> {
+pub fn account_groups(namespace: &str) -> Vec<String> {
     vec![ACCOUNTS.to_owned(), format!("{ACCOUNTS}:{namespace}")]
 }
 
 /// The user name of a service account.
-pub(crate) fn account_name(namespace: &str, name: &str) -> String {
+pub fn account_name(namespace: &str, name: &str) -> String {
     format!("{ACCOUNT_PREFIX}{namespace}:{name}")
 }
 
 /// Namespace and name of a service account, when the user name is that of one.
-pub(crate) fn split_account(user: &str) -> Option<(&str, &str)> {
+pub fn split_account(user: &str) -> Option<(&str, &str)> {
     let (namespace, name) = user.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')?;
     (is_label(namespace) && is_subdomain(name)).then_some((namespace, name))
 }
 
 /// A name of a node or a service account (RFC 1123 subdomain).
-pub(crate) fn is_subdomain(text: &str) -> bool {
+pub fn is_subdomain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && text.split('.').all(is_part)
 }
 

@@ -26,10 +26,10 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const MANY: usize = 4;
 
 /// Whether somebody has a right.
-pub(crate) type Check<'a> = &'a dyn Fn(&User, &Attributes<'_>) -> Result<(), Status>;
+pub type Check<'a> = &'a dyn Fn(&User, &Attributes<'_>) -> Result<(), Status>;
 
 /// Takes the headers out, and reads whom they name.
-pub(crate) fn take(headers: &mut HeaderMap) -> Result<Option<User>, Status> {
+pub fn take(headers: &mut HeaderMap) -> Result<Option<User>, Status> {
     let wanted = wanted(headers)?;
     let own = |name: &&HeaderName| {
         let name = name.as_str();
@@ -110,7 +110,7 @@ fn go_syntax(user: &User) -> String {
 }
 
 /// The user that the request goes on as; otherwise the first refusal.
-pub(crate) fn become_user(
+pub fn become_user(
     requester: &User,
     wanted: &User,
     request: &Attributes<'_>,

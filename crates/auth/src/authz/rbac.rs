@@ -5,21 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Status;
 use serde::Deserialize;
-use store::{Collection, Store};
 
 use super::Attributes;
+use crate::objects::{Collection, Objects};
 use crate::user::User;
 
 /// A policy rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Rule {
-    pub(crate) verbs: Vec<String>,
-    pub(crate) api_groups: Vec<String>,
-    pub(crate) resources: Vec<String>,
-    pub(crate) resource_names: Vec<String>,
+pub struct Rule {
+    pub verbs: Vec<String>,
+    pub api_groups: Vec<String>,
+    pub resources: Vec<String>,
+    pub resource_names: Vec<String>,
     #[serde(rename = "nonResourceURLs")]
-    pub(crate) non_resource_urls: Vec<String>,
+    pub non_resource_urls: Vec<String>,
 }
 
 impl Rule {
@@ -60,9 +60,9 @@ fn resource_matches(rule: &str, a: &Attributes<'_>) -> bool {
 
 /// Rules that hold for somebody, and why some could not be found.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Resolved {
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) errors: Vec<String>,
+pub struct Resolved {
+    pub rules: Vec<Rule>,
+    pub errors: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -82,10 +82,10 @@ struct Binding {
 /// The role that a binding names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct RoleRef {
-    pub(crate) api_group: String,
-    pub(crate) kind: String,
-    pub(crate) name: String,
+pub struct RoleRef {
+    pub api_group: String,
+    pub kind: String,
+    pub name: String,
 }
 
 #[derive(Deserialize, Clone)]
@@ -179,21 +179,16 @@ struct Compiled {
 
 pub(super) struct Rbac {
     /// Roles, bindings, cluster roles, cluster bindings.
-    sources: [Arc<Collection>; 4],
+    sources: [Arc<dyn Collection>; 4],
     compiled: Mutex<Compiled>,
 }
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const SOURCES: [&str; 4] = [
-    "/registry/roles/",
-    "/registry/rolebindings/",
-    "/registry/clusterroles/",
-    "/registry/clusterrolebindings/",
-];
+const SOURCES: [&str; 4] = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"];
 
 impl Rbac {
-    pub(super) fn new(store: &Store) -> Rbac {
-        let find = |prefix| store.collection(prefix).expect("RBAC's collections are built in");
+    pub(super) fn new(objects: &dyn Objects) -> Rbac {
+        let find = |resource| objects.of(GROUP, resource).expect("RBAC's resources are built in");
         Rbac { sources: SOURCES.map(find), compiled: Mutex::default() }
     }
 
@@ -260,7 +255,7 @@ impl Rbac {
         let [roles, bindings, cluster_roles, cluster_bindings] = &self.sources;
         let mut rules = HashMap::new();
         for (collection, kind) in [(roles, "Role"), (cluster_roles, "ClusterRole")] {
-            for object in all(collection) {
+            for object in all(&**collection) {
                 if let Ok(role) = object.decode::<Role>() {
                     let key =
                         (kind, object.meta().namespace.to_string(), object.meta().name.to_string());
@@ -269,7 +264,7 @@ impl Rbac {
             }
         }
         let mut grants = Vec::new();
-        for object in all(cluster_bindings).into_iter().chain(all(bindings)) {
+        for object in all(&**cluster_bindings).into_iter().chain(all(&**bindings)) {
             let Ok(binding) = object.decode::<Binding>() else { continue };
             let namespace = object.meta().namespace.to_string();
             let (kind, plural, home) = match binding.role_ref.kind.as_str() {
@@ -291,8 +286,8 @@ impl Rbac {
     }
 }
 
-fn all(collection: &Collection) -> Vec<Arc<api::Object>> {
-    collection.list("", None, 0, usize::MAX, &|_| true).map(|page| page.objects).unwrap_or_default()
+fn all(collection: &dyn Collection) -> Vec<Arc<api::Object>> {
+    collection.list("", &|_| true)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! `HasAPIObjectReference`. Pure.
 
 use serde_json::Value;
-use validation::items;
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 /// Volumes of pods whose source has a `secretRef`.
@@ -58,6 +57,11 @@ const PROJECTED: [(&str, Option<&str>); 6] = [
     ("downwardAPI", None),
 ];
 
+/// The items of a list; none where there is no such list.
+fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("")
 }
@@ -85,7 +89,7 @@ fn projected<'a>(volume: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a s
 }
 
 /// Secrets that the pod names.
-pub(crate) fn secrets(pod: &Value) -> impl Iterator<Item = &str> {
+pub fn secrets(pod: &Value) -> impl Iterator<Item = &str> {
     let pulled = items(&pod["spec"], "imagePullSecrets").map(|pull| text(pull, "name"));
     let mounted = volumes(pod).flat_map(|volume| {
         let own = [
@@ -101,7 +105,7 @@ pub(crate) fn secrets(pod: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// ConfigMaps that the pod names.
-pub(crate) fn config_maps(pod: &Value) -> impl Iterator<Item = &str> {
+pub fn config_maps(pod: &Value) -> impl Iterator<Item = &str> {
     let mounted = volumes(pod).flat_map(|volume| {
         let own = std::iter::once(text(&volume["configMap"], "name"));
         own.chain(projected(volume, "configMap"))
@@ -111,7 +115,7 @@ pub(crate) fn config_maps(pod: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Volume claims of the pod, those included that are made for it.
-pub(crate) fn claims(pod: &Value) -> impl Iterator<Item = String> {
+pub fn claims(pod: &Value) -> impl Iterator<Item = String> {
     let pod_name = text(&pod["metadata"], "name");
     volumes(pod).filter_map(move |volume| {
         let claim = text(&volume["persistentVolumeClaim"], "claimName");
@@ -123,7 +127,7 @@ pub(crate) fn claims(pod: &Value) -> impl Iterator<Item = String> {
 }
 
 /// Resource claims of the pod: named by it, or made for it as its status says.
-pub(crate) fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
+pub fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
     let made = |name: &str| {
         let statuses = items(&pod["status"], "resourceClaimStatuses");
         statuses.filter(|s| s["name"] == name).map(|s| text(s, "resourceClaimName")).next()
@@ -139,7 +143,7 @@ pub(crate) fn resource_claims(pod: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Secrets of a volume that kubelets need, with their namespaces.
-pub(crate) fn secrets_of_volume(volume: &Value) -> Vec<(&str, &str)> {
+pub fn secrets_of_volume(volume: &Value) -> Vec<(&str, &str)> {
     let spec = &volume["spec"];
     let home = text(&spec["claimRef"], "namespace");
     let mut found = Vec::new();
@@ -167,7 +171,7 @@ pub(crate) fn secrets_of_volume(volume: &Value) -> Vec<(&str, &str)> {
 
 /// The first object of the API that a pod names, as refusals call it. A source that is not known is
 /// an error: nobody can say whether it names one.
-pub(crate) fn of_api(pod: &Value) -> Result<Option<&'static str>, String> {
+pub fn of_api(pod: &Value) -> Result<Option<&'static str>, String> {
     if !text(&pod["spec"], "serviceAccountName").is_empty() {
         return Ok(Some("serviceaccounts"));
     }

@@ -7,7 +7,7 @@
 mod accounts;
 mod bearer;
 mod certificate;
-pub(crate) mod impersonation;
+pub mod impersonation;
 mod token_file;
 
 use std::collections::HashMap;
@@ -18,10 +18,10 @@ use api::Status;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use pki::{TokenError, TokenIssuer};
-use store::Store;
 
 pub use self::token_file::TokenFileError;
 use crate::authz::escalation;
+use crate::objects::Objects;
 use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Who a credential belongs to.
@@ -33,9 +33,9 @@ pub struct Authenticator {
 
 /// Somebody, and the audiences that the credential is for, of those that were asked about.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) user: User,
-    pub(crate) audiences: Vec<String>,
+pub struct Known {
+    pub user: User,
+    pub audiences: Vec<String>,
 }
 
 /// What one kind of credential says: nothing, somebody, or why it is bad.
@@ -53,13 +53,13 @@ impl Authenticator {
     }
 
     /// Who sends a request. Takes the credentials out of its headers: nobody behind here needs them.
-    pub(crate) fn request(
+    pub fn request(
         &self,
-        store: &Store,
+        objects: &dyn Objects,
         headers: &mut HeaderMap,
         certificate: Option<&[u8]>,
     ) -> Result<User, Status> {
-        let user = self.first(store, headers, certificate)?;
+        let user = self.first(objects, headers, certificate)?;
         headers.remove(header::AUTHORIZATION);
         bearer::remove_front_proxy(headers);
         Ok(user)
@@ -67,7 +67,7 @@ impl Authenticator {
 
     fn first(
         &self,
-        store: &Store,
+        objects: &dyn Objects,
         headers: &mut HeaderMap,
         certificate: Option<&[u8]>,
     ) -> Result<User, Status> {
@@ -83,7 +83,7 @@ impl Authenticator {
         if let Some(user) = certificate.and_then(|der| heard(certificate::user(der))) {
             return Ok(user);
         }
-        let by_token = |token: &str| self.token(store, token, &[]).map(|known| Some(known.user));
+        let by_token = |token: &str| self.token(objects, token, &[]).map(|known| Some(known.user));
         let sent = bearer::of_header(headers).map_or(Ok(None), by_token);
         if let Some(user) = heard(sent) {
             return Ok(user);
@@ -100,9 +100,9 @@ impl Authenticator {
     }
 
     /// Whose a token is that is meant for one of `audiences` (none: for this API).
-    pub(crate) fn token(
+    pub fn token(
         &self,
-        store: &Store,
+        objects: &dyn Objects,
         token: &str,
         audiences: &[String],
     ) -> Result<Known, String> {
@@ -118,7 +118,7 @@ impl Authenticator {
         }
         let now = Timestamp::now();
         let claims = self.tokens.verify(token, asked, now.as_second()).map_err(|e| told(&e))?;
-        let user = accounts::user(store, &claims, now)?;
+        let user = accounts::user(objects, &claims, now)?;
         Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
     }
 }
