@@ -1,10 +1,11 @@
-//! Project automation in our own language: `cargo xtask test|schema`.
+//! Project automation in our own language: `cargo xtask test|tidy|schema`.
 
 mod clients;
 mod gotypes;
 mod kernel;
 mod schema;
 mod test;
+mod tidy;
 
 use std::path::Path;
 
@@ -15,11 +16,13 @@ fn main() -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["test", extra @ ..] => test::run(extra),
+        ["tidy"] => tidy::run(false),
+        ["tidy", "--write"] => tidy::run(true),
         ["schema", reference, go_source] => {
             schema::run(Path::new(reference), Path::new(go_source), Path::new("crates/api/schema"))
         }
         _ => bail!(
-            "usage: cargo xtask test [cargo test arguments] | schema <reference folder> <Kubernetes source tree>"
+            "usage: cargo xtask test [cargo test arguments] | tidy [--write] | schema <reference folder> <Kubernetes source tree>"
         ),
     }
 }

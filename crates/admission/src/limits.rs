@@ -1,8 +1,8 @@
 //! LimitRanger: defaults and bounds of what containers, pods and claims may ask for.
 
 use api::quantity::Quantity;
-use kinds::{items, items_mut, text};
 use serde_json::{Map, Value, json};
+use validation::{items, items_mut, text};
 
 /// Tells in a pod what was filled in.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

@@ -232,7 +232,7 @@ pub(crate) fn held(service: &Value) -> (HashSet<IpAddr>, HashSet<u16>) {
     let spec = &service["spec"];
     let ips = spec["clusterIPs"].as_array().into_iter().flatten().chain(Some(&spec["clusterIP"]));
     let addresses = ips.filter_map(|ip| ip.as_str()?.parse().ok()).collect();
-    let ports = kinds::items(spec, "ports").map(|port| &port["nodePort"]);
+    let ports = validation::items(spec, "ports").map(|port| &port["nodePort"]);
     let ports = ports.chain(Some(&spec["healthCheckNodePort"]));
     let number = |port: &Value| u16::try_from(port.as_u64()?).ok().filter(|n| *n != 0);
     (addresses, ports.filter_map(number).collect())

@@ -123,12 +123,13 @@ const SUMMARY: usize = 30;
 
 /// The refusal of a body whose type is none, or another than the path's.
 fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
-    let fault = match kinds::go_syntax_fault(body) {
+    let fault = match validation::go_syntax_fault(body) {
         Some(fault) => fault,
         None => {
             let mut tree = api::schema::read_json(body).ok()?;
             let what = tree.as_object().map(|map| {
-                let of = |key| map.get(key).and_then(kinds::go_not_text).map(|kind| (kind, key));
+                let of =
+                    |key| map.get(key).and_then(validation::go_not_text).map(|kind| (kind, key));
                 of("kind").or_else(|| of("apiVersion"))
             });
             match what {
@@ -140,7 +141,7 @@ fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
                 }
                 None => format!(
                     "json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-                    kinds::go_not_text(&tree).unwrap_or("string")
+                    validation::go_not_text(&tree).unwrap_or("string")
                 ),
             }
         }
@@ -265,6 +266,11 @@ fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), 
     let Some(map) = value.as_object_mut() else {
         return Err(undecodable(row.kind, row.version, "json: cannot unmarshal into an object"));
     };
+    // Old clients evict in a version that is the same but for its name.
+    let evicts = (row.name, row.subresource) == ("pods", "eviction");
+    if evicts && map.get("apiVersion").is_some_and(|version| version == "policy/v1beta1") {
+        map.insert("apiVersion".into(), expected.as_str().into());
+    }
     let found = |key: &str| map.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (version, kind) =
         (found("apiVersion").unwrap_or(&expected), found("kind").unwrap_or(row.kind));

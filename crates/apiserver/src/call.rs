@@ -14,9 +14,9 @@ use store::{Write, WriteError};
 use crate::allocate::{Claim, Claims, Unbooked};
 use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
-use crate::request::RequestInfo;
 use crate::server::Inner;
-use crate::user::User;
+use auth::RequestInfo;
+use auth::User;
 
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a Inner,
@@ -127,7 +127,7 @@ impl<'a> Call<'a> {
                 .map_err(|_| Status::too_large(EXPANSION_MAX)),
             None => {
                 self.server.schema.apply_defaults(&self.shape(), object);
-                (kinds::of(self.row).default)(object);
+                (validation::of(self.row).default)(object);
                 Ok(())
             }
         }
@@ -152,20 +152,28 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Faults of an object that is about to be stored in place of `old`.
+    /// Faults of an object that is about to be stored in place of `old`. A valid object is warned about.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let mut causes = match old {
-            Some(old) => kinds::validate_update(self.row, object, old),
-            None => kinds::validate_create(self.row, object),
+            Some(old) => validation::validate_update(self.row, object, old),
+            None => validation::validate_create(self.row, object),
         };
         if let Some(custom) = &self.custom {
-            let check = kinds::Check::default();
+            let check = validation::Check::default();
             custom::validate(custom.version(), &check.root(object, old));
             causes.extend(check.into_causes());
         }
-        let check = kinds::Check::default();
+        let check = validation::Check::default();
         (crate::hooks::of(self.row).validate)(&check.root(object, old));
         causes.extend(check.into_causes());
+        if causes.is_empty() {
+            let warnings = match &self.custom {
+                None => validation::warnings(self.row, object, old),
+                Some(_) if !self.row.subresource.is_empty() => Vec::new(),
+                Some(_) => validation::custom_warnings(object, old),
+            };
+            warnings.into_iter().for_each(|warning| self.warn(warning));
+        }
         causes
     }
 
@@ -175,7 +183,7 @@ impl<'a> Call<'a> {
             return custom.shown(object).await;
         }
         let mut tree = object.to_value();
-        kinds::convert::to_shown(self.row, &mut tree);
+        validation::convert::to_shown(self.row, &mut tree);
         Ok(tree)
     }
 
@@ -185,11 +193,11 @@ impl<'a> Call<'a> {
         if let Some(custom) = &self.custom {
             return custom.draft(object).await;
         }
-        if !kinds::convert::is_converted(row) {
+        if !validation::convert::is_converted(row) {
             return Ok(Draft::new(object, row.selectable));
         }
         let mut object = object.clone();
-        kinds::convert::to_stored(row, &mut object);
+        validation::convert::to_stored(row, &mut object);
         Ok(Draft::new(&object, row.selectable))
     }
 

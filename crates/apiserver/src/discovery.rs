@@ -1,9 +1,10 @@
 //! Discovery: which groups, versions and resources there are, in both forms (KEP-3352).
 
-use api::registry::Resource;
+use api::registry::{Registry, Resource};
+use api::version;
 use serde_json::{Value, json};
 
-/// Groups in the order the original prefers them.
+/// Groups, and their versions, in the order upstream prefers them.
 fn groups(rows: &[&'static Resource]) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for row in rows {
@@ -13,6 +14,14 @@ fn groups(rows: &[&'static Resource]) -> Vec<(&'static str, Vec<&'static str>)> 
             None => groups.push((row.group, vec![row.version])),
         }
     }
+    // Built-in groups come in the registry's order, those of definitions by name after them.
+    let built_in = Registry::built_in().rows();
+    let rank = |group: &str| built_in.iter().position(|row| row.group == group);
+    groups.sort_by_key(|(group, _)| {
+        let rank = rank(group);
+        (rank.is_none(), rank, *group)
+    });
+    groups.iter_mut().for_each(|(_, versions)| versions.sort_by(|a, b| version::compare(a, b)));
     groups
 }
 

@@ -75,7 +75,7 @@ impl Encryption {
         if config["kind"] != "EncryptionConfiguration" {
             return Err(fault("kind must be EncryptionConfiguration"));
         }
-        let rules = kinds::items(&config, "resources").map(Rule::parse);
+        let rules = validation::items(&config, "resources").map(Rule::parse);
         Ok(Encryption { rules: rules.collect::<Result<_, _>>()? })
     }
 
@@ -87,7 +87,7 @@ impl Encryption {
 impl Rule {
     fn parse(rule: &Value) -> Result<Rule, EncryptionError> {
         let mut prefixes = Vec::new();
-        for name in kinds::items(rule, "resources").map(kinds::text) {
+        for name in validation::items(rule, "resources").map(validation::text) {
             let (resource, group) = name.split_once('.').unwrap_or((name, ""));
             let rows = Registry::built_in().rows().iter();
             let named =
@@ -98,7 +98,7 @@ impl Rule {
             }
             prefixes.extend(found);
         }
-        let providers = kinds::items(rule, "providers").map(Provider::parse);
+        let providers = validation::items(rule, "providers").map(Provider::parse);
         let providers: Vec<Provider> = providers.collect::<Result<_, _>>()?;
         if providers.is_empty() {
             return Err(fault("a rule needs at least one provider"));
@@ -120,7 +120,7 @@ impl Provider {
             )));
         };
         let keys: Vec<GcmKey> =
-            kinds::items(config, "keys").map(GcmKey::parse).collect::<Result<_, _>>()?;
+            validation::items(config, "keys").map(GcmKey::parse).collect::<Result<_, _>>()?;
         if keys.is_empty() {
             return Err(fault("aesgcm needs at least one key"));
         }
@@ -130,11 +130,12 @@ impl Provider {
 
 impl GcmKey {
     fn parse(key: &Value) -> Result<GcmKey, EncryptionError> {
-        let name = kinds::text(&key["name"]).to_owned();
+        let name = validation::text(&key["name"]).to_owned();
         if name.is_empty() || name.contains(':') {
             return Err(fault("a key needs a name without colons"));
         }
-        let secret = base64::engine::general_purpose::STANDARD.decode(kinds::text(&key["secret"]));
+        let secret =
+            base64::engine::general_purpose::STANDARD.decode(validation::text(&key["secret"]));
         let secret = secret.map_err(|e| fault(format!("key {name}: {e}")))?;
         let algorithm = match secret.len() {
             16 => &AES_128_GCM,

@@ -6,17 +6,17 @@ use api::{Object, Status};
 use bytes::Bytes;
 use http::{Request, Response, header};
 
-use crate::authn::impersonation;
-use crate::authz::Attributes;
 use crate::call::Call;
 use crate::limits::weight;
 use crate::query::Query;
-use crate::request::{RequestInfo, decode_path};
 use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
-use crate::user::User;
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
 use crate::{body, discovery, health, limits, node_proxy, offload, openapi, virtuals};
+use auth::Attributes;
+use auth::User;
+use auth::impersonation;
+use auth::{RequestInfo, decode_path};
 
 impl Server {
     /// Answers a request of somebody whose certificate, if any, was verified by TLS.
@@ -28,7 +28,7 @@ impl Server {
         let form = Accept::of_failure(request.headers());
         let (mut parts, body) = request.into_parts();
         let authenticator = &self.inner.config.authenticator;
-        let user = authenticator.request(&self.inner.store, &mut parts.headers, certificate);
+        let user = authenticator.request(&*self.inner.objects, &mut parts.headers, certificate);
         let admitted = user.and_then(|user| {
             self.inner.in_flight.check_memory(&user)?;
             Ok(user)
@@ -164,6 +164,9 @@ where
         return Err(Status::internal("error resolving resource"));
     }
     if let Some(warning) = call.custom.as_ref().and_then(|c| c.version().warning.as_ref()) {
+        call.warn(warning);
+    }
+    if let Some(warning) = validation::deprecation(call.row).filter(|_| call.custom.is_none()) {
         call.warn(warning);
     }
     let content_type = header_text(&request, header::CONTENT_TYPE);
@@ -344,22 +347,10 @@ async fn plain_path(
         }
         ["openid", "v1", "jwks"] => json(&server.config.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
-        [""] => json(&serde_json::json!({"paths": ROOT_PATHS})),
+        [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
         _ => return Err(Status::no_such_path()),
     })
 }
-
-const ROOT_PATHS: [&str; 9] = [
-    "/api",
-    "/api/v1",
-    "/apis",
-    "/healthz",
-    "/livez",
-    "/openapi/v2",
-    "/openapi/v3",
-    "/readyz",
-    "/version",
-];
 
 fn openid(server: &Inner) -> serde_json::Value {
     let (ip, port) = server.config.advertise;

@@ -78,6 +78,22 @@ impl Check {
     }
 }
 
+/// The paths of all checks.
+pub(crate) fn paths() -> Vec<String> {
+    let mut paths = Vec::new();
+    for endpoint in ["healthz", "livez", "readyz"] {
+        paths.push(format!("/{endpoint}"));
+        paths.extend(
+            checks_of(endpoint).iter().map(|check| format!("/{endpoint}/{}", check.name())),
+        );
+    }
+    paths
+}
+
+fn checks_of(endpoint: &str) -> &'static [Check] {
+    if endpoint == "readyz" { &READY } else { &ALIVE }
+}
+
 /// Answers `/<endpoint>` and `/<endpoint>/<check>`.
 pub(crate) async fn answer(
     server: &Inner,
@@ -85,7 +101,7 @@ pub(crate) async fn answer(
     check: &str,
     query: &Query,
 ) -> Result<Response<Body>, Status> {
-    let checks: &[Check] = if endpoint == "readyz" { &READY } else { &ALIVE };
+    let checks = checks_of(endpoint);
     if !check.is_empty() {
         let one = checks.iter().find(|one| one.name() == check);
         let one = one.ok_or_else(Status::no_such_path)?;

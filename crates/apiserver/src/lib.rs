@@ -7,8 +7,6 @@
 mod addresses;
 mod admission;
 mod allocate;
-mod authn;
-mod authz;
 mod body;
 mod bootstrap;
 mod call;
@@ -28,27 +26,26 @@ mod meta;
 mod node_proxy;
 mod offload;
 mod openapi;
+mod paths;
+mod ports;
 mod query;
-mod request;
 mod respond;
 mod server;
 mod table;
-mod user;
 mod verbs;
 mod virtuals;
 mod webhook;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
-pub use authn::{Authenticator, TokenFileError};
+pub use auth::{Authenticator, AuthorizationModes, TokenFileError, User};
 pub use encryption::{Encryption, EncryptionError};
 pub use limits::Limits;
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
 pub use node_proxy::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use offload::release_memory_by;
-pub use server::{AuthorizationModes, Config, Server, collections};
-pub use user::User;
+pub use server::{Config, Server, collections};
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =
-    store::Form { written: kinds::stored::written, read: kinds::stored::read };
+    store::Form { written: printers::stored::written, read: printers::stored::read };

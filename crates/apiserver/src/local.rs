@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, Full};
 use store::{Collection, Event};
 use tokio::sync::mpsc::Sender;
 
-use crate::authz::Attributes;
 use crate::server::Server;
-use crate::user::User;
 use crate::verbs::list::Filter;
+use auth::Attributes;
+use auth::User;
 
 /// One in-process client's identity.
 #[derive(Debug, Clone)]

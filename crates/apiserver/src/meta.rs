@@ -188,8 +188,14 @@ pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
     let keys = |v: &Value| {
         v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
-    let relabelled =
-        call.row.name == "endpointslices" && old["metadata"]["labels"] != new["metadata"]["labels"];
+    // Two kinds count a change of some metadata, too.
+    let counted = match call.row.name {
+        _ if call.custom.is_some() => "",
+        "endpointslices" => "labels",
+        "deployments" => "annotations",
+        _ => "",
+    };
+    let relabelled = old["metadata"].get(counted) != new["metadata"].get(counted);
     if relabelled || keys(old).iter().chain(&keys(new)).any(differs) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         of(new).insert("generation".into(), generation.into());

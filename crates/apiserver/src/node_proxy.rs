@@ -21,11 +21,10 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::authz::{Attributes, forbidden};
 use crate::call::Call;
-use crate::request::encode_path;
 use crate::respond::{self, Body};
 use crate::server::Inner;
+use auth::{Attributes, encode_path, forbidden};
 pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
 pub use tls::{Identity, KubeletTls};

@@ -10,14 +10,14 @@ use store::{Collection, CollectionSpec, EngineError, Store, Write, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::{Allocators, RANGES, ServiceNetwork};
-use crate::authn::Authenticator;
-use crate::authz::Authorizer;
 use crate::bootstrap::MASTERS;
 use crate::custom::{Customs, Served};
 use crate::documents::Documents;
 use crate::health::Health;
 use crate::limits::{InFlight, Limits};
 use crate::node_proxy::NodeDialer;
+use crate::ports::StoredObjects;
+use auth::{Authenticator, AuthorizationModes, Authorizer};
 
 /// What the wiring decides.
 pub struct Config {
@@ -36,14 +36,6 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Which authorisers are asked, in order Node then RBAC; none means everything is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuthorizationModes {
-    pub node: bool,
-    pub rbac: bool,
-    pub always_allow: bool,
-}
-
 /// One API server. Clones are the same one.
 #[derive(Clone)]
 pub struct Server {
@@ -57,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) customs: Customs,
     pub(crate) authorizer: Authorizer,
+    /// The store, as crate `auth` reads it.
+    pub(crate) objects: Arc<StoredObjects>,
     pub(crate) allocators: Allocators,
     pub(crate) quota_queues: crate::admission::QuotaQueues,
     pub(crate) in_flight: InFlight,
@@ -90,8 +84,11 @@ pub fn collections() -> Vec<CollectionSpec> {
 impl Server {
     /// A server over a store that was opened with [`collections`].
     pub fn new(store: Store, config: Config) -> Result<Server, EngineError> {
+        let objects =
+            Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
         let inner = Inner {
-            authorizer: Authorizer::new(&store, config.authorization),
+            authorizer: Authorizer::new(objects.clone(), config.authorization),
+            objects,
             allocators: Allocators::new(&config.service_network, &store),
             quota_queues: Default::default(),
             store,

@@ -1,7 +1,7 @@
 //! `meta/v1.Table`: what `kubectl get` asks for instead of objects.
 
 use custom::Column as CustomColumn;
-use kinds::table::{CREATION, Column, NAME, age, printer};
+use printers::{CREATION, Column, NAME, age, printer};
 use serde_json::{Value, json};
 
 use crate::respond::Shown;
@@ -23,6 +23,7 @@ pub(crate) fn of(
 
 pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
     match &shown.custom {
+        Some(_) if is_scale(shown) => scale_columns(),
         Some(custom) => custom_columns(&custom.version().columns),
         None => printer(shown.row).columns.iter().map(column).collect(),
     }
@@ -30,7 +31,12 @@ pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
 
 /// An object's row.
 pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
+    let conditions = match &shown.custom {
+        Some(_) => None,
+        None => printers::row_conditions(shown.row, &tree),
+    };
     let cells = match &shown.custom {
+        Some(_) if is_scale(shown) => (printer(shown.row).cells)(&tree),
         Some(custom) => custom_cells(&custom.version().columns, &tree),
         None => (printer(shown.row).cells)(&tree),
     };
@@ -39,7 +45,26 @@ pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
         "None" => Value::Null,
         _ => crate::respond::partial(&tree),
     };
-    json!({"cells": cells, "object": shown})
+    let mut row = json!({"cells": cells, "object": shown});
+    if let Some(conditions) = conditions {
+        row["conditions"] = conditions;
+    }
+    row
+}
+
+fn is_scale(shown: &Shown) -> bool {
+    shown.row.subresource == "scale"
+}
+
+/// Columns of a custom resource's Scale.
+fn scale_columns() -> Vec<Value> {
+    let replicas = |name: &str, description: &str| json!({"name": name, "type": "integer", "format": "", "description": description, "priority": 0});
+    vec![
+        column(&NAME),
+        replicas("Desired", "Number of desired replicas"),
+        replicas("Available", "Number of actual replicas"),
+        json!({"name": "Age", "type": "date", "format": "", "description": described(CREATION), "priority": 0}),
+    ]
 }
 
 fn column(column: &Column) -> Value {
@@ -73,7 +98,7 @@ fn custom_cells(own: &[CustomColumn], object: &Value) -> Vec<Value> {
         cells.push(age(object));
     }
     cells.extend(own.iter().map(|column| match (&*column.kind, column.cell(object)) {
-        ("date", Value::String(at)) => kinds::table::since(&at.into()).into(),
+        ("date", Value::String(at)) => printers::since(&at.into()).into(),
         (_, cell) => cell,
     }));
     cells

@@ -7,8 +7,8 @@ mod words;
 use std::sync::Arc;
 
 use cel::{Decl, Objects, Shape};
-use kinds::At;
 use serde_json::Value;
+use validation::At;
 
 use crate::compile::{Ready, Scope, Written};
 use crate::declared::{declare, escaped};
@@ -19,7 +19,7 @@ use cost::{Cardinality, RULE_MAX, Total, exceeds};
 /// them: a schema that all versions share is the definition's.
 pub fn check_rules(definition: &At<'_>) {
     let before = definition.old().map(|old| &old["spec"]["versions"]);
-    let made = kinds::internal_definition(definition.get("spec").value());
+    let made = validation::internal_definition(definition.get("spec").value());
     let spec = definition.get("spec");
     let spec = spec.with(&made);
     let versions = spec.get("versions");

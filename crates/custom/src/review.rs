@@ -4,8 +4,8 @@
 //! question (not checked of v1beta1), succeed, and hold one object for each that was sent; of an
 //! object's metadata a webhook may change labels and annotations only.
 
-use kinds::Check;
 use serde_json::{Map, Value, json};
+use validation::Check;
 
 /// The version of the review that a webhook speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ fn valid(field: &'static str, map: &Map<String, Value>) -> Result<(), String> {
     if labels {
         place.labels()
     } else {
-        kinds::annotations(&place)
+        validation::annotations(&place)
     }
     let causes = check.into_causes().into_iter();
     let faults: Vec<String> = causes.map(|c| format!("{}: {}", c.field, c.message)).collect();

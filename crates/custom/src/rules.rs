@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cel::{Binding, Decl, Failure, Objects, Outcome, PER_CALL_LIMIT, RUNTIME_BUDGET, Value as Cel};
-use kinds::At;
 use serde_json::Value;
+use validation::At;
 
 use crate::compile::{Message, Ready, Scope, Written};
 use crate::declared::{declare, escaped};

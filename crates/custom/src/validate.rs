@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kinds::At;
 use serde_json::Value;
+use validation::At;
 
 use crate::definition::{ScalePaths, Version};
 use crate::format;

@@ -102,6 +102,8 @@ impl ControlPlane {
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;
         let client_ca_pem = options.client_ca_pem.unwrap_or_else(|| pki.ca_pem().to_owned());
+        let published = server.publish_client_ca(&client_ca_pem, tasks);
+        published.await.context("publish the authority of client certificates")?;
         let tls = TlsSetup { cert_pem: pair.cert_pem, key_pem: pair.key_pem, client_ca_pem };
         let tasks = tasks.clone();
         Ok(ControlPlane { server, store, tls, tasks, listeners: TaskTracker::new() })

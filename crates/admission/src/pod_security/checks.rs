@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kinds::{items, text};
 use serde_json::Value;
+use validation::{items, text};
 
 use super::{Violation, name};
 

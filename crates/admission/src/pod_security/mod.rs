@@ -3,8 +3,8 @@
 
 mod checks;
 
-use kinds::text;
 use serde_json::Value;
+use validation::text;
 
 /// `pod-security.kubernetes.io/<mode>` and `…/<mode>-version`.
 pub const PREFIX: &str = "pod-security.kubernetes.io/";

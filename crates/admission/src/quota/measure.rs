@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::names;
 use api::quantity::Quantity;
 use jiff::{SignedDuration, Timestamp};
-use kinds::{items, text};
 use serde_json::{Value, json};
+use validation::{items, text};
 
 use super::scopes::Scopes;
 use super::{Amounts, add, amounts};

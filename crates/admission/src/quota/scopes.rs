@@ -1,7 +1,7 @@
 //! Which scopes an object is in.
 
-use kinds::{items, text};
 use serde_json::Value;
+use validation::{items, text};
 
 /// What a quota's scopes ask of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Scopes {
         match (group, resource) {
             ("", "pods") => Scopes::Pod {
                 terminating: terminating(object),
-                best_effort: kinds::qos_class(&object["spec"]) == "BestEffort",
+                best_effort: validation::qos_class(&object["spec"]) == "BestEffort",
                 priority_class: named(&object["spec"]["priorityClassName"]).into_iter().collect(),
                 cross_namespace: cross_namespace(&object["spec"]["affinity"]),
             },

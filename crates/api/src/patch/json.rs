@@ -1,11 +1,12 @@
-//! RFC 6902, JSON Patch, with the error sentences of the library that upstream uses.
+//! RFC 6902, JSON Patch, with the rules and error sentences of the library that upstream uses
+//! (evanphx/json-patch v4, negative indices allowed).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::limits::{Budget, DEPTH_MAX, EXPANSION_MAX, TOO_DEEP, is_deeper, text_size};
 
 /// Operations in one patch (upstream's limit against small bodies that explode).
-const OPERATIONS_MAX: usize = 10_000;
+pub const OPERATIONS_MAX: usize = 10_000;
 
 /// List items that all operations of one patch may shift or look at, about a second's work: ten
 /// thousand small operations on the head of a long list would take minutes.
@@ -37,90 +38,152 @@ struct Patching<'a> {
 
 impl Patching<'_> {
     fn apply(&mut self, operation: &Value) -> Result<(), String> {
-        let text = |key: &str| operation[key].as_str();
-        let op = text("op").unwrap_or_default();
-        let path = text("path").ok_or_else(|| format!("Unexpected kind: {op}"))?;
-        let value = || operation.get("value").cloned().unwrap_or(Value::Null);
-        let from = || {
-            text("from").ok_or_else(|| format!("error in {op} for path: '{path}': missing from"))
+        let op = operation["op"].as_str().unwrap_or("unknown");
+        let text = |key: &str| {
+            let missing = || format!("{op} operation failed to decode {key}: missing value");
+            operation[key].as_str().ok_or_else(missing)
         };
+        let value = || operation.get("value").cloned().unwrap_or(Value::Null);
         match op {
-            "add" => self.add(path, value()),
-            "remove" => self.remove(path).map(drop),
-            "replace" => self.replace(path, value()),
-            "test" => test(self.target, path, operation.get("value").unwrap_or(&Value::Null)),
+            "add" => self.add(op, text("path")?, value()),
+            "remove" => self.remove(op, text("path")?).map(drop),
+            "replace" => self.replace(text("path")?, value()),
+            "test" => test(self.target, text("path")?, operation.get("value")),
             "copy" => {
-                let copied = self.copied(from()?)?;
-                self.add(path, copied)
+                let copied = self.copied(text("from")?)?;
+                self.add(op, text("path")?, copied)
             }
             "move" => {
-                let moved = self.remove(from()?)?;
+                let moved = self.remove(op, text("from")?)?;
                 self.work.take(text_size(&moved)).map_err(|_| too_much_work())?;
-                self.add(path, moved)
+                self.add(op, text("path")?, moved)
             }
             other => Err(format!("Unexpected kind: {other}")),
         }
     }
 
+    /// The library finds null where a map lacks the key.
     fn copied(&mut self, from: &str) -> Result<Value, String> {
-        let source = self.target.pointer(from).ok_or_else(|| missing("copy", from))?;
-        let size = text_size(source);
+        let (container, key) = find(self.target, from).ok_or_else(|| missing("copy", from))?;
+        let source = get(container, &key)?;
+        let size = source.map_or(0, text_size);
         self.copies.take(size).map_err(|_| {
             let grown = EXPANSION_MAX - self.copies.left() + size;
             format!(
                 "Unable to complete the copy, the accumulated size increase of copy is {grown}, exceeding the limit {EXPANSION_MAX}"
             )
         })?;
-        Ok(source.clone())
+        Ok(source.cloned().unwrap_or(Value::Null))
     }
 
-    fn add(&mut self, path: &str, value: Value) -> Result<(), String> {
+    fn add(&mut self, op: &str, path: &str, value: Value) -> Result<(), String> {
         refuse_deep(path, &value)?;
-        let Some((parent, last)) = split(path) else {
-            if !path.is_empty() {
-                return Err(missing("add", path));
-            }
-            *self.target = value;
-            return Ok(());
-        };
-        match self.target.pointer_mut(parent) {
-            Some(Value::Object(map)) => {
-                map.insert(last, value);
-                Ok(())
-            }
-            Some(Value::Array(list)) => {
-                let at = if last == "-" { list.len() } else { index(&last, path)? };
-                let shifted = list.len().checked_sub(at).ok_or_else(|| missing("add", path))?;
-                self.work.take(shifted).map_err(|_| too_much_work())?;
+        let (container, key) = find_mut(self.target, path).ok_or_else(|| missing(op, path))?;
+        match container {
+            Container::Map(map) => drop(map.insert(key, value)),
+            Container::List(list) => {
+                // An index counts from the end of the longer list: -1 appends.
+                let at = if key == "-" { list.len() } else { index(&key, list.len() + 1)? };
+                self.work.take(list.len() - at).map_err(|_| too_much_work())?;
                 list.insert(at, value);
-                Ok(())
             }
-            _ => Err(missing("add", path)),
         }
-    }
-
-    fn replace(&mut self, path: &str, value: Value) -> Result<(), String> {
-        refuse_deep(path, &value)?;
-        let slot = self.target.pointer_mut(path).ok_or_else(|| missing("replace", path))?;
-        *slot = value;
         Ok(())
     }
 
-    fn remove(&mut self, path: &str) -> Result<Value, String> {
-        let absent = || missing("remove", path);
-        let (parent, last) = split(path).ok_or_else(absent)?;
-        match self.target.pointer_mut(parent) {
-            Some(Value::Object(map)) => map.remove(&last).ok_or_else(absent),
-            Some(Value::Array(list)) => {
-                let at = index(&last, path)?;
-                let shifted =
-                    list.len().checked_sub(at).filter(|left| *left > 0).ok_or_else(absent)?;
-                self.work.take(shifted).map_err(|_| too_much_work())?;
+    /// A map need not have the key that is replaced.
+    fn replace(&mut self, path: &str, value: Value) -> Result<(), String> {
+        refuse_deep(path, &value)?;
+        if path.is_empty() {
+            if !value.is_object() && !value.is_array() {
+                return Err("replace operation value must be object or array".into());
+            }
+            *self.target = value;
+            return Ok(());
+        }
+        let absent = || missing("replace", path);
+        match find_mut(self.target, path).ok_or_else(absent)? {
+            (Container::Map(map), key) => drop(map.insert(key, value)),
+            (Container::List(list), key) => {
+                let at = index(&key, list.len())?;
+                list[at] = value;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, op: &str, path: &str) -> Result<Value, String> {
+        match find_mut(self.target, path).ok_or_else(|| missing(op, path))? {
+            (Container::Map(map), key) => map.remove(&key).ok_or_else(|| {
+                format!("error in {op} for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+            }),
+            (Container::List(list), key) => {
+                let at = index(&key, list.len())?;
+                self.work.take(list.len() - at).map_err(|_| too_much_work())?;
                 Ok(list.remove(at))
             }
-            _ => Err(absent()),
         }
     }
+}
+
+enum Container<'a> {
+    Map(&'a mut Map<String, Value>),
+    List(&'a mut Vec<Value>),
+}
+
+/// The map or list that a path ends in, and the key or index there. What stands before the first
+/// slash is ignored, as upstream's library does; a path without one names nothing.
+fn find<'v>(target: &'v Value, path: &str) -> Option<(&'v Value, String)> {
+    let (parents, last) = steps(path)?;
+    let step = |value: &'v Value, key: String| get(value, &key).ok().flatten();
+    let container = parents.split('/').skip(1).map(unescape).try_fold(target, step)?;
+    (container.is_object() || container.is_array()).then(|| (container, unescape(last)))
+}
+
+fn find_mut<'v>(target: &'v mut Value, path: &str) -> Option<(Container<'v>, String)> {
+    let (parents, last) = steps(path)?;
+    let mut container = target;
+    for key in parents.split('/').skip(1).map(unescape) {
+        container = match container {
+            Value::Object(map) => map.get_mut(&key)?,
+            Value::Array(list) => {
+                let at = index(&key, list.len()).ok()?;
+                &mut list[at]
+            }
+            _ => return None,
+        };
+    }
+    let container = match container {
+        Value::Object(map) => Container::Map(map),
+        Value::Array(list) => Container::List(list),
+        _ => return None,
+    };
+    Some((container, unescape(last)))
+}
+
+fn steps(path: &str) -> Option<(&str, &str)> {
+    path.rsplit_once('/')
+}
+
+/// The value at a key, none when a map lacks it; an index must exist.
+fn get<'v>(container: &'v Value, key: &str) -> Result<Option<&'v Value>, String> {
+    match container {
+        Value::Array(list) => Ok(Some(&list[index(key, list.len())?])),
+        other => Ok(other.get(key)),
+    }
+}
+
+/// A position in a list of this length; negative ones count from its end.
+fn index(key: &str, length: usize) -> Result<usize, String> {
+    let at: i64 =
+        key.parse().map_err(|_| format!("strconv.Atoi: parsing {key:?}: invalid syntax"))?;
+    let from_start = if at < 0 {
+        length.checked_sub(at.unsigned_abs() as usize)
+    } else {
+        usize::try_from(at).ok()
+    };
+    let found = from_start.filter(|at| *at < length);
+    found.ok_or_else(|| format!("Unable to access invalid index: {at}: invalid index"))
 }
 
 fn too_much_work() -> String {
@@ -144,19 +207,16 @@ fn unescape(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
-fn split(path: &str) -> Option<(&str, String)> {
-    path.rsplit_once('/').map(|(parent, last)| (parent, unescape(last)))
-}
-
-fn test(target: &Value, path: &str, expected: &Value) -> Result<(), String> {
-    let found = target.pointer(path).unwrap_or(&Value::Null);
-    if found == expected {
-        Ok(())
+/// Null and nothing are the same.
+fn test(target: &Value, path: &str, expected: Option<&Value>) -> Result<(), String> {
+    let found = if path.is_empty() {
+        Some(target)
     } else {
-        Err(format!("testing value {path} failed: test failed"))
+        let (container, key) = find(target, path).ok_or_else(|| missing("test", path))?;
+        get(container, &key)?
+    };
+    match found.unwrap_or(&Value::Null) == expected.unwrap_or(&Value::Null) {
+        true => Ok(()),
+        false => Err(format!("testing value {path} failed: test failed")),
     }
-}
-
-fn index(token: &str, path: &str) -> Result<usize, String> {
-    token.parse().map_err(|_| format!("strconv.Atoi: parsing {token:?}: invalid syntax at {path}"))
 }

@@ -1,11 +1,13 @@
 //! Patches on JSON trees: RFC 6902, RFC 7396 and Kubernetes' strategic merge.
 
+mod fault;
 mod json;
 mod keyed;
 mod merge;
 mod strategic;
 
-pub use json::apply_json_patch;
+pub use fault::conversion_fault;
+pub use json::{OPERATIONS_MAX, apply_json_patch};
 pub use merge::apply_merge_patch;
 pub use strategic::apply_strategic_patch;
 

@@ -82,6 +82,94 @@ fn json_patch_operations() {
     assert!(apply_json_patch(&mut doc, &json!([{"op": "remove", "path": "/none"}])).is_err());
 }
 
+/// One operation on `{"m": {"a": 1, "n": null}, "l": [1, 2, 3]}`.
+fn patched(operation: Value) -> Result<Value, String> {
+    let target = json!({"m": {"a": 1, "n": null}, "l": [1, 2, 3]});
+    json_patched(target, &json!([operation]))
+}
+
+fn list_after(operation: Value) -> Value {
+    patched(operation).expect("applies")["l"].clone()
+}
+
+#[test]
+fn json_patch_takes_negative_indices() {
+    let add = |at: &str| json!({"op": "add", "path": format!("/l/{at}"), "value": 9});
+    assert_eq!(list_after(add("-1")), json!([1, 2, 3, 9]));
+    assert_eq!(list_after(add("-4")), json!([9, 1, 2, 3]));
+    assert_eq!(list_after(add("3")), json!([1, 2, 3, 9]));
+    assert_eq!(list_after(add("+1")), json!([1, 9, 2, 3]));
+    assert!(patched(add("-5")).is_err());
+    assert!(patched(add("4")).is_err());
+    assert!(patched(add("x")).is_err());
+    let replace = |at: &str| json!({"op": "replace", "path": format!("/l/{at}"), "value": 9});
+    assert_eq!(list_after(replace("-1")), json!([1, 2, 9]));
+    assert!(["-4", "3", "-", ""].iter().all(|at| patched(replace(at)).is_err()));
+    let remove = |at: &str| json!({"op": "remove", "path": format!("/l/{at}")});
+    assert_eq!(list_after(remove("-3")), json!([2, 3]));
+    assert!(["-4", "3", "-"].iter().all(|at| patched(remove(at)).is_err()));
+    let moved = json!({"op": "move", "from": "/l/-1", "path": "/l/0"});
+    assert_eq!(list_after(moved), json!([3, 1, 2]));
+    assert!(patched(json!({"op": "test", "path": "/l/-1", "value": 3})).is_ok());
+    assert!(patched(json!({"op": "test", "path": "/l/-4", "value": 3})).is_err());
+    let copied = json!({"op": "copy", "from": "/l/-3", "path": "/l/-"});
+    assert_eq!(list_after(copied), json!([1, 2, 3, 1]));
+}
+
+#[test]
+fn json_patch_takes_keys_that_maps_lack() {
+    let replaced = patched(json!({"op": "replace", "path": "/m/b", "value": 2}));
+    assert_eq!(replaced.expect("applies")["m"], json!({"a": 1, "b": 2, "n": null}));
+    let copied = patched(json!({"op": "copy", "from": "/m/none", "path": "/m/b"}));
+    assert_eq!(copied.expect("applies")["m"]["b"], Value::Null);
+    for absent in ["/m/none", "/m/n"] {
+        assert!(patched(json!({"op": "test", "path": absent, "value": null})).is_ok());
+        assert!(patched(json!({"op": "test", "path": absent})).is_ok());
+        assert!(patched(json!({"op": "test", "path": absent, "value": 1})).is_err());
+    }
+    assert!(patched(json!({"op": "remove", "path": "/m/none"})).is_err());
+    assert!(patched(json!({"op": "move", "from": "/m/none", "path": "/m/b"})).is_err());
+    for op in ["add", "replace", "test", "remove"] {
+        let below = |path: &str| patched(json!({"op": op, "path": path, "value": 1}));
+        assert!(["/none/x", "/m/a/x", "/m/n/x", "/l/9/x"].iter().all(|path| below(path).is_err()));
+    }
+}
+
+#[test]
+fn json_patch_of_the_whole_document() {
+    let whole = |op: &str, value: Value| patched(json!({"op": op, "path": "", "value": value}));
+    assert_eq!(whole("replace", json!({"b": 1})), Ok(json!({"b": 1})));
+    assert!(whole("replace", json!("text")).is_err());
+    assert!(whole("replace", Value::Null).is_err());
+    assert!(whole("add", json!({})).is_err());
+    assert!(whole("remove", Value::Null).is_err());
+    assert!(whole("test", json!({"m": {"a": 1, "n": null}, "l": [1, 2, 3]})).is_ok());
+    assert!(whole("test", json!({})).is_err());
+    // A path without a slash names nothing, one with a slash is read from there.
+    assert!(patched(json!({"op": "add", "path": "m", "value": 1})).is_err());
+    let odd = patched(json!({"op": "add", "path": "x/m", "value": 1}));
+    assert_eq!(odd.expect("applies")["m"], 1);
+    let empty = patched(json!({"op": "add", "path": "/", "value": 1}));
+    assert_eq!(empty.expect("applies")[""], 1);
+}
+
+#[test]
+fn json_patch_operations_are_complete() {
+    for operation in [
+        json!({"path": "/m/a"}),
+        json!({"op": 1, "path": "/m/a"}),
+        json!({"op": "add", "value": 1}),
+        json!({"op": "add", "path": 1, "value": 1}),
+        json!({"op": "move", "path": "/m/b"}),
+        json!({"op": "copy", "from": "/m/a"}),
+        json!({"op": "other", "path": "/m/a"}),
+    ] {
+        assert!(patched(operation.clone()).is_err(), "{operation}");
+    }
+    let unset = patched(json!({"op": "add", "path": "/m/b"}));
+    assert_eq!(unset.expect("applies")["m"]["b"], Value::Null);
+}
+
 #[test]
 fn merge_patch_removes_by_null() {
     let mut doc = json!({"a": {"b": 1, "c": 2}, "d": [1]});

@@ -2,10 +2,10 @@
 //!
 //! Rule: `plugin/pkg/admission/serviceaccount`, `Validate`. Pure.
 
-use kinds::items;
 use serde_json::Value;
+use validation::items;
 
-use crate::authz::references;
+use auth::references;
 
 const LIMITS: &str = "kubernetes.io/enforce-mountable-secrets";
 

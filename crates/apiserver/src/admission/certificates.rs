@@ -9,9 +9,9 @@ use x509_parser::prelude::{
     AttributeTypeAndValue, FromDer, Pem, X509CertificationRequest, X509Name,
 };
 
-use crate::authz::Attributes;
 use crate::call::Call;
 use crate::meta;
+use auth::Attributes;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";

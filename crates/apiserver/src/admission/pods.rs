@@ -2,8 +2,8 @@
 //! costs and where it runs.
 
 use api::{Object, Status};
-use kinds::{items, items_mut, set_default};
 use serde_json::{Value, json};
+use validation::{items, items_mut, set_default};
 
 use super::accounts;
 use crate::call::Call;

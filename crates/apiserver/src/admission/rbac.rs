@@ -6,10 +6,10 @@
 use api::Status;
 use serde_json::Value;
 
-use crate::authz::{Attributes, RoleRef, Rule, escalation};
 use crate::call::Call;
 use crate::meta;
-use crate::user::MASTERS;
+use auth::MASTERS;
+use auth::{Attributes, RoleRef, Rule, escalation};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 /// What only the garbage collector and the server care for.

@@ -75,12 +75,12 @@ fn substitute(object: &mut Value, old: What, new: What) {
         (What::Address(old), What::Address(new)) => {
             let (old, new) = (Value::from(old.to_string()), Value::from(new.to_string()));
             replace(&mut spec["clusterIP"], old.clone(), new.clone());
-            let all = kinds::items_mut(spec, "clusterIPs");
+            let all = validation::items_mut(spec, "clusterIPs");
             all.for_each(|ip| replace(ip, old.clone(), new.clone()));
         }
         (What::Port(old), What::Port(new)) => {
             let with_port = |port: &&mut Value| port["nodePort"] == old;
-            kinds::items_mut(spec, "ports")
+            validation::items_mut(spec, "ports")
                 .filter(with_port)
                 .for_each(|port| port["nodePort"] = new.into());
             if spec["healthCheckNodePort"] == old {

@@ -21,11 +21,11 @@ impl PortSet {
 
     /// Reads a RangeAllocation: a big-endian number whose lowest bit stands for the first port.
     pub(super) fn parse(object: &Value) -> Result<PortSet, String> {
-        let text = kinds::text(&object["range"]);
+        let text = validation::text(&object["range"]);
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let port = |text: &str| text.parse::<u16>().map_err(|_| format!("{text:?} is no port"));
         let range = port(first)?..=port(last)?;
-        let data = STANDARD.decode(kinds::text(&object["data"])).map_err(|e| e.to_string())?;
+        let data = STANDARD.decode(validation::text(&object["data"])).map_err(|e| e.to_string())?;
         let bits = data.iter().rev().enumerate().flat_map(|(at, byte)| {
             (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at * 8 + bit)
         });

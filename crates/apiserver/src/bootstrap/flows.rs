@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{call, collection};
 use crate::local::Local;
 use crate::server::Server;
-use crate::user::User;
+use auth::User;
 
 const API: &str = "flowcontrol.apiserver.k8s.io/v1";
 const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";

@@ -1,9 +1,11 @@
 //! Objects that every cluster starts with: namespaces, roles and bindings, priority classes, the
-//! `kubernetes` Service and its endpoints.
+//! `kubernetes` Service and its endpoints, the built-in groups' APIServices.
 //!
 //! Each is created when absent. Roles are reconciled as the original does: missing rules come
 //! back at every start unless the object says `rbac.authorization.kubernetes.io/autoupdate: false`.
 
+mod api_services;
+mod client_ca;
 mod endpoints;
 mod flows;
 mod roles;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use crate::expiry;
 use crate::local::Local;
 use crate::server::Server;
-use crate::user::User;
+use auth::User;
 
 /// Where the objects of one kind are created.
 fn collection(api_version: &str, plural: &str, namespace: &str) -> String {
@@ -78,6 +80,7 @@ impl Server {
             });
             ensure(&client, "priorityclasses", &class).await?;
         }
+        api_services::publish(&client).await?;
         self.bootstrap_flows(tasks).await?;
         self.publish_range(&client).await?;
         self.repair_ports(client.clone(), tasks).await?;

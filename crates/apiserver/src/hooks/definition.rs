@@ -20,7 +20,7 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
 }
 
 /// Rules must compile; those that are there already are not asked again.
-fn validate(definition: &kinds::At<'_>) {
+fn validate(definition: &validation::At<'_>) {
     if !definition.get("spec").unchanged() {
         custom::check_rules(definition);
     }

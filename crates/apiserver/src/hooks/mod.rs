@@ -1,4 +1,4 @@
-//! What a kind does in a request, beyond its schema and its pure rules (crate `kinds`): one table of
+//! What a kind does in a request, beyond its schema and its pure rules (crate `validation`): one table of
 //! hooks, one file a kind that has any.
 
 mod definition;
@@ -25,11 +25,11 @@ type Book = for<'a> fn(&'a Call<'_>, &'a mut Value) -> Booking<'a>;
 
 /// The places where a kind may act. All have a harmless default.
 pub(crate) struct Hooks {
-    pub(crate) prepare_create: PrepareCreate,
+    prepare_create: PrepareCreate,
     /// Old and new state; runs for subresources with the subresource in the call.
-    pub(crate) prepare_update: PrepareUpdate,
-    /// Rules that `kinds` cannot hold, because they are about more than the kind's own data.
-    pub(crate) validate: fn(&kinds::At<'_>),
+    prepare_update: PrepareUpdate,
+    /// Rules that `validation` cannot hold, because they are about more than the kind's own data.
+    pub(crate) validate: fn(&validation::At<'_>),
     /// May this be deleted at all?
     pub(crate) check_delete: fn(&Call<'_>, &Value) -> Result<(), Status>,
     /// Seconds of grace for a deletion that asks for so much.
@@ -41,6 +41,10 @@ pub(crate) struct Hooks {
     pub(crate) book: Option<Book>,
     /// What an object no longer holds, or held when it was deleted, is given back.
     pub(crate) releases: bool,
+    /// A deletion that says nothing of dependents leaves them (kinds older than garbage collection).
+    pub(crate) orphans: bool,
+    /// A deletion that does not say what becomes of dependents is warned about.
+    pub(crate) warns_of_orphans: bool,
     /// A finished deletion answers with the object.
     pub(crate) returns_deleted: bool,
     /// PUT of what does not exist creates it.
@@ -58,6 +62,8 @@ pub(crate) const DEFAULT: Hooks = Hooks {
     deleting: |_, _| {},
     book: None,
     releases: false,
+    orphans: false,
+    warns_of_orphans: false,
     returns_deleted: false,
     create_on_update: false,
     unconditional: true,
@@ -67,6 +73,7 @@ static NONE: Hooks = DEFAULT;
 static CREATE_ON_UPDATE: Hooks = Hooks { create_on_update: true, ..DEFAULT };
 static LEASE: Hooks = Hooks { create_on_update: true, unconditional: false, ..DEFAULT };
 static CONDITIONAL: Hooks = Hooks { unconditional: false, ..DEFAULT };
+static ORPHANING: Hooks = Hooks { orphans: true, ..DEFAULT };
 static RETURNED: Hooks = Hooks { returns_deleted: true, ..DEFAULT };
 static CONDITIONAL_RETURNED: Hooks = Hooks { returns_deleted: true, ..CONDITIONAL };
 
@@ -74,30 +81,71 @@ static CONDITIONAL_RETURNED: Hooks = Hooks { returns_deleted: true, ..CONDITIONA
 pub(crate) fn of(row: &Resource) -> &'static Hooks {
     match (row.group, row.name) {
         ("", "pods") => &pod::HOOKS,
+        ("", "replicationcontrollers") => &ORPHANING,
         ("", "services") => &service::HOOKS,
         ("", "namespaces") => &namespace::HOOKS,
         ("", "nodes") => &node::HOOKS,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::HOOKS,
+        ("apiregistration.k8s.io", "apiservices") => &small::API_SERVICE,
         ("apps", "daemonsets") => &small::DAEMON_SET,
         ("batch", "jobs") => &small::JOB,
         ("", "limitranges") => &small::LIMIT_RANGE,
         ("", "persistentvolumes") => &small::VOLUME,
         ("certificates.k8s.io", "certificatesigningrequests") => &request::HOOKS,
         ("coordination.k8s.io", "leases") => &LEASE,
-        ("", "persistentvolumeclaims" | "podtemplates" | "resourcequotas" | "serviceaccounts")
+        ("", "serviceaccounts") => &small::SERVICE_ACCOUNT,
+        ("", "secrets") => &small::SECRET,
+        ("apps", "deployments") => &small::DEPLOYMENT,
+        ("", "persistentvolumeclaims" | "podtemplates" | "resourcequotas")
         | ("storage.k8s.io", "storageclasses" | "volumeattributesclasses")
         | ("resource.k8s.io", _) => &RETURNED,
         ("storage.k8s.io", "volumeattachments" | "csidrivers" | "csinodes") => {
             &CONDITIONAL_RETURNED
         }
         ("storage.k8s.io", "csistoragecapacities")
-        | ("admissionregistration.k8s.io" | "apiregistration.k8s.io" | "policy", _)
+        | ("admissionregistration.k8s.io" | "policy", _)
         | ("node.k8s.io", "runtimeclasses")
         | ("certificates.k8s.io" | "coordination.k8s.io", _) => &CONDITIONAL,
         ("", "endpoints" | "events") | ("events.k8s.io", "events") => &CREATE_ON_UPDATE,
         ("rbac.authorization.k8s.io", _) => &CREATE_ON_UPDATE,
         _ => &NONE,
     }
+}
+
+/// Owners that are named twice are kept once, and told.
+fn dedup_owners(call: &Call<'_>, object: &mut Value) {
+    let duplicates = validation::dedup_owners(object);
+    if duplicates.is_empty() {
+        return;
+    }
+    let when = match call.info.verb {
+        "patch" => " after mutating admission happens",
+        _ => "",
+    };
+    let uids = duplicates.join(", ");
+    call.warn(format!(".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"));
+}
+
+/// What the kind makes of a new object.
+pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    dedup_owners(call, object);
+    if call.custom.is_none() {
+        validation::drop_disabled(call.row, object, None);
+    }
+    (of(call.row).prepare_create)(call, object)
+}
+
+/// What the kind makes of a changed object.
+pub(crate) fn prepare_update(
+    call: &Call<'_>,
+    old: &Value,
+    object: &mut Value,
+) -> Result<(), Status> {
+    dedup_owners(call, object);
+    if call.custom.is_none() {
+        validation::drop_disabled(call.row, object, Some(old));
+    }
+    (of(call.row).prepare_update)(call, old, object)
 }
 
 /// Books what a new or changed object was given, where servers share the store.

@@ -6,9 +6,13 @@ use super::{DEFAULT, Hooks};
 use crate::call::Call;
 use crate::meta;
 use api::Status;
+use validation::set_default;
 
 /// Namespaces that the cluster cannot do without.
 const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// The finalizer of the controller that empties a namespace.
+const KUBERNETES: &str = "kubernetes";
 
 pub(super) static HOOKS: Hooks = Hooks {
     prepare_create,
@@ -20,7 +24,12 @@ pub(super) static HOOKS: Hooks = Hooks {
 };
 
 fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    object["spec"]["finalizers"] = json!(["kubernetes"]);
+    set_default(&mut object["spec"], "finalizers", json!([]));
+    if let Some(list) = object["spec"]["finalizers"].as_array_mut()
+        && !list.contains(&KUBERNETES.into())
+    {
+        list.push(KUBERNETES.into());
+    }
     object["status"] = json!({"phase": "Active"});
     Ok(())
 }

@@ -1,9 +1,7 @@
-//! Pods: quality of service, and the grace of their deletion.
+//! Pods: how upstream's strategy prepares them, and the grace of their deletion.
 
 use api::Status;
-use serde_json::{Value, json};
-
-use kinds::set_default;
+use serde_json::Value;
 
 use super::{DEFAULT, Hooks};
 use crate::call::Call;
@@ -11,9 +9,9 @@ use crate::call::Call;
 pub(super) static HOOKS: Hooks =
     Hooks { prepare_create, prepare_update, grace, returns_deleted: true, ..DEFAULT };
 
-fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    let class = kinds::qos_class(&object["spec"]);
-    object["status"] = json!({"phase": "Pending", "qosClass": class});
+fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    let warnings = validation::prepare_pod(object, &call.now_text());
+    warnings.into_iter().for_each(|warning| call.warn(warning));
     Ok(())
 }
 
@@ -27,8 +25,11 @@ fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), S
         let why = format!("node {node:?} not found");
         return Err(Status::forbidden("", "pods", &call.info.name, &why));
     }
-    if call.row.subresource == "status" {
-        set_default(&mut new["status"], "qosClass", old["status"]["qosClass"].clone());
+    match call.row.subresource {
+        "status" => validation::prepare_pod_status(new, old),
+        "resize" => validation::prepare_resize(new, old),
+        "ephemeralcontainers" => validation::prepare_ephemeral(new, old),
+        _ => {}
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{DEFAULT, Hooks};
 use crate::call::Call;
-use kinds::{items, items_mut};
+use validation::{items, items_mut};
 
 pub(super) static HOOKS: Hooks = Hooks { prepare_create, prepare_update, ..DEFAULT };
 

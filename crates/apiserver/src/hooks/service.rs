@@ -1,5 +1,6 @@
 //! Services: families, cluster IPs and node ports are given here and taken back when unused.
 
+mod families;
 mod ports;
 mod refused;
 
@@ -9,8 +10,9 @@ use std::net::IpAddr;
 use api::Status;
 use serde_json::{Value, json};
 
-use kinds::{items, items_mut, set_default};
+use validation::{items, items_mut, set_default};
 
+use self::families::families;
 use self::ports::{health_port, ports};
 use self::refused::{internal, refused_address, refused_port};
 use super::{Booking, DEFAULT, Hooks};
@@ -55,7 +57,12 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
     let keeps = old.map(held).unwrap_or_default();
     let name = meta::text(object, "name").to_owned();
     let spec = &mut object["spec"];
-    families(call, spec);
+    let configured: Vec<bool> =
+        call.server.allocators.network().ranges.iter().map(|(ip, _)| ip.is_ipv6()).collect();
+    let faults = families(&configured, spec, old.map(|old| &old["spec"]));
+    if !faults.is_empty() {
+        return Err(Status::invalid("", "Service", &name, faults));
+    }
     addresses(call, spec, &keeps.0).map_err(|(ip, error)| refused_address(&name, &ip, &error))?;
     ports(call, spec, old).map_err(|(which, error)| refused_port(&name, which, &error))?;
     health_port(call, spec, old).map_err(|(port, error)| {
@@ -126,22 +133,6 @@ fn drop_outgrown(spec: &mut Value, old: &Value) {
     for (key, _) in gone.into_iter().filter(|(_, gone)| *gone) {
         spec.as_object_mut().map(|s| s.remove(key));
     }
-}
-
-fn families(call: &Call<'_>, spec: &mut Value) {
-    set_default(spec, "ipFamilyPolicy", "SingleStack");
-    if items(spec, "ipFamilies").next().is_some() {
-        return;
-    }
-    let ranges = &call.server.allocators.network().ranges;
-    let family = |v6: bool| if v6 { "IPv6" } else { "IPv4" };
-    let asked: Option<IpAddr> = spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok());
-    let first = asked.map_or(ranges[0].0.is_ipv6(), |ip| ip.is_ipv6());
-    let mut families = vec![family(first)];
-    if spec["ipFamilyPolicy"] != "SingleStack" && ranges.len() > 1 {
-        families.push(family(!first));
-    }
-    spec["ipFamilies"] = json!(families);
 }
 
 fn addresses(

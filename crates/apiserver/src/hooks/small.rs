@@ -9,20 +9,22 @@ use crate::meta;
 
 pub(super) static JOB: Hooks = Hooks {
     prepare_create: |_, job| {
-        kinds::generate_job_selector(job);
+        validation::generate_job_selector(job);
         Ok(())
     },
+    orphans: true,
+    warns_of_orphans: true,
     ..DEFAULT
 };
 
 pub(super) static DAEMON_SET: Hooks = Hooks {
     prepare_create: |_, set| {
-        kinds::count_template(set, None);
+        validation::count_template(set, None);
         Ok(())
     },
     prepare_update: |call, old, set| {
         if call.row.subresource.is_empty() {
-            kinds::count_template(set, Some(old));
+            validation::count_template(set, Some(old));
         }
         Ok(())
     },
@@ -66,3 +68,64 @@ fn date_phase(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Statu
     }
     Ok(())
 }
+
+/// References to secrets say no more than their names.
+pub(super) static SERVICE_ACCOUNT: Hooks = Hooks {
+    prepare_create: |_, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    prepare_update: |_, _, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+fn name_secrets(account: &mut Value) {
+    for secret in validation::items_mut(account, "secrets") {
+        *secret = match secret.get("name") {
+            Some(name) => json!({"name": name}),
+            None => json!({}),
+        };
+    }
+}
+
+/// A deployment's labels do not change through its status.
+pub(super) static DEPLOYMENT: Hooks = Hooks {
+    prepare_update: |call, old, new| {
+        if call.row.subresource == "status" {
+            match old["metadata"].get("labels") {
+                Some(labels) => new["metadata"]["labels"] = labels.clone(),
+                None => drop(meta::of(new).remove("labels")),
+            }
+        }
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+/// A secret that is written without a type keeps its own.
+pub(super) static SECRET: Hooks = Hooks {
+    prepare_update: |_, old, new| {
+        validation::set_default(new, "type", old["type"].clone());
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+/// An APIService without a service is served here, and so is available.
+pub(super) static API_SERVICE: Hooks = Hooks {
+    prepare_create: |call, service| {
+        if service["spec"]["service"].is_null() {
+            service["status"] = json!({"conditions": [{
+                "type": "Available", "status": "True", "lastTransitionTime": call.now_text(),
+                "reason": "Local", "message": "Local APIServices are always available",
+            }]});
+        }
+        Ok(())
+    },
+    unconditional: false,
+    ..DEFAULT
+};

@@ -10,8 +10,8 @@ use api::Status;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::query::Query;
-use crate::request::RequestInfo;
-use crate::user::User;
+use auth::RequestInfo;
+use auth::User;
 use memory::MemoryGuard;
 pub(crate) use room::{Room, Taken};
 

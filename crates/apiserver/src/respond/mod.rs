@@ -57,14 +57,14 @@ impl Shown {
         match &self.custom {
             Some(custom) if !self.ready => custom.show(&mut tree),
             Some(_) => {}
-            None => kinds::convert::to_shown(self.row, &mut tree),
+            None => validation::convert::to_shown(self.row, &mut tree),
         }
         tree
     }
 
     /// Is what is stored not what is shown?
     fn is_converted(&self) -> bool {
-        kinds::convert::is_converted(self.row)
+        validation::convert::is_converted(self.row)
     }
 
     fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {
@@ -193,7 +193,7 @@ fn tree_answer(
     code: u16,
     accept: Accept,
     shown: &Shown,
-    tree: Value,
+    mut tree: Value,
     include: &str,
 ) -> Response<Body> {
     if tree["kind"] == "Status" || accept.view == View::Whole {
@@ -202,7 +202,10 @@ fn tree_answer(
     if matches!(accept.view, View::Metadata | View::MetadataList) {
         return value(code, accept.encoding, &partial(&tree));
     }
-    let table = table::of(shown, std::iter::once(tree), "", include);
+    let table = match tree.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => table::of(shown, items.into_iter(), "", include),
+        _ => table::of(shown, std::iter::once(tree), "", include),
+    };
     value(code, accept.encoding, &table)
 }
 

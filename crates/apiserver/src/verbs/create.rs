@@ -32,7 +32,6 @@ pub(crate) async fn create_object(
     operation: Operation,
 ) -> Result<Answer, Status> {
     let row = call.row;
-    let hooks = hooks::of(row);
     // Managers own what was sent and its defaults, not what the server makes of it below.
     call.apply_defaults(&mut object)?;
     if operation == Operation::Update {
@@ -45,7 +44,7 @@ pub(crate) async fn create_object(
     meta::prepare_create(call, &mut object)?;
     hooks::reset_status(call, &mut object);
     admission::create(call, &mut object)?;
-    (hooks.prepare_create)(call, &mut object)?;
+    hooks::prepare_create(call, &mut object)?;
     call.apply_defaults(&mut object)?;
     call.settle(&mut object);
     let causes = call.validate(&object, None);

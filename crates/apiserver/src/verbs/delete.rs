@@ -67,7 +67,7 @@ impl Options {
             let cause = meta::cause("FieldValueNotSupported", "propagationPolicy", message);
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
-        if let Some(other) = kinds::items(sent, "dryRun").find(|value| **value != "All") {
+        if let Some(other) = validation::items(sent, "dryRun").find(|value| **value != "All") {
             let message = format!("Unsupported value: {other}: supported values: \"All\"");
             let cause = meta::cause("FieldValueNotSupported", "dryRun", message);
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
@@ -90,7 +90,15 @@ pub(crate) async fn delete(
     content_type: &str,
 ) -> Result<Answer, Status> {
     let options = options(call, &body, content_type)?;
+    warn_of_orphans(call, &options);
     delete_one(call, &call.key(), &call.info.name, &options).await
+}
+
+fn warn_of_orphans(call: &Call<'_>, options: &Options) {
+    let silent = options.propagation.is_none() && call.custom.is_none();
+    if silent && hooks::of(call.row).warns_of_orphans {
+        call.warn("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning");
+    }
 }
 
 pub(crate) async fn delete_one(
@@ -169,7 +177,8 @@ pub(crate) fn check_preconditions(
 
 /// Writes the wish to be deleted into the object.
 fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
-    set_propagation(object, options.propagation.as_deref());
+    let default = default_propagation(call, object);
+    set_propagation(object, options.propagation.as_deref().or(default));
     let grace = (hooks::of(call.row).grace)(object, options.grace);
     let already = object["metadata"]["deletionTimestamp"].is_string();
     let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
@@ -185,6 +194,14 @@ fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
         meta.insert("generation".into(), (generation + 1).into());
     }
     (hooks::of(call.row).deleting)(call, object);
+}
+
+/// What becomes of dependents when neither request nor object says it.
+fn default_propagation(call: &Call<'_>, object: &Value) -> Option<&'static str> {
+    let decided = validation::items(&object["metadata"], "finalizers")
+        .any(|finalizer| finalizer == ORPHAN || finalizer == FOREGROUND);
+    let orphans = call.custom.is_none() && hooks::of(call.row).orphans;
+    (orphans && !decided).then_some("Orphan")
 }
 
 /// `Foreground` and `Orphan` are finalizers that the garbage collector takes off again.
@@ -213,6 +230,7 @@ pub(crate) async fn delete_collection(
     content_type: &str,
 ) -> Result<Answer, Status> {
     let options = options(call, &body, content_type)?;
+    warn_of_orphans(call, &options);
     let filter = Filter::of(call)?;
     let collection = call.server.collection(call.row);
     let page = collection.list(&filter.prefix(call), None, 0, usize::MAX, &|o| filter.matches(o));

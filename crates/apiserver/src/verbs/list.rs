@@ -56,7 +56,7 @@ pub(crate) struct Filter {
 impl Filter {
     pub(crate) fn of(call: &Call<'_>) -> Result<Filter, Status> {
         let mut fields = call.query.field_selector()?;
-        kinds::convert::rename_fields(call.row, &mut fields).map_err(Status::bad_request)?;
+        validation::convert::rename_fields(call.row, &mut fields).map_err(Status::bad_request)?;
         for requirement in &fields.requirements {
             let field = requirement.field.as_str();
             let known = matches!(field, "metadata.name" | "metadata.namespace")
@@ -82,7 +82,7 @@ impl Filter {
 
     pub(crate) fn parse(labels: &str, fields: &str, row: &Resource) -> Result<Filter, String> {
         let mut fields = api::selector::FieldSelector::parse(fields)?;
-        kinds::convert::rename_fields(row, &mut fields)?;
+        validation::convert::rename_fields(row, &mut fields)?;
         Ok(Filter {
             labels: api::selector::LabelSelector::parse(labels)?,
             fields,

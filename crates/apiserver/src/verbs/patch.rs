@@ -47,7 +47,7 @@ pub(crate) async fn patch(
                 let mut tree = base(old, &body);
                 algorithms::apply_strategic_patch(call.schema(), &call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
-                reread(call, old, tree)
+                reread(call, old, tree).map_err(|refused| unconvertible(&patch, refused))
             })
             .await
         }
@@ -71,8 +71,19 @@ pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Statu
     Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
 }
 
+/// A strategic merge whose result is not of the type is invalid, not undecodable.
+fn unconvertible(patch: &Value, refused: Status) -> Status {
+    match algorithms::conversion_fault(patch, &refused.message) {
+        Some((shown, fault)) if refused.code == 400 => {
+            let cause = meta::invalid("patch", &shown.into(), &fault);
+            Status::invalid("", "", "", vec![cause])
+        }
+        _ => refused,
+    }
+}
+
 /// An operation that does not apply; the original says no more than this.
-fn unprocessable() -> Status {
+pub(crate) fn unprocessable() -> Status {
     let message = "the server rejected our request due to an error in our request";
     Status::failure(422, "Invalid", message).with_causes(Vec::new())
 }
@@ -83,8 +94,16 @@ pub(crate) fn json_body(body: &[u8]) -> Result<Value, Status> {
 }
 
 /// A JSON patch is a list of objects.
-fn must_be_operations(patch: &Value) -> Result<(), Status> {
+pub(crate) fn must_be_operations(patch: &Value) -> Result<(), Status> {
     let (found, wanted) = match patch {
+        Value::Array(list) if list.len() > algorithms::OPERATIONS_MAX => {
+            let text = format!(
+                "The allowed maximum operations in a JSON patch is {}, got {}",
+                algorithms::OPERATIONS_MAX,
+                list.len()
+            );
+            return Err(Status::failure(413, "RequestEntityTooLarge", text));
+        }
         Value::Array(list) => match list.iter().find(|one| !one.is_object()) {
             Some(other) => (other, "handlers.jsonPatchOp"),
             None => return Ok(()),

@@ -119,7 +119,6 @@ fn prepare(
     operation: Operation,
 ) -> Result<(), Status> {
     let row = call.main_row();
-    let hooks = hooks::of(call.row);
     call.apply_defaults(new)?;
     if operation == Operation::Update {
         managed::track(call, Some(old), new)?;
@@ -131,7 +130,7 @@ fn prepare(
     }
     admission::sent(call, old, new)?;
     keep_other_parts(call, old, new);
-    (hooks.prepare_update)(call, old, new)?;
+    hooks::prepare_update(call, old, new)?;
     call.apply_defaults(new)?;
     call.settle(new);
     admission::update(call, old, new)?;

@@ -1,8 +1,8 @@
 //! Binding a pod to a node, once (registry `BindingREST`).
 
 use api::Status;
-use kinds::set_default;
 use serde_json::{Value, json};
+use validation::set_default;
 
 use super::done;
 use crate::admission::node;
@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::meta;
 use crate::verbs::Answer;
 use crate::verbs::update::{Operation, change};
+use auth::RequestInfo;
 
 /// Sets `spec.nodeName`; the body's annotations and labels go into the pod.
 pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Status> {
@@ -18,7 +19,7 @@ pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Stat
     let name = if call.info.name.is_empty() { named } else { call.info.name.as_str() }.to_owned();
     node::restrict(call, node::Operation::Create, (&name, &Value::Null, &binding))?;
     check(call, &binding, &name)?;
-    let info = crate::request::RequestInfo { name, ..call.info.clone() };
+    let info = RequestInfo { name, ..call.info.clone() };
     let bound = call.about(&info, call.pods_row())?;
     change(&bound, Operation::Internal, |pod| assigned(call, &binding, pod)).await?;
     Ok(done())

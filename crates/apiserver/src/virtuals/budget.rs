@@ -3,8 +3,8 @@
 //! Rule: `registry/core/pod/storage/eviction.go`. Pure.
 
 use api::Status;
-use kinds::{items, items_mut, set_default};
 use serde_json::{Value, json};
+use validation::{items, items_mut, set_default};
 
 use crate::meta;
 

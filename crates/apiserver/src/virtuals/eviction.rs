@@ -8,11 +8,11 @@ use super::{budget, done};
 use crate::admission::node;
 use crate::call::Call;
 use crate::meta;
-use crate::request::RequestInfo;
 use crate::verbs::delete::{self, Options};
 use crate::verbs::update::{Operation, change};
 use crate::verbs::{Answer, update};
-use kinds::set_default;
+use auth::RequestInfo;
+use validation::set_default;
 
 /// Tries when the pod changes meanwhile.
 const RETRIES: usize = 20;
@@ -58,7 +58,7 @@ fn check(call: &Call<'_>, eviction: &Value) -> Result<Options, Status> {
 /// Request and body may both ask for a dry run, but for the same one.
 fn same_dry_run(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
     let asked: Vec<&str> = call.query.all("dryRun").collect();
-    let own: Vec<&str> = kinds::items(sent, "dryRun").filter_map(Value::as_str).collect();
+    let own: Vec<&str> = validation::items(sent, "dryRun").filter_map(Value::as_str).collect();
     if asked.is_empty() || own.is_empty() || asked == own {
         return Ok(());
     }

@@ -4,11 +4,10 @@ use api::Status;
 use api::selector::{FieldRequirement, FieldSelector};
 use serde_json::{Value, json};
 
-use crate::authz::{Attributes, Resolved, Rule};
 use crate::call::Call;
-use crate::user::{MASTERS, User};
 use crate::verbs::Answer;
-use kinds::items;
+use auth::{Attributes, MASTERS, Resolved, Rule, User};
+use validation::items;
 
 fn created(value: Value) -> Answer {
     Answer::Tree { code: 201, value }
@@ -36,7 +35,7 @@ pub(super) fn token(call: &Call<'_>, mut review: Value) -> Result<Answer, Status
     }
     let audiences: Vec<String> =
         items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
-    let found = call.server.config.authenticator.token(&call.server.store, &token, &audiences);
+    let found = call.server.config.authenticator.token(&*call.server.objects, &token, &audiences);
     review["status"] = match found {
         Ok(known) => json!({
             "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences,

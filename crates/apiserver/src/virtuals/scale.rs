@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::body::media_type;
 use crate::call::Call;
 use crate::verbs::Answer;
-use crate::verbs::patch::{applied_body, check_options, is_apply, json_body};
+use crate::verbs::patch::{
+    applied_body, check_options, is_apply, json_body, must_be_operations, unprocessable,
+};
 use crate::verbs::update::{Operation, change};
 
 /// The Scale view of an object.
@@ -67,28 +69,11 @@ pub(crate) fn put(object: &mut Value, path: &str, number: i64) {
     *place = number.into();
 }
 
-/// `metav1.FormatLabelSelector`.
+/// The selector as text; replication controllers select by a plain map.
 fn selector_text(selector: &Value) -> String {
-    let labels =
-        if selector["matchLabels"].is_object() { &selector["matchLabels"] } else { selector };
-    let mut parts: Vec<String> = labels
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
-        .collect();
-    for e in kinds::items(selector, "matchExpressions") {
-        let key = e["key"].as_str().unwrap_or("");
-        let values: Vec<&str> = kinds::items(e, "values").filter_map(Value::as_str).collect();
-        parts.push(match e["operator"].as_str() {
-            Some("In") => format!("{key} in ({})", values.join(",")),
-            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
-            Some("Exists") => key.to_owned(),
-            _ => format!("!{key}"),
-        });
-    }
-    parts.sort();
-    parts.join(",")
+    let is_map = !selector["matchLabels"].is_object() && !selector["matchExpressions"].is_array();
+    let whole = json!({"matchLabels": selector});
+    printers::plain_selector(if is_map { &whole } else { selector }).unwrap_or_default()
 }
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
@@ -119,11 +104,14 @@ pub(super) async fn patch(
         return viewed(call, answer.await?).await;
     }
     let patch = json_body(body)?;
+    if media == "application/json-patch+json" {
+        must_be_operations(&patch)?;
+    }
     set(call, |scale| {
         let mut scale = scale.clone();
         match media {
             "application/json-patch+json" => api::patch::apply_json_patch(&mut scale, &patch)
-                .map_err(|e| Status::failure(422, "Invalid", e))?,
+                .map_err(|_| unprocessable())?,
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
                 api::patch::apply_merge_patch(&mut scale, &patch);
             }

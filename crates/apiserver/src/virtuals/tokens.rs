@@ -9,7 +9,7 @@ use crate::admission::node::Operation;
 use crate::call::Call;
 use crate::meta;
 use crate::verbs::Answer;
-use kinds::items;
+use validation::items;
 
 const GROUP: &str = "authentication.k8s.io";
 const KIND: &str = "TokenRequest";

@@ -98,7 +98,7 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Value, String> {
         return Err(refused(status.as_u16(), &String::from_utf8_lossy(body)));
     }
     tree.map_err(|e| {
-        let fault = kinds::go_syntax_fault(body).unwrap_or_else(|| e.to_string());
+        let fault = validation::go_syntax_fault(body).unwrap_or_else(|| e.to_string());
         format!("couldn't get version/kind; json parse error: {fault}")
     })
 }

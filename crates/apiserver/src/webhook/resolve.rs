@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::Object;
-use kinds::items;
 use serde_json::Value;
 use store::Store;
 use tokio::net::TcpStream;
+use validation::items;
 
 use crate::node_proxy::{NodeDialer, is_proxyable};
 

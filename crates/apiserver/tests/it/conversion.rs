@@ -468,11 +468,7 @@ async fn the_definition_must_say_how_to_ask() {
             "webhookClientConfig.url",
             "Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
         ),
-        (
-            json!({"service": {"name": "a"}}),
-            "webhookClientConfig.service.namespace",
-            "Required value",
-        ),
+        (json!({"service": {"name": "a"}}), "webhookClientConfig.service.name", "Required value"),
         (
             json!({"url": "https://a", "caBundle": "bm9uZQ=="}),
             "webhookClientConfig.caBundle",

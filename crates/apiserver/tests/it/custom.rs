@@ -397,3 +397,45 @@ async fn each_version_shows_what_it_knows() {
     assert_eq!(found(&other, "spec.first=x").await, None);
     assert_eq!(found(&other, "spec.second=").await, Some(2));
 }
+
+#[tokio::test]
+async fn versions_are_listed_in_kubernetes_order() {
+    let world = World::new().await;
+    let versions =
+        ["v1alpha1", "v10", "v2beta1", "v2"].map(|name| version(name, name == "v1alpha1"));
+    let made = world.ask("POST", DEFINITIONS, &definition(&json!(versions))).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    established(&world).await;
+    let mut group = world.ask("GET", "/apis/example.com", &Value::Null).await;
+    while group.code == 404 {
+        tokio::task::yield_now().await;
+        group = world.ask("GET", "/apis/example.com", &Value::Null).await;
+    }
+    let group = group.json();
+    assert_eq!(group["preferredVersion"]["version"], "v10");
+    let listed: Vec<&str> = group["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|version| version["version"].as_str())
+        .collect();
+    assert_eq!(listed, ["v10", "v2", "v2beta1", "v1alpha1"]);
+    let all = world.ask("GET", "/apis", &Value::Null).await.json();
+    let last = all["groups"].as_array().and_then(|groups| groups.last().cloned());
+    assert_eq!(last.expect("groups")["name"], "example.com");
+}
+
+#[tokio::test]
+async fn finalizers_of_custom_resources_need_no_domain() {
+    let world = world().await;
+    let mut object = gizmo("a", &json!({}));
+    object["metadata"]["finalizers"] = json!(["resources-finalizer.argocd.argoproj.io"]);
+    let made = world.ask("POST", GIZMOS, &object).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    object = gizmo("b", &json!({}));
+    object["metadata"]["finalizers"] = json!(["not a name"]);
+    assert_eq!(world.ask("POST", GIZMOS, &object).await.code, 422);
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = json!({"metadata": {"name": "m", "finalizers": ["plain"]}});
+    assert_eq!(world.ask("POST", maps, &map).await.code, 422);
+}

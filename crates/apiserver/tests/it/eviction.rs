@@ -242,3 +242,15 @@ async fn gated_pods_are_not_bound() {
     let why = "Operation cannot be fulfilled on pods/binding \"g\": pod g has non-empty .spec.schedulingGates";
     assert_eq!(told, (409, why.into()));
 }
+
+#[tokio::test]
+async fn old_clients_evict_in_the_version_they_know() {
+    let world = world().await;
+    let body = |version: &str| json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": "a"}});
+    pod(&world, "a").await;
+    let path = format!("{PODS}/a/eviction");
+    let refused = world.ask("POST", &path, &body("policy/v1alpha1")).await;
+    assert_eq!(refused.code, 400, "{}", refused.json());
+    let evicted = world.ask("POST", &path, &body("policy/v1beta1")).await;
+    assert_eq!(evicted.code, 201, "{}", evicted.json());
+}

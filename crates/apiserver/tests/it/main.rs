@@ -23,5 +23,6 @@ mod quota;
 mod reach;
 mod rights;
 mod services;
+mod strategies;
 mod websocket;
 mod wire;

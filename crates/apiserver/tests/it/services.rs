@@ -141,3 +141,24 @@ async fn who_does_not_wait_keeps_what_was_allocated() {
         assert_eq!(refused.code, 422, "{}", refused.json());
     }
 }
+
+#[tokio::test]
+async fn families_the_cluster_does_not_have_are_refused() {
+    let world = World::new().await;
+    let ports = json!([{"port": 80}]);
+    for (spec, field) in [
+        (json!({"ipFamilyPolicy": "RequireDualStack", "ports": ports}), "spec.ipFamilyPolicy"),
+        (json!({"ipFamilies": ["IPv6"], "ports": ports}), "spec.ipFamilies[0]"),
+        (
+            json!({"clusterIPs": ["fd00::1"], "clusterIP": "fd00::1", "ports": ports}),
+            "spec.clusterIPs[0]",
+        ),
+    ] {
+        let refused = world.ask("POST", SERVICES, &service("a", &spec)).await;
+        let causes = &refused.json()["details"]["causes"];
+        assert_eq!((refused.code, &causes[0]["field"]), (422, &json!(field)), "{causes}");
+    }
+    let prefers = json!({"ipFamilyPolicy": "PreferDualStack", "ports": ports});
+    let made = world.ask("POST", SERVICES, &service("a", &prefers)).await.json();
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4"]));
+}

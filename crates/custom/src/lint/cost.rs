@@ -1,7 +1,7 @@
 //! How much the rules of a definition may cost by their estimates, each and together.
 
-use kinds::At;
 use serde_json::Value;
+use validation::At;
 
 /// The most one rule may cost for all values of its place (`StaticEstimatedCostLimit`).
 pub(super) const RULE_MAX: u64 = 10_000_000;

@@ -1,7 +1,7 @@
 //! Definitions with rules and what they are told.
 
-use kinds::Check;
 use serde_json::{Value, json};
+use validation::Check;
 
 const SPEC: &str = "spec.validation.openAPIV3Schema.properties[spec]";
 

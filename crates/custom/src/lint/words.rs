@@ -1,7 +1,7 @@
 //! What is written around a rule: its message, reason and path.
 
-use kinds::At;
 use serde_json::{Value, json};
+use validation::At;
 
 use crate::field_path;
 use crate::node::Node;

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::place::Place;
+use super::protect;
 use super::services::{self, Message};
 use super::start::Upkeep;
 use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
@@ -140,6 +141,8 @@ async fn start_kubelet(
     config.port = KUBELET_PORT;
     config.eviction = shared.upkeep.eviction;
     config.image_gc_high_percent = shared.upkeep.image_gc_high;
+    // Beside the eviction threshold, which is reserved by default.
+    config.reserved_memory_bytes += protect::reserved_memory();
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.name);
     let user = format!("system:node:{name}");
     let deps = Deps {

@@ -75,11 +75,23 @@ pub(super) fn limit_pods(paths: &ClusterPaths, nodes: usize) {
 
 /// The machine's memory without what is reserved.
 fn pods_limit() -> Option<u64> {
+    let total = machine_memory()?;
+    total.checked_sub(reserved_of(total)).filter(|left| *left > 0)
+}
+
+/// Bytes of the machine's memory that pods may not take: nodes do not offer them as allocatable.
+pub(super) fn reserved_memory() -> u64 {
+    machine_memory().map_or(0, reserved_of)
+}
+
+fn reserved_of(total: u64) -> u64 {
+    KEPT.max(total / 100 * RESERVED_PERCENT)
+}
+
+fn machine_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let total = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    let reserved = KEPT.max(total / 100 * RESERVED_PERCENT);
-    total.checked_sub(reserved).filter(|left| *left > 0)
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// The hierarchy with memory: the one of version 2, or version 1's own.

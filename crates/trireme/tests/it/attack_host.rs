@@ -38,6 +38,17 @@ fn the_process_is_protected_and_its_files_are_roots() {
     let words: Vec<&str> = files.split_whitespace().collect();
     assert_eq!(words[3], words[4], "raised to what it may have: {files}");
 
+    let path = "jsonpath={.items[0].status.allocatable.memory}";
+    let allocatable = cluster.kubectl(&["get", "nodes", "-o", path]);
+    let kib: u64 = allocatable.trim().trim_end_matches("Ki").parse().expect("kibibytes");
+    let allocatable = kib * 1024;
+    let limit = ["memory/trireme/NAME/0/memory.limit_in_bytes", "trireme/NAME/0/memory.max"]
+        .map(|file| format!("/sys/fs/cgroup/{}", file.replace("NAME", cluster.name())))
+        .iter()
+        .find_map(|file| std::fs::read_to_string(file).ok());
+    let limit: u64 = limit.expect("a limit of pods' memory").trim().parse().expect("bytes");
+    assert!(allocatable < limit, "{allocatable} of {limit}");
+
     let folder = cluster.folder();
     let parent = folder.parent().expect("a parent");
     std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755)).expect("opened");

@@ -13,10 +13,10 @@ use api::Status;
 use serde_json::Value;
 
 use super::bare;
-use crate::authz::Attributes;
 use crate::call::Call;
 use crate::meta;
-use crate::user::User;
+use auth::Attributes;
+use auth::User;
 
 /// What happens to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use kinds::{items, items_mut};
 use serde_json::Value;
+use validation::{items, items_mut};
 
 use super::{has_health_port, has_node_ports};
 use crate::allocate::{AllocationError, Claim, What, held};
@@ -88,8 +88,8 @@ fn carry_ports(spec: &mut Value, old: &Value) {
     };
     let used = &used(old) & &used(spec);
     for port in items_mut(spec, "ports").filter(|p| node_port(&p["nodePort"]).is_none()) {
-        let name = kinds::text(&port["name"]);
-        let before = items(old, "ports").filter(|p| kinds::text(&p["name"]) == name).last();
+        let name = validation::text(&port["name"]);
+        let before = items(old, "ports").filter(|p| validation::text(&p["name"]) == name).last();
         let before = before.and_then(|p| node_port(&p["nodePort"]));
         if let Some(number) = before.filter(|number| !used.contains(number)) {
             port["nodePort"] = number.into();

@@ -1,0 +1,64 @@
+//! The ConfigMap `kube-system/extension-apiserver-authentication`: extension API servers read there
+//! whose client certificates this server trusts.
+
+use client::{Error, Tasks};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{call, ensure};
+use crate::server::Server;
+
+const NAME: &str = "extension-apiserver-authentication";
+const KEY: &str = "client-ca-file";
+/// Writes that lose a race against another server.
+const RETRIES: usize = 10;
+
+impl Server {
+    /// Publishes the authority of client certificates, beside those that other servers published.
+    pub async fn publish_client_ca(&self, ca_pem: &str, tasks: &Tasks) -> Result<(), Error> {
+        let client = self.own_client(tasks);
+        let target = format!("/api/v1/namespaces/kube-system/configmaps/{NAME}");
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": "kube-system"}, "data": {KEY: ca_pem},
+        });
+        ensure(&client, "configmaps", &object).await?;
+        for _ in 0..RETRIES {
+            let found = call(&client, Method::GET, target.clone(), &json!({})).await?;
+            let mut present: Value = serde_json::from_slice(&found.body)
+                .map_err(|source| Error::Decode { target: target.clone(), source })?;
+            let Some(combined) = combined(present["data"][KEY].as_str().unwrap_or(""), ca_pem)
+            else {
+                return Ok(());
+            };
+            present["data"][KEY] = combined.into();
+            match call(&client, Method::PUT, target.clone(), &present).await {
+                Err(e) if e.is_conflict() => {}
+                other => return other.map(drop),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bundle with one more authority; none when it has it already.
+fn combined(bundle: &str, ca_pem: &str) -> Option<String> {
+    let ca = ca_pem.trim();
+    if ca.is_empty() || bundle.contains(ca) {
+        return None;
+    }
+    let gap = if bundle.is_empty() || bundle.ends_with('\n') { "" } else { "\n" };
+    Some(format!("{bundle}{gap}{ca}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::combined;
+
+    #[test]
+    fn authorities_are_added_once() {
+        assert_eq!(combined("", "A\n").as_deref(), Some("A\n"));
+        assert_eq!(combined("A", "B\n").as_deref(), Some("A\nB\n"));
+        assert_eq!(combined("A\nB\n", "B\n"), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! The account behind a verified token: it, and what the token is bound to, must be those that it was
+//! issued for.
+//!
+//! Rule: `pkg/serviceaccount/claims.go`.
+
+use std::collections::BTreeMap;
+
+use api::Object;
+use jiff::{SignedDuration, Timestamp};
+use pki::{Bound, Claims};
+
+use crate::objects::Objects;
+use crate::user::{User, account_groups, account_name};
+
+/// How long a token lives on after the end of what it is bound to, so that clocks may differ.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
+const INVALIDATED: &str = "service account token has been invalidated";
+
+/// The token's user; otherwise why there is none any more.
+pub(super) fn user(objects: &dyn Objects, claims: &Claims, now: Timestamp) -> Result<User, String> {
+    let private = &claims.private;
+    let there = Present { objects, now };
+    let local = |bound: &Bound| format!("{}/{}", private.namespace, bound.name);
+    let account = &private.serviceaccount;
+    let found = there.object("serviceaccounts", &local(account));
+    let found = found.ok_or_else(|| format!("serviceaccount {:?} not found", account.name))?;
+    if found.meta().uid.as_ref() != account.uid {
+        let uid = &found.meta().uid;
+        return Err(format!("service account UID ({uid}) does not match claim ({})", account.uid));
+    }
+    if there.has_ended(&found) {
+        return Err(format!("service account {} has been deleted", local(account)));
+    }
+    if let Some(secret) = &private.secret {
+        there.bound("secret", ("secrets", &local(secret)), secret)?;
+    }
+    if let Some(pod) = &private.pod {
+        there.bound("pod", ("pods", &local(pod)), pod)?;
+    } else if let Some(node) = &private.node {
+        // The node of a pod's token is told, and nothing more: the pod goes with it.
+        there.bound("node", ("nodes", &node.name), node)?;
+    }
+    Ok(described(claims))
+}
+
+struct Present<'a> {
+    objects: &'a dyn Objects,
+    now: Timestamp,
+}
+
+impl Present<'_> {
+    fn object(&self, resource: &str, key: &str) -> Option<std::sync::Arc<Object>> {
+        self.objects.of("", resource)?.get(key)
+    }
+
+    /// Deleted, and its time is over. A date that cannot be read is no reason to live on.
+    fn has_ended(&self, object: &Object) -> bool {
+        let Some(text) = &object.meta().deletion_timestamp else { return false };
+        let end: Result<Timestamp, _> = text.parse();
+        end.map_or(true, |end| end < self.now - LEEWAY)
+    }
+
+    fn bound(
+        &self,
+        kind: &str,
+        (resource, key): (&str, &str),
+        claim: &Bound,
+    ) -> Result<(), String> {
+        let found = self.object(resource, key).ok_or(INVALIDATED)?;
+        let uid = &found.meta().uid;
+        if uid.as_ref() != claim.uid {
+            return Err(format!(
+                "{kind} UID ({uid}) does not match service account {kind} ref claim ({})",
+                claim.uid
+            ));
+        }
+        if self.has_ended(&found) { Err(INVALIDATED.into()) } else { Ok(()) }
+    }
+}
+
+fn described(claims: &Claims) -> User {
+    let private = &claims.private;
+    let mut extra = BTreeMap::new();
+    extra.insert(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("JTI={}", claims.jti)],
+    );
+    for (kind, bound) in [("pod", &private.pod), ("node", &private.node)] {
+        let Some(bound) = bound else { continue };
+        let mut tell = |part: &str, value: &str| {
+            if !value.is_empty() {
+                let key = format!("authentication.kubernetes.io/{kind}-{part}");
+                extra.insert(key, vec![value.to_owned()]);
+            }
+        };
+        tell("name", &bound.name);
+        tell("uid", &bound.uid);
+    }
+    User {
+        name: account_name(&private.namespace, &private.serviceaccount.name),
+        uid: private.serviceaccount.uid.clone(),
+        groups: account_groups(&private.namespace),
+        extra,
+    }
+}
