@@ -209,47 +209,9 @@ impl Object {
         serde_json::from_slice(&self.json).expect("an Object holds valid JSON")
     }
 
-    /// The object as a typed value, e.g. one of `k8s-openapi`'s. Go writes null for a value that is not
-    /// set, and reads null and absence alike as the zero value; such types refuse them where a value is
-    /// required. Then null counts as absent, and a condition without its time has Go's zero time, which
-    /// is the only required value of theirs without a zero of its own.
+    /// The object as a typed value, e.g. one of `k8s-openapi`'s; see [`crate::typed`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.json).or_else(|strict| {
-            let mut value = self.to_value();
-            drop_nulls(&mut value);
-            T::deserialize(&value).or_else(|_| {
-                fill_condition_times(&mut value);
-                serde_json::from_value(value).map_err(|_| strict)
-            })
-        })
-    }
-}
-
-/// Go's zero time, in the form that times have.
-const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
-
-fn fill_condition_times(value: &mut Value) {
-    let Value::Object(map) = value else {
-        return value.as_array_mut().into_iter().flatten().for_each(fill_condition_times);
-    };
-    for (key, below) in map {
-        if let ("conditions", Value::Array(conditions)) = (key.as_str(), &mut *below) {
-            for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
-                condition.entry("lastTransitionTime").or_insert_with(|| ZERO_TIME.into());
-            }
-        }
-        fill_condition_times(below);
-    }
-}
-
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
-        _ => {}
+        crate::typed::from_slice(&self.json)
     }
 }
 

@@ -264,7 +264,7 @@ impl Client {
     ) -> Result<T, Error> {
         let request = Request { method, target: target.clone(), content_type, body };
         let response = self.call(request).await?;
-        serde_json::from_slice(&response.body).map_err(|source| Error::Decode { target, source })
+        api::typed::from_slice(&response.body).map_err(|source| Error::Decode { target, source })
     }
 }
 

@@ -181,7 +181,7 @@ impl<K: Resource> Shared<K> {
         let mut typed: K = match object.decode() {
             Ok(typed) => typed,
             Err(error) => {
-                tracing::warn!(kind = K::KIND, ?object, %error, "skipped an object that does not decode");
+                tracing::error!(kind = K::KIND, ?object, %error, "object not decoded: its informer keeps the former state");
                 return;
             }
         };
