@@ -32,14 +32,14 @@ pub(super) fn measure(crates: &[Crate]) -> Measured {
             if !file.text.starts_with("//!") {
                 note("files without a header", 1, path.to_string());
             }
-            for (line, length) in long_functions(file) {
+            let code = Code::of(file);
+            for (line, length) in code.long {
                 let rule = format!("functions over {FUNCTION_LINES} lines");
                 note(&rule, length, format!("{path}:{line}"));
             }
-            for (at, line) in file.text.lines().enumerate() {
-                if line.contains("tokio::spawn(") {
-                    note("bare tokio::spawn", 1, format!("{path}:{}", at + 1));
-                }
+            // The crate of tasks is where they are started.
+            for line in code.spawns.into_iter().filter(|_| of.name != "tasks") {
+                note("bare tokio::spawn", 1, format!("{path}:{line}"));
             }
         }
         for module in circles::find(of) {
@@ -53,27 +53,55 @@ pub(super) fn measure(crates: &[Crate]) -> Measured {
     found.into_iter().map(|(rule, places)| (rule, sorted(places))).collect()
 }
 
-/// First line and length of each long function that is no test.
-fn long_functions(file: &File) -> Vec<(usize, usize)> {
-    struct Long(Vec<(usize, usize)>);
-    impl<'ast> Visit<'ast> for Long {
-        fn visit_block(&mut self, block: &'ast syn::Block) {
-            // The outermost block: a function's body.
-            let braces = block.brace_token.span;
-            let (start, end) = (braces.open().start().line, braces.close().end().line);
-            if end - start + 1 > FUNCTION_LINES {
-                self.0.push((start, end - start + 1));
-            }
-        }
-        fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-            if !is_test(&item.attrs) {
-                visit::visit_item_mod(self, item);
-            }
+/// What a file's code, without its tests, has too much of.
+#[derive(Default)]
+struct Code {
+    /// First line and length of each long function.
+    long: Vec<(usize, usize)>,
+    /// Lines that call `tokio::spawn`.
+    spawns: Vec<usize>,
+}
+
+impl Code {
+    fn of(file: &File) -> Code {
+        let mut code = Code::default();
+        code.visit_file(&file.tree);
+        code
+    }
+
+    fn body(&mut self, block: &syn::Block) {
+        let braces = block.brace_token.span;
+        let (start, end) = (braces.open().start().line, braces.close().end().line);
+        if end - start + 1 > FUNCTION_LINES {
+            self.long.push((start, end - start + 1));
         }
     }
-    let mut long = Long(Vec::new());
-    long.visit_file(&file.tree);
-    long.0
+}
+
+impl<'ast> Visit<'ast> for Code {
+    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        self.body(&item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
+        self.body(&item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let names: Vec<String> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        if names == ["tokio", "spawn"] {
+            self.spawns.extend(path.segments.first().map(|part| part.ident.span().start().line));
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
 }
 
 /// Compares with the recorded numbers; records the present ones when asked to and none rose.
@@ -135,11 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn long_functions_are_found_but_in_tests() {
-        let long = format!("fn f() {{\n{}}}\n", "    g();\n".repeat(80));
+    fn long_functions_and_spawns_are_found_but_in_tests() {
+        let long = format!("fn f() {{\n{}}}\n", "    tokio::spawn(g());\n".repeat(80));
         let text = format!("{long}impl X {{ {long} }}\n#[cfg(test)]\nmod tests {{ {long} }}\n");
         let tree = syn::parse_file(&text).expect("Rust");
         let file = File { path: "x.rs".into(), module: vec!["x".into()], text, tree };
-        assert_eq!(long_functions(&file).len(), 2);
+        let code = Code::of(&file);
+        assert_eq!((code.long.len(), code.spawns.len()), (2, 160));
     }
 }
