@@ -21,9 +21,11 @@ use crate::volumes;
 
 /// Ids of one pod: what a program may expect to have.
 const LENGTH: u32 = 65_536;
-/// Ranges by number; the first holds the host's own users, the last the id that means none.
+/// Ranges by number. The first holds the host's own users; ids above `i32::MAX` are refused by the
+/// runtime, since some programs take them for negative.
 const FIRST: u32 = 1;
-const LAST: u32 = u32::MAX / LENGTH - 1;
+const LAST: u32 = i32::MAX as u32 / LENGTH - 1;
+const _: () = assert!((LAST + 1) * LENGTH <= i32::MAX as u32);
 /// The file in a pod's directory, and the most that one may hold.
 const FILE: &str = "userns";
 const FILE_MAX: usize = 4096;
