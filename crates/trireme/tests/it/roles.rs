@@ -212,7 +212,7 @@ pub(crate) fn refusal(args: &[&str]) -> String {
 fn what_a_component_cannot_do_is_refused_by_name() {
     let none = "--kubeconfig=/nowhere";
     let cases: &[(&[&str], &str)] = &[
-        (&["kube-controller-manager", none], "read /nowhere"),
+        (&["kube-controller-manager", none], "kubeconfig /nowhere: read: No such file"),
         (
             &["kube-controller-manager", none, "--use-service-account-credentials=true"],
             "--use-service-account-credentials=true is not supported",
