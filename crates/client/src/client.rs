@@ -78,7 +78,7 @@ pub enum Patch {
     Json(Value),
     /// RFC 7396.
     Merge(Value),
-    /// The original's strategic merge.
+    /// Upstream's strategic merge.
     Strategic(Value),
     /// Server-side apply of a partial object; `force` takes ownership in conflicts.
     Apply { manager: String, force: bool, object: Value },

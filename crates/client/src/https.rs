@@ -1,10 +1,9 @@
 //! The HTTPS transport: for agents, components that run alone, and command lines.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use outgoing::{Connector, ReadIdle};
 
@@ -17,9 +16,11 @@ use crate::transport::{BoxFuture, Request, Response, Transport};
 mod auth;
 mod certificate;
 mod connect;
+mod lanes;
 mod watch;
 
 pub use connect::{Credentials, HttpsConfig};
+use lanes::{Held, Lanes, Place};
 
 /// Longest wait for an answer's head; watches are bounded by their own timeout.
 const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -38,8 +39,8 @@ pub struct HttpsTransport {
 }
 
 struct Shared {
-    /// The pool, and the generation of the certificate that its connections show.
-    http: RwLock<(u64, Http)>,
+    /// The pools, and the generation of the certificate that their connections show.
+    lanes: Mutex<(u64, Lanes<Http>)>,
     config: HttpsConfig,
     auth: auth::Auth,
     /// `https://host:port`.
@@ -57,27 +58,27 @@ impl HttpsTransport {
     /// Follows run in `tasks`.
     pub fn new(config: HttpsConfig, tasks: Tasks) -> Result<HttpsTransport, rustls::Error> {
         let auth = auth::Auth::new(config.credentials.clone());
-        let connector = connect::connector(&config, &auth.certificate)?;
-        let http = RwLock::new((0, outgoing::pool_builder().build(connector)));
+        // Faults of the configuration are told now.
+        connect::connector(&config, &auth.certificate)?;
+        let lanes = Mutex::new((0, Lanes::new()));
         let server = config.server.trim_end_matches('/').to_owned();
-        Ok(HttpsTransport { shared: Arc::new(Shared { http, config, auth, server, tasks }) })
+        Ok(HttpsTransport { shared: Arc::new(Shared { lanes, config, auth, server, tasks }) })
     }
 
-    /// The pool whose connections show the present certificate.
-    fn pool(&self, generation: u64) -> Result<Http, rustls::Error> {
+    /// A pool whose connections show the present certificate, and a place in it.
+    fn pool(&self, generation: u64) -> Result<(Http, Place), rustls::Error> {
         let shared = &self.shared;
-        let current = shared.http.read().unwrap_or_else(PoisonError::into_inner);
-        if current.0 == generation {
-            return Ok(current.1.clone());
+        let mut lanes = shared.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.0 != generation {
+            *lanes = (generation, Lanes::new());
         }
-        drop(current);
-        let connector = connect::connector(&shared.config, &shared.auth.certificate)?;
-        let http: Http = outgoing::pool_builder().build(connector);
-        *shared.http.write().unwrap_or_else(PoisonError::into_inner) = (generation, http.clone());
-        Ok(http)
+        lanes.1.place(|| {
+            let connector = connect::connector(&shared.config, &shared.auth.certificate)?;
+            Ok(outgoing::pool_builder().build(connector))
+        })
     }
 
-    async fn send(&self, request: Request) -> Result<http::Response<Incoming>, Error> {
+    async fn send(&self, request: Request) -> Result<http::Response<Held>, Error> {
         let target = request.target.clone();
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport {
             target: target.clone(),
@@ -102,13 +103,13 @@ impl HttpsTransport {
             builder = builder.header("authorization", format!("Bearer {token}"));
         }
         let request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
-        let http = self.pool(proof.generation).map_err(|e| failed(e.into()))?;
+        let (http, place) = self.pool(proof.generation).map_err(|e| failed(e.into()))?;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, http.request(request)).await;
         let answer = answer.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?;
         if answer.status() == http::StatusCode::UNAUTHORIZED {
             self.shared.auth.refused(&proof).await;
         }
-        Ok(answer)
+        Ok(answer.map(|body| Held::new(body, place)))
     }
 
     async fn call(&self, request: Request) -> Result<Response, Error> {

@@ -181,10 +181,13 @@ impl Watcher {
             let frame =
                 frame.map_err(|e| Error::Transport { target: target.clone(), source: e.into() })?;
             let Ok(data) = frame.into_data() else { continue };
+            // Only what is new can end a line: a long one comes in many pieces.
+            let mut looked = buffer.len();
             buffer.extend_from_slice(&data);
-            while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
-                let line = buffer.split_to(end).freeze();
+            while let Some(end) = buffer[looked..].iter().position(|b| *b == b'\n') {
+                let line = buffer.split_to(looked + end).freeze();
                 buffer.advance(1);
+                looked = 0;
                 self.line(&target, &line).await?;
             }
             if buffer.len() > LINE_MAX {
