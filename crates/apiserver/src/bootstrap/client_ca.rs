@@ -23,7 +23,7 @@ impl Server {
             "metadata": {"name": NAME, "namespace": "kube-system"}, "data": {KEY: ca_pem},
         });
         ensure(&client, "configmaps", &object).await?;
-        for _ in 0..RETRIES {
+        for attempt in 1.. {
             let found = call(&client, Method::GET, target.clone(), &json!({})).await?;
             let mut present: Value = serde_json::from_slice(&found.body)
                 .map_err(|source| Error::Decode { target: target.clone(), source })?;
@@ -33,11 +33,11 @@ impl Server {
             };
             present["data"][KEY] = combined.into();
             match call(&client, Method::PUT, target.clone(), &present).await {
-                Err(e) if e.is_conflict() => {}
+                Err(e) if e.is_conflict() && attempt < RETRIES => {}
                 other => return other.map(drop),
             }
         }
-        Ok(())
+        unreachable!("the loop ends by returning")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Objects that every cluster starts with: namespaces, roles and bindings, priority classes, the
 //! `kubernetes` Service and its endpoints, the built-in groups' APIServices.
 //!
-//! Each is created when absent. Roles are reconciled as the original does: missing rules come
+//! Each is created when absent. Roles are reconciled as upstream does: missing rules come
 //! back at every start unless the object says `rbac.authorization.kubernetes.io/autoupdate: false`.
 
 mod api_services;

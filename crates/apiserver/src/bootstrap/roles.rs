@@ -1,4 +1,4 @@
-//! Roles and bindings of the original's bootstrap policy, kept as data in `roles.txt`.
+//! Roles and bindings of upstream's bootstrap policy, kept as data in `roles.txt`.
 
 use client::{Client, Error};
 use http::Method;
