@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-/// Faults that the original has too: an applied object that does not fit its schema is a 500 there.
+/// Faults that upstream has too: an applied object that does not fit its schema is a 500 there.
 /// And what needs a node has none here.
 fn is_the_originals(answer: &Value) -> bool {
     let message = answer["message"].as_str().unwrap_or("");

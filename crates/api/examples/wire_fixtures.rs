@@ -1,4 +1,4 @@
-//! Compares our codecs with recorded wire forms of the original: each type as JSON and protobuf,
+//! Compares our codecs with recorded wire forms of upstream: each type as JSON and protobuf,
 //! which must decode into each other's form exactly.
 //!
 //!     cargo run -p api --example wire_fixtures -- <folder of group.version.Kind.{json,pb}>

@@ -1,4 +1,4 @@
-//! The syntax of names, labels and annotations: RFC 1123/1035 rules with the original's sentences
+//! The syntax of names, labels and annotations: RFC 1123/1035 rules with upstream's sentences
 //! (apimachinery `util/validation`). Each check returns its faults, none when valid.
 
 const LABEL_MAX: usize = 63;
@@ -23,7 +23,7 @@ fn shaped(text: &str, edge: fn(u8) -> bool, inner: &[u8]) -> bool {
     }
 }
 
-/// The original says characters for DNS names and bytes for labels; both count bytes.
+/// Upstream says characters for DNS names and bytes for labels; both count bytes.
 fn too_long(max: usize) -> String {
     format!("must be no more than {max} characters")
 }

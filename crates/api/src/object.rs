@@ -3,7 +3,7 @@
 //! The canonical JSON bytes are what GET, LIST and every watcher send. The small index beside
 //! them answers selectors, owner look-ups and deletion checks without parsing again. Typed forms
 //! are made by those who need them (`decode`), because keeping every object decoded is what makes
-//! the original's caches several times the size of the data (kubernetes/kubernetes#142062).
+//! upstream's caches several times the size of the data (kubernetes/kubernetes#142062).
 
 use std::fmt;
 use std::ops::Range;

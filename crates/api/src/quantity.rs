@@ -1,7 +1,7 @@
-//! `resource.Quantity`: decimal numbers with SI or binary suffixes, in the original's canonical
+//! `resource.Quantity`: decimal numbers with SI or binary suffixes, in upstream's canonical
 //! form (apimachinery `pkg/api/resource`).
 //!
-//! Held in nano-units: the API's smallest unit, to which the original rounds up as well.
+//! Held in nano-units: the API's smallest unit, to which upstream rounds up as well.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ enum Format {
     DecimalExponent,
 }
 
-/// The original's one sentence for a malformed quantity.
+/// Upstream's one sentence for a malformed quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -196,7 +196,7 @@ fn suffix_of(suffix: &str) -> Result<(i128, i32, Format), Malformed> {
     Ok((1, exponent, Format::DecimalExponent))
 }
 
-/// `value * 10^exponent`, rounded away from zero as the original does.
+/// `value * 10^exponent`, rounded away from zero as upstream does.
 fn scale(value: i128, exponent: i32) -> Option<i128> {
     let power = 10i128.checked_pow(exponent.unsigned_abs())?;
     if exponent >= 0 { value.checked_mul(power) } else { Some(div_up(value, power)) }

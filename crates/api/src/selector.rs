@@ -1,4 +1,4 @@
-//! Label and field selectors: parsing with the original's errors, and matching.
+//! Label and field selectors: parsing with upstream's errors, and matching.
 //!
 //! Grammar: apimachinery `labels.Parse` (`a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b)`,
 //! `a`, `!a`, `a>1`, `a<1`) and `fields.ParseSelector` (`=`, `==`, `!=` with `\,` `\=` escapes).

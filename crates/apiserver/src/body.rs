@@ -12,7 +12,7 @@ use crate::custom;
 use crate::limits::Room;
 use crate::query::FieldValidation;
 
-/// Largest body accepted (the original's `MaxRequestBodyBytes`): three times etcd's request limit.
+/// Largest body accepted (upstream's `MaxRequestBodyBytes`): three times etcd's request limit.
 pub(crate) const BODY_MAX: usize = 3 * 1024 * 1024;
 
 /// Collects a body within the limit, as far as there is room for it.

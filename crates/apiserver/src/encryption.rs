@@ -1,4 +1,4 @@
-//! Encryption at rest: the original's `EncryptionConfiguration`, with its `aesgcm` and `identity`
+//! Encryption at rest: upstream's `EncryptionConfiguration`, with its `aesgcm` and `identity`
 //! providers, and values in its form, so that either server reads what the other wrote.
 //!
 //! The first provider of a resource writes; all of them read. A key is rotated by putting a new one

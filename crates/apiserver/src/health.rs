@@ -32,7 +32,7 @@ impl Health {
     }
 }
 
-/// What is asked of a server, in the original's names and order.
+/// What is asked of a server, in upstream's names and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
     Ping,

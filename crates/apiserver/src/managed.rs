@@ -1,7 +1,7 @@
 //! Field management: who owns which field (`metadata.managedFields`), and server-side apply.
 //!
 //! The algorithm is `api::apply`; this is where a request's manager, time and path come in, and
-//! where its outcomes become answers. What a path may own is a table here, because the original
+//! where its outcomes become answers. What a path may own is a table here, because upstream
 //! has it per resource.
 
 use api::Status;
@@ -35,7 +35,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Re
             meta::of(new).insert("managedFields".into(), sent);
             return Err(Status::failure(500, "", fault));
         }
-        // As the original: an object whose lists cannot be told apart goes untracked.
+        // As upstream: an object whose lists cannot be told apart goes untracked.
         Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
     }
     Ok(())
@@ -85,7 +85,7 @@ fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
         filter: &filter(call),
         is_served: &is_served,
         elsewhere: versions.as_ref().map(|versions| versions as &dyn api::apply::Versions),
-        // The original loses the time when it carries a scale's entries over to the object.
+        // Upstream loses the time when it carries a scale's entries over to the object.
         now: (call.row.subresource != "scale").then_some(now.as_str()),
     })
 }
@@ -281,7 +281,7 @@ fn conflict(conflicts: &[Conflict]) -> Status {
 }
 
 /// What a write to this path may own: not the status through the resource, nor the rest through
-/// the status (the original's `GetResetFields`, one strategy at a time).
+/// the status (upstream's `GetResetFields`, one strategy at a time).
 fn filter(call: &Call<'_>) -> Filter {
     let row = call.row;
     let except = |paths: &[&str]| Filter::Except(FieldSet::of_fields(paths));

@@ -1,4 +1,4 @@
-//! What other crates read of the store, by the ports that they declare.
+//! Adapters of the store to the ports that other crates declare.
 
 use std::sync::Arc;
 

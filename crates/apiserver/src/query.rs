@@ -1,4 +1,4 @@
-//! The query string: decoded once, for every verb, with the original's errors.
+//! The query string: decoded once, for every verb, with upstream's errors.
 
 use api::Status;
 use api::selector::{FieldSelector, LabelSelector};
@@ -105,7 +105,7 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The original's booleans: what is there and neither `0` nor `false`, however written, is true
+/// Upstream's booleans: what is there and neither `0` nor `false`, however written, is true
 /// (apimachinery `runtime/conversion.go`); Python's client writes `True` and `False`.
 pub(crate) fn is_true(text: &str) -> bool {
     text != "0" && !text.eq_ignore_ascii_case("false")

@@ -63,7 +63,7 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Result<Ordering, Error>> {
     Some(order.ok_or_else(|| Error::new("NaN values cannot be ordered")))
 }
 
-/// A fraction beside a whole number: exact outside, by floating point inside, as the original.
+/// A fraction beside a whole number: exact outside, by floating point inside, as upstream.
 fn with_double(double: f64, whole: i128) -> Option<Ordering> {
     const BEYOND: f64 = 18_446_744_073_709_551_616.0;
     match double {
@@ -103,7 +103,7 @@ fn in_order(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
         match equal(&a.get(at)?, &b.get(at)?) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
-            // The original overlooks errors in lists that expressions made.
+            // Upstream overlooks errors in lists that expressions made.
             Err(_) if made => {}
             Err(error) => return Err(error),
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// A fault in the data or the arguments, in the original's words: an expression's value like any
+/// A fault in the data or the arguments, in upstream's words: an expression's value like any
 /// other, that `&&` and `||` may make up for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Arc<str>);

@@ -1,6 +1,6 @@
 //! The least and the most an expression can cost, from declared sizes (cel-go `checker/cost.go`).
-//! The unit is the original's: one step of the interpreter. Definitions are refused by these numbers,
-//! so they are the original's to the digit.
+//! The unit is upstream's: one step of the interpreter. Definitions are refused by these numbers,
+//! so they are upstream's to the digit.
 
 pub(crate) mod calls;
 mod own;
@@ -276,7 +276,7 @@ impl<'c> Coster<'c> {
         }
     }
 
-    /// The declared limit at a path; its first step is not looked at, as the original does not.
+    /// The declared limit at a path; its first step is not looked at, as upstream does not.
     fn declared_size(&self, path: &[Step]) -> Option<Range> {
         let (_, below) = path.split_first()?;
         let mut decl = self.root?;

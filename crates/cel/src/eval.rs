@@ -1,4 +1,4 @@
-//! Runs a plan and counts what it costs, by the original's rules: a variable and each step into it
+//! Runs a plan and counts what it costs, by upstream's rules: a variable and each step into it
 //! cost one, literals nothing, new lists and maps their base, calls their price.
 
 mod paths;
@@ -302,7 +302,7 @@ fn invoke<'v>(call: &CallNode, mut args: Vec<Value<'v>>) -> Result<Value<'v>, Er
     }
 }
 
-/// A value's type as the original's interpreter names it.
+/// A value's type as upstream's interpreter names it.
 fn go_type(value: &Value<'_>) -> &'static str {
     match value {
         Value::Null => "types.Null",

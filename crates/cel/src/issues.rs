@@ -33,7 +33,7 @@ impl Issues {
 }
 
 /// Line from 1, column from 0, both in characters. The end of an empty text is before its first
-/// column, as the original has it.
+/// column, as upstream has it.
 fn line_and_column(text: &str, at: Place) -> (i64, i64) {
     let Some(at) = at else { return (-1, -1) };
     if text.is_empty() {

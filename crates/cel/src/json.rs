@@ -136,7 +136,7 @@ fn read_any(json: &Json) -> Value<'_> {
 }
 
 impl<'v> Map<'v> {
-    /// The value of a key; keys that no entry can have are an error in data, as in the original.
+    /// The value of a key; keys that no entry can have are an error in data, as in upstream.
     pub(crate) fn find(&self, key: &Value<'_>) -> Result<Option<Value<'v>>, Error> {
         match self {
             Map::Made(entries) => {

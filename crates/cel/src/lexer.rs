@@ -1,4 +1,4 @@
-//! Words of an expression. What is no word is told and left out, as the original does.
+//! Words of an expression. What is no word is told and left out, as upstream does.
 
 use crate::issues::Issues;
 use crate::literal;

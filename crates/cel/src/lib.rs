@@ -91,7 +91,7 @@ impl Env {
         self
     }
 
-    /// Reads and checks an expression. The issues print as the original's clients see them.
+    /// Reads and checks an expression. The issues print as upstream's clients see them.
     pub fn compile(&self, text: &str) -> Result<Compiled, Issues> {
         let tree = parser::parse(text)?;
         let mut issues = Issues::of(text);

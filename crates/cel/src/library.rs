@@ -1,5 +1,5 @@
 //! What functions do. Arguments come checked as far as their types were known; what does not fit at
-//! run time is "no such overload", as in the original.
+//! run time is "no such overload", as in upstream.
 
 pub(crate) mod cidr;
 mod convert;

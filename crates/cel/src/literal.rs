@@ -123,7 +123,7 @@ fn escape_length(rest: &str) -> Option<usize> {
     }
 }
 
-/// The text between the quotes, escapes resolved. The error is the original's.
+/// The text between the quotes, escapes resolved. The error is upstream's.
 pub(crate) fn unquote(token: &str) -> Result<String, &'static str> {
     let bytes = unquote_as(token, false)?;
     String::from_utf8(bytes).map_err(|_| "invalid unicode code point")

@@ -143,7 +143,7 @@ fn standard(overload: &str) -> Price {
     }
 }
 
-/// Rounded up, as the original computes it: in floating point.
+/// Rounded up, as upstream computes it: in floating point.
 fn read(size: u64, factor: f64) -> u64 {
     (size as f64 * factor).ceil() as u64
 }

@@ -1,4 +1,4 @@
-//! Text to tree, by precedence climbing. Faults are worded as clients of the original see them; at
+//! Text to tree, by precedence climbing. Faults are worded as clients of upstream see them; at
 //! most one missing or superfluous word is mended, as there, so that what follows is told as well.
 
 mod members;
@@ -303,7 +303,7 @@ impl<'t> Parser<'t> {
         self.member(expecting)
     }
 
-    /// `!` or `-` at the text's end, told in the original's odd ways.
+    /// `!` or `-` at the text's end, told in upstream's odd ways.
     fn nothing_to(&mut self, mark: &str) -> Parsed {
         if mark == "!" {
             self.extraneous(START);

@@ -1,5 +1,5 @@
 //! A checked tree made ready to run: variables are numbered, functions and their prices looked up,
-//! constants computed. What is constant here costs nothing at run time, as in the original.
+//! constants computed. What is constant here costs nothing at run time, as in upstream.
 
 mod nodes;
 
@@ -74,7 +74,7 @@ pub(crate) struct CallNode {
 }
 
 impl CallNode {
-    /// Whether arguments after one that fails are not looked at: the original's calls of more than two,
+    /// Whether arguments after one that fails are not looked at: upstream's calls of more than two,
     /// and those it plans as such.
     pub(crate) fn stops_early(&self) -> bool {
         self.args.len() > 2

@@ -1,4 +1,4 @@
-//! Tables of expressions with the original's answers.
+//! Tables of expressions with upstream's answers.
 
 mod facts;
 mod robust;

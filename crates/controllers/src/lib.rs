@@ -32,7 +32,7 @@ use client::{Client, Informers, Recorder, Tasks};
 /// What can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Which controllers run, as the original's `--controllers`: `*`, `name`, `-name`.
+    /// Which controllers run, as upstream's `--controllers`: `*`, `name`, `-name`.
     pub controllers: Vec<String>,
     /// The CA bundle that pods verify the API server with.
     pub cluster_ca_pem: String,
@@ -82,7 +82,7 @@ impl Context {
 
 type Start = fn(&Context);
 
-/// The original's name, its short alias of old, and how it starts.
+/// Upstream's name, its short alias of old, and how it starts.
 const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicaset::start),
     ("deployment-controller", "deployment", deployment::start),
@@ -105,7 +105,7 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         storageprotection::start_claims,
     ),
     ("persistentvolume-protection-controller", "pv-protection", storageprotection::start_volumes),
-    // The original gives this one no short name.
+    // Upstream gives this one no short name.
     (
         "volumeattributesclass-protection-controller",
         "volumeattributesclass-protection-controller",

@@ -54,7 +54,7 @@ impl Written {
         if self.message.is_empty() { self.rule.trim() } else { self.message.trim() }
     }
 
-    /// `None` if there is no rule; an error in the original's words.
+    /// `None` if there is no rule; an error in upstream's words.
     pub(crate) fn compile(&self, scope: &Scope) -> Option<Result<Ready, String>> {
         (!self.rule.trim().is_empty()).then(|| self.ready(scope))
     }

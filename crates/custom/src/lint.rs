@@ -15,7 +15,7 @@ use crate::declared::{declare, escaped};
 use crate::node::Node;
 use cost::{Cardinality, RULE_MAX, Total, exceeds};
 
-/// Every rule of every version of a CustomResourceDefinition. Places are told as the original tells
+/// Every rule of every version of a CustomResourceDefinition. Places are told as upstream tells
 /// them: a schema that all versions share is the definition's.
 pub fn check_rules(definition: &At<'_>) {
     let before = definition.old().map(|old| &old["spec"]["versions"]);

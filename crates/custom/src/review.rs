@@ -101,7 +101,7 @@ impl Fault {
     }
 }
 
-/// The object to go on with: `converted`, with the original's metadata but for what may change.
+/// The object to go on with: `converted`, with upstream's metadata but for what may change.
 pub fn accept(original: &Value, mut converted: Value, wanted: &str) -> Result<Value, Fault> {
     same_type(original, &converted, wanted).map_err(Fault::Type)?;
     same_object(original, &converted).map_err(Fault::Object)?;

@@ -1,4 +1,4 @@
-//! Rules over schemas, with the original's answers: `tests/facts.jsonl` has of each its issues, or its
+//! Rules over schemas, with upstream's answers: `tests/facts.jsonl` has of each its issues, or its
 //! type, its estimated and real cost, and its value or error; `tests/facts.json` schemas and data.
 
 use std::sync::Arc;

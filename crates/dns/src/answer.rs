@@ -31,7 +31,7 @@ pub enum Answer {
     NoName,
 }
 
-/// Seconds a cluster record may be remembered: as short as the original's, since endpoints change.
+/// Seconds a cluster record may be remembered: as short as upstream's, since endpoints change.
 pub const TTL_SECONDS: u32 = 5;
 
 /// Version of the specification that is followed, as `dns-version.<zone>` tells.
@@ -42,7 +42,7 @@ const REFRESH_SECONDS: i32 = 7200;
 const RETRY_SECONDS: i32 = 1800;
 const EXPIRE_SECONDS: i32 = 86_400;
 
-/// SRV weight of one target, as the original gives them: all equal, together 100.
+/// SRV weight of one target, as upstream gives them: all equal, together 100.
 const TOTAL_WEIGHT: usize = 100;
 
 /// The answer to a question for `name` and `kind`, in the cluster's zone `zone` (lower case).
@@ -122,7 +122,7 @@ impl Asked<'_> {
             Some(Service::Headless) => {
                 let ips = self.endpoints(service, namespace).map(|endpoint| data(endpoint.ip));
                 let mut ips: Vec<RData> = ips.collect();
-                // A headless service with nobody in it is "no such name" in the original too.
+                // A headless service with nobody in it is "no such name" in upstream too.
                 if ips.is_empty() {
                     return Answer::NoName;
                 }

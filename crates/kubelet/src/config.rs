@@ -22,9 +22,9 @@ pub struct KubeletConfig {
     pub node_name: String,
     /// The `kubernetes.io/hostname` label and the `Hostname` address.
     pub hostname: String,
-    /// Pods' directories and volumes; the original's default is `/var/lib/kubelet`.
+    /// Pods' directories and volumes; upstream's default is `/var/lib/kubelet`.
     pub root_dir: PathBuf,
-    /// Containers' logs; the original's default is `/var/log/pods`.
+    /// Containers' logs; upstream's default is `/var/log/pods`.
     pub log_dir: PathBuf,
     /// Primary first; at most one of each family.
     pub node_ips: Vec<IpAddr>,
@@ -71,7 +71,7 @@ pub struct KubeletConfig {
 }
 
 impl KubeletConfig {
-    /// The original's defaults for a node of this name.
+    /// Upstream's defaults for a node of this name.
     pub fn new(node_name: impl Into<String>) -> KubeletConfig {
         let node_name = node_name.into();
         KubeletConfig {

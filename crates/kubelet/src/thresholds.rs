@@ -1,4 +1,4 @@
-//! When a node is short of something: the original's `--eviction-hard` and its defaults.
+//! When a node is short of something: upstream's `--eviction-hard` and its defaults.
 
 use std::str::FromStr;
 

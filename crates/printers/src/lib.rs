@@ -192,7 +192,7 @@ mod tests {
         for row in Registry::built_in().rows().iter().filter(|row| row.subresource.is_empty()) {
             let printer = printer(row);
             let cells = (printer.cells)(&json!({"metadata": {"name": "a"}}));
-            // The original gives addresses an age that no column names.
+            // Upstream gives addresses an age that no column names.
             let extra = usize::from(row.name == "ipaddresses");
             assert_eq!(cells.len(), printer.columns.len() + extra, "{} {}", row.group, row.name);
         }

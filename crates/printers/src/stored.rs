@@ -1,6 +1,6 @@
-//! Built-in objects as the original's server keeps them in etcd, where that is not what is served.
+//! Built-in objects as upstream's server keeps them in etcd, where that is not what is served.
 //!
-//! What is read gets its defaults once more: the original leaves them out of some values, or lets
+//! What is read gets its defaults once more: upstream leaves them out of some values, or lets
 //! them depend on fields that were set after defaulting.
 
 use api::registry::Registry;

@@ -2,7 +2,7 @@
 //! gone for as long as the client keeps sending.
 //!
 //! Only entries towards a changed service whose answering side is not a serving endpoint are
-//! removed; every other flow stays (the rule of pkg/proxy/conntrack in the original).
+//! removed; every other flow stays (the rule of pkg/proxy/conntrack in upstream).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};

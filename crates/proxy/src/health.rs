@@ -2,7 +2,7 @@
 //!
 //! The answer is the same for every request on a port, so there is no HTTP library here: the request
 //! is read up to its empty line and a fixed response is written. 200 with local endpoints, 503
-//! without; the body is the original's.
+//! without; the body is upstream's.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! "Usable" means ready; when no endpoint at all is ready, those that terminate but still serve are
 //! used, so that a rolling update of a single replica loses no connection. The rules are those of
-//! the original (pkg/proxy/topology.go), stated anew.
+//! upstream (pkg/proxy/topology.go), stated anew.
 
 use crate::model::Endpoint;
 

@@ -1,4 +1,4 @@
-//! Filters: may this pod run on this node, and if not, why (in the original's words and order).
+//! Filters: may this pod run on this node, and if not, why (in upstream's words and order).
 
 use k8s_openapi::api::core::v1::Taint;
 

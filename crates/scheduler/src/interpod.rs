@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, NodeInfo};
 use crate::filter::{Filter, Refusal, refuse};
 use crate::pod::{PodInfo, Term};
 
-/// What a term of a pod that is already there counts for in scoring (the original's default of
+/// What a term of a pod that is already there counts for in scoring (upstream's default of
 /// `hardPodAffinityWeight`).
 const HARD_WEIGHT: i64 = 1;
 

@@ -8,7 +8,7 @@ use crate::pod::PodInfo;
 use crate::preempt::{self, Victims};
 use crate::score;
 
-/// Fewer nodes than this are all looked at (the original's minFeasibleNodesToFind).
+/// Fewer nodes than this are all looked at (upstream's minFeasibleNodesToFind).
 const SAMPLE_MIN: usize = 100;
 
 /// No node would do.

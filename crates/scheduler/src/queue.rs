@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::filter::Filter;
 use crate::pod::PodInfo;
 
-/// First wait after a failed try; doubles with each (the original's podInitialBackoffSeconds).
+/// First wait after a failed try; doubles with each (upstream's podInitialBackoffSeconds).
 const BACKOFF_BASE: Duration = Duration::from_secs(1);
-/// Longest wait (the original's podMaxBackoffSeconds).
+/// Longest wait (upstream's podMaxBackoffSeconds).
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 type Active = (Reverse<i32>, u64, String);

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// What scoring counts for a container that asks for no cpu, in thousandths (the original's).
+/// What scoring counts for a container that asks for no cpu, in thousandths (upstream's).
 const UNASKED_MILLI_CPU: i64 = 100;
-/// What scoring counts for a container that asks for no memory, in bytes (the original's 200 MB).
+/// What scoring counts for a container that asks for no memory, in bytes (upstream's 200 MB).
 const UNASKED_MEMORY: i64 = 200 * 1024 * 1024;
 
 /// Amounts by resource.

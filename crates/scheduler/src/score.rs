@@ -1,5 +1,5 @@
 //! Scores: which of the nodes that would do is best. Each plugin gives 0 to 100; the weights are
-//! the original's defaults.
+//! upstream's defaults.
 
 use k8s_openapi::api::core::v1::{Container, Taint};
 
@@ -12,7 +12,7 @@ use crate::spread::soft_scores;
 /// The best score of one plugin.
 const MAX: i64 = 100;
 /// Image bytes below which locality does not count, and per container at which it counts fully
-/// (the original's 23 MB and 1000 MB).
+/// (upstream's 23 MB and 1000 MB).
 const IMAGE_MIN: i64 = 23 * 1024 * 1024;
 const IMAGE_MAX_PER_CONTAINER: i64 = 1000 * 1024 * 1024;
 

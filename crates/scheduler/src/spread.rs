@@ -1,7 +1,7 @@
 //! Topology spread: the hard constraints as a filter, the soft ones as a score.
 //!
-//! Pods without constraints of their own are spread over nodes and zones by their controller; the
-//! original finds their fellows by the selectors of services and sets instead, which comes to the
+//! Pods without constraints of their own are spread over nodes and zones by their controller; upstream
+//! finds their fellows by the selectors of services and sets instead, which comes to the
 //! same for pods that one controller made.
 
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use crate::pod::{PodInfo, Spread};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
-/// The original's default constraints: key and skew.
+/// Upstream's default constraints: key and skew.
 const DEFAULTS: [(&str, f64); 2] = [(HOSTNAME, 3.0), (ZONE, 5.0)];
 
 /// For each hard constraint, the matching pods by domain.

@@ -1,6 +1,6 @@
 //! A real etcd as the home of the state, which several servers may share.
 //!
-//! Keys and values are laid out as the original does. The collections are filled once and then fed
+//! Keys and values are laid out as upstream does. The collections are filled once and then fed
 //! by one watch, as they are by the embedded engine's writer; a write is a transaction that
 //! compares the key's last change, and is answered when the watch has brought it. So whoever reads
 //! the collections does not notice which of the two is below.
@@ -45,7 +45,7 @@ const OUR_PREFIX: &str = "/registry";
 const VISIBLE: Duration = Duration::from_secs(10);
 /// After this, the missing revisions are taken for changes outside the prefix.
 const NUDGE: Duration = Duration::from_millis(100);
-/// Key below the prefix that is written to bring the watch forward. The original ignores it.
+/// Key below the prefix that is written to bring the watch forward. Upstream ignores it.
 const NUDGE_KEY: &str = "/trireme/progress";
 /// gRPC's codes for "not found", "out of space" and "cannot be had now".
 const NOT_FOUND: u32 = 5;

@@ -1,7 +1,7 @@
 //! Values that are encrypted where they are kept: a seal between the store and what holds its bytes.
 //!
-//! Which keys are sealed and how is the caller's; here is only where. Sealed values are known by the
-//! original's mark, so that a store may hold both kinds and one key after another.
+//! Which keys are sealed and how is the caller's; here is only where. Sealed values are known by upstream's
+//! mark, so that a store may hold both kinds and one key after another.
 
 use std::sync::Arc;
 

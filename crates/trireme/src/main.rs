@@ -54,15 +54,15 @@ enum Command {
     Doctor,
     /// The echo server of the demo image.
     Demo(demo::DemoArgs),
-    /// The API server alone, with the original's flags.
+    /// The API server alone, with upstream's flags.
     KubeApiserver(Box<roles::apiserver::Args>),
-    /// The controllers alone, with the original's flags.
+    /// The controllers alone, with upstream's flags.
     KubeControllerManager(roles::controller_manager::Args),
-    /// The scheduler alone, with the original's flags.
+    /// The scheduler alone, with upstream's flags.
     KubeScheduler(roles::scheduler::Args),
-    /// The service proxy alone, on the host's own network, with the original's flags.
+    /// The service proxy alone, on the host's own network, with upstream's flags.
     KubeProxy(roles::kube_proxy::Args),
-    /// The node agent alone, on the host's own network, with the original's flags.
+    /// The node agent alone, on the host's own network, with upstream's flags.
     Kubelet(Box<roles::kubelet::Args>),
 }
 

@@ -16,7 +16,7 @@ pub(crate) static KIND: Kind = Kind {
     ..PLAIN
 };
 
-/// Sorted as the original tells them.
+/// Sorted as upstream tells them.
 const USAGES: [&str; 23] = [
     "any",
     "cert sign",

@@ -340,7 +340,7 @@ impl At<'_> {
         self.with(shown).not_supported(supported);
     }
 
-    /// A fault that shows the value as the original's internal type.
+    /// A fault that shows the value as upstream's internal type.
     pub fn invalid_struct(&self, ty: &str, detail: &str) {
         let shown = crate::golang::compact(ty, self.value);
         self.fault("FieldValueInvalid", format!("Invalid value: {shown}: {detail}"));
@@ -359,7 +359,7 @@ impl At<'_> {
         self.fault("FieldValueInvalid", with_detail("Invalid value", detail));
     }
 
-    /// A pod template as the original shows it: metadata inline, then its internal spec.
+    /// A pod template as upstream shows it: metadata inline, then its internal spec.
     pub fn invalid_template(&self, detail: &str) {
         let shown = crate::golang::template(self.value);
         self.fault("FieldValueInvalid", format!("Invalid value: {shown}: {detail}"));

@@ -1,5 +1,5 @@
 //! The syntax of single values that several kinds share: ports, keys, addresses, paths, signers. Each
-//! returns its faults in the original's words (apimachinery `util/validation`), none when valid.
+//! returns its faults in upstream's words (apimachinery `util/validation`), none when valid.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -68,7 +68,7 @@ pub(crate) fn again(meta: &At<'_>, row: &Resource, name: fn(&str) -> Vec<String>
     }
 }
 
-/// A name without a domain must be one that the original knows.
+/// A name without a domain must be one that upstream knows.
 fn standard_finalizers(list: &At<'_>) {
     list.items().for_each(|item| standard_finalizer(&item));
 }
@@ -130,7 +130,7 @@ pub fn annotations(at: &At<'_>) {
     }
 }
 
-/// The original names the list, not the item.
+/// Upstream names the list, not the item.
 fn owners(at: &At<'_>) {
     let mut controller: Option<String> = None;
     for owner in at.value().as_array().into_iter().flatten() {

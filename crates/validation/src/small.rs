@@ -26,7 +26,7 @@ fn lease_spec(spec: &At<'_>) {
     transitions.non_negative();
     let strategy = spec.get("strategy");
     if !strategy.is_absent() {
-        // The original names the field twice.
+        // Upstream names the field twice.
         let at = strategy.get("strategy");
         let at = at.with(strategy.value());
         if !strategy.text().contains('/') {

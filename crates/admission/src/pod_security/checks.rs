@@ -99,7 +99,7 @@ impl<'a> Pod<'a> {
         self.version >= 35 && self.spec["hostUsers"] == false
     }
 
-    /// In the order in which the original tells them.
+    /// In the order in which upstream tells them.
     pub(super) fn baseline(&self) -> Vec<Violation> {
         let mut all = self.head();
         all.insert(1, self.capabilities());

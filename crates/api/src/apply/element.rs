@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// A step: a field or map key, an item of a list by its keys or its value, or by its index.
 ///
-/// The order of the variants is the order in which the original writes them.
+/// The order of the variants is the order in which upstream writes them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Element {
     Field(Box<str>),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::owned::Owned;
 use super::set::FieldSet;
 
-/// Most entries of updates an object keeps; the oldest of more are merged (the original's number).
+/// Most entries of updates an object keeps; the oldest of more are merged (upstream's number).
 const UPDATE_MANAGERS_MAX: usize = 10;
 /// The manager of merged old entries.
 const ANCIENT: &str = "ancient-changes";
@@ -61,7 +61,7 @@ impl Identity {
         Identity { applied: true, ..Identity::update(manager, "", subresource) }
     }
 
-    /// The text by which the original keys, and therefore orders, its managers.
+    /// The text by which upstream keys, and therefore orders, its managers.
     pub(super) fn sort_key(&self) -> String {
         let mut parts = Vec::new();
         let mut part = |name: &str, value: &str| {

@@ -1,7 +1,7 @@
 //! One manager's fields, as they are stored unless an algorithm needs them decoded.
 //!
 //! Most updates change a few fields of one manager, while an object has several managers with
-//! hundreds of fields. Stored sets are canonical (this code or the original wrote them), so the
+//! hundreds of fields. Stored sets are canonical (this code or upstream wrote them), so the
 //! change is made on their JSON form.
 
 use std::borrow::Cow;

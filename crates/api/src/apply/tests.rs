@@ -1,4 +1,4 @@
-//! What managers own after updates and applies, as the original records it.
+//! What managers own after updates and applies, as upstream records it.
 
 use serde_json::{Value, json};
 

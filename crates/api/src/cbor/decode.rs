@@ -25,7 +25,7 @@ const MAP: u8 = 5;
 const TAG: u8 = 6;
 const BREAK: u8 = 0xff;
 
-/// Reads one item, which must be all there is. The error is the original's sentence.
+/// Reads one item, which must be all there is. The error is upstream's sentence.
 pub fn decode(data: &[u8]) -> Result<Value, String> {
     if data.is_empty() {
         return Err("EOF".into());

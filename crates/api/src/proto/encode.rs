@@ -1,5 +1,5 @@
 //! Trees to messages. Fields go out in the order of their numbers, and fields that are no pointers
-//! even when empty, as the original's generated code does.
+//! even when empty, as upstream's generated code does.
 
 use std::collections::BTreeMap;
 

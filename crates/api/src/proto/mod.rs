@@ -1,7 +1,7 @@
 //! The protobuf form of API objects, both ways, directed by the schema.
 //!
 //! Layout: apimachinery `runtime/serializer/protobuf`: the magic `k8s\0`, then a `runtime.Unknown`
-//! with the type beside the object's own message. Messages are those of the original's
+//! with the type beside the object's own message. Messages are those of upstream's
 //! `generated.proto` (proto2, unpacked lists, maps as entries).
 
 mod decode;

@@ -1,5 +1,5 @@
 //! Schema-directed decoding: one pass over the input that checks types, detects unknown and
-//! duplicate fields, drops what the schema does not know, and leaves the object as the original's
+//! duplicate fields, drops what the schema does not know, and leaves the object as upstream's
 //! typed round trip would.
 //!
 //! Works on anything serde can read, so JSON text, a patched tree and YAML take the same path.

@@ -62,7 +62,7 @@ pub struct Field {
     pub patch: Patch,
 }
 
-/// When an encoded object carries the field: the semantics of the original's Go declarations.
+/// When an encoded object carries the field: the semantics of upstream's Go declarations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Presence {
     /// A pointer: an explicit zero value is kept.

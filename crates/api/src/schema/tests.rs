@@ -1,4 +1,4 @@
-//! The schema decodes as the original's types do.
+//! The schema decodes as upstream's types do.
 
 use serde_json::json;
 

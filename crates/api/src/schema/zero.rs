@@ -1,6 +1,6 @@
 //! Zero values and declared defaults.
 //!
-//! Encoding an object the way the original does means giving it the fields its Go structs always
+//! Encoding an object the way upstream does means giving it the fields its Go structs always
 //! print (`status: {}`, `containers: null`). Defaults that hold wherever a type is used are data
 //! (`schema/defaults.txt`); those that depend on other fields are hooks of their kind.
 
@@ -107,7 +107,7 @@ impl Schema {
         field.default.is_some() || below
     }
 
-    /// Makes empty lists null where lists are always printed: what the original stores does not tell
+    /// Makes empty lists null where lists are always printed: what upstream stores does not tell
     /// the two apart.
     pub fn settle(&self, shape: &Shape, value: &mut Value) {
         match (shape, value) {

@@ -1,4 +1,4 @@
-//! The query form of label selectors, with the sentences of the original's parser (apimachinery
+//! The query form of label selectors, with the sentences of upstream's parser (apimachinery
 //! `labels.Parse`), which clients show as they are.
 
 use super::{LabelSelector, Operator, Requirement};

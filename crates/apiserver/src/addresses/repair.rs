@@ -17,7 +17,7 @@ use super::{Addresses, RETRY, addresses, is_ours, parent};
 use crate::allocate::{MANAGED_BY, MANAGER};
 use crate::meta::reference;
 
-/// The original's interval between two complete looks.
+/// Upstream's interval between two complete looks.
 const INTERVAL: Duration = Duration::from_secs(180);
 fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }

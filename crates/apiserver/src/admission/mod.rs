@@ -1,7 +1,7 @@
 //! Built-in admission: what happens to a request between decoding and storing.
 //!
 //! First the object is changed, then, when it is complete and valid, it is checked; the order within
-//! each is the original's. Decisions that need nothing but objects are in the crate `admission`.
+//! each is upstream's. Decisions that need nothing but objects are in the crate `admission`.
 
 mod accounts;
 pub(crate) mod certificates;

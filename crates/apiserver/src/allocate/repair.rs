@@ -15,7 +15,7 @@ use super::ports::PortSet;
 use super::{Allocators, held};
 use crate::server::Server;
 
-/// The original's interval.
+/// Upstream's interval.
 const INTERVAL: Duration = Duration::from_secs(180);
 /// Looks that must find a port without a Service before it is given back: between being booked and
 /// being stored there is none.

@@ -1,6 +1,6 @@
 //! Objects of one version as those of another: by their type alone, or by asking a webhook.
 //!
-//! As the original's storage codec has it, a stored object gets the defaults of the version it is
+//! As upstream's storage codec has it, a stored object gets the defaults of the version it is
 //! stored in, is converted, and loses what the version it is converted to does not know.
 
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Conversion {
 
 impl Webhook {
     /// `objects` as ones of version `wanted`, in their order, by one request. `list` is the kind of
-    /// the list they are in. The error is the original's.
+    /// the list they are in. The error is upstream's.
     async fn convert(
         &self,
         mut objects: Vec<Value>,
@@ -101,7 +101,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-/// A failed conversion as clients see it: an error of the original's storage, without a reason.
+/// A failed conversion as clients see it: an error of upstream's storage, without a reason.
 pub(crate) fn failure(why: String) -> Status {
     Status::failure(500, "", why)
 }

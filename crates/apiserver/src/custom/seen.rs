@@ -1,6 +1,6 @@
 //! Objects that were converted lately, so that many watchers of a version ask its webhook once.
 //!
-//! The original keeps, for each served version, a cache of all objects in that version. Here only
+//! Upstream keeps, for each served version, a cache of all objects in that version. Here only
 //! what was asked for is kept, up to a bound; a state of an object never changes, so what is kept
 //! is right until the definition changes, when it goes with the [`Served`](super::Served) it is of.
 

@@ -1,5 +1,5 @@
-//! What a kind does in a request, beyond its schema and its pure rules (crate `validation`): one table of
-//! hooks, one file a kind that has any.
+//! Hooks of kinds: steps of a request that a kind adds to its schema and its pure rules (crate
+//! `validation`). One table of hooks, and one file a kind that has any.
 
 mod definition;
 mod namespace;
@@ -126,7 +126,7 @@ fn dedup_owners(call: &Call<'_>, object: &mut Value) {
     call.warn(format!(".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"));
 }
 
-/// What the kind makes of a new object.
+/// Prepares a new object as its kind wants it (upstream's `PrepareForCreate`).
 pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     dedup_owners(call, object);
     if call.custom.is_none() {
@@ -135,7 +135,7 @@ pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), 
     (of(call.row).prepare_create)(call, object)
 }
 
-/// What the kind makes of a changed object.
+/// Prepares a changed object as its kind wants it (upstream's `PrepareForUpdate`).
 pub(crate) fn prepare_update(
     call: &Call<'_>,
     old: &Value,

@@ -88,7 +88,7 @@ impl Limits {
 }
 
 /// Lets go of old history, for ever: continue tokens and lists of former revisions expire as they do
-/// with the original, whose clients count on it.
+/// with upstream, whose clients count on it.
 pub(crate) async fn forget_regularly(store: store::Store, interval: Duration) {
     let mut past = None;
     loop {

@@ -24,7 +24,7 @@ use crate::server::Server;
 use guarded::Guarded;
 use socket::Socket;
 
-/// Most a client may have open at once on one HTTP/2 connection (the original's default).
+/// Most a client may have open at once on one HTTP/2 connection (upstream's default).
 const STREAMS_MAX: u32 = 250;
 /// Longest an HTTP/1.1 client may take to send a request's head, once it has begun.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(90);

@@ -87,7 +87,7 @@ async fn kubelet_target(call: &Call<'_>, verb: &str, query: &str) -> Result<Targ
     place.target(Way::Kubelet { verified }, place.port, path).await
 }
 
-/// The kubelet names exec's options otherwise (`input` for `stdin`), as the original's client does.
+/// The kubelet names exec's options otherwise (`input` for `stdin`), as upstream's client does.
 fn kubelet_query(verb: &str, query: &str) -> String {
     if !matches!(verb, "exec" | "attach") {
         return query.to_owned();

@@ -18,7 +18,7 @@ use crate::{offload, table};
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
 const CHUNK: usize = 128 * 1024;
-/// Shortest body that is compressed (the original's `defaultGzipThresholdBytes`).
+/// Shortest body that is compressed (upstream's `defaultGzipThresholdBytes`).
 const GZIP_MIN: usize = 128 * 1024;
 
 /// Whether a list is made object by object while it is sent (or, in protobuf, while its bytes are
@@ -84,7 +84,7 @@ fn json(listing: Listing, shown: &Shown, form: Form, gzip: bool) -> Response<Bod
 }
 
 fn encoder() -> GzEncoder<Vec<u8>> {
-    // The original's level: any higher costs more time than it saves.
+    // Upstream's level: any higher costs more time than it saves.
     GzEncoder::new(Vec::new(), Compression::fast())
 }
 

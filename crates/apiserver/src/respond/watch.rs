@@ -48,8 +48,8 @@ pub(crate) fn messages(
     (kind, events)
 }
 
-/// What `pack` makes of changes that come together, until the watch ends. A watch that cannot go on
-/// (the log went past it, or an object could not be converted) ends with what `failed` makes of it.
+/// Packs changes that come together, until the watch ends. A watch that cannot go on (its revision was
+/// compacted, or an object could not be converted) ends with the item that `failed` gives for the status.
 fn encoded<T: Send + 'static>(
     watching: Watching,
     encoder: Encoder,
@@ -87,7 +87,7 @@ impl Framing {
         match encoding {
             Encoding::Protobuf => Framing::Protobuf,
             Encoding::Cbor => Framing::Cbor,
-            // YAML has no frames; as the original, such a watch is answered in JSON.
+            // YAML has no frames; as upstream, such a watch is answered in JSON.
             Encoding::Json | Encoding::Yaml => Framing::Json,
         }
     }

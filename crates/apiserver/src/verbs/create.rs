@@ -11,7 +11,7 @@ use crate::body::{self, Format};
 use crate::call::Call;
 use crate::{admission, hooks, managed, meta};
 
-/// Tries when a generated name is taken (the original's 8).
+/// Tries when a generated name is taken (upstream's 8).
 const GENERATE_TRIES: usize = 8;
 
 pub(crate) async fn create(

@@ -155,7 +155,7 @@ fn too_new(asked: u64, now: u64) -> Status {
     Status::timeout(message).with_retry_after(1).with_causes(vec![cause])
 }
 
-/// A continue token, in the original's layout.
+/// A continue token, in upstream's layout.
 #[derive(Serialize, Deserialize)]
 struct Token {
     v: String,

@@ -82,7 +82,7 @@ fn unconvertible(patch: &Value, refused: Status) -> Status {
     }
 }
 
-/// An operation that does not apply; the original says no more than this.
+/// An operation that does not apply; upstream says no more than this.
 pub(crate) fn unprocessable() -> Status {
     let message = "the server rejected our request due to an error in our request";
     Status::failure(422, "Invalid", message).with_causes(Vec::new())

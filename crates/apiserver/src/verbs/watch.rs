@@ -14,7 +14,7 @@ use super::options::Position;
 use crate::call::Call;
 use crate::custom::{Served, conversion_failure};
 
-/// Between bookmarks of a quiet watch (the original sends one about every minute).
+/// Between bookmarks of a quiet watch (upstream sends one about every minute).
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 
 /// A watch that is about to stream.
@@ -148,7 +148,7 @@ impl Watching {
     }
 
     /// Changes as they are in the version that is watched. A conversion that fails ends the watch,
-    /// as it ends those of the original's cache; the client begins again, with a list.
+    /// as it ends those of upstream's cache; the client begins again, with a list.
     async fn converted(&self, custom: &Served, events: &[Event]) -> Result<Vec<Change>, Status> {
         let here: Vec<&Event> = events.iter().filter(|e| e.key.starts_with(&self.prefix)).collect();
         // A former state is needed to tell whether it was selected, and as what was deleted.

@@ -48,7 +48,7 @@ fn check(call: &Call<'_>, binding: &Value, name: &str) -> Result<(), Status> {
     }
     match faults.as_slice() {
         [] => Ok(()),
-        // The original returns these as plain errors.
+        // Upstream returns these as plain errors.
         [one] => Err(Status::failure(500, "", one.clone())),
         more => Err(Status::failure(500, "", format!("[{}]", more.join(", ")))),
     }

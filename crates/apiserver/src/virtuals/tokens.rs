@@ -16,7 +16,7 @@ const KIND: &str = "TokenRequest";
 /// Default and least life of a token, seconds.
 const LIFE_DEFAULT: i64 = 3600;
 const LIFE_MIN: i64 = 600;
-/// Longest: 2^32 seconds, as validated by the original.
+/// Longest: 2^32 seconds, as validated by upstream.
 const LIFE_MAX: i64 = 1 << 32;
 
 pub(super) fn request(call: &Call<'_>, mut sent: Value) -> Result<Answer, Status> {

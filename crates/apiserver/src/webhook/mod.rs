@@ -2,7 +2,7 @@
 //!
 //! Whatever a webhook is for, this is how it is reached: the address is found again for each
 //! connection, connections are kept and used again, an answer is bounded in time and size, and
-//! errors read as those of the original's client, because users look for them.
+//! errors read as those of upstream's client, because users look for them.
 
 mod connect;
 mod resolve;

@@ -1,6 +1,6 @@
 //! From a service's name to an address that takes connections.
 //!
-//! A ready endpoint is taken rather than the cluster IP (the original with
+//! A ready endpoint is taken rather than the cluster IP (upstream with
 //! `--enable-aggregator-routing`): it is right wherever this process lives, because the nodes'
 //! dialer reaches pods, while a cluster IP is only an address where a proxy made it one.
 
@@ -30,7 +30,7 @@ enum Route {
 }
 
 impl Network {
-    /// A connection to a service's port; the error is the original's text.
+    /// A connection to a service's port; the error is upstream's text.
     pub(super) async fn connect(
         &self,
         (namespace, name): (&str, &str),

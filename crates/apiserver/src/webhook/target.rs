@@ -5,7 +5,7 @@ use serde_json::Value;
 /// Where a webhook is, and how it is addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// The whole address as it is sent and told in errors, with the time limit that the original
+    /// The whole address as it is sent and told in errors, with the time limit that upstream
     /// tells its webhooks.
     pub(super) uri: String,
     /// Name (or address) that the certificate must be for.

@@ -236,7 +236,7 @@ async fn no_request_makes_the_server_fail() {
         let shown = String::from_utf8_lossy(&bytes).into_owned();
         let answer = world.ask_as(&world.admin, (method, &target), &headers, bytes).await;
         let context = || format!("{method} {target} {kind}: {shown}\n{}", answer.json());
-        // The original itself answers so when an applied object does not fit its schema.
+        // Upstream itself answers so when an applied object does not fit its schema.
         let untyped = answer.json()["message"].as_str().is_some_and(|m| m.starts_with(UNTYPED));
         assert!(answer.code < 500 || untyped, "{} {}", answer.code, context());
         if answer.code >= 400 {

@@ -1,4 +1,4 @@
-//! The documents are the original's but for wording.
+//! The documents are upstream's but for wording.
 
 use serde_json::{Map, Value};
 

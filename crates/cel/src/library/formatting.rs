@@ -222,7 +222,7 @@ fn fixed(n: f64, precision: usize) -> String {
     out
 }
 
-/// `1.052033×10⁰³`; the precision asked for is not heeded, as in the original.
+/// `1.052033×10⁰³`; the precision asked for is not heeded, as in upstream.
 fn scientific(n: f64) -> String {
     if let Some(text) = odd(n) {
         return text;

@@ -1,4 +1,4 @@
-//! IP addresses. Zones and IPv4 inside IPv6 are refused, as in the original.
+//! IP addresses. Zones and IPv4 inside IPv6 are refused, as in upstream.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

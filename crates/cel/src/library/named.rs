@@ -7,7 +7,7 @@ use crate::value::Value;
 /// A named format.
 #[derive(Debug)]
 pub struct Format {
-    /// As the original's values show it.
+    /// As upstream's values show it.
     pub(crate) name: &'static str,
     /// Characters of the pattern it is checked by, or could be: costs count them.
     pub(crate) pattern_size: u64,

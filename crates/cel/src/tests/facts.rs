@@ -1,4 +1,4 @@
-//! `facts.jsonl`: what the original says to each expression over `{"a": 1, "b": "x"}`: its issues, or
+//! `facts.jsonl`: what upstream says to each expression over `{"a": 1, "b": "x"}`: its issues, or
 //! its type, its estimated and real cost, and its value or error.
 
 use serde_json::{Value as Json, json};
@@ -39,7 +39,7 @@ fn answer(rule: &str) -> Json {
     found
 }
 
-/// Types as the original's tests print them.
+/// Types as upstream's tests print them.
 fn shown_type(ty: &crate::Type) -> Json {
     let text = ty.to_string();
     let spelt = match text.as_str() {

@@ -21,9 +21,9 @@ const NOT_COPIED: [&str; 6] = [
     "deployment.kubernetes.io/max-replicas",
     "deprecated.deployment.rollback.to",
 ];
-/// Bytes of past revisions kept in one annotation (the original's).
+/// Bytes of past revisions kept in one annotation (upstream's).
 const HISTORY_MAX: usize = 2000;
-/// The original's alphabet for generated names: no vowels, so no words.
+/// Upstream's alphabet for generated names: no vowels, so no words.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Longest name of a set that leaves room for its pods' suffixes.
 const NAME_MAX: usize = 253 - 10 - 1;

@@ -27,7 +27,7 @@ use crate::meta::{
 };
 use crate::pods;
 
-/// Deployments reconciled at once (the original's --concurrent-deployment-syncs).
+/// Deployments reconciled at once (upstream's --concurrent-deployment-syncs).
 const WORKERS: usize = 5;
 
 const BY_CONTROLLER: &str = "controller";

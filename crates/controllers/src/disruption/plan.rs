@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::meta::{name, seconds_between};
 use crate::pods;
 
-/// Seconds within which an eviction that was granted shows as a deletion (the original's).
+/// Seconds within which an eviction that was granted shows as a deletion (upstream's).
 const DELETION_TIMEOUT: i64 = 120;
 const ALLOWED: &str = "DisruptionAllowed";
 
@@ -64,7 +64,7 @@ pub(crate) fn judge(
     Ok(outcome)
 }
 
-/// A selector as the original's messages print it.
+/// A selector as upstream's messages print it.
 pub(crate) fn printed(selector: Option<&LabelSelector>) -> String {
     let Some(selector) = selector else { return "nil".into() };
     let labels: String =

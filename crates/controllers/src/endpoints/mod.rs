@@ -13,7 +13,7 @@ use crate::Context;
 use crate::meta::{Key, key};
 use crate::services::{pods_of, selector, watch_pods};
 
-/// Services reconciled at once (the original's --concurrent-endpoint-syncs).
+/// Services reconciled at once (upstream's --concurrent-endpoint-syncs).
 const WORKERS: usize = 5;
 
 pub(crate) fn start(context: &Context) {

@@ -13,7 +13,7 @@ use crate::pods;
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
-/// Addresses in one object at most (the original's).
+/// Addresses in one object at most (upstream's).
 const ADDRESSES_MAX: usize = 1000;
 
 /// Whether this controller made the object.

@@ -16,7 +16,7 @@ use crate::meta::{Key, key, name, namespace, reference};
 use crate::services::{pods_of, selector, watch_pods};
 use crate::unseen::{UNSEEN_MAX, Unseen};
 
-/// Services reconciled at once (the original's --concurrent-service-endpoint-syncs).
+/// Services reconciled at once (upstream's --concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;
 const ZONE: &str = "topology.kubernetes.io/zone";
 const BY_SERVICE: &str = "service";

@@ -15,7 +15,7 @@ pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(crate) const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
-/// Endpoints in a slice at most (the original's default): bounds the cost of one change.
+/// Endpoints in a slice at most (upstream's default): bounds the cost of one change.
 const ENDPOINTS_MAX: usize = 100;
 
 /// Slices to write; the rest stays.

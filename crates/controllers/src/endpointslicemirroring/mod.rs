@@ -18,7 +18,7 @@ use crate::endpointslice::plan::{MANAGED_BY, Plan, SERVICE_NAME};
 use crate::meta::{Key, key, name, namespace, reference};
 use crate::unseen::{UNSEEN_MAX, Unseen};
 
-/// Endpoints reconciled at once (the original's --mirroring-concurrent-service-endpoint-syncs).
+/// Endpoints reconciled at once (upstream's --mirroring-concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;
 const BY_ENDPOINTS: &str = "endpoints";
 

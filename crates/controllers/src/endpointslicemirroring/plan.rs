@@ -18,7 +18,7 @@ const OWN: [&str; 2] = [
     "endpoints.kubernetes.io/last-change-trigger-time",
     "kubectl.kubernetes.io/last-applied-configuration",
 ];
-/// Addresses of a subset at most (the original's --mirroring-max-endpoints-per-subset).
+/// Addresses of a subset at most (upstream's --mirroring-max-endpoints-per-subset).
 const ADDRESSES_MAX: usize = 1000;
 
 /// Whether nobody else makes slices for these.

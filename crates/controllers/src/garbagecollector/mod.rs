@@ -25,13 +25,13 @@ use self::plan::{Fate, Verdict};
 use crate::Context;
 use crate::discovery::{ApiResource, discover};
 
-/// Objects looked at together (the original's --concurrent-gc-syncs).
+/// Objects looked at together (upstream's --concurrent-gc-syncs).
 const WORKERS: usize = 20;
 /// Wait before discovery is tried again after it failed.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(2);
 /// Resources whose objects change what resources there are.
 const DEFINING: [&str; 2] = ["customresourcedefinitions", "apiservices"];
-/// Resources whose objects own nothing and are too many to follow (the original's list).
+/// Resources whose objects own nothing and are too many to follow (upstream's list).
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 
 pub(crate) fn start(context: &Context) {

@@ -20,7 +20,7 @@ use crate::Context;
 use crate::discovery::{ApiResource, discover};
 use crate::meta::{name, namespace, now};
 
-/// Namespaces emptied at once (the original's --concurrent-namespace-syncs).
+/// Namespaces emptied at once (upstream's --concurrent-namespace-syncs).
 const WORKERS: usize = 10;
 /// How often to look whether finalizers have let go of what is left; nothing tells us.
 const RECHECK: Duration = Duration::from_secs(2);

@@ -23,9 +23,9 @@ use crate::Context;
 use crate::meta::{name, namespace, now, reference};
 use crate::pods;
 
-/// Silence after which a node is given up (the original's --node-monitor-grace-period).
+/// Silence after which a node is given up (upstream's --node-monitor-grace-period).
 const GRACE: Duration = Duration::from_secs(50);
-/// Silence allowed to a node that never posted (the original's --node-startup-grace-period).
+/// Silence allowed to a node that never posted (upstream's --node-startup-grace-period).
 const STARTUP_GRACE: Duration = Duration::from_secs(60);
 /// Nodes reconciled at once.
 const WORKERS: usize = 8;

@@ -19,11 +19,11 @@ use crate::meta::{Key, key, now};
 use crate::pods;
 
 /// How long a node may be missing before its pods are given up: a node that registers anew keeps
-/// them (the original's quarantine).
+/// them (upstream's quarantine).
 const NODE_QUARANTINE: Duration = Duration::from_secs(40);
 /// Pods ended at once.
 const WORKERS: usize = 4;
-/// Ended pods kept (the original's --terminated-pod-gc-threshold).
+/// Ended pods kept (upstream's --terminated-pod-gc-threshold).
 const FINISHED_MAX: usize = 12_500;
 const BY_NODE: &str = "node";
 const FINISHED: &str = "finished";

@@ -26,7 +26,7 @@ use crate::meta::{
 };
 use crate::pods::from_template;
 
-/// Sets reconciled at once (the original's --concurrent-replicaset-syncs).
+/// Sets reconciled at once (upstream's --concurrent-replicaset-syncs).
 const WORKERS: usize = 5;
 /// After this long an unseen change is no longer counted on: it was seen by nobody and never will.
 const UNSEEN_MAX: Duration = Duration::from_secs(300);

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::meta::{Map, controller, matches, selector, uid};
 use crate::pods::{active, available_in, node, phase, ready, ready_since};
 
-/// Pods created or deleted in one pass at most (the original's burstReplicas).
+/// Pods created or deleted in one pass at most (upstream's burstReplicas).
 const BURST_MAX: usize = 500;
 /// Lower goes first; default 0.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -169,7 +169,7 @@ fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-/// Counts are absent rather than 0, as the original's are.
+/// Counts are absent rather than 0, as upstream's are.
 fn some(n: usize) -> Option<i32> {
     Some(count(n)).filter(|n| *n > 0)
 }

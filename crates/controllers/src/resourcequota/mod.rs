@@ -27,7 +27,7 @@ use crate::Context;
 use crate::discovery::discover;
 use crate::meta::{Key, key};
 
-/// Quotas settled at once (the original's --concurrent-resource-quota-syncs).
+/// Quotas settled at once (upstream's --concurrent-resource-quota-syncs).
 const WORKERS: usize = 5;
 /// After this time without a charge every object charged is stored and seen, or never will be.
 const SETTLED: Duration = Duration::from_secs(10);

@@ -20,7 +20,7 @@ use crate::Context;
 use crate::meta::{Key, key, now, reference, uid};
 use crate::pods;
 
-/// Pods ended at once (the original's number of workers).
+/// Pods ended at once (upstream's number of workers).
 const WORKERS: usize = 8;
 const BY_NODE: &str = "node";
 

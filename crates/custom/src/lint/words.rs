@@ -6,7 +6,7 @@ use validation::At;
 use crate::field_path;
 use crate::node::Node;
 
-/// In the order in which the original lists them.
+/// In the order in which upstream lists them.
 const REASONS: [&str; 4] =
     ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
@@ -56,7 +56,7 @@ fn path(path: &At<'_>, node: &Node) {
     }
 }
 
-/// A rule as the original shows it: its internal type, in the JSON of Go.
+/// A rule as upstream shows it: its internal type, in the JSON of Go.
 pub(super) fn shown(rule: &Value) -> String {
     let text = |key: &str| json!(rule[key].as_str().unwrap_or("")).to_string();
     let fields = [

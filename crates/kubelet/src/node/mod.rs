@@ -131,7 +131,7 @@ pub(crate) fn about(shared: &Shared) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Node".into()),
-        // The original's events name the node's uid so.
+        // Upstream's events name the node's uid so.
         uid: Some(name.clone()),
         name: Some(name),
         ..ObjectReference::default()

@@ -7,7 +7,7 @@ use super::observed::{Instance, State};
 use super::plan::{Action, Plan, View, kill, restarts};
 use crate::spec::{is_sidecar, spec_of};
 
-/// Containers get at least this long to end, so that they are not killed for nothing (the original's).
+/// Containers get at least this long to end, so that they are not killed for nothing (upstream's).
 const GRACE_MIN_SECONDS: i64 = 2;
 
 /// Whether the pod is to end: asked for, forced, or it has run to its completion.

@@ -5,7 +5,7 @@ use runtime::cri::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandbox
 use super::{Response, answer};
 use crate::kubelet::Shared;
 
-/// States of containers, as the original labels them.
+/// States of containers, as upstream labels them.
 const STATES: [(ContainerState, &str); 4] = [
     (ContainerState::Created, "created"),
     (ContainerState::Exited, "exited"),

@@ -1,5 +1,5 @@
 //! Labels and annotations that tie runtime objects to pods: with them a new agent adopts what an old
-//! one started. Names are the original's.
+//! one started. Names are upstream's.
 
 use std::collections::BTreeMap;
 
@@ -66,8 +66,8 @@ pub(crate) fn container_annotations(
     all
 }
 
-/// FNV-1a over what makes a running container another one when it changes: name and image, as in the
-/// original (other mutable fields are applied in place).
+/// FNV-1a over what makes a running container another one when it changes: name and image, as in upstream
+/// (other mutable fields are applied in place).
 pub(crate) fn hash(container: &Container) -> u32 {
     const OFFSET: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;

@@ -39,7 +39,7 @@ pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or("")
 }
 
-/// `name_namespace(uid)`, as the original's messages name a pod.
+/// `name_namespace(uid)`, as upstream's messages name a pod.
 pub(crate) fn described(pod: &Pod) -> String {
     format!("{}_{}({})", name_of(pod), namespace_of(pod), uid_of(pod))
 }

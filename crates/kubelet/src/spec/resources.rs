@@ -10,7 +10,7 @@ use super::quantity::{millis, units};
 use super::{is_sidecar, spec_of, uid_of};
 use crate::admission::SYSTEM_CRITICAL_PRIORITY;
 
-/// CFS period, microseconds: the kernel's and the original's default.
+/// CFS period, microseconds: the kernel's and upstream's default.
 const CPU_PERIOD: i64 = 100_000;
 /// The kernel refuses quotas below 1 ms.
 const CPU_QUOTA_MIN: i64 = 1000;
@@ -219,7 +219,7 @@ fn pod_total(pod: &Pod, of: impl Fn(&Container) -> Option<i64>) -> Option<i64> {
     Some(regular.max(init))
 }
 
-/// The pod's cgroup below `root`, laid out as the original's cgroupfs driver does.
+/// The pod's cgroup below `root`, laid out as upstream's cgroupfs driver does.
 pub(crate) fn cgroup_parent(root: &str, pod: &Pod) -> String {
     let class = match qos(pod) {
         Qos::Guaranteed => "",

@@ -10,7 +10,7 @@ use runtime::cri::{
 
 use super::{ConfigError, described, spec_of};
 
-/// The original's lists; an unmasked `/proc` has none.
+/// Upstream's lists; an unmasked `/proc` has none.
 const MASKED: &[&str] = &[
     "/proc/interrupts",
     "/proc/kcore",

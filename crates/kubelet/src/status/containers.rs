@@ -37,7 +37,7 @@ pub(super) fn share_messages(status: &mut PodStatus) {
 
 fn time(nanos: i64) -> Option<Time> {
     let at = Timestamp::from_nanosecond(i128::from(nanos)).ok().filter(|_| nanos > 0);
-    // The original's zero time reads as the epoch.
+    // Upstream's zero time reads as the epoch.
     Some(seconds(at.unwrap_or(Timestamp::UNIX_EPOCH)))
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::kubelet::Shared;
 
-/// Rounds between two looks at images without pressure: five minutes, as in the original.
+/// Rounds between two looks at images without pressure: five minutes, as in upstream.
 const IMAGE_ROUNDS: u32 = 30;
 
 /// Reason of a pod that the node ended for its own sake.

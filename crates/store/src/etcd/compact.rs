@@ -1,4 +1,4 @@
-//! Compaction of etcd's history, agreed on with the other servers as the original does.
+//! Compaction of etcd's history, agreed on with the other servers as upstream does.
 //!
 //! A key counts compactions by its version. Who raises it from the version it knows compacts to
 //! where etcd was when it last looked; the others learn the version by failing, and try again an
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Link;
 use super::grpc::CallError;
 
-/// The original's key; it lies outside any prefix.
+/// Upstream's key; it lies outside any prefix.
 const KEY: &str = "compact_rev_key";
 
 /// What one server knows of the agreement.

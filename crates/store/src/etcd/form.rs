@@ -1,4 +1,4 @@
-//! Values in the original's form: built-in types as protobuf, everything else as JSON; both are
+//! Values in upstream's form: built-in types as protobuf, everything else as JSON; both are
 //! read, whatever the type.
 
 use api::proto;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Form;
 
-/// Groups whose servers in the original keep JSON.
+/// Groups whose servers in upstream keep JSON.
 const JSON_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
 /// Kinds that are kept in a version that is not served: version, kind, and name in the schema.
 const UNSERVED: [(&str, &str, &str); 3] = [
@@ -21,7 +21,7 @@ const UNSERVED: [(&str, &str, &str); 3] = [
     ),
 ];
 const POLICIES: &str = "admissionregistration.k8s.io/v1beta1";
-/// What the original puts in front of encrypted values.
+/// What upstream puts in front of encrypted values.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 
 fn shape_of(api_version: &str, kind: &str) -> Option<Shape> {

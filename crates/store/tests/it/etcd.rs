@@ -1,4 +1,4 @@
-//! The store on a real etcd: shared by two, lost and found again, compacted, read by the original.
+//! The store on a real etcd: shared by two, lost and found again, compacted, read by upstream.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::Stdio;
@@ -85,7 +85,7 @@ async fn keys_and_values_are_the_originals() {
     let value = server.ctl(&["get", "/registry/pods/default/a", "--print-value-only"]);
     assert!(value.starts_with(b"k8s\0\n\t\n\x02v1\x12\x03Pod"), "{value:?}");
 
-    // A pod as the original writes it: an envelope, and in it metadata (1) with a name (1) and a
+    // A pod as upstream writes it: an envelope, and in it metadata (1) with a name (1) and a
     // namespace (3), and a spec (2) with one container (2) of a name (1) and an image (2).
     let meta = b"\x0a\x0e\x0a\x01b\x1a\x07default\x42\x00";
     let spec = b"\x12\x0a\x12\x08\x0a\x01c\x12\x03old";

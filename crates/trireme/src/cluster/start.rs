@@ -22,7 +22,7 @@ use super::{ClusterPaths, SERVICE_CIDR, dns_address, protect, services};
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
 
-/// How long events are kept: the original's default.
+/// How long events are kept: upstream's default.
 const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// How long requests under way may take when the cluster stops: its nodes stop with it, so what

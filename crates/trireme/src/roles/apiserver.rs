@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::PkiFiles;
 
-/// Flags of the original that this server knows.
+/// Flags of upstream that this server knows.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Args {
     /// Port to serve HTTPS on.
@@ -221,7 +221,7 @@ fn bytes(text: &str) -> Result<u64, String> {
     u64::try_from(quantity.value()).map_err(|_| "must not be negative".to_owned())
 }
 
-/// The original's order of shutdown: not ready, then nothing new, then everything under way.
+/// Upstream's order of shutdown: not ready, then nothing new, then everything under way.
 async fn stop(plane: &ControlPlane, delay: Duration, grace: Duration) {
     plane.server.announce_end();
     tokio::time::sleep(delay).await;

@@ -9,7 +9,7 @@ use network::ipnet::IpNet;
 use super::component::{Connection, KubeconfigArg, block_on, lead};
 use super::health::SecurePort;
 
-/// Flags of the original that these controllers know.
+/// Flags of upstream that these controllers know.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

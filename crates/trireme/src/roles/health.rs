@@ -1,4 +1,4 @@
-//! Health and metrics ports of components that run alone, with the originals' paths.
+//! Health and metrics ports of components that run alone, with upstream's paths.
 //!
 //! `/healthz`, `/livez` and `/readyz` are for everyone. Over HTTPS, `/metrics` is for those whom the
 //! API server knows by their bearer token and allows it; the certificate is the process's own.
@@ -47,7 +47,7 @@ pub(crate) struct SecurePort {
     /// Address that health and metrics are served on.
     #[arg(long, default_value = "0.0.0.0")]
     bind_address: IpAddr,
-    /// Port of health and metrics, by HTTPS; 0 serves none. The original's when absent.
+    /// Port of health and metrics, by HTTPS; 0 serves none. Upstream's when absent.
     #[arg(long)]
     secure_port: Option<u16>,
 }

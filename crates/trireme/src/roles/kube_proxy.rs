@@ -18,7 +18,7 @@ use crate::cluster::services;
 /// The label that says where a node stands.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Flags of the original that this proxy knows.
+/// Flags of upstream that this proxy knows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
     let (healthz, metrics) = (args.healthz_bind_address, args.metrics_bind_address);
     let health = HealthPort::plain(healthz, "--healthz-bind-address", [true, false]).await?;
-    // The original tells its health there, too.
+    // Upstream tells its health there, too.
     let metrics = HealthPort::plain(metrics, "--metrics-bind-address", [true, true]).await?;
     metrics.into_iter().for_each(|port| port.serve(tasks));
     let informers = Informers::new(connection.client(tasks), tasks.clone());

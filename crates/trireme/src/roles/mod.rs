@@ -1,4 +1,4 @@
-//! The components under their original names, with their common flags; unknown flags are refused.
+//! The components under upstream's names, with their common flags; unknown flags are refused.
 
 pub(crate) mod apiserver;
 pub(crate) mod component;

@@ -8,7 +8,7 @@ use client::Informers;
 use super::component::{Connection, KubeconfigArg, block_on, lead};
 use super::health::SecurePort;
 
-/// Flags of the original that this scheduler knows.
+/// Flags of upstream that this scheduler knows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -19,7 +19,7 @@ pub(crate) use replica::{CONTROLLER, REPLICA_SET, TEMPLATE};
 pub(crate) use revision::KIND as REVISION;
 pub(crate) use stateful::KIND as STATEFUL_SET;
 
-/// A selector that must be there and select something; `whose` is the original's word for it.
+/// A selector that must be there and select something; `whose` is upstream's word for it.
 fn selector(at: &At<'_>, whose: &str) {
     if at.is_absent() {
         return at.required("");

@@ -100,7 +100,7 @@ fn selected(spec: &At<'_>, skip: Skip) {
         if !skip.template {
             pod::template(&template);
         }
-        // The original looks at the template's metadata once more.
+        // Upstream looks at the template's metadata once more.
         pod::template_metadata(&template);
     } else {
         at.invalid("");

@@ -1,4 +1,4 @@
-//! Cron schedules, with the faults that the original's parser tells.
+//! Cron schedules, with the faults that upstream's parser tells.
 
 struct Bounds {
     min: i64,

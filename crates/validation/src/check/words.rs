@@ -1,4 +1,4 @@
-//! Values and details as the original words them.
+//! Values and details as upstream words them.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ pub(super) fn with_value(what: &str, value: &Value, detail: &str) -> String {
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
-        // The original's order of fields, where that is not the alphabet's.
+        // Upstream's order of fields, where that is not the alphabet's.
         Value::Object(selector) if selector.contains_key("matchExpressions") => {
             let labels = selector.get("matchLabels").filter(|l| !l.is_null());
             let labels = labels.map(|l| format!("\"matchLabels\":{l},")).unwrap_or_default();

@@ -117,7 +117,7 @@ fn sources_agree(spec: &At<'_>, source: &At<'_>, reference: &At<'_>) {
     if source.is_absent() || reference.is_absent() {
         return;
     }
-    // The original shows the field's path, which has no exported fields.
+    // Upstream shows the field's path, which has no exported fields.
     let shown = serde_json::json!({});
     if !reference.get("namespace").is_empty() {
         spec.invalid_as(&shown, "may not be specified when dataSourceRef.namespace is specified");

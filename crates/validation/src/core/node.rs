@@ -76,7 +76,7 @@ fn annotations(node: &At<'_>) {
     }
 }
 
-/// The original places them in the metadata.
+/// Upstream places them in the metadata.
 fn taints(node: &At<'_>) {
     let (meta, spec) = (node.get("metadata"), node.get("spec"));
     let list = meta.get("taints");

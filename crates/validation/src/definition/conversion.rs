@@ -28,7 +28,7 @@ pub(super) fn check(definition: &At<'_>) {
     }
     strategy.need_one_of(&["None", "Webhook"]);
     let webhook = conversion.get("webhook");
-    // The original's form has the webhook's parts beside the strategy.
+    // Upstream's form has the webhook's parts beside the strategy.
     let client = conversion.get("webhookClientConfig");
     let client = client.with(&webhook.value()["clientConfig"]);
     let versions = conversion.get("conversionReviewVersions");

@@ -1,6 +1,6 @@
 //! Definitions of custom resources.
 //!
-//! What all versions share is checked, and named, as the original's internal form has it: a schema
+//! What all versions share is checked, and named, as upstream's internal form has it: a schema
 //! that is the same in every version is `spec.validation`.
 
 use std::collections::HashSet;
@@ -183,7 +183,7 @@ fn versions(spec: &At<'_>) {
     if items(spec.value(), "versions").filter(|v| v["storage"] == true).count() != 1 {
         all.invalid("must have exactly one version marked as storage version");
     }
-    // The first version is also the original's `spec.version`.
+    // The first version is also upstream's `spec.version`.
     let first = text(&spec.value()["versions"][0]["name"]);
     let faults = names::dns1035_label(first);
     if !first.is_empty() && !faults.is_empty() {

@@ -1,4 +1,4 @@
-//! Values as the original's faults show them when they are whole structures: Go's JSON of its
+//! Values as upstream's faults show them when they are whole structures: Go's JSON of its
 //! internal types, whose field names and order are those of the Go declarations.
 
 mod diff;
@@ -59,7 +59,7 @@ pub(crate) fn template(value: &Value) -> String {
     out.text
 }
 
-/// What changed, as the original's unified diff of the indented JSON forms.
+/// What changed, as upstream's unified diff of the indented JSON forms.
 pub(crate) fn diff(ty: &str, old: &Value, new: &Value) -> String {
     let pretty = |value: &Value| {
         let mut out = Writer { text: String::new(), indent: Some(0) };

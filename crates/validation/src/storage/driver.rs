@@ -15,7 +15,7 @@ pub(crate) static DRIVER: Kind = Kind {
     update: |driver| {
         let at = driver.get("spec");
         spec(&at);
-        // The original misspells the first.
+        // Upstream misspells the first.
         let attach = at.get_as("attachRequired", "attachedRequired");
         attach.immutable();
         at.get("volumeLifecycleModes").immutable();
@@ -85,7 +85,7 @@ fn node(node: &At<'_>) {
     }
 }
 
-/// The original places faults of keys at the driver.
+/// Upstream places faults of keys at the driver.
 fn topology_keys(driver: &At<'_>) {
     let keys = crate::shared::texts(driver.value().get("topologyKeys"), None);
     for (at, key) in keys.iter().enumerate() {

@@ -141,7 +141,7 @@ fn topologies(list: &At<'_>) {
             seen.sort_unstable();
             map.insert(key.text().to_owned(), seen);
         }
-        // The original compares with as many empty terms as there are terms, and with those before.
+        // Upstream compares with as many empty terms as there are terms, and with those before.
         let empty = if map.is_empty() { list.len() } else { 0 };
         let equal = before.entry(map).or_default();
         for _ in 0..(empty + *equal).min(SAME_TERMS_MAX) {

@@ -1,4 +1,4 @@
-//! What a Service cannot have, in the original's words (`service/storage/alloc.go`).
+//! What a Service cannot have, in upstream's words (`service/storage/alloc.go`).
 
 use api::Status;
 use serde_json::{Value, json};

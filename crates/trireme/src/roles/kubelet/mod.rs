@@ -26,7 +26,7 @@ use crate::cluster::folder::make_private;
 use crate::cluster::node::server_tls;
 use crate::pki_files::save_pair;
 
-/// Flags of the original that this agent knows.
+/// Flags of upstream that this agent knows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -35,7 +35,7 @@ pub(super) fn init_containers(list: &At<'_>, pod: &Pod<'_>) {
             restart_policy(&container);
         }
         unique_name(&container, value, &mut seen);
-        // The original numbers the one container it looks at as the first.
+        // Upstream numbers the one container it looks at as the first.
         host_ports(std::slice::from_ref(value), list);
         if policy.text() == "Always" {
             probes::lifecycle(&container, pod);

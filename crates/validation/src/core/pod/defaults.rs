@@ -163,7 +163,7 @@ fn is_latest(image: &str) -> bool {
     name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
-/// A name that can be an image's at all; of others the original tells no tag.
+/// A name that can be an image's at all; of others upstream tells no tag.
 fn is_reference(image: &str) -> bool {
     /// The longest name of a repository.
     const NAME_MAX: usize = 255;

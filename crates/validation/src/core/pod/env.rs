@@ -97,7 +97,7 @@ pub(super) fn variables_from(list: &At<'_>) {
             found += 1;
             let name = reference.get("name");
             if name.need() {
-                // The original checks it as a prefix, which may end in a dash.
+                // Upstream checks it as a prefix, which may end in a dash.
                 let masked = match name.text().strip_suffix('-') {
                     Some(rest) if !rest.is_empty() => format!("{}a", &rest[..rest.len() - 1]),
                     _ => name.text().to_owned(),

@@ -42,7 +42,7 @@ pub(super) fn mounts(container: &At<'_>, pod: &Pod<'_>) {
     }
 }
 
-/// The original reports these at the list, not at the mount.
+/// Upstream reports these at the list, not at the mount.
 fn sub_paths(list: &At<'_>, mount: &At<'_>) {
     let (path, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
     if !path.is_empty() {

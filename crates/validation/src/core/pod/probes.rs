@@ -104,7 +104,7 @@ fn sleep(action: &At<'_>, pod: &Pod<'_>) {
     }
 }
 
-/// Sorted as the original lists them.
+/// Sorted as upstream lists them.
 static SIGNALS: [&str; 65] = [
     "SIGABRT",
     "SIGALRM",

@@ -18,7 +18,7 @@ const VOLUME_FIELDS: [&str; 5] = [
 pub(super) fn downward_api(source: &At<'_>) {
     file_mode(&source.get("defaultMode"));
     for file in source.get("items").items() {
-        // The original reports at the source, not at the file.
+        // Upstream reports at the source, not at the file.
         file_of_fields(&source.with(file.value()));
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn nfs(source: &At<'_>) {
     }
 }
 
-/// An initiator or target name; `inline` says which of the original's two sentences it takes.
+/// An initiator or target name; `inline` says which of upstream's two sentences it takes.
 fn iscsi_name(at: &At<'_>, inline: bool) {
     let name = at.text();
     let alnum = |t: &str, n: usize| t.len() == n && t.bytes().all(|c| c.is_ascii_alphanumeric());

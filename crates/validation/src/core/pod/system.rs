@@ -42,7 +42,7 @@ fn linux(spec: &At<'_>) {
     each_container(spec, |container| refuse(&container.get("securityContext")));
 }
 
-/// Field in the original's order; those that stand in the spec are told there.
+/// Field in upstream's order; those that stand in the spec are told there.
 const WINDOWS_POD: [(&str, bool); 15] = [
     ("appArmorProfile", false),
     ("seLinuxOptions", false),

@@ -6,7 +6,7 @@ use crate::check::At;
 /// A `PodTemplateSpec`.
 pub(crate) fn template(template: &At<'_>) {
     let (meta, spec) = (template.get("metadata"), template.get("spec"));
-    // The original names these fields without `metadata`.
+    // Upstream names these fields without `metadata`.
     let annotations_at = template.get("annotations");
     let annotations_at = annotations_at.with(value_of(&meta, "annotations"));
     template_metadata(template);

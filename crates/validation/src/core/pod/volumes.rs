@@ -14,7 +14,7 @@ use crate::core::claim;
 type Source = (&'static str, &'static str, &'static str, fn(&At<'_>, &Pod<'_>));
 
 /// Field, its name in a fault of two sources, its name in faults of its own, and its rules. The
-/// order is the original's: the first one there counts.
+/// order is upstream's: the first one there counts.
 static SOURCES: [Source; 29] = [
     ("emptyDir", "emptyDir", "emptyDir", |v, _| empty_dir(v)),
     ("hostPath", "hostPath", "hostPath", |v, _| host_path(v)),

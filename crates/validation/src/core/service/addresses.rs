@@ -114,7 +114,7 @@ pub(super) fn changes(object: &At<'_>) {
     }
 }
 
-/// The original checks the class with the change, and again with the rest.
+/// Upstream checks the class with the change, and again with the rest.
 fn balancer_class(spec: &At<'_>) {
     let class = spec.get("loadBalancerClass");
     if class.is_absent() {
