@@ -7,6 +7,7 @@ use api::registry::Resource;
 use api::schema::{Schema, Shape};
 use api::status::Cause;
 use api::{Draft, Object, Status};
+use auth::{RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::Value;
 use store::{Write, WriteError};
@@ -15,8 +16,6 @@ use crate::allocate::{Claim, Claims, Unbooked};
 use crate::custom::{Served, Views};
 use crate::query::{FieldValidation, Query};
 use crate::server::Inner;
-use auth::RequestInfo;
-use auth::User;
 
 pub(crate) struct Call<'a> {
     pub(crate) server: &'a Inner,

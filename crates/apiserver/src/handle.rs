@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::{Object, Status};
+use auth::{Attributes, RequestInfo, User, decode_path, impersonation};
 use bytes::Bytes;
 use http::{Request, Response, header};
 
@@ -13,10 +14,6 @@ use crate::respond::{self, Accept, Body};
 use crate::server::{Inner, Server};
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
 use crate::{body, discovery, health, limits, node_proxy, offload, openapi, virtuals};
-use auth::Attributes;
-use auth::User;
-use auth::impersonation;
-use auth::{RequestInfo, decode_path};
 
 impl Server {
     /// Answers a request of somebody whose certificate, if any, was verified by TLS.
@@ -209,15 +206,15 @@ where
         (answer, _) => answer,
     };
     let trees = respond::trees_of(&answer, accept, &shown);
-    let _taken = if trees > 0 { room.trees_to_read(weight::of_stored(trees)).await? } else { None };
+    let _taken = if trees > 0 { room.trees_up_to(weight::of_stored(trees)).await? } else { None };
     let mut response =
         offload::offload_large(trees, || respond::answer(answer, accept, shown, include));
     respond::add_warnings(&mut response, &call.take_warnings());
     Ok(response)
 }
 
-/// Waits for room for a change; whether the change is large. The object may have grown meanwhile: then
-/// more room is needed.
+/// Waits for room for a change, and tells whether the change is large. The object may have grown meanwhile:
+/// then more room is needed. A deletion is never refused for its size, since it makes room.
 async fn room_for<'a>(
     call: &Call<'a>,
     content_type: &str,
@@ -227,7 +224,11 @@ async fn room_for<'a>(
     loop {
         let json = stored.as_deref().map_or(&b""[..], |object| object.json());
         let weight = weight::of_change(call.info.verb, content_type, bytes, json);
-        let taken = call.server.in_flight.room.trees(weight).await?;
+        let room = &call.server.in_flight.room;
+        let taken = match call.info.verb {
+            "delete" => room.trees_up_to(weight).await?,
+            _ => room.trees(weight).await?,
+        };
         let now = call.stored();
         let size = |object: &Option<Arc<Object>>| object.as_ref().map_or(0, |o| o.json().len());
         if size(&now) <= size(&stored) {

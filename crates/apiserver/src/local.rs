@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use api::Status;
+use auth::{Attributes, User};
 use bytes::Bytes;
 use client::{
     BoxFuture, Error, Follow, FollowEvent, Follower, Request, Response, Tasks, Transport,
@@ -14,8 +15,6 @@ use tokio::sync::mpsc::Sender;
 
 use crate::server::Server;
 use crate::verbs::list::Filter;
-use auth::Attributes;
-use auth::User;
 
 /// One in-process client's identity.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use api::Status;
+use auth::{Attributes, encode_path, forbidden};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response, Uri, header};
@@ -24,7 +25,6 @@ use tokio::net::TcpStream;
 use crate::call::Call;
 use crate::respond::{self, Body};
 use crate::server::Inner;
-use auth::{Attributes, encode_path, forbidden};
 pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
 pub use tls::{Identity, KubeletTls};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::Object;
 use api::registry::{Registry, Resource};
 use api::schema::{Schema, Shape};
+use auth::{Authenticator, AuthorizationModes, Authorizer};
 use store::{Collection, CollectionSpec, EngineError, Store, Write, WriteError};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,6 @@ use crate::health::Health;
 use crate::limits::{InFlight, Limits};
 use crate::node_proxy::NodeDialer;
 use crate::ports::StoredObjects;
-use auth::{Authenticator, AuthorizationModes, Authorizer};
 
 /// What the wiring decides.
 pub struct Config {

@@ -2,10 +2,9 @@
 //!
 //! Rule: `plugin/pkg/admission/serviceaccount`, `Validate`. Pure.
 
+use auth::references;
 use serde_json::Value;
 use validation::items;
-
-use auth::references;
 
 const LIMITS: &str = "kubernetes.io/enforce-mountable-secrets";
 

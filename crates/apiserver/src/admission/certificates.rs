@@ -2,6 +2,7 @@
 //! client certificate may have.
 
 use api::Status;
+use auth::Attributes;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -11,7 +12,6 @@ use x509_parser::prelude::{
 
 use crate::call::Call;
 use crate::meta;
-use auth::Attributes;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";

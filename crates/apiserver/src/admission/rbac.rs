@@ -4,12 +4,11 @@
 //! is who only lets the garbage collector do its work.
 
 use api::Status;
+use auth::{Attributes, MASTERS, RoleRef, Rule, escalation};
 use serde_json::Value;
 
 use crate::call::Call;
 use crate::meta;
-use auth::MASTERS;
-use auth::{Attributes, RoleRef, Rule, escalation};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 /// What only the garbage collector and the server care for.

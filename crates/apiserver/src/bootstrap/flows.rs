@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use auth::User;
 use client::{Client, Error, Request, Tasks};
 use http::Method;
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 use super::{call, collection};
 use crate::local::Local;
 use crate::server::Server;
-use auth::User;
 
 const API: &str = "flowcontrol.apiserver.k8s.io/v1";
 const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";

@@ -13,6 +13,7 @@ mod service_range;
 
 pub(crate) use self::endpoints::MASTERS;
 
+use auth::User;
 use client::{Client, Error, Request, Response};
 use http::Method;
 use serde_json::{Value, json};
@@ -20,7 +21,6 @@ use serde_json::{Value, json};
 use crate::expiry;
 use crate::local::Local;
 use crate::server::Server;
-use auth::User;
 
 /// Where the objects of one kind are created.
 fn collection(api_version: &str, plural: &str, namespace: &str) -> String {

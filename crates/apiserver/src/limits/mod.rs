@@ -7,11 +7,10 @@ pub(crate) mod weight;
 use std::time::Duration;
 
 use api::Status;
+use auth::{RequestInfo, User};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::query::Query;
-use auth::RequestInfo;
-use auth::User;
 use memory::MemoryGuard;
 pub(crate) use room::{Room, Taken};
 

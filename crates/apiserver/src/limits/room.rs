@@ -81,8 +81,8 @@ impl Room {
         self.take(&self.trees, bytes).await
     }
 
-    /// Room to read `bytes` of trees, which alone may be more than all the room.
-    pub(crate) async fn trees_to_read(&self, bytes: usize) -> Result<Taken<'_>, Status> {
+    /// Room for `bytes` of trees of a request that must not be refused, but for all the room at most.
+    pub(crate) async fn trees_up_to(&self, bytes: usize) -> Result<Taken<'_>, Status> {
         self.take(&self.trees, bytes.min(self.trees_max)).await
     }
 
@@ -126,6 +126,7 @@ mod tests {
         assert!(room.trees(100 << 20).await.is_ok());
         drop(second);
         assert_eq!(room.trees(201 << 20).await.expect_err("never").code, 413);
+        assert!(room.trees_up_to(201 << 20).await.is_ok(), "reads and deletions");
         assert!(Room::new(Duration::ZERO, 0).trees(TREES_MAX).await.is_ok());
     }
 

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::Status;
+use auth::encode_path;
 use serde_json::Value;
 use validation::items;
 
 use super::reach::{self, Reachable, is_proxyable};
 use crate::call::Call;
-use auth::encode_path;
 
 /// Where kubelets serve that do not say so.
 const KUBELET_PORT: u16 = 10250;

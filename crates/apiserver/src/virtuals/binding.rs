@@ -1,6 +1,7 @@
 //! Binding a pod to a node, once (registry `BindingREST`).
 
 use api::Status;
+use auth::RequestInfo;
 use serde_json::{Value, json};
 use validation::set_default;
 
@@ -10,7 +11,6 @@ use crate::call::Call;
 use crate::meta;
 use crate::verbs::Answer;
 use crate::verbs::update::{Operation, change};
-use auth::RequestInfo;
 
 /// Sets `spec.nodeName`; the body's annotations and labels go into the pod.
 pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Status> {

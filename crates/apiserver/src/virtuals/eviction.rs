@@ -2,6 +2,7 @@
 
 use api::Status;
 use api::selector::LabelSelector;
+use auth::RequestInfo;
 use serde_json::{Value, json};
 
 use super::{budget, done};
@@ -11,7 +12,6 @@ use crate::meta;
 use crate::verbs::delete::{self, Options};
 use crate::verbs::update::{Operation, change};
 use crate::verbs::{Answer, update};
-use auth::RequestInfo;
 use validation::set_default;
 
 /// Tries when the pod changes meanwhile.

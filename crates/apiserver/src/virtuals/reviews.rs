@@ -2,11 +2,11 @@
 
 use api::Status;
 use api::selector::{FieldRequirement, FieldSelector};
+use auth::{Attributes, MASTERS, Resolved, Rule, User};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::verbs::Answer;
-use auth::{Attributes, MASTERS, Resolved, Rule, User};
 use validation::items;
 
 fn created(value: Value) -> Answer {

@@ -182,3 +182,31 @@ async fn it_ends_in_order() {
     running.await.expect("the listener ends by itself");
     assert!(TcpStream::connect(at).await.is_err(), "nobody listens");
 }
+
+/// A server with little memory says which requests it cannot take; what is stored can be deleted.
+#[tokio::test]
+async fn changes_that_do_not_fit_into_memory_are_refused_but_deletions() {
+    const TEMPLATES: &str = "/api/v1/namespaces/default/podtemplates";
+    let world = World::with_limits(Limits::within(64 << 20)).await;
+    let template = |count: usize| {
+        let env: Vec<Value> = (0..count).map(|n| json!({"name": format!("A{n}")})).collect();
+        json!({
+            "metadata": {"name": "wide"},
+            "template": {"spec": {"containers": [{"name": "c", "image": "x", "env": env}]}},
+        })
+    };
+    let refused = |code: u16, status: &Value| {
+        assert_eq!((code, &status["reason"]), (413, &"RequestEntityTooLarge".into()), "{status}");
+        assert!(status["message"].as_str().is_some_and(|text| text.contains("--memory-limit")));
+    };
+    let answer = world.ask("POST", TEMPLATES, &template(20_000)).await;
+    refused(answer.code, &answer.json());
+    assert_eq!(world.ask("POST", TEMPLATES, &template(10_000)).await.code, 201);
+    let path = format!("{TEMPLATES}/wide");
+    let mut changed = template(1);
+    changed["metadata"]["labels"] = json!({"a": "b"});
+    let answer = world.ask("PUT", &path, &changed).await;
+    refused(answer.code, &answer.json());
+    assert_eq!(world.ask("GET", &path, &Value::Null).await.code, 200);
+    assert_eq!(world.ask("DELETE", &path, &json!({})).await.code, 200);
+}

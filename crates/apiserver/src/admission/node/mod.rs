@@ -10,13 +10,12 @@ mod pods;
 mod tokens;
 
 use api::Status;
+use auth::{Attributes, User};
 use serde_json::Value;
 
 use super::bare;
 use crate::call::Call;
 use crate::meta;
-use auth::Attributes;
-use auth::User;
 
 /// What happens to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Pods: mirror pods of its own are created and deleted, and the status of pods here is written.
 
+use auth::references;
 use serde_json::Value;
 use validation::items;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid, same};
-use auth::references;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 

@@ -1,11 +1,11 @@
 //! Tokens: a node asks for those of the accounts of pods bound to it, bound to these pods and for
 //! the audiences these pods name.
 
+use auth::Attributes;
 use serde_json::Value;
 use validation::items;
 
 use super::{Asked, Operation, Refusal, Verdict, forbid};
-use auth::Attributes;
 
 /// Drivers that stand in for volume sources of the tree's own.
 const MIGRATED: [(&str, &str); 7] = [
