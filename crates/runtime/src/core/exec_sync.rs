@@ -76,19 +76,20 @@ impl Inner {
     ) -> Result<ExecSyncResponse> {
         let record = self.exec_target(&request.container_id, &request.cmd)?;
         let id = new_id();
+        let streams = StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() };
+        let pipes = pipes(streams, true)?;
         let leaf = self.cgroups.group(&record.cgroup)?.make_leaf(&id)?;
         let container = record.plan.unwrap_or_default();
         let plan = plan::exec(&container, id.clone(), request.cmd, false, leaf.as_ref());
-        let streams = StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() };
-        let pipes = pipes(streams, true)?;
         let started = self.start_exec(&plan, &pipes.theirs).await;
         // The container's ends only: the output must end with its last writer.
         drop(pipes.theirs);
         let watch = match started {
             Ok((watch, _)) => watch,
             Err(e) => {
+                // A supervisor that was killed while it started the command may have started it.
                 if let Some(leaf) = leaf {
-                    leaf.release();
+                    leaf.end().await?;
                 }
                 return Err(e);
             }
