@@ -15,6 +15,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod tree;
 pub mod typed;
 pub mod version;
 pub mod yaml;

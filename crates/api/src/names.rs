@@ -135,3 +135,14 @@ pub fn path_segment(text: &str) -> Vec<String> {
             .collect(),
     }
 }
+/// Letters of generated suffixes: no vowels, so that no words come out.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// Letters of a generated suffix.
+pub const SUFFIX_LENGTH: usize = 5;
+
+/// A suffix for `generateName` (apimachinery `rand.String(5)`), made of a random UUID (version 4), whose first
+/// bytes are all random.
+pub fn suffix(random: [u8; 16]) -> String {
+    let letter = |b: &u8| SUFFIX[usize::from(*b) % SUFFIX.len()] as char;
+    random[..SUFFIX_LENGTH].iter().map(letter).collect()
+}

@@ -243,3 +243,29 @@ impl std::fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+/// One cause.
+pub fn cause(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Cause {
+    Cause { reason: reason.into(), message: message.into(), field: field.into() }
+}
+
+/// A value that is not valid (`FieldValueInvalid`).
+pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
+    cause("FieldValueInvalid", field, format!("Invalid value: {}: {detail}", shown(value)))
+}
+
+/// A value that is missing (`FieldValueRequired`).
+pub fn required(field: impl Into<String>, detail: &str) -> Cause {
+    let message = if detail.is_empty() {
+        "Required value".into()
+    } else {
+        format!("Required value: {detail}")
+    };
+    cause("FieldValueRequired", field, message)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(s) => format!("{s:?}"),
+        other => other.to_string(),
+    }
+}

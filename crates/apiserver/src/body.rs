@@ -1,14 +1,13 @@
 //! Request bodies: size limit, media types, and schema-directed decoding into trees.
 
 use api::Status;
-use api::registry::Resource;
+use api::registry::{Registry, Resource};
 use api::schema::{Decoder, Schema, Shape};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
 use crate::call::Call;
-use crate::custom;
 use crate::limits::Room;
 use crate::query::FieldValidation;
 
@@ -85,44 +84,81 @@ pub(crate) struct Decoded {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What an object is made of.
+pub(crate) enum Input<'b> {
+    Body(&'b [u8], Format),
+    /// A tree that was put together from parts: a patched object.
+    Tree(Value),
+}
+
+/// A tree and what strict validation finds wrong with it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) value: Value,
+    pub(crate) strict: Vec<String>,
+}
+
 /// Decodes a body of the path's kind.
 pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Decoded, Status> {
-    let (row, validation, schema) = (call.row, call.validation, call.server.schema);
-    if let (Some(custom), true) = (&call.custom, call.row.subresource != "scale") {
-        let read = Decoder { schema, shape: &Shape::Any };
-        let tree = match format {
-            Format::Json => read.decode_slice(body),
-            Format::Yaml => read_yaml(&read, body),
-            Format::Protobuf => return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
-            Format::Cbor => read.decode_value(cbor_tree(row, body)?),
-        };
-        let tree = tree.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
-        let decoded = custom::decode(row, custom.version(), tree.value, tree.strict)?;
-        return lenient(row, decoded.value, decoded.strict, validation);
-    }
+    let found = call.strategy.decode(call.row, Input::Body(body, format))?;
+    lenient(call.row, found, call.context.validation)
+}
+
+/// Re-reads a tree that was put together from parts (a patched object).
+pub(crate) fn redecode(
+    call: &Call<'_>,
+    tree: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let row = call.main_row();
+    lenient(row, call.strategy.decode(row, Input::Tree(tree))?, validation)
+}
+
+/// Decodes an object of a built-in type.
+pub(crate) fn typed(row: &Resource, input: Input<'_>) -> Result<Found, Status> {
+    let schema = Schema::built_in();
     let shape = row.ty.map_or(Shape::Any, Shape::Struct);
     let decoder = Decoder { schema, shape: &shape };
-    let decoded = match format {
-        Format::Json => decoder.decode_slice(body),
-        Format::Yaml => read_yaml(&decoder, body),
-        Format::Protobuf => {
-            protobuf_tree(schema, &shape, body).and_then(|tree| decoder.decode_value(tree))
-        }
-        Format::Cbor => decoder.decode_value(cbor_tree(row, body)?),
-    };
     let version = row.kind_version.map_or(row.version, |(_, version)| version);
-    let decoded = decoded.map_err(|fault| {
-        let refused = if format == Format::Json { typeless(call, body) } else { None };
+    let (decoded, json) = match input {
+        Input::Tree(tree) => (decoder.decode_value(tree), None),
+        Input::Body(body, Format::Json) => (decoder.decode_slice(body), Some(body)),
+        Input::Body(body, Format::Yaml) => (read_yaml(&decoder, body), None),
+        Input::Body(body, Format::Protobuf) => {
+            let tree = protobuf_tree(schema, &shape, body);
+            (tree.and_then(|tree| decoder.decode_value(tree)), None)
+        }
+        Input::Body(body, Format::Cbor) => (decoder.decode_value(cbor_tree(row, body)?), None),
+    };
+    let api::schema::Decoded { mut value, strict } = decoded.map_err(|fault| {
+        let refused = json.and_then(|body| typeless(row, body));
         refused.unwrap_or_else(|| undecodable(row.kind, version, &fault))
     })?;
-    finish(call, row, decoded, validation)
+    check_type(row, &mut value)?;
+    Ok(Found { value, strict })
+}
+
+/// Decodes an object whose fields its own definition knows.
+pub(crate) fn untyped(row: &Resource, input: Input<'_>) -> Result<Found, Status> {
+    let read = Decoder { schema: Schema::built_in(), shape: &Shape::Any };
+    let tree = match input {
+        Input::Tree(value) => return Ok(Found { value, strict: Vec::new() }),
+        Input::Body(body, Format::Json) => read.decode_slice(body),
+        Input::Body(body, Format::Yaml) => read_yaml(&read, body),
+        Input::Body(_, Format::Protobuf) => {
+            return Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM));
+        }
+        Input::Body(body, Format::Cbor) => read.decode_value(cbor_tree(row, body)?),
+    };
+    let tree = tree.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
+    Ok(Found { value: tree.value, strict: tree.strict })
 }
 
 /// Characters of a body shown when it cannot be told what it is.
 const SUMMARY: usize = 30;
 
 /// The refusal of a body whose type is none, or another than the path's.
-fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
+fn typeless(row: &Resource, body: &[u8]) -> Option<Status> {
     let fault = match validation::go_syntax_fault(body) {
         Some(fault) => fault,
         None => {
@@ -133,7 +169,7 @@ fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
                 of("kind").or_else(|| of("apiVersion"))
             });
             match what {
-                Some(None) => return check_type(call, call.row, &mut tree).err(),
+                Some(None) => return check_type(row, &mut tree).err(),
                 Some(Some((kind, key))) => {
                     format!(
                         "json: cannot unmarshal {kind} into Go struct field .{key} of type string"
@@ -154,7 +190,7 @@ fn typeless(call: &Call<'_>, body: &[u8]) -> Option<Status> {
     };
     Some(Status::bad_request(format!(
         "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {fault} ({summary})",
-        call.row.kind
+        row.kind
     )))
 }
 
@@ -162,23 +198,6 @@ fn undecodable(kind: &str, version: &str, fault: &str) -> Status {
     Status::bad_request(format!(
         "{kind} in version {version:?} cannot be handled as a {kind}: {fault}"
     ))
-}
-
-/// Re-reads a tree that was put together from parts (a patched object).
-pub(crate) fn redecode(
-    call: &Call<'_>,
-    tree: Value,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    let (row, schema) = (call.main_row(), call.server.schema);
-    if let Some(custom) = &call.custom {
-        let decoded = custom::decode(row, custom.version(), tree, Vec::new())?;
-        return lenient(row, decoded.value, decoded.strict, validation);
-    }
-    let shape = row.ty.map_or(Shape::Any, Shape::Struct);
-    let decoded = Decoder { schema, shape: &shape }.decode_value(tree);
-    let decoded = decoded.map_err(|fault| undecodable(row.kind, row.version, &fault))?;
-    finish(call, row, decoded, validation)
 }
 
 /// The message with its type as the JSON form has it.
@@ -229,22 +248,10 @@ pub(crate) fn warnings_of(finding: String) -> Vec<String> {
     }
 }
 
-fn finish(
-    call: &Call<'_>,
-    row: &Resource,
-    decoded: api::schema::Decoded,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    let api::schema::Decoded { mut value, strict } = decoded;
-    check_type(call, row, &mut value)?;
-    lenient(row, value, strict, validation)
-}
-
 /// What strict validation found is refused, told or passed over, as the request wants it.
 fn lenient(
     row: &Resource,
-    value: Value,
-    strict: Vec<String>,
+    Found { value, strict }: Found,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     match validation {
@@ -261,7 +268,7 @@ fn lenient(
 }
 
 /// The body's type must be the path's; an absent one is filled in.
-fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), Status> {
+fn check_type(row: &Resource, value: &mut Value) -> Result<(), Status> {
     let expected = row.kind_api_version();
     let Some(map) = value.as_object_mut() else {
         return Err(undecodable(row.kind, row.version, "json: cannot unmarshal into an object"));
@@ -275,7 +282,7 @@ fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), 
     let (version, kind) =
         (found("apiVersion").unwrap_or(&expected), found("kind").unwrap_or(row.kind));
     if version != expected || kind != row.kind {
-        return Err(other_type(call, row, version, kind));
+        return Err(other_type(row, version, kind));
     }
     map.insert("apiVersion".into(), expected.into());
     map.insert("kind".into(), row.kind.into());
@@ -283,7 +290,7 @@ fn check_type(call: &Call<'_>, row: &Resource, value: &mut Value) -> Result<(), 
 }
 
 /// Refuses a type that is none, or that this path does not take.
-fn other_type(call: &Call<'_>, row: &Resource, version: &str, kind: &str) -> Status {
+fn other_type(row: &Resource, version: &str, kind: &str) -> Status {
     let (group, short) = version.split_once('/').unwrap_or(("", version));
     if short.contains('/') {
         return Status::bad_request(format!(
@@ -291,7 +298,7 @@ fn other_type(call: &Call<'_>, row: &Resource, version: &str, kind: &str) -> Sta
             row.kind
         ));
     }
-    let is_known = call.server.registry.by_kind(group, short, kind).is_some();
+    let is_known = Registry::built_in().by_kind(group, short, kind).is_some();
     if is_known && kind == row.kind {
         let expected = row.kind_api_version();
         return Status::bad_request(format!(

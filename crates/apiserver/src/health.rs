@@ -63,7 +63,7 @@ impl Check {
         match self {
             Check::Ping => Ok(()),
             Check::Store | Check::StoreReadiness => {
-                match tokio::time::timeout(STORE_TIMEOUT, server.store.catch_up()).await {
+                match tokio::time::timeout(STORE_TIMEOUT, server.resources.store.catch_up()).await {
                     Ok(answered) => answered.map_err(|error| error.to_string()),
                     Err(_) => Err(format!("no answer within {STORE_TIMEOUT:?}")),
                 }

@@ -5,19 +5,21 @@
 //! and what controllers do with them, is not known here.
 
 mod addresses;
-mod admission;
+mod admit;
 mod allocate;
 mod body;
 mod bootstrap;
 mod call;
+mod context;
 mod custom;
+mod delegates;
 mod discovery;
 mod documents;
 mod encryption;
 mod expiry;
-mod handle;
+mod filters;
 mod health;
-mod hooks;
+mod identity;
 mod limits;
 mod listen;
 mod local;
@@ -29,9 +31,12 @@ mod openapi;
 mod paths;
 mod ports;
 mod query;
+mod resources;
 mod respond;
 mod server;
+mod strategy;
 mod table;
+mod transaction;
 mod verbs;
 mod virtuals;
 mod webhook;

@@ -60,7 +60,7 @@ impl Local {
     /// What a follow reads, if it may.
     fn open(&self, follow: &Follow) -> Result<Source, Status> {
         let inner = &self.server.inner;
-        let found = inner.find((&follow.group, &follow.version, &follow.resource), "");
+        let found = inner.resources.find((&follow.group, &follow.version, &follow.resource), "");
         let (row, _) = found.ok_or_else(Status::no_such_path)?;
         let filter = Filter::parse(&follow.label_selector, &follow.field_selector, row);
         let filter = filter.map_err(Status::bad_request)?;
@@ -71,13 +71,13 @@ impl Local {
             namespace: &follow.namespace,
             ..Attributes::default()
         };
-        inner.authorizer.require(&self.user, &attributes.selecting(filter.fields()))?;
+        inner.identity.authorizer.require(&self.user, &attributes.selecting(filter.fields()))?;
         let prefix = if follow.namespace.is_empty() {
             String::new()
         } else {
             format!("{}/", follow.namespace)
         };
-        Ok(Source { collection: inner.collection(row), filter, prefix })
+        Ok(Source { collection: inner.resources.collection(row), filter, prefix })
     }
 }
 

@@ -5,10 +5,8 @@
 //! has it per resource.
 
 use api::Status;
-use api::apply::{
-    ApplyError, Conflict, FieldSet, Filter, LAST_APPLIED, Manage, Managers, Node, go_json, is_reset,
-};
-use api::registry::Resource;
+use api::apply::{ApplyError, Conflict, LAST_APPLIED, Manage, Managers, Node, go_json, is_reset};
+use api::schema::Shape;
 use api::status::Cause;
 use serde_json::{Value, json};
 
@@ -26,8 +24,10 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Re
     let sent = meta::of(new).remove("managedFields").unwrap_or_default();
     let managers = managers_before(call, old, &sent);
     let updated = with_manage(call, |manage| match old {
-        Some(old) => manage.update(old, new, managers, &call.manager),
-        None => manage.update(&manage.schema.zero(manage.shape), new, managers, &call.manager),
+        Some(old) => manage.update(old, new, managers, &call.context.manager),
+        None => {
+            manage.update(&manage.schema.zero(manage.shape), new, managers, &call.context.manager)
+        }
     });
     match updated {
         Ok(managers) => put(new, managers),
@@ -67,24 +67,17 @@ fn put(object: &mut Value, managers: Managers) {
 /// Runs an operation for the request's resource, version, subresource and time.
 fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
     let row = call.main_row();
-    let (shape, version, now) = (call.shape(), row.api_version(), call.now_text());
-    let is_served = |other: &str| {
-        let (group, number) = other.split_once('/').unwrap_or(("", other));
-        if let Some(custom) = &call.custom {
-            return custom.serves(other);
-        }
-        other == version || call.server.registry.by_kind(group, number, row.kind).is_some()
-    };
-    let versions = call.custom.as_ref().filter(|custom| custom.differs());
-    let versions = versions.map(|custom| call.views.of(custom));
+    let (shape, version, now) = (call.shape(), row.api_version(), call.context.now_text());
+    let is_served = |other: &str| call.strategy.serves(other);
+    let versions = call.strategy.versions(&call.views);
     run(&Manage {
         schema: call.schema(),
-        shape: &shape,
+        shape,
         api_version: &version,
         subresource: call.row.subresource,
-        filter: &filter(call),
+        filter: &call.strategy.reset_fields(call.row),
         is_served: &is_served,
-        elsewhere: versions.as_ref().map(|versions| versions as &dyn api::apply::Versions),
+        elsewhere: versions.as_deref(),
         // Upstream loses the time when it carries a scale's entries over to the object.
         now: (call.row.subresource != "scale").then_some(now.as_str()),
     })
@@ -104,7 +97,7 @@ pub(crate) fn apply(
     if old.is_none() && meta::text(applied, "name").is_empty() {
         return Err(Status::bad_request(format!(
             "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.info.name
+            call.context.info.name
         )));
     }
     let zero;
@@ -112,7 +105,7 @@ pub(crate) fn apply(
         Some(old) => old,
         None => {
             // An object of free form has no zero value but the empty one.
-            zero = match call.schema().zero(&call.shape()) {
+            zero = match call.schema().zero(call.shape()) {
                 Value::Null => json!({}),
                 zero => zero,
             };
@@ -122,9 +115,9 @@ pub(crate) fn apply(
     let managers = Managers::stored(&live["metadata"]["managedFields"]).unwrap_or_default();
     let live = meta::without_managed_fields(live);
     let (merged, managers) = with_manage(call, |manage| {
-        let force = call.query.flag("force");
-        let again = (call.manager == KUBECTL).then(|| managers.clone());
-        let result = manage.apply(&live, applied, managers, &call.manager, force);
+        let force = call.context.query.flag("force");
+        let again = (call.context.manager == KUBECTL).then(|| managers.clone());
+        let result = manage.apply(&live, applied, managers, &call.context.manager, force);
         match (result, again) {
             (Err(ApplyError::Conflicts(conflicts)), Some(managers)) => {
                 take_over(manage, &live, applied, managers, conflicts)
@@ -173,7 +166,7 @@ fn finish(
     if object["metadata"]["resourceVersion"] == revision {
         meta::of(&mut object).remove("resourceVersion");
     }
-    if call.manager == KUBECTL {
+    if call.context.manager == KUBECTL {
         renew_last_applied(&mut object, applied);
     }
     put(&mut object, managers);
@@ -206,8 +199,8 @@ fn check_type((version, kind): (&str, &str), applied: &Value) -> Result<(), Stat
 /// The object after applying a Scale to it: the replicas, as the object's own field.
 pub(crate) fn apply_scale(call: &Call<'_>, object: &Value, scale: &Value) -> Result<Value, Status> {
     check_type((&call.row.kind_api_version(), call.row.kind), scale)?;
-    let shape = call.server.shape(call.row);
-    let faults = api::apply::check(call.server.schema, Node::root(&shape), scale);
+    let shape = call.row.ty.map_or(Shape::Any, Shape::Struct);
+    let faults = api::apply::check(call.resources.schema, Node::root(&shape), scale);
     if !faults.is_empty() {
         return Err(refusal(call, scale, ApplyError::Untyped(faults)));
     }
@@ -216,7 +209,7 @@ pub(crate) fn apply_scale(call: &Call<'_>, object: &Value, scale: &Value) -> Res
         "apiVersion": row.api_version(), "kind": row.kind, "metadata": scale["metadata"],
     });
     if let Some(replicas) = scale.pointer("/spec/replicas").and_then(Value::as_i64) {
-        virtuals::scale::put(&mut partial, &virtuals::scale::paths(call).0, replicas);
+        virtuals::scale::put(&mut partial, &call.strategy.scale_paths().spec_replicas, replicas);
     }
     apply(call, Some(object), &partial)
 }
@@ -278,53 +271,4 @@ fn conflict(conflicts: &[Conflict]) -> Status {
     };
     let causes = conflicts.iter().map(cause).collect();
     Status::failure(409, "Conflict", message).with_causes(causes)
-}
-
-/// What a write to this path may own: not the status through the resource, nor the rest through
-/// the status (upstream's `GetResetFields`, one strategy at a time).
-fn filter(call: &Call<'_>) -> Filter {
-    let row = call.row;
-    let except = |paths: &[&str]| Filter::Except(FieldSet::of_fields(paths));
-    match (row.group, row.name, row.subresource) {
-        ("certificates.k8s.io", "certificatesigningrequests", sub) => match sub {
-            "" => except(&["spec", "status"]),
-            "status" => except(&["spec", "status.conditions"]),
-            _ => except(&["spec", "status.certificate"]),
-        },
-        ("", "pods", "ephemeralcontainers") => Filter::Only(&[&["spec", "ephemeralContainers"]]),
-        ("", "pods", "resize") => Filter::Only(&[
-            &["spec", "containers", "*", "resources"],
-            &["spec", "containers", "*", "resizePolicy"],
-            &["spec", "initContainers", "*", "resources"],
-            &["spec", "initContainers", "*", "resizePolicy"],
-        ]),
-        ("", "pods", "status") => {
-            except(&["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"])
-        }
-        ("apps", "deployments", "status") => except(&["spec", "metadata.labels"]),
-        (_, _, "status") if status_owns_no_metadata(row) => except(&["spec", "metadata"]),
-        (_, _, "status") => except(&["spec"]),
-        ("", "namespaces", "finalize") => except(&["status"]),
-        (_, "podcertificaterequests", "") => Filter::none(),
-        (_, _, "") if call.has_status() => except(&["status"]),
-        _ => Filter::none(),
-    }
-}
-
-pub(crate) fn status_owns_no_metadata(row: &Resource) -> bool {
-    matches!(
-        row.name,
-        "apiservices"
-            | "devicetaintrules"
-            | "flowschemas"
-            | "podgroups"
-            | "prioritylevelconfigurations"
-            | "resourceclaims"
-            | "resourcepoolstatusrequests"
-            | "servicecidrs"
-            | "storageversionmigrations"
-            | "storageversions"
-            | "validatingadmissionpolicies"
-            | "volumeattachments"
-    )
 }

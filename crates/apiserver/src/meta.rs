@@ -1,27 +1,16 @@
 //! `metadata` on its way in: what the server sets, what may not change.
 
-use api::Status;
 use api::registry::Resource;
-use api::status::Cause;
+pub(crate) use api::status::{cause, invalid, required};
+pub(crate) use api::tree::{metadata_mut as of, metadata_text as text};
+use api::{Status, names};
 use k8s_openapi::api::core::v1::ObjectReference;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::call::Call;
 
-/// Letters of generated suffixes: no vowels, so that no words come out.
-const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const SUFFIX_LENGTH: usize = 5;
 /// Longest `generateName` that leaves room for the suffix within a label.
-const GENERATE_MAX: usize = 63 - SUFFIX_LENGTH;
-
-pub(crate) fn of(value: &mut Value) -> &mut Map<String, Value> {
-    let map = value.as_object_mut().expect("a decoded object is a map");
-    let meta = map.entry("metadata").or_insert_with(|| json!({}));
-    if !meta.is_object() {
-        *meta = json!({});
-    }
-    meta.as_object_mut().expect("just made so")
-}
+const GENERATE_MAX: usize = 63 - names::SUFFIX_LENGTH;
 
 /// A copy of the object without its `managedFields`, which may be larger than the rest.
 pub(crate) fn without_managed_fields(object: &Value) -> Value {
@@ -52,18 +41,6 @@ pub(crate) fn reference(object: &api::Object, api_version: &str, kind: &str) -> 
     }
 }
 
-pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value["metadata"][key].as_str().unwrap_or("")
-}
-
-/// A suffix for `generateName`.
-pub(crate) fn random_suffix() -> String {
-    let random = uuid::Uuid::new_v4();
-    let letter = |b: &u8| SUFFIX[usize::from(*b) % SUFFIX.len()] as char;
-    // The first bytes of a version 4 UUID are all random.
-    random.as_bytes()[..SUFFIX_LENGTH].iter().map(letter).collect()
-}
-
 /// Fills a new object's metadata.
 pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     let row = call.main_row();
@@ -87,7 +64,7 @@ pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), 
         meta.remove(key);
     }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
-    meta.insert("creationTimestamp".into(), call.now_text().into());
+    meta.insert("creationTimestamp".into(), call.context.now_text().into());
     if row.generation {
         meta.insert("generation".into(), 1.into());
     }
@@ -100,13 +77,16 @@ pub(crate) fn generate_name(meta: &mut Map<String, Value>) {
         && !base.is_empty()
     {
         let base: String = base.chars().take(GENERATE_MAX).collect();
-        meta.insert("name".into(), format!("{base}{}", random_suffix()).into());
+        meta.insert(
+            "name".into(),
+            format!("{base}{}", names::suffix(*uuid::Uuid::new_v4().as_bytes())).into(),
+        );
     }
 }
 
 /// The body's namespace must be the path's; cluster-scoped objects have none.
 fn check_namespace(call: &Call<'_>, row: &Resource, object: &mut Value) -> Result<(), Status> {
-    let path = call.info.namespace.as_str();
+    let path = call.context.info.namespace.as_str();
     let meta = of(object);
     if !row.namespaced {
         meta.remove("namespace");
@@ -125,7 +105,7 @@ fn check_namespace(call: &Call<'_>, row: &Resource, object: &mut Value) -> Resul
 
 /// The body of a change names the object that the path names.
 pub(crate) fn check_name(call: &Call<'_>, new: &Value) -> Result<(), Status> {
-    let (name, asked) = (text(new, "name"), &call.info.name);
+    let (name, asked) = (text(new, "name"), &call.context.info.name);
     if name.is_empty() {
         return Err(Status::bad_request(format!(
             "the name of the object ({asked} based on URL) was undeterminable: name must be provided"
@@ -174,12 +154,11 @@ pub(crate) fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> R
 
 /// Raises the generation when something besides metadata and status changed.
 pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
-    // That of priority classes stays the first.
-    if !call.main_row().generation || call.row.name == "priorityclasses" {
+    let hooks = call.strategy.hooks();
+    if !call.main_row().generation || hooks.has_fixed_generation {
         return;
     }
-    // Where the status has no path of its own it is a part of the object like any other.
-    let skips_status = call.custom.is_none() || call.has_status();
+    let skips_status = call.strategy.skips_status();
     let differs = |key: &String| match key.as_str() {
         "metadata" => false,
         "status" if skips_status => false,
@@ -188,40 +167,10 @@ pub(crate) fn bump_generation(call: &Call<'_>, old: &Value, new: &mut Value) {
     let keys = |v: &Value| {
         v.as_object().map(|m| m.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
     };
-    // Two kinds count a change of some metadata, too.
-    let counted = match call.row.name {
-        _ if call.custom.is_some() => "",
-        "endpointslices" => "labels",
-        "deployments" => "annotations",
-        _ => "",
-    };
+    let counted = hooks.generation_metadata;
     let relabelled = old["metadata"].get(counted) != new["metadata"].get(counted);
     if relabelled || keys(old).iter().chain(&keys(new)).any(differs) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         of(new).insert("generation".into(), generation.into());
-    }
-}
-
-pub(crate) fn cause(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Cause {
-    Cause { reason: reason.into(), message: message.into(), field: field.into() }
-}
-
-pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Cause {
-    cause("FieldValueInvalid", field, format!("Invalid value: {}: {detail}", shown(value)))
-}
-
-pub(crate) fn required(field: impl Into<String>, detail: &str) -> Cause {
-    let message = if detail.is_empty() {
-        "Required value".into()
-    } else {
-        format!("Required value: {detail}")
-    };
-    cause("FieldValueRequired", field, message)
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(s) => format!("{s:?}"),
-        other => other.to_string(),
     }
 }

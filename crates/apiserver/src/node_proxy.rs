@@ -5,6 +5,7 @@
 mod checked;
 mod headers;
 mod html;
+mod options;
 mod reach;
 mod target;
 mod tls;
@@ -12,19 +13,22 @@ mod tls;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use api::Status;
-use auth::{Attributes, encode_path, forbidden};
+use auth::{Attributes, Authorizer, encode_path, forbidden};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
+use crate::admit::Admitted;
 use crate::call::Call;
+use crate::filters::RequestBody;
 use crate::respond::{self, Body};
-use crate::server::Inner;
 pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
 pub use tls::{Identity, KubeletTls};
@@ -58,6 +62,13 @@ impl NodeDialer for NoNodes {
     }
 }
 
+/// What the proxies need: the way to nodes, who may use it, and when streams end.
+pub(crate) struct NodeAccess {
+    pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) closing: CancellationToken,
+}
+
 /// True for the subresources that are answered elsewhere.
 pub(crate) fn is_proxied(resource: &str, subresource: &str) -> bool {
     matches!(
@@ -68,14 +79,11 @@ pub(crate) fn is_proxied(resource: &str, subresource: &str) -> bool {
 }
 
 /// Sends the request on; the answer streams.
-pub(crate) async fn handle<B>(
+pub(crate) async fn handle(
+    nodes: &NodeAccess,
     call: &Call<'_>,
-    request: Request<B>,
-) -> Result<Response<Body>, Status>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     if !methods(call.row.subresource).contains(&request.method().as_str()) {
         return Err(Status::method_not_allowed());
     }
@@ -83,15 +91,19 @@ where
     if let Some(redirect) = to_root(call, &request, &query) {
         return Ok(redirect);
     }
-    may_create(call)?;
+    may_create(&nodes.authorizer, call)?;
+    let mut options = options::of(call);
+    if !options.is_null() {
+        Admitted::connected(&call.context.info.name).admit(call, &mut options).await?;
+    }
     let target = target::of(call, &query).await?;
     if is_stream(call) && !streams::is_upgrade(request.headers()) {
         return Err(Status::bad_request("Upgrade request required"));
     }
     match call.row.subresource {
-        "proxy" => through(call, &target, request).await,
-        "log" => logs(call, &target, request).await,
-        _ => exchange(call, &target, request).await,
+        "proxy" => through(nodes, call, &target, request).await,
+        "log" => logs(nodes, call, &target, request).await,
+        _ => exchange(nodes, call, &target, request).await,
     }
 }
 
@@ -110,20 +122,20 @@ fn is_stream(call: &Call<'_>) -> bool {
 }
 
 /// WebSockets begin with GET, which is no leave to run something: that is `create`.
-fn may_create(call: &Call<'_>) -> Result<(), Status> {
-    if !is_stream(call) || call.info.verb == "create" {
+fn may_create(authorizer: &Authorizer, call: &Call<'_>) -> Result<(), Status> {
+    if !is_stream(call) || call.context.info.verb == "create" {
         return Ok(());
     }
-    let create = Attributes { verb: "create", ..Attributes::of(call.info) };
-    let checked = call.server.authorizer.check(call.user, &create);
+    let create = Attributes { verb: "create", ..Attributes::of(call.context.info) };
+    let checked = authorizer.check(call.context.user, &create);
     checked.map_err(|why| forbidden(&create, &why))
 }
 
 /// A proxied root without its slash would make relative links of its pages lead elsewhere.
 fn to_root<B>(call: &Call<'_>, request: &Request<B>, query: &str) -> Option<Response<Body>> {
-    let path = &call.info.path;
+    let path = &call.context.info.path;
     let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
-    let bare = call.row.subresource == "proxy" && call.info.rest.is_empty();
+    let bare = call.row.subresource == "proxy" && call.context.info.rest.is_empty();
     if !reads || !bare || path.ends_with('/') || request.headers().contains_key(header::UPGRADE) {
         return None;
     }
@@ -137,17 +149,14 @@ fn to_root<B>(call: &Call<'_>, request: &Request<B>, query: &str) -> Option<Resp
 }
 
 /// `/proxy`: the answer's links lead back through the proxy.
-async fn through<B>(
+async fn through(
+    nodes: &NodeAccess,
     call: &Call<'_>,
     target: &Target,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Status>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+    mut request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let path = encode_path(&call.info.path);
+    let path = encode_path(&call.context.info.path);
     let links = html::Links {
         prefix: path.strip_suffix(target.only_path()).unwrap_or(&path).to_owned(),
         hosts: [target.authority().to_string(), host.unwrap_or("").to_owned()],
@@ -155,46 +164,43 @@ where
     if let Ok(uri) = http::HeaderValue::from_str(&path) {
         request.headers_mut().insert("x-forwarded-uri", uri);
     }
-    let mut response = exchange(call, target, request).await?;
+    let mut response = exchange(nodes, call, target, request).await?;
     headers::remove_sharing(response.headers_mut());
     Ok(html::rewrite(response, &links).await)
 }
 
 /// Logs: the kubelet's errors become a Status; over WebSocket its answer goes on as messages.
-async fn logs<B>(
+async fn logs(
+    nodes: &NodeAccess,
     call: &Call<'_>,
     target: &Target,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Status>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+    mut request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let handshake = streams::is_websocket(request.headers())
         .then(|| streams::messages::Handshake::of(&mut request));
-    let response = exchange(call, target, request).await?;
-    let response = checked::logs(&call.info.name, response).await?;
+    let response = exchange(nodes, call, target, request).await?;
+    let response = checked::logs(&call.context.info.name, response).await?;
     let Some(handshake) = handshake else { return Ok(response) };
     let chunks = response.into_body().into_data_stream();
     let chunks = chunks.filter_map(|chunk| futures::future::ready(chunk.ok()));
-    switched(call.server, handshake.bytes(chunks))
+    switched(&nodes.closing, handshake.bytes(chunks))
 }
 
 /// The answer to an upgrade; its session runs until it ends or the server does.
 pub(crate) fn switched(
-    server: &Inner,
+    closing: &CancellationToken,
     accepted: Result<streams::Upgrade, streams::Refusal>,
 ) -> Result<Response<Body>, Status> {
     let upgrade = accepted.map_err(|refusal| match refusal.code {
         403 => Status::failure(403, "Forbidden", refusal.message),
         _ => Status::bad_request(refusal.message),
     })?;
-    until_closing(server, upgrade.session);
+    until_closing(closing, upgrade.session);
     Ok(upgrade.response.map(|()| respond::full("")))
 }
 
-fn until_closing(server: &Inner, session: impl Future<Output = ()> + Send + 'static) {
-    let closing = server.closing.clone();
+fn until_closing(closing: &CancellationToken, session: impl Future<Output = ()> + Send + 'static) {
+    let closing = closing.clone();
     tokio::spawn(async move {
         tokio::select! {
             () = session => {}
@@ -203,25 +209,22 @@ fn until_closing(server: &Inner, session: impl Future<Output = ()> + Send + 'sta
     });
 }
 
-async fn exchange<B>(
+async fn exchange(
+    nodes: &NodeAccess,
     call: &Call<'_>,
     target: &Target,
-    mut request: Request<B>,
-) -> Result<Response<Body>, Status>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+    mut request: Request<RequestBody>,
+) -> Result<Response<Body>, Status> {
     let upgrade = streams::is_upgrade(request.headers());
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
     let outgoing = outgoing(request, target)?;
-    let mut response = send(call, target, outgoing).await?;
+    let mut response = send(nodes, call, target, outgoing).await?;
     let status = response.status();
     let switches = status == http::StatusCode::SWITCHING_PROTOCOLS;
     match client_side {
         Some(client_side) if switches => {
             let node_side = hyper::upgrade::on(&mut response);
-            until_closing(call.server, pipe(client_side, node_side));
+            until_closing(&nodes.closing, pipe(client_side, node_side));
         }
         // Neither what was asked for nor a refusal: nobody could make sense of the rest.
         Some(_) if status.as_u16() < 400 => {
@@ -259,7 +262,10 @@ async fn pipe(client: hyper::upgrade::OnUpgrade, node: hyper::upgrade::OnUpgrade
     streams::relay(TokioIo::new(client), TokioIo::new(node)).await;
 }
 
-fn outgoing<B>(request: Request<B>, target: &Target) -> Result<Request<B>, Status> {
+fn outgoing(
+    request: Request<RequestBody>,
+    target: &Target,
+) -> Result<Request<RequestBody>, Status> {
     let (mut parts, body) = request.into_parts();
     parts.uri = target.path.parse::<Uri>().map_err(|e| Status::bad_request(e.to_string()))?;
     parts.version = http::Version::HTTP_11;
@@ -270,15 +276,12 @@ fn outgoing<B>(request: Request<B>, target: &Target) -> Result<Request<B>, Statu
     Ok(Request::from_parts(parts, body))
 }
 
-async fn send<B>(
+async fn send(
+    nodes: &NodeAccess,
     call: &Call<'_>,
     target: &Target,
-    request: Request<B>,
-) -> Result<Response<hyper::body::Incoming>, Status>
-where
-    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+    request: Request<RequestBody>,
+) -> Result<Response<hyper::body::Incoming>, Status> {
     let failed = |e: &dyn std::fmt::Display| {
         let why = format!("dial tcp {}: {e}", target.authority());
         match call.row.subresource {
@@ -286,7 +289,7 @@ where
             _ => Status::internal(format!("error dialing backend: {why}")),
         }
     };
-    let io = open(call, target).await.map_err(|e| failed(&e))?;
+    let io = open(nodes, target).await.map_err(|e| failed(&e))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|e| failed(&e))?;
     tokio::spawn(async move {
@@ -298,8 +301,8 @@ where
 }
 
 /// A connection to the target; the only place where one is opened.
-async fn open(call: &Call<'_>, target: &Target) -> std::io::Result<Box<dyn Io>> {
-    let dialer = &call.server.config.node_dialer;
+async fn open(nodes: &NodeAccess, target: &Target) -> std::io::Result<Box<dyn Io>> {
+    let dialer = &nodes.dialer;
     let config = match target.way {
         Way::Plain => None,
         Way::Tls => Some(tls::anonymous()),

@@ -42,14 +42,14 @@ fn path_of(row: &Resource) -> String {
 
 /// Documents of what is no resource.
 fn roots(server: &Inner) -> Vec<Root> {
-    let rows = server.rows();
+    let rows = server.resources.rows();
     let groups: BTreeSet<&str> = rows.iter().map(|r| r.group).filter(|g| !g.is_empty()).collect();
     roots::all(groups.into_iter())
 }
 
 /// A document's entity tag; the empty path is version 2's.
 async fn tag(server: &Inner, path: &str) -> Result<String, Status> {
-    let installed = server.customs.installed();
+    let installed = server.resources.customs.installed();
     let make = || Ok(digest(server, path).into());
     let tag = server.documents.get(&installed, &format!("tag {path}"), make).await?;
     Ok(String::from_utf8_lossy(&tag).into_owned())
@@ -58,7 +58,7 @@ async fn tag(server: &Inner, path: &str) -> Result<String, Status> {
 /// Changes when a document does.
 fn digest(server: &Inner, path: &str) -> String {
     // Built-in documents change with their sources only (`build.rs`).
-    let installed = server.customs.installed();
+    let installed = server.resources.customs.installed();
     let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
     let mut text = format!("{path} {}", env!("OPENAPI_SOURCES"));
     for served in installed.all().iter().filter(here) {
@@ -74,13 +74,13 @@ fn url(server: &Inner, path: &str) -> String {
 /// `GET /openapi/v3`.
 pub(crate) async fn v3_index(server: &Inner) -> Result<Response<Body>, Status> {
     let make = || Ok(index(server).to_string().into());
-    let installed = server.customs.installed();
+    let installed = server.resources.customs.installed();
     let index = server.documents.get(&installed, "openapi/v3", make).await?;
     Ok(respond::shared(200, "application/json", index))
 }
 
 fn index(server: &Inner) -> Value {
-    let mut paths: BTreeSet<String> = server.rows().into_iter().map(path_of).collect();
+    let mut paths: BTreeSet<String> = server.resources.rows().into_iter().map(path_of).collect();
     paths.extend(roots(server).into_iter().map(|root| root.document));
     let entries = paths.into_iter().map(|path| {
         let url = url(server, &path);
@@ -137,11 +137,11 @@ pub(crate) async fn v3(
 
 fn is_served(server: &Inner, path: &str) -> bool {
     roots(server).iter().any(|root| root.document == path)
-        || server.rows().into_iter().any(|row| path_of(row) == path)
+        || server.resources.rows().into_iter().any(|row| path_of(row) == path)
 }
 
 async fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
-    let installed = server.customs.installed();
+    let installed = server.resources.customs.installed();
     let make = || v3_text(server, path).map(Bytes::from);
     let document = server.documents.get(&installed, &format!("openapi/v3/{path}"), make).await?;
     Ok(respond::shared(200, "application/json", document))
@@ -153,7 +153,7 @@ fn v3_text(server: &Inner, path: &str) -> Result<String, Status> {
         root.add(&mut document.paths);
     } else {
         let rows: Vec<&Resource> =
-            server.rows().into_iter().filter(|row| path_of(row) == path).collect();
+            server.resources.rows().into_iter().filter(|row| path_of(row) == path).collect();
         let first = rows.first().ok_or_else(Status::no_such_path)?;
         roots::of_version(path, first.group, first.version).add(&mut document.paths);
         document.add_rows(&rows);
@@ -182,7 +182,7 @@ pub(crate) async fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<B
     if let Some(response) = unchanged(headers, &tag) {
         return Ok(tagged(response, &tag));
     }
-    let installed = server.customs.installed();
+    let installed = server.resources.customs.installed();
     let response = match binary {
         Some(kind) => {
             let make = || Ok(proto::document(&v2_document(server)).into());
@@ -203,7 +203,7 @@ fn v2_document(server: &Inner) -> Value {
     for root in roots(server) {
         root.add(&mut document.paths);
     }
-    let rows = server.rows();
+    let rows = server.resources.rows();
     for row in &rows {
         roots::of_version(&path_of(row), row.group, row.version).add(&mut document.paths);
     }
@@ -227,7 +227,7 @@ impl Document<'_> {
     }
 
     fn add_rows(&mut self, rows: &[&Resource]) {
-        let installed = self.server.customs.installed();
+        let installed = self.server.resources.customs.installed();
         for row in rows {
             let same = |other: &Resource| {
                 (other.group, other.version, other.name) == (row.group, row.version, row.name)
@@ -251,7 +251,7 @@ impl Document<'_> {
     /// The schema of a row's objects.
     fn model(&self, row: &Resource, custom: Option<&Arc<Served>>) -> String {
         match (row.ty, custom) {
-            (Some(ty), _) => full_name(&self.server.schema.get(ty).name),
+            (Some(ty), _) => full_name(&self.server.resources.schema.get(ty).name),
             (None, Some(served)) => custom::name(served),
             (None, None) => String::new(),
         }
@@ -261,7 +261,8 @@ impl Document<'_> {
         operations::share_parameters(&mut self.paths);
         let versions: BTreeSet<(String, String)> =
             self.rows.iter().map(|row| (row.group.into(), row.version.into())).collect();
-        let mut schemas = Schemas::new(self.server.schema, versions.into_iter().collect());
+        let mut schemas =
+            Schemas::new(self.server.resources.schema, versions.into_iter().collect());
         for served in &self.customs {
             custom::add(served, self.v3, &mut schemas.found);
         }

@@ -3,21 +3,25 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::Object;
-use api::registry::{Registry, Resource};
-use api::schema::{Schema, Shape};
-use auth::{Authenticator, AuthorizationModes, Authorizer};
-use store::{Collection, CollectionSpec, EngineError, Store, Write, WriteError};
+use api::registry::Registry;
+use auth::{Authenticator, AuthorizationModes, Authorizer, User};
+use bytes::Bytes;
+use http::{Request, Response};
+use store::{CollectionSpec, EngineError, Store};
 use tokio_util::sync::CancellationToken;
 
+use crate::admit::Admission;
 use crate::allocate::{Allocators, RANGES, ServiceNetwork};
 use crate::bootstrap::MASTERS;
-use crate::custom::{Customs, Served};
 use crate::documents::Documents;
+use crate::filters::{Exchange, Filters, Handler};
 use crate::health::Health;
+use crate::identity::Identity;
 use crate::limits::{InFlight, Limits};
-use crate::node_proxy::NodeDialer;
+use crate::node_proxy::{NodeAccess, NodeDialer};
 use crate::ports::StoredObjects;
+use crate::resources::{Resources, Settings};
+use crate::respond::{self, Accept, Body};
 
 /// What the wiring decides.
 pub struct Config {
@@ -40,20 +44,17 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Server {
     pub(crate) inner: Arc<Inner>,
+    filters: Arc<Filters>,
 }
 
+/// The parts of a server. Filters and delegates hold those that they need.
 pub(crate) struct Inner {
-    pub(crate) store: Store,
-    pub(crate) registry: &'static Registry,
-    pub(crate) schema: &'static Schema,
-    pub(crate) config: Config,
-    pub(crate) customs: Customs,
-    pub(crate) authorizer: Authorizer,
-    /// The store, as crate `auth` reads it.
-    pub(crate) objects: Arc<StoredObjects>,
-    pub(crate) allocators: Allocators,
-    pub(crate) quota_queues: crate::admission::QuotaQueues,
-    pub(crate) in_flight: InFlight,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) resources: Resources,
+    pub(crate) nodes: NodeAccess,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) limits: Limits,
+    pub(crate) advertise: (IpAddr, u16),
     pub(crate) health: Health,
     /// Documents that all clients share.
     pub(crate) documents: Documents,
@@ -86,22 +87,72 @@ impl Server {
     pub fn new(store: Store, config: Config) -> Result<Server, EngineError> {
         let objects =
             Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
-        let inner = Inner {
-            authorizer: Authorizer::new(objects.clone(), config.authorization),
+        let allocators = Allocators::new(&config.service_network, &store);
+        let settings = Settings { event_ttl: config.event_ttl, watch_min: config.limits.watch_min };
+        let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
+        let admission = Admission::new(store.clone(), authorizer.clone());
+        let closing = CancellationToken::new();
+        let nodes = NodeAccess {
+            dialer: config.node_dialer,
+            authorizer: authorizer.clone(),
+            closing: closing.clone(),
+        };
+        let identity = Identity {
+            authenticator: config.authenticator,
+            authorizer,
             objects,
-            allocators: Allocators::new(&config.service_network, &store),
-            quota_queues: Default::default(),
-            store,
-            registry: Registry::built_in(),
-            schema: Schema::built_in(),
-            customs: Customs::default(),
-            in_flight: InFlight::new(&config.limits),
-            config,
+            tokens: config.tokens,
+        };
+        let inner = Arc::new(Inner {
+            identity: Arc::new(identity),
+            resources: Resources::new(store, allocators, admission, settings),
+            nodes,
+            in_flight: Arc::new(InFlight::new(&config.limits)),
+            limits: config.limits,
+            advertise: config.advertise,
             health: Health::default(),
             documents: Documents::default(),
-            closing: CancellationToken::new(),
+            closing,
+        });
+        Ok(Server { filters: Arc::new(Filters::new(&inner)), inner })
+    }
+
+    /// Answers a request from the network; `certificate` is the client's (DER), if TLS verified one.
+    pub async fn serve<B>(
+        &self,
+        request: Request<B>,
+        certificate: Option<Arc<[u8]>>,
+    ) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let form = Accept::of_failure(request.headers());
+        let answered = match Exchange::new(request) {
+            Ok(mut exchange) => {
+                exchange.certificate = certificate;
+                self.filters.network.handle(exchange).await
+            }
+            Err(status) => Err(status),
         };
-        Ok(Server { inner: Arc::new(inner) })
+        answered.unwrap_or_else(|status| respond::failure(&status, form))
+    }
+
+    /// Answers a request of a known user.
+    pub async fn serve_as<B>(&self, user: User, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let form = Accept::of_failure(request.headers());
+        let answered = match Exchange::new(request) {
+            Ok(mut exchange) => {
+                exchange.user = user;
+                self.filters.known.handle(exchange).await
+            }
+            Err(status) => Err(status),
+        };
+        answered.unwrap_or_else(|status| respond::failure(&status, form))
     }
 
     /// From now on `/readyz` fails, so that load balancers send new clients elsewhere; everything is
@@ -115,60 +166,5 @@ impl Server {
     pub fn drain(&self) {
         self.announce_end();
         self.inner.closing.cancel();
-    }
-}
-
-impl Inner {
-    /// The collection of a resource that is stored.
-    pub(crate) fn collection(&self, row: &Resource) -> Arc<Collection> {
-        self.store.collection(&row.prefix).expect("every stored resource was registered at start")
-    }
-
-    /// Writes an object of a resource; events go by themselves where the store sees to that.
-    pub(crate) async fn write(
-        &self,
-        row: &Resource,
-        write: Write,
-    ) -> Result<Arc<Object>, WriteError> {
-        let is_event = row.name == "events" && ["", "events.k8s.io"].contains(&row.group);
-        match is_event && self.store.is_shared() {
-            true => self.store.write_for(write, self.config.event_ttl).await,
-            false => self.store.write(write).await,
-        }
-    }
-
-    /// The collection of a core or named resource.
-    pub(crate) fn collection_of(
-        &self,
-        group: &str,
-        version: &str,
-        resource: &str,
-    ) -> Arc<Collection> {
-        let row = self.registry.find(group, version, resource, "").expect("a built-in resource");
-        self.collection(row)
-    }
-
-    /// The row that a path names, built in or custom.
-    pub(crate) fn find(
-        &self,
-        (group, version, name): (&str, &str, &str),
-        subresource: &str,
-    ) -> Option<(&'static Resource, Option<Arc<Served>>)> {
-        if let Some(row) = self.registry.find(group, version, name, subresource) {
-            return Some((row, None));
-        }
-        let (row, served) = self.customs.find((group, version, name), subresource)?;
-        Some((row, Some(served)))
-    }
-
-    /// Every row that is served right now.
-    pub(crate) fn rows(&self) -> Vec<&'static Resource> {
-        let installed = self.customs.installed();
-        let custom = installed.all().iter().flat_map(|served| served.rows());
-        self.registry.rows().iter().chain(custom).collect()
-    }
-
-    pub(crate) fn shape(&self, row: &Resource) -> Shape {
-        row.ty.map_or(Shape::Any, Shape::Struct)
     }
 }

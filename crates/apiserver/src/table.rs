@@ -1,7 +1,7 @@
 //! `meta/v1.Table`: what `kubectl get` asks for instead of objects.
 
 use custom::Column as CustomColumn;
-use printers::{CREATION, Column, NAME, age, printer};
+use printers::{CREATION, Column, NAME, age};
 use serde_json::{Value, json};
 
 use crate::respond::Shown;
@@ -22,24 +22,12 @@ pub(crate) fn of(
 }
 
 pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
-    match &shown.custom {
-        Some(_) if is_scale(shown) => scale_columns(),
-        Some(custom) => custom_columns(&custom.version().columns),
-        None => printer(shown.row).columns.iter().map(column).collect(),
-    }
+    shown.strategy.columns(shown.row)
 }
 
 /// An object's row.
 pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
-    let conditions = match &shown.custom {
-        Some(_) => None,
-        None => printers::row_conditions(shown.row, &tree),
-    };
-    let cells = match &shown.custom {
-        Some(_) if is_scale(shown) => (printer(shown.row).cells)(&tree),
-        Some(custom) => custom_cells(&custom.version().columns, &tree),
-        None => (printer(shown.row).cells)(&tree),
-    };
+    let (cells, conditions) = shown.strategy.cells(shown.row, &tree);
     let shown = match include {
         "Object" => tree,
         "None" => Value::Null,
@@ -52,12 +40,8 @@ pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
     row
 }
 
-fn is_scale(shown: &Shown) -> bool {
-    shown.row.subresource == "scale"
-}
-
 /// Columns of a custom resource's Scale.
-fn scale_columns() -> Vec<Value> {
+pub(crate) fn scale_columns() -> Vec<Value> {
     let replicas = |name: &str, description: &str| json!({"name": name, "type": "integer", "format": "", "description": description, "priority": 0});
     vec![
         column(&NAME),
@@ -67,7 +51,7 @@ fn scale_columns() -> Vec<Value> {
     ]
 }
 
-fn column(column: &Column) -> Value {
+pub(crate) fn column(column: &Column) -> Value {
     let Column { name, kind, format, priority, description } = column;
     json!({"name": name, "type": kind, "format": format, "description": described(description), "priority": priority})
 }
@@ -81,7 +65,7 @@ fn described(text: &'static str) -> &'static str {
 }
 
 /// The name, then the definition's columns; the age when it has none of its own.
-fn custom_columns(own: &[CustomColumn]) -> Vec<Value> {
+pub(crate) fn custom_columns(own: &[CustomColumn]) -> Vec<Value> {
     let mut columns = vec![column(&NAME)];
     if own.is_empty() {
         columns.push(json!({"name": "Age", "type": "date", "format": "", "description": described(CREATION), "priority": 0}));
@@ -92,7 +76,7 @@ fn custom_columns(own: &[CustomColumn]) -> Vec<Value> {
     columns
 }
 
-fn custom_cells(own: &[CustomColumn], object: &Value) -> Vec<Value> {
+pub(crate) fn custom_cells(own: &[CustomColumn], object: &Value) -> Vec<Value> {
     let mut cells = vec![object["metadata"]["name"].clone()];
     if own.is_empty() {
         cells.push(age(object));

@@ -49,6 +49,7 @@ use api::status::Cause;
 use serde_json::Value;
 
 /// One kind's rules. [`PLAIN`] has none beyond its metadata.
+#[derive(Debug)]
 pub struct Kind {
     /// Syntax of its names.
     pub name: fn(&str) -> Vec<String>,

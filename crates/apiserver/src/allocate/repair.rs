@@ -98,23 +98,23 @@ impl Server {
         client: client::Client,
         tasks: &client::Tasks,
     ) -> Result<(), client::Error> {
-        if !self.inner.store.is_shared() {
+        if !self.inner.resources.store.is_shared() {
             return Ok(());
         }
         let recorder = Recorder::new(client, tasks, "portallocator-repair-controller", "");
-        let services = self.inner.collection_of("", "v1", "services");
-        let store = self.inner.store.clone();
+        let services = self.inner.resources.collection_of("", "v1", "services");
+        let store = self.inner.resources.store.clone();
         let mut repair = Repair { store, services, recorder, leaks: Leaks::new() };
         let failed = |error: WriteError| {
             let status = api::Status::unavailable(format!("node ports: {error}"));
             client::Error::Api(Box::new(status))
         };
-        repair.run_once(&self.inner.allocators).await.map_err(failed)?;
+        repair.run_once(&self.inner.resources.allocators).await.map_err(failed)?;
         let server = self.clone();
         tasks.spawn("repair of node ports", async move {
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                if let Err(error) = repair.run_once(&server.inner.allocators).await {
+                if let Err(error) = repair.run_once(&server.inner.resources.allocators).await {
                     tracing::warn!(%error, "node ports were not repaired");
                 }
             }

@@ -86,21 +86,25 @@ impl Server {
         self.repair_ports(client.clone(), tasks).await?;
         let server = self.clone();
         tasks.spawn("return of addresses and ports", async move {
-            server.inner.allocators.return_claims().await;
+            server.inner.resources.allocators.return_claims().await;
         });
         self.publish_address(&client, tasks).await?;
         self.follow_addresses(client.clone(), tasks);
         self.follow_definitions(client, tasks);
-        if !self.inner.store.is_shared() {
-            let events = self.inner.collection_of("", "v1", "events");
-            let expiry = expiry::run(self.inner.store.clone(), events, self.inner.config.event_ttl);
+        if !self.inner.resources.store.is_shared() {
+            let events = self.inner.resources.collection_of("", "v1", "events");
+            let expiry = expiry::run(
+                self.inner.resources.store.clone(),
+                events,
+                self.inner.resources.settings.event_ttl,
+            );
             tasks.spawn("event expiry", expiry);
         }
         let server = self.clone();
         tasks.spawn("document expiry", async move { server.inner.documents.expire().await });
-        let history = self.inner.config.limits.history;
+        let history = self.inner.limits.history;
         if !history.is_zero() {
-            let store = self.inner.store.clone();
+            let store = self.inner.resources.store.clone();
             tasks.spawn("history", crate::limits::forget_regularly(store, history));
         }
         self.inner.health.bootstrapped();
@@ -109,8 +113,8 @@ impl Server {
 
     /// The `kubernetes` Service, its Endpoints and its slice.
     async fn publish_address(&self, client: &Client, tasks: &client::Tasks) -> Result<(), Error> {
-        let port = self.inner.config.advertise.1;
-        let cluster_ip = self.inner.allocators.network().api_server_ip().to_string();
+        let port = self.inner.advertise.1;
+        let cluster_ip = self.inner.resources.allocators.network().api_server_ip().to_string();
         let labels = json!({"component": "apiserver", "provider": "kubernetes"});
         let service = json!({
             "apiVersion": "v1", "kind": "Service",

@@ -7,19 +7,14 @@ use api::schema::{Decoder, Schema, Shape};
 use custom::Version;
 use serde_json::{Value, json};
 
-/// A tree and what strict validation finds wrong with it.
-pub(crate) struct Decoded {
-    pub(crate) value: Value,
-    pub(crate) strict: Vec<String>,
-}
+use crate::body::Found;
 
 /// Makes an object of a tree; `strict` holds what reading the tree had found.
-pub(crate) fn decode(
+pub(super) fn decode(
     row: &Resource,
     version: &Version,
-    mut value: Value,
-    mut strict: Vec<String>,
-) -> Result<Decoded, Status> {
+    Found { mut value, mut strict }: Found,
+) -> Result<Found, Status> {
     check_type(row, &mut value)?;
     let meta = value["metadata"].take();
     let (meta, unknown) = metadata(meta).map_err(|fault| {
@@ -34,7 +29,7 @@ pub(crate) fn decode(
     strict.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
     custom::drop_nulls(&version.node, &mut value);
     custom::default(&version.node, &mut value).map_err(|_| Status::too_large(EXPANSION_MAX))?;
-    Ok(Decoded { value, strict })
+    Ok(Found { value, strict })
 }
 
 /// Metadata is typed like everybody's.

@@ -161,12 +161,6 @@ impl Served {
         trees.into_iter().next().ok_or_else(|| failure("CR conversion failed".into()))
     }
 
-    /// The same, indexed by what this version's selectors may ask.
-    pub(crate) async fn object(&self, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
-        let tree = self.shown(object).await?;
-        Ok(Arc::new(Object::new(&tree, object.revision(), self.row.selectable)))
-    }
-
     /// Stored objects as ones of this version: those that were not asked for before in one request.
     pub(crate) async fn objects(
         &self,
@@ -186,7 +180,7 @@ impl Served {
     }
 
     /// An object of this version as it is stored.
-    pub(crate) async fn draft(&self, object: &Value) -> Result<Draft, Status> {
+    pub(super) async fn stored(&self, object: &Value) -> Result<Draft, Status> {
         let trees = self.convert(vec![object.clone()], &self.storage, None).await;
         let trees = trees.map_err(failure)?;
         let tree = trees.first().ok_or_else(|| failure("CR conversion failed".into()))?;
@@ -194,7 +188,7 @@ impl Served {
     }
 
     /// Shows a stored object as one of this version where that needs no webhook.
-    pub(crate) fn show(&self, object: &mut Value) {
+    pub(super) fn retype(&self, object: &mut Value) {
         let wanted = self.row.api_version();
         let stored = text(&object["apiVersion"]).to_owned();
         if self.defaults

@@ -5,6 +5,7 @@ mod convert;
 mod names;
 mod rows;
 mod seen;
+mod strategy;
 mod upkeep;
 mod views;
 
@@ -18,8 +19,7 @@ use custom::{Definition, Version};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use body::decode;
-pub(crate) use convert::{Conversion, failure as conversion_failure};
+pub(crate) use convert::Conversion;
 pub(crate) use names::{condition, set as set_condition};
 pub(crate) use views::Views;
 
@@ -82,22 +82,9 @@ impl Served {
         &self.definition.versions[self.at]
     }
 
-    /// Is this a version that objects, and so their managers' entries, may be in?
-    pub(crate) fn serves(&self, api_version: &str) -> bool {
-        self.definition.versions.iter().any(|v| {
-            let name = format!("{}/{}", self.definition.group, v.name);
-            v.served && name == api_version
-        })
-    }
-
-    /// Whether the definition's objects can be served at all.
-    pub(crate) fn is_broken(&self) -> bool {
-        matches!(self.conversion, Conversion::Broken)
-    }
-
     /// A stored object's JSON where that needs no webhook; the stored bytes where nothing but the
     /// type can differ.
-    pub(crate) fn json(&self, object: &Object) -> Bytes {
+    fn stored_json(&self, object: &Object) -> Bytes {
         let own = || {
             let head = format!(r#"{{"apiVersion":"{}","#, self.row.api_version());
             object.json().starts_with(head.as_bytes())
@@ -106,7 +93,7 @@ impl Served {
             return object.retyped(&self.row.api_version(), self.row.kind);
         }
         let mut tree = object.to_value();
-        self.show(&mut tree);
+        self.retype(&mut tree);
         tree.to_string().into()
     }
 

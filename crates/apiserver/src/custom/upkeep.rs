@@ -33,7 +33,7 @@ impl Server {
 }
 
 fn definitions(server: &Inner) -> Arc<Collection> {
-    server.collection_of("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+    server.resources.collection_of("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 }
 
 fn all(server: &Inner) -> Vec<Value> {
@@ -45,9 +45,11 @@ fn all(server: &Inner) -> Vec<Value> {
 /// Serves those of the definitions that are established.
 fn install(server: &Inner, definitions: &[Value]) {
     let mut served: Vec<Arc<Served>> = Vec::new();
-    let dialer = server.config.node_dialer.clone();
-    let (network, former) =
-        (Network { store: server.store.clone(), dialer }, server.customs.installed());
+    let dialer = server.nodes.dialer.clone();
+    let (network, former) = (
+        Network { store: server.resources.store.clone(), dialer },
+        server.resources.customs.installed(),
+    );
     for object in definitions.iter().filter(|d| names::is_true(d, "Established")) {
         let source = Source::of(object);
         let same = former.same(&source);
@@ -70,11 +72,11 @@ fn install(server: &Inner, definitions: &[Value]) {
     }
     for one in &served {
         let spec = CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.stored_fields };
-        if let Err(error) = server.store.register(spec) {
+        if let Err(error) = server.resources.store.register(spec) {
             tracing::error!(resource = one.row.name, %error, "stored objects cannot be read");
         }
     }
-    server.customs.replace(Installed::new(served));
+    server.resources.customs.replace(Installed::new(served));
 }
 
 fn is_deleted(definition: &Value) -> bool {
@@ -190,8 +192,10 @@ impl Upkeep {
     /// How many are still there after all were asked to go.
     async fn delete_objects(&self, object: &Value) -> Result<usize, Error> {
         let inner = &self.server.inner;
-        let Some(collection) = inner.store.collection(&prefix(object)) else { return Ok(0) };
-        let installed = inner.customs.installed();
+        let Some(collection) = inner.resources.store.collection(&prefix(object)) else {
+            return Ok(0);
+        };
+        let installed = inner.resources.customs.installed();
         let group = object["spec"]["group"].as_str().unwrap_or("");
         let plural = object["spec"]["names"]["plural"].as_str().unwrap_or("");
         let mut rows =

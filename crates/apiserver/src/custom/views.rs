@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use api::apply::{Versions, View};
 use serde_json::{Value, json};
 
-use super::{Conversion, Served};
+use super::Served;
 
 /// A version, and the JSON of an object that is wanted in it.
 type Key = (String, String);
@@ -82,12 +82,5 @@ impl Versions for ViewsOf<'_> {
             Cow::Owned(json!({"apiVersion": api_version, "kind": object["kind"]}))
         };
         Ok(Some(View { schema: &version.schema, shape: &version.root, object }))
-    }
-}
-
-impl Served {
-    /// Do versions name fields differently?
-    pub(crate) fn differs(&self) -> bool {
-        matches!(self.conversion, Conversion::Webhook(_))
     }
 }

@@ -107,7 +107,7 @@ impl Listening {
     pub async fn run(self) {
         let Listening { server, listener, acceptor } = self;
         let closing = server.inner.closing.clone();
-        let gate = Gate::new(Limits::new(server.inner.config.limits.connections));
+        let gate = Gate::new(Limits::new(server.inner.limits.connections));
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -161,7 +161,7 @@ async fn serve(
         move |request| {
             let work = connection.request();
             let (server, certificate, last) = (server.clone(), certificate.clone(), last.clone());
-            async move { answer(&server, certificate.as_deref(), request, work, &last).await }
+            async move { answer(&server, certificate, request, work, &last).await }
         }
     });
     let builder = builder();
@@ -185,7 +185,7 @@ async fn serve(
 
 async fn answer(
     server: &Server,
-    certificate: Option<&[u8]>,
+    certificate: Option<Arc<[u8]>>,
     request: http::Request<Incoming>,
     work: ::listener::Request,
     last: &AtomicBool,

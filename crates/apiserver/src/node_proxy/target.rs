@@ -70,10 +70,10 @@ async fn kubelet_target(call: &Call<'_>, verb: &str, query: &str) -> Result<Targ
     if node.is_empty() {
         return Err(Status::bad_request(format!(
             "pod {} does not have a host assigned",
-            call.info.name
+            call.context.info.name
         )));
     }
-    let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let (namespace, name) = (&call.context.info.namespace, &call.context.info.name);
     let path = if verb == "portforward" {
         format!("/portForward/{namespace}/{name}")
     } else {
@@ -81,7 +81,7 @@ async fn kubelet_target(call: &Call<'_>, verb: &str, query: &str) -> Result<Targ
         let verb = if verb == "log" { "containerLogs" } else { verb };
         format!("/{verb}/{namespace}/{name}/{container}")
     };
-    let verified = !(verb == "log" && call.query.flag("insecureSkipTLSVerifyBackend"));
+    let verified = !(verb == "log" && call.context.query.flag("insecureSkipTLSVerifyBackend"));
     let place = Kubelet::of(call, node)?;
     let path = format!("{path}?{}", kubelet_query(verb, query));
     place.target(Way::Kubelet { verified }, place.port, path).await
@@ -114,8 +114,8 @@ fn container_of(call: &Call<'_>, pod: &Value, verb: &str) -> Result<String, Stat
         .flat_map(|kind| items(spec, kind))
         .filter_map(|c| c["name"].as_str())
         .collect();
-    let asked = call.query.get("container").filter(|c| !c.is_empty());
-    let pod_name = &call.info.name;
+    let asked = call.context.query.get("container").filter(|c| !c.is_empty());
+    let pod_name = &call.context.info.name;
     if let Some(asked) = asked {
         if all.contains(&asked) {
             return Ok(asked.to_owned());
@@ -204,14 +204,14 @@ impl<'a> Named<'a> {
 
 fn rest_path(call: &Call<'_>, query: &str) -> String {
     let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    let rest = &call.info.rest;
-    let end = if !rest.is_empty() && call.info.path.ends_with('/') { "/" } else { "" };
+    let rest = &call.context.info.rest;
+    let end = if !rest.is_empty() && call.context.info.path.ends_with('/') { "/" } else { "" };
     format!("/{}{end}{query}", encode_path(rest))
 }
 
 /// The kubelet, or another port of its node, which is nobody we show a certificate to.
 async fn node_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let named = Named::parse("node", &call.info.name)?;
+    let named = Named::parse("node", &call.context.info.name)?;
     let place = Kubelet::of(call, named.name)?;
     let (way, port) = match named.port {
         "" => (Way::Kubelet { verified: true }, place.port),
@@ -223,8 +223,8 @@ async fn node_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
 }
 
 fn pod_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let named = Named::parse("pod", &call.info.name)?;
-    let key = call.row.key(&call.info.namespace, named.name);
+    let named = Named::parse("pod", &call.context.info.name)?;
+    let key = call.row.key(&call.context.info.namespace, named.name);
     let pod = call.read(("", "v1", "pods"), &key);
     let pod = pod.ok_or_else(|| Status::not_found("", "pods", named.name))?;
     let first = items(&pod["spec"], "containers").flat_map(|c| items(c, "ports")).next();
@@ -240,23 +240,24 @@ fn pod_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
 
 /// Any ready endpoint of the service's port that is a pod's.
 fn service_target(call: &Call<'_>, query: &str) -> Result<Target, Status> {
-    let named = Named::parse("service", &call.info.name)?;
+    let named = Named::parse("service", &call.context.info.name)?;
     let name = named.name;
-    let key = call.row.key(&call.info.namespace, name);
+    let key = call.row.key(&call.context.info.namespace, name);
     let service = call.read(("", "v1", "services"), &key);
     let service = service.ok_or_else(|| Status::not_found("", "services", name))?;
     let port = port_name(&service, &named)?;
-    let slices = call.server.collection_of("discovery.k8s.io", "v1", "endpointslices");
-    let page = slices.list(&format!("{}/", call.info.namespace), None, 0, usize::MAX, &|o| {
-        o.meta().label("kubernetes.io/service-name") == Some(name)
-    });
+    let slices = call.resources.collection_of("discovery.k8s.io", "v1", "endpointslices");
+    let page =
+        slices.list(&format!("{}/", call.context.info.namespace), None, 0, usize::MAX, &|o| {
+            o.meta().label("kubernetes.io/service-name") == Some(name)
+        });
     let slices = page.map(|p| p.objects).unwrap_or_default();
     let trees: Vec<Value> = slices.iter().map(|slice| slice.to_value()).collect();
     let mut found: Vec<(&Value, u16)> =
         trees.iter().flat_map(|slice| ready(slice, &port)).collect();
     let address = loop {
         if found.is_empty() {
-            let told = format!("no endpoints available for service {:?}", call.info.name);
+            let told = format!("no endpoints available for service {:?}", call.context.info.name);
             return Err(Status::unavailable(told));
         }
         let pick = usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % found.len();
@@ -292,7 +293,7 @@ fn ready<'a>(slice: &'a Value, port: &str) -> Vec<(&'a Value, u16)> {
 /// whoever writes endpoints must not reach more than who may proxy to pods.
 fn pod_address(call: &Call<'_>, endpoint: &Value) -> Option<IpAddr> {
     let target = &endpoint["targetRef"];
-    let namespace = call.info.namespace.as_str();
+    let namespace = call.context.info.namespace.as_str();
     let (home, name) = (target["namespace"].as_str()?, target["name"].as_str()?);
     let pod = call.read(("", "v1", "pods"), &format!("{namespace}/{name}"));
     let pod = pod.filter(|_| home == namespace)?;

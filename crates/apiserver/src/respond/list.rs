@@ -131,7 +131,7 @@ impl Chunks {
         let mut meta = list_meta(&self.listing);
         match &self.form {
             Form::Whole => {
-                if self.shown.custom.is_some() && meta["continue"].is_null() {
+                if self.shown.strategy.has_typed_items() && meta["continue"].is_null() {
                     // Lists of custom resources say it when there is no more.
                     meta["continue"] = "".into();
                 }
@@ -151,8 +151,7 @@ impl Chunks {
 
     /// Whether items are the stored bytes, for which no tree is built.
     fn is_copied(&self) -> bool {
-        let is_custom = self.shown.custom.is_some();
-        matches!(self.form, Form::Whole) && (is_custom || !self.shown.is_converted())
+        matches!(self.form, Form::Whole) && !self.shown.is_converted()
     }
 
     fn put_item(&self, object: &Object, out: &mut BytesMut) {
@@ -163,8 +162,7 @@ impl Chunks {
                 let row = table::row(shown, shown.tree(object), include);
                 out.put_slice(row.to_string().as_bytes());
             }
-            // Items of custom resources carry their type.
-            Form::Whole if shown.custom.is_some() => out.put_slice(&shown.json(object)),
+            Form::Whole if shown.strategy.has_typed_items() => out.put_slice(&shown.json(object)),
             Form::Whole if shown.is_converted() => {
                 let mut item = shown.tree(object);
                 if let Some(map) = item.as_object_mut() {

@@ -18,7 +18,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
-use crate::custom::Served;
+use crate::strategy::ResourceStrategy;
 use crate::table;
 use crate::verbs::Answer;
 
@@ -32,39 +32,33 @@ pub(crate) use watch::messages;
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
     pub(crate) row: &'static Resource,
-    pub(crate) custom: Option<Arc<Served>>,
+    pub(crate) strategy: Arc<dyn ResourceStrategy>,
     /// The answer's objects are in that form already.
     ready: bool,
 }
 
 impl Shown {
-    pub(crate) fn new(row: &'static Resource, custom: Option<Arc<Served>>) -> Shown {
-        let ready = custom.as_ref().is_some_and(|custom| custom.rebuilt);
-        Shown { row, custom, ready }
+    pub(crate) fn new(row: &'static Resource, strategy: Arc<dyn ResourceStrategy>) -> Shown {
+        let ready = strategy.selects_in_version();
+        Shown { row, strategy, ready }
     }
 
     /// The object's JSON in the version that was asked for.
     fn json(&self, object: &Object) -> Bytes {
-        match &self.custom {
-            None if self.is_converted() => Bytes::from(self.tree(object).to_string()),
-            Some(custom) if !self.ready => custom.json(object),
-            _ => object.json().clone(),
-        }
+        if self.ready { object.json().clone() } else { self.strategy.json(object) }
     }
 
     fn tree(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
-        match &self.custom {
-            Some(custom) if !self.ready => custom.show(&mut tree),
-            Some(_) => {}
-            None => validation::convert::to_shown(self.row, &mut tree),
+        if !self.ready {
+            self.strategy.show(&mut tree);
         }
         tree
     }
 
     /// Is what is stored not what is shown?
     fn is_converted(&self) -> bool {
-        validation::convert::is_converted(self.row)
+        self.strategy.is_converted()
     }
 
     fn table(&self, objects: &[Arc<Object>], revision: &str, include: &str) -> Value {

@@ -7,9 +7,10 @@ use store::{Expect, Write, WriteError};
 
 use super::update::Operation;
 use super::{Answer, write_failure};
+use crate::admit::Admitted;
 use crate::body::{self, Format};
 use crate::call::Call;
-use crate::{admission, hooks, managed, meta};
+use crate::{managed, meta, strategy};
 
 /// Tries when a generated name is taken (upstream's 8).
 const GENERATE_TRIES: usize = 8;
@@ -21,7 +22,7 @@ pub(crate) async fn create(
 ) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
     let decoded = body::decode(call, &body, format)?;
-    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    decoded.warnings.into_iter().for_each(|w| call.context.warn(w));
     create_object(call, decoded.value, Operation::Update).await
 }
 
@@ -33,7 +34,7 @@ pub(crate) async fn create_object(
 ) -> Result<Answer, Status> {
     let row = call.row;
     // Managers own what was sent and its defaults, not what the server makes of it below.
-    call.apply_defaults(&mut object)?;
+    call.strategy.default(call.row, &mut object)?;
     if operation == Operation::Update {
         while let Err(status) = managed::track(call, None, &mut object) {
             if !call.fetch_views().await {
@@ -42,16 +43,15 @@ pub(crate) async fn create_object(
         }
     }
     meta::prepare_create(call, &mut object)?;
-    hooks::reset_status(call, &mut object);
-    admission::create(call, &mut object)?;
-    hooks::prepare_create(call, &mut object)?;
-    call.apply_defaults(&mut object)?;
-    call.settle(&mut object);
-    let causes = call.validate(&object, None);
-    if !causes.is_empty() {
-        return Err(Status::invalid(call.group(), row.kind, meta::text(&object, "name"), causes));
-    }
-    admission::check_create(call, &object).await?;
+    strategy::reset_status(call, &mut object);
+    let name = meta::text(&object, "name").to_owned();
+    let admitted = Admitted::created(&name);
+    admitted.mutate(call, &mut object).await?;
+    strategy::prepare_create(call, &mut object)?;
+    call.strategy.default(call.row, &mut object)?;
+    call.strategy.canonicalize(&mut object);
+    call.validate((row.kind, meta::text(&object, "name")), &object, None)?;
+    admitted.validate(call, &object).await?;
     write(call, &mut object, operation).await
 }
 
@@ -61,40 +61,40 @@ async fn write(
     operation: Operation,
 ) -> Result<Answer, Status> {
     let row = call.row;
-    let collection = call.server.collection(row);
+    let collection = call.resources.collection(row);
     let generated = !meta::text(object, "generateName").is_empty();
     for attempt in 1.. {
         let name = meta::text(object, "name").to_owned();
-        let key = row.key(&call.info.namespace, &name);
-        if call.dry_run {
+        let key = row.key(&call.context.info.namespace, &name);
+        if call.context.dry_run {
             if let Some(there) = collection.get(&key) {
                 return Err(taken(call, &there, &name));
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
-        hooks::book(call, object).await?;
-        let draft = Some(call.draft(object).await?);
+        strategy::book(call, object).await?;
+        let draft = Some(call.strategy.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.write(row, write).await {
             Ok(object) => {
-                call.keep_claims();
+                call.transaction.commit();
                 return Ok(Answer::Object { code: 201, object });
             }
             Err(WriteError::Conflict(_)) if generated && attempt < GENERATE_TRIES => {
                 let meta = meta::of(object);
                 meta.remove("name");
                 meta::generate_name(meta);
-                call.unbook().await;
+                call.transaction.unbook().await;
             }
             // Managed fields may be most of it, and can be done without; an apply cannot.
             Err(WriteError::TooLarge)
                 if operation == Operation::Update
                     && meta::of(object).remove("managedFields").is_some() =>
             {
-                call.unbook().await;
+                call.transaction.unbook().await;
             }
             Err(WriteError::Conflict(_)) => {
-                let there = collection.get(&row.key(&call.info.namespace, &name));
+                let there = collection.get(&row.key(&call.context.info.namespace, &name));
                 return Err(there.map_or_else(
                     || Status::already_exists(call.row.group, row.name, &name),
                     |there| taken(call, &there, &name),

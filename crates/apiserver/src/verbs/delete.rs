@@ -9,9 +9,10 @@ use store::{Expect, Write, WriteError};
 use super::list::Filter;
 use super::update::is_finished;
 use super::{Answer, write_failure};
+use crate::admit::Admitted;
 use crate::body::Format;
 use crate::call::Call;
-use crate::{admission, hooks, meta};
+use crate::{meta, strategy};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -36,7 +37,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
         match Format::of(content_type)? {
             Format::Json => api::schema::read_json(body).map_err(Status::bad_request)?,
             Format::Protobuf => {
-                let schema = call.server.schema;
+                let schema = call.resources.schema;
                 let ty = schema.find("meta.v1.DeleteOptions").expect("built in");
                 let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
                 tree.map_err(Status::bad_request)?
@@ -52,9 +53,12 @@ impl Options {
     /// Of a decoded body, and of the query where the body says nothing.
     pub(crate) fn of(call: &Call<'_>, sent: &Value) -> Result<Options, Status> {
         let text = |v: &Value| v.as_str().map(str::to_owned);
-        let query = |key: &str| call.query.get(key).map(str::to_owned);
+        let query = |key: &str| call.context.query.get(key).map(str::to_owned);
         let orphan = sent["orphanDependents"].as_bool().or_else(|| {
-            call.query.get("orphanDependents").map(|_| call.query.flag("orphanDependents"))
+            call.context
+                .query
+                .get("orphanDependents")
+                .map(|_| call.context.query.flag("orphanDependents"))
         });
         let by_flag = orphan.map(|o| if o { "Orphan" } else { "Background" }.to_owned());
         let propagation = text(&sent["propagationPolicy"]).or_else(|| query("propagationPolicy"));
@@ -75,11 +79,12 @@ impl Options {
         Ok(Options {
             grace: sent["gracePeriodSeconds"]
                 .as_i64()
-                .or(call.query.number("gracePeriodSeconds")?),
+                .or(call.context.query.number("gracePeriodSeconds")?),
             uid: text(&sent["preconditions"]["uid"]),
             revision: text(&sent["preconditions"]["resourceVersion"]),
             propagation: propagation.or(by_flag),
-            dry_run: call.dry_run || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
+            dry_run: call.context.dry_run
+                || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
         })
     }
 }
@@ -91,13 +96,12 @@ pub(crate) async fn delete(
 ) -> Result<Answer, Status> {
     let options = options(call, &body, content_type)?;
     warn_of_orphans(call, &options);
-    delete_one(call, &call.key(), &call.info.name, &options).await
+    delete_one(call, &call.key(), &call.context.info.name, &options).await
 }
 
 fn warn_of_orphans(call: &Call<'_>, options: &Options) {
-    let silent = options.propagation.is_none() && call.custom.is_none();
-    if silent && hooks::of(call.row).warns_of_orphans {
-        call.warn("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning");
+    if options.propagation.is_none() && call.strategy.hooks().warns_of_orphans {
+        call.context.warn("child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning");
     }
 }
 
@@ -108,14 +112,13 @@ pub(crate) async fn delete_one(
     options: &Options,
 ) -> Result<Answer, Status> {
     let row = call.row;
-    let collection = call.server.collection(row);
+    let collection = call.resources.collection(row);
     for _ in 0..RETRIES {
         let found = collection.get(key);
         let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
-        let old_tree = call.shown(&old).await?;
+        let old_tree = call.strategy.read(&old).await?;
         check_preconditions((call.group(), call.row.kind), &old_tree, options)?;
-        admission::delete(call, name, &old_tree)?;
-        (hooks::of(row).check_delete)(call, &old_tree)?;
+        Admitted::deleted(name, &old_tree).admit(call, &mut Value::Null).await?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
         let gone = is_finished(row.name, &new);
@@ -125,12 +128,12 @@ pub(crate) async fn delete_one(
         if !gone && new == old_tree {
             return Ok(Answer::Object { code: 200, object: old });
         }
-        let draft = if gone { None } else { Some(call.draft(&new).await?) };
+        let draft = if gone { None } else { Some(call.strategy.draft(&new).await?) };
         let expect = Expect::Revision(old.revision());
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.write(row, write).await {
             Ok(_) if gone => {
-                hooks::release(call, &old_tree, None).await;
+                strategy::release(call, &old_tree, None).await;
                 return Ok(answer(call, (&old, old_tree), true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),
@@ -143,7 +146,7 @@ pub(crate) async fn delete_one(
 
 /// A finished deletion answers with a Status; pods and a few others with their last state.
 fn answer(call: &Call<'_>, (old, shown): (&Object, Value), gone: bool, new: Value) -> Answer {
-    if gone && !hooks::of(call.row).returns_deleted {
+    if gone && !call.strategy.hooks().returns_deleted {
         let m = old.meta();
         let status = Status::deleted(call.row.group, call.row.name, &m.name, &m.uid);
         return Answer::Tree { code: 200, value: status.to_value() };
@@ -179,28 +182,28 @@ pub(crate) fn check_preconditions(
 fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
     let default = default_propagation(call, object);
     set_propagation(object, options.propagation.as_deref().or(default));
-    let grace = (hooks::of(call.row).grace)(object, options.grace);
+    let grace = (call.strategy.hooks().grace)(object, options.grace);
     let already = object["metadata"]["deletionTimestamp"].is_string();
     let before = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
     // A later deletion may only shorten the grace.
     if already && before.is_some_and(|before| grace >= before) {
         return;
     }
-    let at = call.now + jiff::SignedDuration::from_secs(grace);
+    let at = call.context.now + jiff::SignedDuration::from_secs(grace);
     let meta = meta::of(object);
     meta.insert("deletionTimestamp".into(), at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into());
     meta.insert("deletionGracePeriodSeconds".into(), grace.into());
     if let Some(generation) = meta.get("generation").and_then(Value::as_i64).filter(|_| !already) {
         meta.insert("generation".into(), (generation + 1).into());
     }
-    (hooks::of(call.row).deleting)(call, object);
+    (call.strategy.hooks().deleting)(call, object);
 }
 
 /// What becomes of dependents when neither request nor object says it.
 fn default_propagation(call: &Call<'_>, object: &Value) -> Option<&'static str> {
     let decided = validation::items(&object["metadata"], "finalizers")
         .any(|finalizer| finalizer == ORPHAN || finalizer == FOREGROUND);
-    let orphans = call.custom.is_none() && hooks::of(call.row).orphans;
+    let orphans = call.strategy.hooks().orphans;
     (orphans && !decided).then_some("Orphan")
 }
 
@@ -232,7 +235,7 @@ pub(crate) async fn delete_collection(
     let options = options(call, &body, content_type)?;
     warn_of_orphans(call, &options);
     let filter = Filter::of(call)?;
-    let collection = call.server.collection(call.row);
+    let collection = call.resources.collection(call.row);
     let page = collection.list(&filter.prefix(call), None, 0, usize::MAX, &|o| filter.matches(o));
     let page = page.map_err(|e| Status::gone(e.to_string()))?;
     let mut objects = call.selectable(page.objects).await?;

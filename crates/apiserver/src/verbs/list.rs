@@ -20,10 +20,11 @@ pub(crate) struct Listing {
 }
 
 pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
-    let collection = call.server.collection(call.row);
+    let collection = call.resources.collection(call.row);
     let filter = Filter::of(call)?;
-    let limit = call.query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
-    let position = Position::of_list(call.query, collection.revision())?;
+    let limit =
+        call.context.query.number("limit")?.filter(|n| *n > 0).map_or(usize::MAX, |n| n as usize);
+    let position = Position::of_list(call.context.query, collection.revision())?;
     let prefix = filter.prefix(call);
     let after = position.after.as_deref();
     let page = collection
@@ -55,28 +56,21 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub(crate) fn of(call: &Call<'_>) -> Result<Filter, Status> {
-        let mut fields = call.query.field_selector()?;
+        let mut fields = call.context.query.field_selector()?;
         validation::convert::rename_fields(call.row, &mut fields).map_err(Status::bad_request)?;
         for requirement in &fields.requirements {
             let field = requirement.field.as_str();
             let known = matches!(field, "metadata.name" | "metadata.namespace")
                 || call.row.selectable.contains(&field);
             if !known {
-                return Err(Status::bad_request(
-                    match call.row.selectable.is_empty() && call.custom.is_none() {
-                        true => format!(
-                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                        ),
-                        false => format!("field label not supported: {field}"),
-                    },
-                ));
+                return Err(call.strategy.unknown_field(field));
             }
         }
         Ok(Filter {
-            labels: call.query.label_selector()?,
+            labels: call.context.query.label_selector()?,
             fields,
             selectable: call.row.selectable,
-            later: call.custom.as_ref().is_some_and(|custom| custom.rebuilt),
+            later: call.strategy.selects_in_version(),
         })
     }
 
@@ -108,8 +102,8 @@ impl Filter {
 
     /// Key prefix of what can match.
     pub(crate) fn prefix(&self, call: &Call<'_>) -> String {
-        if call.row.namespaced && !call.info.namespace.is_empty() {
-            format!("{}/", call.info.namespace)
+        if call.row.namespaced && !call.context.info.namespace.is_empty() {
+            format!("{}/", call.context.info.namespace)
         } else {
             String::new()
         }

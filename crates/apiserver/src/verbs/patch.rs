@@ -11,9 +11,6 @@ use crate::call::Call;
 use crate::query::FieldValidation;
 use crate::{managed, meta};
 
-const ACCEPTED_OF_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
-
 pub(crate) async fn patch(
     call: &Call<'_>,
     body: Bytes,
@@ -41,28 +38,27 @@ pub(crate) async fn patch(
             })
             .await
         }
-        "application/strategic-merge-patch+json" if call.custom.is_none() => {
+        "application/strategic-merge-patch+json" if call.strategy.takes_strategic_merge() => {
             let patch = json_body(&body)?;
             change(call, Operation::Update, |old| {
                 let mut tree = base(old, &body);
-                algorithms::apply_strategic_patch(call.schema(), &call.shape(), &mut tree, &patch)
+                algorithms::apply_strategic_patch(call.schema(), call.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
                 reread(call, old, tree).map_err(|refused| unconvertible(&patch, refused))
             })
             .await
         }
         _ if is_apply(media) => apply(call, &body, media).await,
-        _ if call.custom.is_some() => Err(Status::unsupported_media_type(ACCEPTED_OF_CUSTOM)),
-        _ => Err(Status::unsupported_media_type(ACCEPTED)),
+        _ => Err(Status::unsupported_media_type(call.strategy.patch_types())),
     }
 }
 
 /// An apply must say who applies; only an apply may be forced.
 pub(crate) fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), Status> {
-    let unnamed = call.query.get("fieldManager").unwrap_or("").is_empty();
+    let unnamed = call.context.query.get("fieldManager").unwrap_or("").is_empty();
     let cause = if is_apply && unnamed {
         meta::required("fieldManager", "is required for apply patch")
-    } else if !is_apply && call.query.get("force").is_some_and(|force| !force.is_empty()) {
+    } else if !is_apply && call.context.query.get("force").is_some_and(|force| !force.is_empty()) {
         let detail = "Forbidden: may not be specified for non-apply patch";
         meta::cause("FieldValueForbidden", "force", detail)
     } else {
@@ -144,8 +140,8 @@ fn base(old: &Value, patch: &[u8]) -> Value {
 /// The patched tree as a decoded object; what it says of the revision is a precondition only when
 /// the patch changed it.
 fn reread(call: &Call<'_>, old: &Value, tree: Value) -> Result<Value, Status> {
-    let decoded = body::redecode(call, tree, call.validation)?;
-    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    let decoded = body::redecode(call, tree, call.context.validation)?;
+    decoded.warnings.into_iter().for_each(|w| call.context.warn(w));
     let mut value = decoded.value;
     if value["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"] {
         meta::of(&mut value).remove("resourceVersion");
@@ -176,7 +172,7 @@ async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Stat
     let row = call.main_row();
     let (applied, duplicates) = applied_body(body, media)?;
     refuse_duplicates(call, &duplicates)?;
-    let exists = call.server.collection(row).get(&call.key()).is_some();
+    let exists = call.resources.collection(row).get(&call.key()).is_some();
     if !exists && call.row.subresource.is_empty() {
         let created = managed::apply(call, None, &applied)?;
         return create::create_object(call, created, Operation::Apply).await;
@@ -186,14 +182,14 @@ async fn apply(call: &Call<'_>, body: &[u8], media: &str) -> Result<Answer, Stat
 
 /// Keys that stand twice in an applied object are refused or told, as the request wants it.
 fn refuse_duplicates(call: &Call<'_>, duplicates: &[String]) -> Result<(), Status> {
-    if call.validation == FieldValidation::Ignore {
+    if call.context.validation == FieldValidation::Ignore {
         return Ok(());
     }
     let Some(found) = body::yaml_duplicates(duplicates) else { return Ok(()) };
-    if call.validation == FieldValidation::Strict {
+    if call.context.validation == FieldValidation::Strict {
         let fault = format!("error strict decoding YAML: error converting YAML to JSON: {found}");
         return Err(Status::bad_request(fault));
     }
-    body::warnings_of(found).into_iter().for_each(|warning| call.warn(warning));
+    body::warnings_of(found).into_iter().for_each(|warning| call.context.warn(warning));
     Ok(())
 }

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use store::{Expect, Write, WriteError};
 
 use super::{Answer, write_failure};
+use crate::admit::Admitted;
 use crate::body::{self, Format};
 use crate::call::Call;
-use crate::{admission, hooks, managed, meta};
+use crate::{managed, meta, strategy};
 
 /// Tries of a change that does not depend on a given revision.
 const RETRIES: usize = 10;
@@ -31,12 +32,12 @@ pub(crate) async fn update(
 ) -> Result<Answer, Status> {
     let format = Format::of(content_type)?;
     let decoded = body::decode(call, &body, format)?;
-    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    decoded.warnings.into_iter().for_each(|w| call.context.warn(w));
     let sent = decoded.value;
     meta::check_name(call, &sent)?;
     let key = call.key();
-    let exists = call.server.collection(call.main_row()).get(&key).is_some();
-    if !exists && hooks::of(call.row).create_on_update && call.row.subresource.is_empty() {
+    let exists = call.resources.collection(call.main_row()).get(&key).is_some();
+    if !exists && call.strategy.hooks().create_on_update && call.row.subresource.is_empty() {
         return super::create::create_object(call, sent, Operation::Update).await;
     }
     if exists {
@@ -47,13 +48,13 @@ pub(crate) async fn update(
 
 /// Some kinds are replaced only by who knows what is replaced.
 fn needs_revision(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
-    let any = call.custom.is_none() && hooks::of(call.row).unconditional;
+    let any = call.strategy.hooks().unconditional;
     if any || !matches!(meta::text(sent, "resourceVersion"), "" | "0") {
         return Ok(());
     }
     let (row, field) = (call.row, "metadata.resourceVersion");
     let cause = meta::invalid(field, &0.into(), "must be specified for an update");
-    Err(Status::invalid(row.group, row.name, &call.info.name, vec![cause]))
+    Err(Status::invalid(row.group, row.name, &call.context.info.name, vec![cause]))
 }
 
 /// Computes a new state from the present one and writes it, again when it lost a race, unless the
@@ -63,12 +64,12 @@ pub(crate) async fn change(
     operation: Operation,
     compute: impl Fn(&Value) -> Result<Value, Status>,
 ) -> Result<Answer, Status> {
-    let collection = call.server.collection(call.main_row());
+    let collection = call.resources.collection(call.main_row());
     let key = call.key();
     let mut tries = 0;
     while tries < RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
-        let old_tree = call.shown(&old).await?;
+        let old_tree = call.strategy.read(&old).await?;
         let computed = compute(&old_tree);
         if computed.is_err() && call.fetch_views().await {
             continue;
@@ -76,20 +77,18 @@ pub(crate) async fn change(
         let mut new = computed?;
         let based_on = meta::text(&new, "resourceVersion").to_owned();
         if !based_on.is_empty() && based_on != "0" && based_on != old.revision().to_string() {
-            return Err(Status::modified(call.row.group, call.row.name, &call.info.name));
+            return Err(Status::modified(call.row.group, call.row.name, &call.context.info.name));
         }
-        call.drop_claims().await;
-        let prepared = prepare(call, &old_tree, &mut new, operation);
-        if prepared.is_err() && call.fetch_views().await {
+        call.transaction.roll_back().await;
+        let tracked = track(call, &old_tree, &mut new, operation);
+        if tracked.is_err() && call.fetch_views().await {
             continue;
         }
-        prepared?;
+        tracked?;
         tries += 1;
+        // The server's own write (a pod's binding) is sound, and may change what nobody else may.
         if operation != Operation::Internal {
-            admission::check_update(call, &old_tree, &new).await?;
-            if !call.dry_run {
-                hooks::book(call, &mut new).await?;
-            }
+            admit(call, &old_tree, &mut new).await?;
         }
         let mut stored = store(call, &old, &old_tree, &mut new).await;
         // Managed fields may be most of it, and can be done without; an apply cannot.
@@ -102,49 +101,45 @@ pub(crate) async fn change(
         match stored {
             Err(Unstored::Write(WriteError::Conflict(_))) if based_on.is_empty() => {}
             Err(Unstored::Write(other)) => {
-                return Err(write_failure(other, call.row, &call.info.name));
+                return Err(write_failure(other, call.row, &call.context.info.name));
             }
             Err(Unstored::Refused(status)) => return Err(*status),
             Ok(answer) => return Ok(answer),
         }
     }
-    Err(Status::modified(call.row.group, call.row.name, &call.info.name))
+    Err(Status::modified(call.row.group, call.row.name, &call.context.info.name))
 }
 
-/// Everything between the requested state and the one to store.
-fn prepare(
+/// Defaults and manages the requested state, and carries over what no update touches.
+fn track(
     call: &Call<'_>,
     old: &Value,
     new: &mut Value,
     operation: Operation,
 ) -> Result<(), Status> {
-    let row = call.main_row();
-    call.apply_defaults(new)?;
+    call.strategy.default(call.row, new)?;
     if operation == Operation::Update {
         managed::track(call, Some(old), new)?;
     }
-    meta::prepare_update(call, old, new)?;
-    if operation == Operation::Internal {
-        // What the server itself writes (a pod's binding) is sound, and no new generation.
-        return Ok(());
-    }
-    admission::sent(call, old, new)?;
+    meta::prepare_update(call, old, new)
+}
+
+/// Everything between the requested state and the one to store.
+async fn admit(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    let name = call.context.info.name.as_str();
+    let admitted = Admitted::updated(name, old);
+    admitted.mutate(call, new).await?;
     keep_other_parts(call, old, new);
-    hooks::prepare_update(call, old, new)?;
-    call.apply_defaults(new)?;
-    call.settle(new);
-    admission::update(call, old, new)?;
-    // What the server itself writes (a pod's binding) is no new generation, and may change what
-    // nobody else may.
-    if operation == Operation::Internal {
-        return Ok(());
-    }
+    strategy::prepare_update(call, old, new)?;
+    call.strategy.default(call.row, new)?;
+    call.strategy.canonicalize(new);
     meta::bump_generation(call, old, new);
-    let causes = call.validate(new, Some(old));
-    if !causes.is_empty() {
-        return Err(Status::invalid(call.group(), row.kind, &call.info.name, causes));
+    call.validate((call.main_row().kind, name), new, Some(old))?;
+    admitted.validate(call, new).await?;
+    match call.context.dry_run {
+        true => Ok(()),
+        false => strategy::book(call, new).await,
     }
-    Ok(())
 }
 
 /// An update of the resource keeps the status, one of the status keeps the rest.
@@ -158,7 +153,7 @@ fn keep_other_parts(call: &Call<'_>, old: &Value, new: &mut Value) {
             restore(map, "status", status.as_ref());
             keep_status_metadata(call, map, sent_meta.as_ref());
         }
-        "" if call.has_status() => restore(map, "status", old.get("status")),
+        "" if call.strategy.has_status() => restore(map, "status", old.get("status")),
         _ => {}
     }
 }
@@ -168,7 +163,7 @@ fn keep_status_metadata(call: &Call<'_>, map: &mut Map<String, Value>, sent: Opt
     let (Some(Value::Object(meta)), Some(sent)) = (map.get_mut("metadata"), sent) else { return };
     // Through some kinds' status, and that of custom resources, nothing else goes.
     let all = ["managedFields", "labels", "annotations", "finalizers"];
-    let alone = call.custom.is_some() || managed::status_owns_no_metadata(call.row);
+    let alone = call.strategy.hooks().status_keeps_metadata;
     for key in if alone { &all[..1] } else { &all[..] } {
         restore(meta, key, sent.get(key));
     }
@@ -200,20 +195,20 @@ async fn store(
     if unchanged(old_tree, new) {
         return Ok(Answer::Object { code, object: old.clone() });
     }
-    if call.dry_run {
+    if call.context.dry_run {
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     let done = is_finished(row.name, new);
     let draft = match done {
         true => None,
-        false => Some(call.draft(new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
+        false => Some(call.strategy.draft(new).await.map_err(|s| Unstored::Refused(Box::new(s)))?),
     };
-    let collection = call.server.collection(row);
+    let collection = call.resources.collection(row);
     let expect = Expect::Revision(old.revision());
     let write = Write { collection, key: call.key(), expect, draft };
     let written = call.write(row, write).await.map_err(Unstored::Write)?;
-    call.keep_claims();
-    hooks::release(call, old_tree, (!done).then_some(&*new)).await;
+    call.transaction.commit();
+    strategy::release(call, old_tree, (!done).then_some(&*new)).await;
     if done {
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }

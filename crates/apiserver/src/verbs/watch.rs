@@ -12,7 +12,7 @@ use super::Answer;
 use super::list::Filter;
 use super::options::Position;
 use crate::call::Call;
-use crate::custom::{Served, conversion_failure};
+use crate::strategy::ResourceStrategy;
 
 /// Between bookmarks of a quiet watch (upstream sends one about every minute).
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub(crate) struct Watching {
     initial_revision: u64,
     watcher: Watcher,
     /// Converts what is seen, where objects are selected in the form of the request's version.
-    custom: Option<Arc<Served>>,
+    converts: Option<Arc<dyn ResourceStrategy>>,
     /// Cancelled when the resource is no longer served as it is now.
     retired: CancellationToken,
     bookmarks: bool,
@@ -53,20 +53,20 @@ pub(crate) enum Change {
 }
 
 pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
-    let collection = call.server.collection(call.row);
+    let collection = call.resources.collection(call.row);
     let mut filter = Filter::of(call)?;
-    if !call.info.name.is_empty() {
-        let field = format!("metadata.name={}", call.info.name);
+    if !call.context.info.name.is_empty() {
+        let field = format!("metadata.name={}", call.context.info.name);
         filter = Filter::parse("", &field, call.row).map_err(Status::bad_request)?;
     }
     let (initial, mark_initial, from) = starting_point(call, &collection, &filter)?;
     let watcher = collection.watch(from).map_err(|e| Status::gone(e.to_string()))?;
-    let timeout = match call.query.number("timeoutSeconds")? {
+    let timeout = match call.context.query.number("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds as u64),
         // Watches that began together do not all come back together.
         _ => {
             let part = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
-            call.server.config.limits.watch_min.mul_f64(1.0 + part)
+            call.resources.settings.watch_min.mul_f64(1.0 + part)
         }
     };
     Ok(Answer::Watch(Watching {
@@ -77,9 +77,9 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
         mark_initial,
         initial_revision: from,
         watcher,
-        custom: call.custom.clone().filter(|custom| custom.rebuilt),
-        retired: call.custom.as_ref().map(|custom| custom.retired.clone()).unwrap_or_default(),
-        bookmarks: call.query.flag("allowWatchBookmarks"),
+        converts: call.strategy.selects_in_version().then(|| call.strategy.clone()),
+        retired: call.strategy.retired(),
+        bookmarks: call.context.query.flag("allowWatchBookmarks"),
         timeout,
     }))
 }
@@ -90,7 +90,7 @@ fn starting_point(
     collection: &Arc<Collection>,
     filter: &Filter,
 ) -> Result<(Vec<Arc<Object>>, bool, u64), Status> {
-    let (revision, send_initial) = Position::of_watch(call.query, collection.revision())?;
+    let (revision, send_initial) = Position::of_watch(call.context.query, collection.revision())?;
     // An unset or zero revision means: the present state first, as synthetic additions.
     let initial = send_initial.unwrap_or(revision == 0);
     if !initial {
@@ -99,7 +99,7 @@ fn starting_point(
     let prefix = filter.prefix(call);
     let page = collection.list(&prefix, None, 0, usize::MAX, &|o| filter.matches(o));
     let page = page.map_err(|e| Status::gone(e.to_string()))?;
-    let mark = send_initial == Some(true) && call.query.flag("allowWatchBookmarks");
+    let mark = send_initial == Some(true) && call.context.query.flag("allowWatchBookmarks");
     Ok((page.objects, mark, page.revision))
 }
 
@@ -128,8 +128,8 @@ impl Watching {
                 () = self.retired.cancelled() => return Ok(Vec::new()),
             };
             let events = events.map_err(|e| Status::gone(e.to_string()))?;
-            let changes = match self.custom.clone() {
-                Some(custom) => self.converted(&custom, &events).await?,
+            let changes = match self.converts.clone() {
+                Some(strategy) => self.converted(&*strategy, &events).await?,
                 None => events.iter().filter_map(|e| self.seen(e)).collect(),
             };
             if !changes.is_empty() {
@@ -141,22 +141,26 @@ impl Watching {
     /// The initial states that are selected.
     async fn present(&mut self) -> Result<Vec<Arc<Object>>, Status> {
         let initial = std::mem::take(&mut self.initial);
-        let Some(custom) = &self.custom else { return Ok(initial) };
-        let mut shown = custom.watched(&initial).await.map_err(conversion_failure)?;
+        let Some(strategy) = &self.converts else { return Ok(initial) };
+        let mut shown = strategy.read_watched(initial).await?;
         shown.retain(|object| self.filter.selects(object));
         Ok(shown)
     }
 
     /// Changes as they are in the version that is watched. A conversion that fails ends the watch,
     /// as it ends those of upstream's cache; the client begins again, with a list.
-    async fn converted(&self, custom: &Served, events: &[Event]) -> Result<Vec<Change>, Status> {
+    async fn converted(
+        &self,
+        strategy: &dyn ResourceStrategy,
+        events: &[Event],
+    ) -> Result<Vec<Change>, Status> {
         let here: Vec<&Event> = events.iter().filter(|e| e.key.starts_with(&self.prefix)).collect();
         // A former state is needed to tell whether it was selected, and as what was deleted.
         let all = !self.filter.is_plain();
         let former = |e: &Event| e.old.clone().filter(|_| all || e.new.is_none());
         let stored: Vec<Arc<Object>> =
             here.iter().flat_map(|e| former(e).into_iter().chain(e.new.clone())).collect();
-        let shown = custom.watched(&stored).await.map_err(conversion_failure)?;
+        let shown = strategy.read_watched(stored).await?;
         let mut shown = shown.into_iter();
         let changes = here.into_iter().filter_map(|event| {
             let before = former(event).and_then(|_| shown.next());

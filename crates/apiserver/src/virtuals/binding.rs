@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use validation::set_default;
 
 use super::done;
-use crate::admission::node;
 use crate::call::Call;
 use crate::meta;
 use crate::verbs::Answer;
@@ -16,10 +15,11 @@ use crate::verbs::update::{Operation, change};
 pub(super) async fn bind(call: &Call<'_>, binding: Value) -> Result<Answer, Status> {
     let named = meta::text(&binding, "name");
     // The form without a pod in its path takes the name from its body.
-    let name = if call.info.name.is_empty() { named } else { call.info.name.as_str() }.to_owned();
-    node::restrict(call, node::Operation::Create, (&name, &Value::Null, &binding))?;
+    let name =
+        if call.context.info.name.is_empty() { named } else { call.context.info.name.as_str() }
+            .to_owned();
     check(call, &binding, &name)?;
-    let info = RequestInfo { name, ..call.info.clone() };
+    let info = RequestInfo { name, ..call.context.info.clone() };
     let bound = call.about(&info, call.pods_row())?;
     change(&bound, Operation::Internal, |pod| assigned(call, &binding, pod)).await?;
     Ok(done())
@@ -30,7 +30,7 @@ fn check(call: &Call<'_>, binding: &Value, name: &str) -> Result<(), Status> {
     if named != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    if !home.is_empty() && home != call.info.namespace {
+    if !home.is_empty() && home != call.context.info.namespace {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
@@ -80,7 +80,7 @@ fn assigned(call: &Call<'_>, binding: &Value, pod: &Value) -> Result<Value, Stat
             pod["metadata"][part][key] = value.clone();
         }
     }
-    set_scheduled(&mut pod, &call.now_text());
+    set_scheduled(&mut pod, &call.context.now_text());
     meta::of(&mut pod).remove("resourceVersion");
     Ok(pod)
 }

@@ -6,7 +6,6 @@ use auth::RequestInfo;
 use serde_json::{Value, json};
 
 use super::{budget, done};
-use crate::admission::node;
 use crate::call::Call;
 use crate::meta;
 use crate::verbs::delete::{self, Options};
@@ -19,11 +18,9 @@ const RETRIES: usize = 20;
 const SEVERAL: &str = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
 
 pub(super) async fn evict(call: &Call<'_>, eviction: Value) -> Result<Answer, Status> {
-    let name = call.info.name.as_str();
-    node::restrict(call, node::Operation::Create, (name, &Value::Null, &eviction))?;
     let options = check(call, &eviction)?;
-    let mut target = call.about(call.info, call.pods_row())?;
-    target.dry_run = options.dry_run;
+    let mut target = call.about(call.context.info, call.pods_row())?;
+    target.context.dry_run = options.dry_run;
     let evicting = Evicting { call: target, options };
     evicting.run().await?;
     Ok(done())
@@ -32,12 +29,12 @@ pub(super) async fn evict(call: &Call<'_>, eviction: Value) -> Result<Answer, St
 /// The body is about the pod of the path, and its options can be followed.
 fn check(call: &Call<'_>, eviction: &Value) -> Result<Options, Status> {
     let (name, home) = (meta::text(eviction, "name"), meta::text(eviction, "namespace"));
-    if !home.is_empty() && home != call.info.namespace {
+    if !home.is_empty() && home != call.context.info.namespace {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    if name != call.info.name {
+    if name != call.context.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let sent = &eviction["deleteOptions"];
@@ -51,13 +48,13 @@ fn check(call: &Call<'_>, eviction: &Value) -> Result<Options, Status> {
     }
     same_dry_run(call, sent)?;
     let mut options = Options::of(call, sent)?;
-    options.dry_run |= call.dry_run;
+    options.dry_run |= call.context.dry_run;
     Ok(options)
 }
 
 /// Request and body may both ask for a dry run, but for the same one.
 fn same_dry_run(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
-    let asked: Vec<&str> = call.query.all("dryRun").collect();
+    let asked: Vec<&str> = call.context.query.all("dryRun").collect();
     let own: Vec<&str> = validation::items(sent, "dryRun").filter_map(Value::as_str).collect();
     if asked.is_empty() || own.is_empty() || asked == own {
         return Ok(());
@@ -78,7 +75,7 @@ struct Evicting<'a> {
 
 impl Evicting<'_> {
     async fn run(&self) -> Result<(), Status> {
-        let mut lost = Status::modified("", "pods", &self.call.info.name);
+        let mut lost = Status::modified("", "pods", &self.call.context.info.name);
         for _ in 0..RETRIES {
             let pod = self.pod()?;
             if !budget::is_free(&pod) {
@@ -97,7 +94,7 @@ impl Evicting<'_> {
     }
 
     fn pod(&self) -> Result<Value, Status> {
-        let pods = self.call.server.collection(self.call.row);
+        let pods = self.call.resources.collection(self.call.row);
         let pod = pods.get(&self.call.key()).ok_or_else(|| self.call.not_found())?;
         Ok(pod.to_value())
     }
@@ -124,8 +121,8 @@ impl Evicting<'_> {
     }
 
     fn budgets(&self, pod: &Value) -> Vec<Value> {
-        let all = self.call.server.collection_of("policy", "v1", "poddisruptionbudgets");
-        let prefix = format!("{}/", self.call.info.namespace);
+        let all = self.call.resources.collection_of("policy", "v1", "poddisruptionbudgets");
+        let prefix = format!("{}/", self.call.context.info.namespace);
         let page = all.list(&prefix, None, 0, usize::MAX, &|_| true);
         let trees = page.map(|p| p.objects).unwrap_or_default();
         let label = |key: &str| pod["metadata"]["labels"][key].as_str();
@@ -141,15 +138,15 @@ impl Evicting<'_> {
         let info = RequestInfo {
             name: meta::text(budget, "name").to_owned(),
             subresource: "status".into(),
-            ..call.info.clone()
+            ..call.context.info.clone()
         };
-        let registry = call.server.registry;
+        let registry = call.resources.registry;
         let row = registry.find("policy", "v1", "poddisruptionbudgets", "status");
         let mut spending = call.about(&info, row.expect("built in"))?;
-        spending.dry_run = call.dry_run;
+        spending.context.dry_run = call.context.dry_run;
         // The server's own accounting, not the requester's fields.
-        spending.manager = "kube-apiserver".into();
-        let now = call.now_text();
+        spending.context.manager = "kube-apiserver".into();
+        let now = call.context.now_text();
         change(&spending, Operation::Update, |budget| budget::spend(budget, pod, &now)).await?;
         Ok(())
     }
@@ -160,7 +157,7 @@ impl Evicting<'_> {
         let mut options = self.options.clone();
         options.revision = asked;
         if !options.dry_run {
-            let now = self.call.now_text();
+            let now = self.call.context.now_text();
             let marked = change(&self.call, Operation::Internal, |pod| {
                 delete::check_preconditions(("", "Pod"), pod, &options)?;
                 let mut pod = pod.clone();
@@ -171,7 +168,7 @@ impl Evicting<'_> {
             let now_at = update::revision_of(&marked.await?);
             options.revision = options.revision.and(now_at);
         }
-        let (call, name) = (&self.call, self.call.info.name.as_str());
+        let (call, name) = (&self.call, self.call.context.info.name.as_str());
         delete::delete_one(call, &call.key(), name, &options).await.map(drop)
     }
 }

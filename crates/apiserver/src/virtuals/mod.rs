@@ -11,13 +11,16 @@ use api::Status;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::admit::Admitted;
 use crate::body::{self, Format};
 use crate::call::Call;
-use crate::managed;
+use crate::identity::Identity;
 use crate::verbs::Answer;
+use crate::{managed, meta};
 
 /// Handles a POST to a resource that is not a collection; `None` when it is one.
 pub(crate) async fn create(
+    identity: &Identity,
     call: &Call<'_>,
     body: &Bytes,
     content_type: &str,
@@ -33,7 +36,7 @@ pub(crate) async fn create(
         ("authorization.k8s.io", _, _) => Kind::Access,
         _ => return None,
     };
-    Some(answer(call, kind, body, content_type).await)
+    Some(answer(identity, call, kind, (body, content_type)).await)
 }
 
 enum Kind {
@@ -47,31 +50,36 @@ enum Kind {
 }
 
 async fn answer(
+    identity: &Identity,
     call: &Call<'_>,
     kind: Kind,
-    body: &Bytes,
-    content_type: &str,
+    (body, content_type): (&Bytes, &str),
 ) -> Result<Answer, Status> {
     let mut sent = decode(call, body, content_type)?;
     if matches!(kind, Kind::TokenReview | Kind::Access) {
         // These answer with the object they were sent, which has managers like any.
         managed::track(call, None, &mut sent)?;
     }
+    // The form of a binding without a pod in its path takes the name from its body.
+    let named = meta::text(&sent, "name").to_owned();
+    let in_path = call.context.info.name.as_str();
+    let name = if in_path.is_empty() { &named } else { in_path };
+    Admitted::created(name).admit(call, &mut sent).await?;
     match kind {
         Kind::Binding => binding::bind(call, sent).await,
         Kind::Eviction => eviction::evict(call, sent).await,
-        Kind::Token => tokens::request(call, sent),
-        Kind::TokenReview => reviews::token(call, sent),
+        Kind::Token => tokens::request(&identity.tokens, call, sent),
+        Kind::TokenReview => reviews::token(identity, sent),
         Kind::SelfReview => Ok(reviews::whoami(call, sent)),
-        Kind::Rules => Ok(reviews::rules(call, sent)),
-        Kind::Access => reviews::access(call, sent),
+        Kind::Rules => Ok(reviews::rules(identity, call, sent)),
+        Kind::Access => reviews::access(identity, call, sent),
     }
 }
 
 fn decode(call: &Call<'_>, body: &Bytes, content_type: &str) -> Result<Value, Status> {
     let format = Format::of(content_type)?;
     let decoded = body::decode(call, body, format)?;
-    decoded.warnings.into_iter().for_each(|w| call.warn(w));
+    decoded.warnings.into_iter().for_each(|w| call.context.warn(w));
     Ok(decoded.value)
 }
 

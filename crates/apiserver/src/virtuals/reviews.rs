@@ -6,6 +6,7 @@ use auth::{Attributes, MASTERS, Resolved, Rule, User};
 use serde_json::{Value, json};
 
 use crate::call::Call;
+use crate::identity::Identity;
 use crate::verbs::Answer;
 use validation::items;
 
@@ -27,7 +28,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-pub(super) fn token(call: &Call<'_>, mut review: Value) -> Result<Answer, Status> {
+pub(super) fn token(identity: &Identity, mut review: Value) -> Result<Answer, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or("").to_owned();
     if token.is_empty() {
         let message = "token is required for TokenReview in authentication";
@@ -35,7 +36,7 @@ pub(super) fn token(call: &Call<'_>, mut review: Value) -> Result<Answer, Status
     }
     let audiences: Vec<String> =
         items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
-    let found = call.server.config.authenticator.token(&*call.server.objects, &token, &audiences);
+    let found = identity.authenticator.token(&*identity.objects, &token, &audiences);
     review["status"] = match found {
         Ok(known) => json!({
             "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences,
@@ -46,16 +47,20 @@ pub(super) fn token(call: &Call<'_>, mut review: Value) -> Result<Answer, Status
 }
 
 pub(super) fn whoami(call: &Call<'_>, mut review: Value) -> Answer {
-    crate::meta::of(&mut review).insert("creationTimestamp".into(), call.now_text().into());
-    review["status"] = json!({"userInfo": user_info(call.user)});
+    crate::meta::of(&mut review).insert("creationTimestamp".into(), call.context.now_text().into());
+    review["status"] = json!({"userInfo": user_info(call.context.user)});
     created(review)
 }
 
 /// Subject, self and local access reviews.
-pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Status> {
+pub(super) fn access(
+    identity: &Identity,
+    call: &Call<'_>,
+    mut review: Value,
+) -> Result<Answer, Status> {
     let spec = review["spec"].clone();
     let own = call.row.name == "selfsubjectaccessreviews";
-    let user = if own { call.user.clone() } else { subject(&spec) };
+    let user = if own { call.context.user.clone() } else { subject(&spec) };
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_owned();
     let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     if resource.is_null() == other.is_null() {
@@ -64,7 +69,7 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
     }
     if call.row.name == "localsubjectaccessreviews"
-        && text(resource, "namespace") != call.info.namespace
+        && text(resource, "namespace") != call.context.info.namespace
     {
         let detail = "must match metadata.namespace";
         let cause = crate::meta::invalid(
@@ -90,7 +95,7 @@ pub(super) fn access(call: &Call<'_>, mut review: Value) -> Result<Answer, Statu
         fields: None,
     }
     .selecting(&fields);
-    let (allowed, reason) = call.server.authorizer.review(&user, &attributes);
+    let (allowed, reason) = identity.authorizer.review(&user, &attributes);
     review["status"] = json!({"allowed": allowed});
     if !reason.is_empty() {
         review["status"]["reason"] = reason.into();
@@ -129,13 +134,14 @@ fn subject(spec: &Value) -> User {
     }
 }
 
-pub(super) fn rules(call: &Call<'_>, mut review: Value) -> Answer {
+pub(super) fn rules(identity: &Identity, call: &Call<'_>, mut review: Value) -> Answer {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or("").to_owned();
-    let Resolved { mut rules, mut errors } = call.server.authorizer.rules(call.user, &namespace);
-    if call.user.node().is_some() {
+    let Resolved { mut rules, mut errors } =
+        identity.authorizer.rules(call.context.user, &namespace);
+    if call.context.user.node().is_some() {
         errors.push("node authorizer does not support user rule resolution".into());
     }
-    if call.user.in_group(MASTERS) {
+    if call.context.user.in_group(MASTERS) {
         let all = || vec!["*".to_owned()];
         rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
         rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });

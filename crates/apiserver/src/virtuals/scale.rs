@@ -23,13 +23,13 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
         },
         "spec": {},
     });
-    let (spec, status) = paths(call);
+    let paths = call.strategy.scale_paths();
     let number = |path: &str| at(object, path).and_then(Value::as_i64).unwrap_or(0);
-    scale["status"] = json!({"replicas": number(&status)});
-    if number(&spec) != 0 {
-        scale["spec"]["replicas"] = number(&spec).into();
+    scale["status"] = json!({"replicas": number(&paths.status_replicas)});
+    if number(&paths.spec_replicas) != 0 {
+        scale["spec"]["replicas"] = number(&paths.spec_replicas).into();
     }
-    let selector = match selector_path(call) {
+    let selector = match paths.selector {
         None => selector_text(&object["spec"]["selector"]),
         Some(path) => at(object, &path).and_then(Value::as_str).unwrap_or("").to_owned(),
     };
@@ -37,21 +37,6 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
         scale["status"]["selector"] = selector.into();
     }
     scale
-}
-
-/// Where the object has its wanted and its actual number of replicas.
-pub(crate) fn paths(call: &Call<'_>) -> (String, String) {
-    match call.custom.as_ref().and_then(|custom| custom.version().scale.as_ref()) {
-        Some(scale) => (scale.spec_replicas.to_string(), scale.status_replicas.to_string()),
-        None => ("spec.replicas".into(), "status.replicas".into()),
-    }
-}
-
-/// Where a custom resource keeps its selector, as text. Built-in ones have theirs in the spec.
-fn selector_path(call: &Call<'_>) -> Option<String> {
-    let custom = call.custom.as_ref()?;
-    let scale = custom.version().scale.as_ref()?;
-    Some(scale.selector.as_deref().unwrap_or("").to_owned())
 }
 
 fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
@@ -77,9 +62,9 @@ fn selector_text(selector: &Value) -> String {
 }
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
-    let collection = call.server.collection(call.main_row());
+    let collection = call.resources.collection(call.main_row());
     let object = collection.get(&call.key()).ok_or_else(|| call.not_found())?;
-    Ok(Answer::Tree { code: 200, value: view(call, &call.shown(&object).await?) })
+    Ok(Answer::Tree { code: 200, value: view(call, &call.strategy.read(&object).await?) })
 }
 
 pub(super) async fn update(call: &Call<'_>, sent: &Value) -> Result<Answer, Status> {
@@ -97,7 +82,9 @@ pub(super) async fn patch(
         let (applied, _) = applied_body(body, media)?;
         let answer = change(call, Operation::Apply, |object| {
             let object = crate::managed::apply_scale(call, object, &applied)?;
-            let replicas = at(&object, &paths(call).0).and_then(Value::as_i64).unwrap_or(0);
+            let replicas = at(&object, &call.strategy.scale_paths().spec_replicas)
+                .and_then(Value::as_i64)
+                .unwrap_or(0);
             check_replicas(call, replicas)?;
             Ok(object)
         });
@@ -132,7 +119,7 @@ async fn set(
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         check_replicas(call, replicas)?;
         let mut object = object.clone();
-        put(&mut object, &paths(call).0, replicas);
+        put(&mut object, &call.strategy.scale_paths().spec_replicas, replicas);
         let based_on = scale["metadata"]["resourceVersion"].clone();
         let meta = crate::meta::of(&mut object);
         let same = meta.get("resourceVersion") == Some(&based_on);
@@ -153,13 +140,13 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
     }
     let detail = "must be greater than or equal to 0";
     let cause = crate::meta::invalid("spec.replicas", &replicas.into(), detail);
-    Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![cause]))
+    Err(Status::invalid("autoscaling", "Scale", &call.context.info.name, vec![cause]))
 }
 
 /// The Scale of the object that was written.
 async fn viewed(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
     let object = match answer {
-        Answer::Object { object, .. } => call.shown(&object).await?,
+        Answer::Object { object, .. } => call.strategy.read(&object).await?,
         Answer::Tree { value, .. } => value,
         other => return Ok(other),
     };

@@ -1,11 +1,9 @@
 //! TokenRequest: a bound token for a service account (KEP-1205).
 
 use api::Status;
-use pki::TokenRequest;
+use pki::{TokenIssuer, TokenRequest};
 use serde_json::Value;
 
-use crate::admission;
-use crate::admission::node::Operation;
 use crate::call::Call;
 use crate::meta;
 use crate::verbs::Answer;
@@ -19,22 +17,24 @@ const LIFE_MIN: i64 = 600;
 /// Longest: 2^32 seconds, as validated by upstream.
 const LIFE_MAX: i64 = 1 << 32;
 
-pub(super) fn request(call: &Call<'_>, mut sent: Value) -> Result<Answer, Status> {
-    admission::node::restrict(call, Operation::Create, (&call.info.name, &Value::Null, &sent))?;
-    let name = call.info.name.as_str();
+pub(super) fn request(
+    tokens: &TokenIssuer,
+    call: &Call<'_>,
+    mut sent: Value,
+) -> Result<Answer, Status> {
+    let name = call.context.info.name.as_str();
     check_metadata(call, &sent)?;
-    let key = call.row.key(&call.info.namespace, name);
+    let key = call.row.key(&call.context.info.namespace, name);
     let account =
-        call.server.collection(call.main_row()).get(&key).ok_or_else(|| call.not_found())?;
+        call.resources.collection(call.main_row()).get(&key).ok_or_else(|| call.not_found())?;
     check_uid(call, &sent, &account.meta().uid)?;
     let spec = &sent["spec"];
     let life = life(spec)?;
     let (pod, node, secret) = bound_object(call, spec)?;
-    let tokens = &call.server.config.tokens;
     let audiences: Vec<String> =
         items(spec, "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
     let request = TokenRequest {
-        namespace: call.info.namespace.clone(),
+        namespace: call.context.info.namespace.clone(),
         service_account: name.to_owned(),
         service_account_uid: account.meta().uid.to_string(),
         audiences: audiences.clone(),
@@ -44,9 +44,9 @@ pub(super) fn request(call: &Call<'_>, mut sent: Value) -> Result<Answer, Status
         secret,
         id: uuid::Uuid::new_v4().to_string(),
     };
-    let now = call.now.as_second();
+    let now = call.context.now.as_second();
     let token = tokens.issue(&request, now).map_err(|e| Status::internal(e.to_string()))?;
-    let expires = call.now + jiff::SignedDuration::from_secs(life);
+    let expires = call.context.now + jiff::SignedDuration::from_secs(life);
     sent["spec"]["expirationSeconds"] = life.into();
     if audiences.is_empty() {
         sent["spec"]["audiences"] = serde_json::json!([tokens.api_audience()]);
@@ -55,15 +55,16 @@ pub(super) fn request(call: &Call<'_>, mut sent: Value) -> Result<Answer, Status
     sent["status"] = serde_json::json!({"token": token, "expirationTimestamp": stamp});
     let meta = meta::of(&mut sent);
     meta.insert("name".into(), name.into());
-    meta.insert("namespace".into(), call.info.namespace.as_str().into());
+    meta.insert("namespace".into(), call.context.info.namespace.as_str().into());
     meta.insert("uid".into(), request.service_account_uid.into());
-    meta.insert("creationTimestamp".into(), call.now_text().into());
+    meta.insert("creationTimestamp".into(), call.context.now_text().into());
     Ok(Answer::Tree { code: 201, value: sent })
 }
 
 /// The body names the account of the path, if any.
 fn check_metadata(call: &Call<'_>, sent: &Value) -> Result<(), Status> {
-    let (path, part) = ((&call.info.name, &call.info.namespace), |key| meta::text(sent, key));
+    let (path, part) =
+        ((&call.context.info.name, &call.context.info.namespace), |key| meta::text(sent, key));
     for (key, sent, wanted) in
         [("name", part("name"), path.0), ("namespace", part("namespace"), path.1)]
     {
@@ -85,7 +86,7 @@ fn check_uid(call: &Call<'_>, sent: &Value, own: &str) -> Result<(), Status> {
     let why = format!(
         "the UID in the token request ({asked}) does not match the UID of the service account ({own})"
     );
-    Err(Status::conflict(GROUP, KIND, &call.info.name, &why))
+    Err(Status::conflict(GROUP, KIND, &call.context.info.name, &why))
 }
 
 fn life(spec: &Value) -> Result<i64, Status> {
@@ -112,7 +113,7 @@ fn bound_object(call: &Call<'_>, spec: &Value) -> Result<(Bound, Bound, Bound), 
     let text = |key: &str| reference[key].as_str().unwrap_or("");
     let (kind, name) = (text("kind"), text("name"));
     let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
-    let local = || format!("{}/{name}", call.info.namespace);
+    let local = || format!("{}/{name}", call.context.info.namespace);
     let (resource, key) = match (group, kind) {
         ("", "Pod") => ("pods", local()),
         ("", "Secret") => ("secrets", local()),
@@ -125,7 +126,7 @@ fn bound_object(call: &Call<'_>, spec: &Value) -> Result<(Bound, Bound, Bound), 
     };
     let object = call.read(("", "v1", resource), &key);
     let object = object.ok_or_else(|| Status::not_found("", resource, name))?;
-    let account = call.info.name.as_str();
+    let account = call.context.info.name.as_str();
     if kind == "Pod" && object["spec"]["serviceAccountName"] != account {
         return Err(Status::bad_request(format!(
             "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."

@@ -159,5 +159,5 @@ async fn without_memory_requests_are_refused_but_for_administrators() {
     );
     let signed = Signed::new();
     let certificate = signed.client_der();
-    assert_eq!(world.server.serve(request(), Some(&certificate)).await.status(), 200);
+    assert_eq!(world.server.serve(request(), Some(certificate.into())).await.status(), 200);
 }

@@ -151,7 +151,7 @@ impl World {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::<Bytes>::default()).expect("a request");
-        let response = self.server.serve(request, certificate).await;
+        let response = self.server.serve(request, certificate.map(Into::into)).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body never fails").to_bytes();
         Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }

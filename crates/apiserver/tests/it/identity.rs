@@ -111,7 +111,7 @@ async fn a_certificate_names_itself() {
         .header("content-type", "application/json")
         .body(http_body_util::Full::<bytes::Bytes>::from("{}"))
         .expect("a request");
-    let response = world.server.serve(request, Some(&der)).await;
+    let response = world.server.serve(request, Some(der.into())).await;
     let body = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body");
     let found: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
     let info = &found["status"]["userInfo"];

@@ -85,16 +85,17 @@ async fn a_node_creates_mirror_pods_that_name_nothing_and_are_its_own() {
         ),
         (owner("uid", "other".into()), mismatch.as_str()),
         (
+            // ServiceAccount looks at mirror pods first.
             spec("serviceAccountName", "default".into()),
-            "node \"n1\" can not create pods that reference serviceaccounts",
+            "a mirror pod may not reference service accounts",
         ),
         (
             spec("imagePullSecrets", json!([{"name": "free"}])),
-            "node \"n1\" can not create pods that reference secrets",
+            "a mirror pod may not reference secrets",
         ),
         (
             volume(json!({"secret": {"secretName": "free"}})),
-            "node \"n1\" can not create pods that reference secrets",
+            "a mirror pod may not reference secrets",
         ),
         (
             volume(json!({"configMap": {"name": "free"}})),
@@ -106,7 +107,7 @@ async fn a_node_creates_mirror_pods_that_name_nothing_and_are_its_own() {
         ),
         (
             volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}})),
-            "node \"n1\" can not create pods that reference serviceaccounts (via projected volumes)",
+            "a mirror pod may not use ServiceAccountToken volume projections",
         ),
         (
             volume(json!({"csi": {"driver": "d"}})),

@@ -1,0 +1,97 @@
+//! One request, as plugins see it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use api::registry::Resource;
+use api::{Object, Status};
+use auth::{Authorizer, RequestInfo, User};
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// What happens to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    /// A connection to the object: exec, attach, port-forward, proxy.
+    Connect,
+}
+
+impl Operation {
+    /// As refusals and webhooks name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Group, version and plural of a built-in resource.
+pub type Gvr = (&'static str, &'static str, &'static str);
+
+/// The cluster, as plugins read and, for quotas, write it.
+pub trait Cluster: Send + Sync {
+    /// A stored object by its key: `namespace/name`, or the name alone for cluster-scoped ones.
+    fn get(&self, resource: Gvr, key: &str) -> Option<Arc<Object>>;
+    /// The stored objects whose keys start with `prefix`.
+    fn list(&self, resource: Gvr, prefix: &str) -> Vec<Arc<Object>>;
+    /// Whether an object of any resource is stored.
+    fn exists(&self, row: &Resource, key: &str) -> bool;
+    fn authorizer(&self) -> &Authorizer;
+    /// Writes `tree` in place of `stored`; false when another write came between.
+    fn replace<'a>(
+        &'a self,
+        resource: Gvr,
+        stored: &'a Object,
+        tree: Value,
+    ) -> BoxFuture<'a, Result<bool, Status>>;
+}
+
+/// A request, apart from the object that it writes.
+pub struct Attributes<'a> {
+    pub operation: Operation,
+    pub user: &'a User,
+    pub info: &'a RequestInfo,
+    /// The row of the path: a resource or a subresource.
+    pub row: &'a Resource,
+    /// The object's name; empty when the server generates it.
+    pub name: &'a str,
+    /// The state before; `None` in a creation and a connection.
+    pub old: Option<&'a Value>,
+    pub dry_run: bool,
+    pub now: Timestamp,
+    pub cluster: &'a dyn Cluster,
+    /// Tells the client something.
+    pub warn: &'a (dyn Fn(String) + Sync),
+}
+
+impl Attributes<'_> {
+    /// Group, plural and subresource of the path, for matching.
+    pub fn path(&self) -> (&str, &str, &str) {
+        (self.row.group, self.row.name, self.row.subresource)
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.info.namespace
+    }
+
+    /// A stored object's present state as a tree.
+    pub fn read(&self, resource: Gvr, key: &str) -> Option<Value> {
+        self.cluster.get(resource, key).map(|object| object.to_value())
+    }
+
+    /// Refuses the request (upstream's `NewForbidden`).
+    pub fn forbid(&self, object: &Value, why: &str) -> Status {
+        let meta = |key| api::tree::metadata_text(object, key);
+        let names = [self.name, meta("name"), meta("generateName"), "Unknown"];
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or("");
+        Status::forbidden(self.row.group, self.row.name, name, why)
+    }
+}

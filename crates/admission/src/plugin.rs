@@ -1,0 +1,51 @@
+//! What a plugin is, and what it says.
+
+use api::Status;
+use serde_json::Value;
+
+use crate::attributes::{Attributes, BoxFuture};
+
+pub type Verdict = Result<(), Status>;
+
+/// What a plugin says: at once, or when it has asked somebody.
+pub enum Decision<'a> {
+    Now(Result<(), Box<Status>>),
+    Later(BoxFuture<'a, Verdict>),
+}
+
+impl Decision<'_> {
+    pub const ALLOWED: Decision<'static> = Decision::Now(Ok(()));
+
+    pub(crate) async fn made(self) -> Verdict {
+        match self {
+            Decision::Now(verdict) => verdict.map_err(|status| *status),
+            Decision::Later(verdict) => verdict.await,
+        }
+    }
+}
+
+impl From<Verdict> for Decision<'_> {
+    fn from(verdict: Verdict) -> Self {
+        Decision::Now(verdict.map_err(Box::new))
+    }
+}
+
+/// One admission plugin. It does nothing in a phase that it does not implement.
+pub trait Plugin: Send + Sync {
+    /// Upstream's name.
+    fn name(&self) -> &'static str;
+
+    /// Whether the plugin looks at such a request; cheap, since every request asks it.
+    fn handles(&self, request: &Attributes<'_>) -> bool;
+
+    /// Changes the object, or refuses it before anything else is looked at. A deletion has no object
+    /// (null); that of a connection is its options.
+    fn mutate<'a>(&'a self, _: &'a Attributes<'a>, _: &'a mut Value) -> Decision<'a> {
+        Decision::ALLOWED
+    }
+
+    /// Refuses a complete and valid object.
+    fn validate<'a>(&'a self, _: &'a Attributes<'a>, _: &'a Value) -> Decision<'a> {
+        Decision::ALLOWED
+    }
+}

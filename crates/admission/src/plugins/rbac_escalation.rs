@@ -1,0 +1,119 @@
+//! Roles and bindings grant nothing that their writer does not hold.
+//!
+//! Rule: `pkg/registry/rbac/*/policybased`. Who may `escalate` a role or `bind` it is not asked; nor
+//! is who only lets the garbage collector do its work.
+
+use api::Status;
+use auth::{MASTERS, RoleRef, Rule, escalation};
+use serde_json::Value;
+
+use crate::attributes::{Attributes, Operation};
+use crate::plugin::{Decision, Plugin, Verdict};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+/// What only the garbage collector and the server care for.
+const COLLECTED: [&str; 5] =
+    ["ownerReferences", "finalizers", "selfLink", "managedFields", "resourceVersion"];
+
+/// Upstream checks this in the storage of these resources, after the last plugin has changed the object.
+pub(super) struct RbacEscalation;
+
+impl Plugin for RbacEscalation {
+    fn name(&self) -> &'static str {
+        "RBACEscalation"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        writes && request.row.group == GROUP && !request.user.in_group(MASTERS)
+    }
+
+    fn mutate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a mut Value) -> Decision<'a> {
+        check(request, request.old.unwrap_or(&Value::Null), object).into()
+    }
+}
+
+/// Refuses a role or binding that gives more than the requester has. `old` is null for a new one.
+fn check(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
+    if !old.is_null() && only_collected(old, new) {
+        return Ok(());
+    }
+    match request.row.name {
+        "roles" | "clusterroles" => role(request, old, new),
+        "rolebindings" | "clusterrolebindings" => binding(request, new),
+        _ => Ok(()),
+    }
+}
+
+fn only_collected(old: &Value, new: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        let meta = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(meta) = meta {
+            COLLECTED.iter().for_each(|key| drop(meta.remove(*key)));
+        }
+        super::bare(&object)
+    };
+    rest(old) == rest(new)
+}
+
+fn role(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
+    let escalate = auth::Attributes { verb: "escalate", ..auth::Attributes::of(request.info) };
+    if request.cluster.authorizer().check(request.user, &escalate).is_ok() {
+        return Ok(());
+    }
+    let rules: Option<Vec<Rule>> = serde_json::from_value(new["rules"].clone())
+        .map_err(|e| Status::bad_request(format!("rules: {e}")))?;
+    confirm(request, new, &rules.unwrap_or_default())?;
+    if request.row.name == "clusterroles" && (gathers(old) || gathers(new)) {
+        let why = "must have cluster-admin privileges to use the aggregationRule";
+        confirm(request, new, &everything()).map_err(|_| forbidden(request, new, why))?;
+    }
+    Ok(())
+}
+
+/// A role that takes the rules of others: whoever writes it cannot know which.
+fn gathers(role: &Value) -> bool {
+    role["aggregationRule"]["clusterRoleSelectors"].as_array().is_some_and(|all| !all.is_empty())
+}
+
+fn everything() -> [Rule; 2] {
+    let all = || vec!["*".to_owned()];
+    let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+    [resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }]
+}
+
+fn binding(request: &Attributes<'_>, new: &Value) -> Verdict {
+    let role: RoleRef = serde_json::from_value(new["roleRef"].clone())
+        .map_err(|e| Status::bad_request(format!("roleRef: {e}")))?;
+    let namespace = if request.row.namespaced { request.namespace() } else { "" };
+    let resource = match role.kind.as_str() {
+        "ClusterRole" => "clusterroles",
+        "Role" => "roles",
+        _ => "",
+    };
+    let bind = auth::Attributes {
+        verb: "bind",
+        group: &role.api_group,
+        resource,
+        namespace,
+        name: &role.name,
+        ..auth::Attributes::default()
+    };
+    if !resource.is_empty() && request.cluster.authorizer().check(request.user, &bind).is_ok() {
+        return Ok(());
+    }
+    let rules = request.cluster.authorizer().role(&role, namespace)?;
+    confirm(request, new, &rules)
+}
+
+/// The requester holds all of these rules where the object is.
+fn confirm(request: &Attributes<'_>, object: &Value, rules: &[Rule]) -> Verdict {
+    let namespace = if request.row.namespaced { request.namespace() } else { "" };
+    let held = request.cluster.authorizer().rules(request.user, namespace);
+    escalation::confirm(request.user, &held, rules).map_err(|why| forbidden(request, object, &why))
+}
+
+fn forbidden(request: &Attributes<'_>, object: &Value, why: &str) -> Status {
+    request.forbid(object, why)
+}

@@ -1,0 +1,77 @@
+//! A request's data, before and apart from the resource it is about: who asks, for what, how.
+
+use std::sync::{Mutex, PoisonError};
+
+use api::Status;
+use auth::{RequestInfo, User};
+use jiff::Timestamp;
+
+use crate::query::{FieldValidation, Query};
+
+/// User, path, options, time and warnings of one request. Data only.
+pub(crate) struct RequestContext<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) query: &'a Query,
+    pub(crate) dry_run: bool,
+    pub(crate) validation: FieldValidation,
+    /// Who manages the fields this request sets.
+    pub(crate) manager: String,
+    pub(crate) now: Timestamp,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> RequestContext<'a> {
+    /// Fails when the options in the query are not those of the verb.
+    pub(crate) fn new(
+        user: &'a User,
+        (info, query): (&'a RequestInfo, &'a Query),
+        user_agent: &str,
+    ) -> Result<RequestContext<'a>, Status> {
+        let manager = match query.get("fieldManager") {
+            Some(manager) if !manager.is_empty() => manager.to_owned(),
+            _ => manager_of(user_agent),
+        };
+        let options = match info.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "DeleteOptions",
+        };
+        Ok(RequestContext {
+            user,
+            info,
+            query,
+            dry_run: query.dry_run(options)?,
+            validation: query.field_validation(options)?,
+            manager,
+            now: Timestamp::now(),
+            warnings: Mutex::default(),
+        })
+    }
+
+    /// Tells the client something, once.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let (text, mut all) =
+            (text.into(), self.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `2006-01-02T15:04:05Z`.
+    pub(crate) fn now_text(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+}
+
+/// The default field manager: the user agent's first word (apiserver `managerOrUserAgent`).
+fn manager_of(user_agent: &str) -> String {
+    let word = user_agent.split('/').next().unwrap_or("");
+    let plain: String = word.chars().filter(|c| !c.is_control()).take(128).collect();
+    if plain.is_empty() { "unknown".into() } else { plain }
+}

@@ -1,0 +1,87 @@
+//! Everything that is no resource: health, version, discovery, OpenAPI.
+
+use api::Status;
+use http::{Response, header};
+
+use crate::filters::Exchange;
+use crate::respond::{self, Body};
+use crate::server::Inner;
+use crate::{discovery, health, openapi};
+
+/// Everything that is no resource: health, version, discovery, OpenAPI.
+pub(super) async fn serve(server: &Inner, exchange: Exchange) -> Result<Response<Body>, Status> {
+    let Exchange { info, query, request, .. } = exchange;
+    let headers = request.headers();
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
+    let rows = server.resources.rows();
+    let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
+    Ok(match parts.as_slice() {
+        [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+            health::answer(server, endpoint, &check.join("/"), &query).await?
+        }
+        ["version"] => json(&discovery::version()),
+        ["api"] | ["apis"] => match aggregation(accept) {
+            Some(version) => {
+                let core = parts == ["api"];
+                let make = || Ok(discovery::aggregated(&rows, core, version).to_string().into());
+                let name = format!("{} {version}", parts[0]);
+                let installed = server.resources.customs.installed();
+                let document = server.documents.get(&installed, &name, make).await?;
+                respond::shared(200, aggregated_type(version), document)
+            }
+            None if parts == ["api"] => {
+                let (ip, port) = server.advertise;
+                json(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))
+            }
+            None => json(&discovery::group_list(&rows)),
+        },
+        ["api", version] => {
+            json(&discovery::resource_list(&rows, "", version).ok_or_else(Status::no_such_path)?)
+        }
+        ["apis", group] => json(&discovery::group(&rows, group).ok_or_else(Status::no_such_path)?),
+        ["apis", group, version] => json(
+            &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
+        ),
+        ["openapi", "v2"] => openapi::v2(server, headers).await?,
+        ["openapi", "v3"] => openapi::v3_index(server).await?,
+        ["openapi", "v3", path @ ..] => {
+            openapi::v3(server, &path.join("/"), &query, headers).await?
+        }
+        ["openid", "v1", "jwks"] => json(&server.identity.tokens.jwks()),
+        [".well-known", "openid-configuration"] => json(&openid(server)),
+        [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
+        _ => return Err(Status::no_such_path()),
+    })
+}
+
+fn openid(server: &Inner) -> serde_json::Value {
+    let (ip, port) = server.advertise;
+    let address = std::net::SocketAddr::new(ip, port);
+    serde_json::json!({
+        "issuer": server.identity.tokens.issuer(),
+        "jwks_uri": format!("https://{address}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
+
+/// The aggregated form's version, when the client prefers it.
+fn aggregation(accept: &str) -> Option<&'static str> {
+    accept.split(',').map(str::trim).find_map(|alternative| {
+        if !alternative.starts_with("application/json")
+            || !alternative.contains("as=APIGroupDiscoveryList")
+        {
+            return None;
+        }
+        if alternative.contains("v=v2beta1") { Some("v2beta1") } else { Some("v2") }
+    })
+}
+
+fn aggregated_type(version: &str) -> &'static str {
+    match version {
+        "v2beta1" => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        _ => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    }
+}

@@ -1,0 +1,27 @@
+//! Whether the user may do what the request asks.
+
+use std::sync::Arc;
+
+use api::Status;
+use auth::{Attributes, Authorizer};
+use http::Response;
+
+use super::{Exchange, Handler};
+use crate::respond::Body;
+
+pub(crate) struct Authorize<H> {
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) next: H,
+}
+
+impl<H: Handler> Handler for Authorize<H> {
+    async fn handle(&self, exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
+        let Exchange { user, info, query, .. } = &*exchange;
+        // A selector that does not parse is refused later.
+        let fields = query.field_selector().unwrap_or_default();
+        self.authorizer
+            .check(user, &Attributes::of(info).selecting(&fields))
+            .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
+        self.next.handle(exchange).await
+    }
+}

@@ -1,0 +1,25 @@
+//! Lets a limited number of requests be worked on at a time. Streams take no place.
+
+use std::sync::Arc;
+
+use api::Status;
+use http::Response;
+
+use super::{Exchange, Handler};
+use crate::limits::InFlight;
+use crate::respond::Body;
+
+pub(crate) struct FlowControl<H> {
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) next: H,
+}
+
+impl<H: Handler> Handler for FlowControl<H> {
+    async fn handle(&self, exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
+        let _place = match exchange.info.is_long_running() {
+            true => None,
+            false => self.in_flight.enter(&exchange.user, &exchange.info).await?,
+        };
+        self.next.handle(exchange).await
+    }
+}

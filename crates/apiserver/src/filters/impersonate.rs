@@ -1,0 +1,27 @@
+//! In whose name the request goes on: the requester's, or that of the user its headers name.
+
+use std::sync::Arc;
+
+use api::Status;
+use auth::{Attributes, Authorizer, User, impersonation};
+use http::Response;
+
+use super::{Exchange, Handler};
+use crate::respond::Body;
+
+pub(crate) struct Impersonate<H> {
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) next: H,
+}
+
+impl<H: Handler> Handler for Impersonate<H> {
+    async fn handle(&self, mut exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
+        if let Some(wanted) = impersonation::take(exchange.request.headers_mut())? {
+            let fields = exchange.query.field_selector().unwrap_or_default();
+            let request = Attributes::of(&exchange.info).selecting(&fields);
+            let check = |user: &User, asked: &Attributes<'_>| self.authorizer.require(user, asked);
+            exchange.user = impersonation::become_user(&exchange.user, &wanted, &request, &check)?;
+        }
+        self.next.handle(exchange).await
+    }
+}

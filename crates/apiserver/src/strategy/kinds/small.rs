@@ -1,0 +1,133 @@
+//! Kinds of which the server fills in no more than a field.
+
+use api::Status;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::meta;
+use crate::strategy::{DEFAULT, Hooks};
+
+pub(in crate::strategy) const JOB: Hooks = Hooks {
+    prepare_create: |_, job| {
+        validation::generate_job_selector(job);
+        Ok(())
+    },
+    orphans: true,
+    warns_of_orphans: true,
+    ..DEFAULT
+};
+
+pub(in crate::strategy) const DAEMON_SET: Hooks = Hooks {
+    prepare_create: |_, set| {
+        validation::count_template(set, None);
+        Ok(())
+    },
+    prepare_update: |call, old, set| {
+        if call.row.subresource.is_empty() {
+            validation::count_template(set, Some(old));
+        }
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+pub(in crate::strategy) const LIMIT_RANGE: Hooks = Hooks { prepare_create: name_limits, ..DEFAULT };
+
+/// Limits may go without a name.
+fn name_limits(_: &Call<'_>, limits: &mut Value) -> Result<(), Status> {
+    if meta::text(limits, "name").is_empty() {
+        let name = uuid::Uuid::new_v4().to_string();
+        meta::of(limits).insert("name".into(), name.into());
+    }
+    Ok(())
+}
+
+pub(in crate::strategy) const VOLUME: Hooks = Hooks {
+    prepare_create: |call, volume| {
+        volume["status"] =
+            json!({"phase": "Pending", "lastPhaseTransitionTime": call.context.now_text()});
+        Ok(())
+    },
+    prepare_update: date_phase,
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+/// A volume tells since when it is in its phase.
+fn date_phase(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    const SINCE: &str = "lastPhaseTransitionTime";
+    if call.row.subresource != "status" || !new["status"].is_object() {
+        return Ok(());
+    }
+    let (before, status) = (&old["status"], &mut new["status"]);
+    if before["phase"] != status["phase"] {
+        if status[SINCE].is_null() || status[SINCE] == before[SINCE] {
+            status[SINCE] = call.context.now_text().into();
+        }
+    } else if !before[SINCE].is_null() && status.get(SINCE).is_none_or(Value::is_null) {
+        status[SINCE] = before[SINCE].clone();
+    }
+    Ok(())
+}
+
+/// References to secrets say no more than their names.
+pub(in crate::strategy) const SERVICE_ACCOUNT: Hooks = Hooks {
+    prepare_create: |_, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    prepare_update: |_, _, account| {
+        name_secrets(account);
+        Ok(())
+    },
+    returns_deleted: true,
+    ..DEFAULT
+};
+
+fn name_secrets(account: &mut Value) {
+    for secret in validation::items_mut(account, "secrets") {
+        *secret = match secret.get("name") {
+            Some(name) => json!({"name": name}),
+            None => json!({}),
+        };
+    }
+}
+
+/// A deployment's labels do not change through its status.
+pub(in crate::strategy) const DEPLOYMENT: Hooks = Hooks {
+    prepare_update: |call, old, new| {
+        if call.row.subresource == "status" {
+            match old["metadata"].get("labels") {
+                Some(labels) => new["metadata"]["labels"] = labels.clone(),
+                None => drop(meta::of(new).remove("labels")),
+            }
+        }
+        Ok(())
+    },
+    generation_metadata: "annotations",
+    ..DEFAULT
+};
+
+/// A secret that is written without a type keeps its own.
+pub(in crate::strategy) const SECRET: Hooks = Hooks {
+    prepare_update: |_, old, new| {
+        validation::set_default(new, "type", old["type"].clone());
+        Ok(())
+    },
+    ..DEFAULT
+};
+
+/// An APIService without a service is served here, and so is available.
+pub(in crate::strategy) const API_SERVICE: Hooks = Hooks {
+    prepare_create: |call, service| {
+        if service["spec"]["service"].is_null() {
+            service["status"] = json!({"conditions": [{
+                "type": "Available", "status": "True", "lastTransitionTime": call.context.now_text(),
+                "reason": "Local", "message": "Local APIServices are always available",
+            }]});
+        }
+        Ok(())
+    },
+    unconditional: false,
+    ..DEFAULT
+};
