@@ -14,6 +14,9 @@ pub const TOO_DEEP: &str = "exceeded max depth";
 /// (apiserver `MaxRequestBodyBytes`; upstream limits the copies of a JSON patch by the same number).
 pub const EXPANSION_MAX: usize = 3 * 1024 * 1024;
 
+/// Largest body accepted (upstream's `MaxRequestBodyBytes`): three times etcd's request limit.
+pub const BODY_MAX: usize = 3 * 1024 * 1024;
+
 /// Findings of strict decoding that are kept (sigs.k8s.io/json keeps 100).
 const FINDINGS_MAX: usize = 100;
 /// Bytes of findings after which no further one is kept: paths can be as long as the body.

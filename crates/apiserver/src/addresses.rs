@@ -31,11 +31,11 @@ impl Server {
     /// Brings the objects to what Services hold, then follows both in `tasks`.
     pub(crate) fn follow_addresses(&self, client: Client, tasks: &Tasks) {
         let this = Addresses {
-            services: self.inner.resources.collection_of("", "v1", "services"),
-            published: self.inner.resources.collection_of("networking.k8s.io", "v1", "ipaddresses"),
+            services: self.parts.resources.collection_of("", "v1", "services"),
+            published: self.parts.resources.collection_of("networking.k8s.io", "v1", "ipaddresses"),
             client,
         };
-        if !self.inner.resources.store.is_shared() {
+        if !self.parts.resources.store.is_shared() {
             return tasks.spawn("addresses of services", this.run());
         }
         let recorder =

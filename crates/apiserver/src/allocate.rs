@@ -21,9 +21,10 @@ use tokio::sync::mpsc;
 
 pub(crate) use self::book::{Claims, Unbooked};
 use self::ledger::Ledger;
-pub(crate) use self::ledger::RANGES;
+pub(crate) use self::ledger::{MASTERS, RANGES};
 pub use self::network::{NODE_PORTS, ServiceNetwork};
 use self::network::{contains, nth};
+pub(crate) use self::repair::Repair;
 
 /// Marks IPAddress objects that say what Services hold.
 pub(crate) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";

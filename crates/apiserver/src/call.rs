@@ -10,9 +10,8 @@ use serde_json::Value;
 use store::{Write, WriteError};
 
 use crate::context::RequestContext;
-use crate::custom::Views;
 use crate::resources::Resources;
-use crate::strategy::ResourceStrategy;
+use crate::strategy::{ResourceStrategy, Step, Views};
 use crate::transaction::Transaction;
 
 pub(crate) struct Call<'a> {
@@ -43,6 +42,11 @@ impl<'a> Call<'a> {
             views: Views::default(),
             is_admitted: false,
         }
+    }
+
+    /// This request, as hooks see it.
+    pub(crate) fn step(&self) -> Step<'_> {
+        Step { context: &self.context, row: self.row, transaction: &self.transaction }
     }
 
     /// A request about a built-in resource in the course of this one.

@@ -1,36 +1,17 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, each with a path of its own
 //! (apiserver `server/healthz`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::Status;
 use http::Response;
 
+use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Body};
-use crate::server::Inner;
 
 /// How long the store may take to say that it is there.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where the server is in its life.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    bootstrapped: AtomicBool,
-    ending: AtomicBool,
-}
-
-impl Health {
-    /// The objects that every cluster starts with are there.
-    pub(crate) fn bootstrapped(&self) {
-        self.bootstrapped.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn end(&self) {
-        self.ending.store(true, Ordering::Release);
-    }
-}
 
 /// What is asked of a server, in upstream's names and order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +39,8 @@ impl Check {
     }
 
     /// Why the check fails, if it does.
-    async fn run(self, server: &Inner) -> Result<(), String> {
-        let health = &server.health;
+    async fn run(self, server: &Parts) -> Result<(), String> {
+        let life = &server.life;
         match self {
             Check::Ping => Ok(()),
             Check::Store | Check::StoreReadiness => {
@@ -68,11 +49,9 @@ impl Check {
                     Err(_) => Err(format!("no answer within {STORE_TIMEOUT:?}")),
                 }
             }
-            Check::Bootstrap if health.bootstrapped.load(Ordering::Acquire) => Ok(()),
+            Check::Bootstrap if life.is_bootstrapped() => Ok(()),
             Check::Bootstrap => Err("not finished".into()),
-            Check::Shutdown if health.ending.load(Ordering::Acquire) => {
-                Err("process is shutting down".into())
-            }
+            Check::Shutdown if life.is_ending() => Err("process is shutting down".into()),
             Check::Shutdown => Ok(()),
         }
     }
@@ -96,7 +75,7 @@ fn checks_of(endpoint: &str) -> &'static [Check] {
 
 /// Answers `/<endpoint>` and `/<endpoint>/<check>`.
 pub(crate) async fn answer(
-    server: &Inner,
+    server: &Parts,
     endpoint: &str,
     check: &str,
     query: &Query,
@@ -113,7 +92,7 @@ pub(crate) async fn answer(
     Ok(all(server, endpoint, checks, query).await)
 }
 
-async fn all(server: &Inner, endpoint: &str, checks: &[Check], query: &Query) -> Response<Body> {
+async fn all(server: &Parts, endpoint: &str, checks: &[Check], query: &Query) -> Response<Body> {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut lines = String::new();
     let mut failed = false;

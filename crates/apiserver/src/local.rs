@@ -59,7 +59,7 @@ impl Local {
 
     /// What a follow reads, if it may.
     fn open(&self, follow: &Follow) -> Result<Source, Status> {
-        let inner = &self.server.inner;
+        let inner = &self.server.parts;
         let found = inner.resources.find((&follow.group, &follow.version, &follow.resource), "");
         let (row, _) = found.ok_or_else(Status::no_such_path)?;
         let filter = Filter::parse(&follow.label_selector, &follow.field_selector, row);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::body;
 use crate::call::Call;
-use crate::{meta, virtuals};
+use crate::meta;
 
 /// Whose server-side apply takes over from client-side apply.
 const KUBECTL: &str = "kubectl";
@@ -209,7 +209,7 @@ pub(crate) fn apply_scale(call: &Call<'_>, object: &Value, scale: &Value) -> Res
         "apiVersion": row.api_version(), "kind": row.kind, "metadata": scale["metadata"],
     });
     if let Some(replicas) = scale.pointer("/spec/replicas").and_then(Value::as_i64) {
-        virtuals::scale::put(&mut partial, &call.strategy.scale_paths().spec_replicas, replicas);
+        call.strategy.scale_paths().set_replicas(&mut partial, replicas);
     }
     apply(call, Some(object), &partial)
 }

@@ -6,14 +6,10 @@ mod checked;
 mod headers;
 mod html;
 mod options;
-mod reach;
 mod target;
-mod tls;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use api::Status;
 use auth::{Attributes, Authorizer, encode_path, forbidden};
@@ -22,52 +18,14 @@ use futures::StreamExt;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admitted;
 use crate::call::Call;
-use crate::filters::RequestBody;
+use crate::dialer::{NodeAccess, tls};
+use crate::exchange::RequestBody;
 use crate::respond::{self, Body};
-pub(crate) use reach::is_proxyable;
 use target::{Target, Way};
-pub use tls::{Identity, KubeletTls};
-
-/// Opens connections into the node network, which may be another network namespace.
-pub trait NodeDialer: Send + Sync + 'static {
-    fn dial(
-        &self,
-        to: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>>;
-
-    /// TLS towards kubelets: the client certificate and the CA that signed theirs.
-    fn kubelet_tls(&self) -> KubeletTls;
-}
-
-/// The way to nodes of a server that has none.
-#[derive(Debug, Clone, Copy)]
-pub struct NoNodes;
-
-impl NodeDialer for NoNodes {
-    fn dial(
-        &self,
-        to: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = std::io::Result<TcpStream>> + Send>> {
-        Box::pin(async move { Err(std::io::Error::other(format!("no way to {to}"))) })
-    }
-
-    fn kubelet_tls(&self) -> KubeletTls {
-        let nobody = Some(rustls::RootCertStore::empty());
-        KubeletTls::new(None, nobody).expect("ring has the usual protocols")
-    }
-}
-
-/// What the proxies need: the way to nodes, who may use it, and when streams end.
-pub(crate) struct NodeAccess {
-    pub(crate) dialer: Arc<dyn NodeDialer>,
-    pub(crate) authorizer: Arc<Authorizer>,
-    pub(crate) closing: CancellationToken,
-}
 
 /// True for the subresources that are answered elsewhere.
 pub(crate) fn is_proxied(resource: &str, subresource: &str) -> bool {

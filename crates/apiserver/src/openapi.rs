@@ -6,7 +6,6 @@
 //! into its older form.
 
 mod custom;
-mod names;
 mod operations;
 mod parameters;
 mod proto;
@@ -24,10 +23,10 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 
 use crate::custom::Served;
+use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Body};
-use crate::server::Inner;
-pub(crate) use names::full_name;
+pub(crate) use crate::type_names::full_name;
 use operations::Subject;
 use roots::Root;
 use schemas::Schemas;
@@ -41,14 +40,14 @@ fn path_of(row: &Resource) -> String {
 }
 
 /// Documents of what is no resource.
-fn roots(server: &Inner) -> Vec<Root> {
+fn roots(server: &Parts) -> Vec<Root> {
     let rows = server.resources.rows();
     let groups: BTreeSet<&str> = rows.iter().map(|r| r.group).filter(|g| !g.is_empty()).collect();
     roots::all(groups.into_iter())
 }
 
 /// A document's entity tag; the empty path is version 2's.
-async fn tag(server: &Inner, path: &str) -> Result<String, Status> {
+async fn tag(server: &Parts, path: &str) -> Result<String, Status> {
     let installed = server.resources.customs.installed();
     let make = || Ok(digest(server, path).into());
     let tag = server.documents.get(&installed, &format!("tag {path}"), make).await?;
@@ -56,7 +55,7 @@ async fn tag(server: &Inner, path: &str) -> Result<String, Status> {
 }
 
 /// Changes when a document does.
-fn digest(server: &Inner, path: &str) -> String {
+fn digest(server: &Parts, path: &str) -> String {
     // Built-in documents change with their sources only (`build.rs`).
     let installed = server.resources.customs.installed();
     let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
@@ -67,19 +66,19 @@ fn digest(server: &Inner, path: &str) -> String {
     pki::sha256(text.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn url(server: &Inner, path: &str) -> String {
+fn url(server: &Parts, path: &str) -> String {
     format!("/openapi/v3/{path}?hash={}", digest(server, path))
 }
 
 /// `GET /openapi/v3`.
-pub(crate) async fn v3_index(server: &Inner) -> Result<Response<Body>, Status> {
+pub(crate) async fn v3_index(server: &Parts) -> Result<Response<Body>, Status> {
     let make = || Ok(index(server).to_string().into());
     let installed = server.resources.customs.installed();
     let index = server.documents.get(&installed, "openapi/v3", make).await?;
     Ok(respond::shared(200, "application/json", index))
 }
 
-fn index(server: &Inner) -> Value {
+fn index(server: &Parts) -> Value {
     let mut paths: BTreeSet<String> = server.resources.rows().into_iter().map(path_of).collect();
     paths.extend(roots(server).into_iter().map(|root| root.document));
     let entries = paths.into_iter().map(|path| {
@@ -106,7 +105,7 @@ fn tagged(mut response: Response<Body>, tag: &str) -> Response<Body> {
 /// `GET /openapi/v3/<path>`. Who names the document's hash may keep it for ever; who names another
 /// is sent to the present one.
 pub(crate) async fn v3(
-    server: &Inner,
+    server: &Parts,
     path: &str,
     query: &Query,
     headers: &HeaderMap,
@@ -135,19 +134,19 @@ pub(crate) async fn v3(
     Ok(tagged(response, &tag))
 }
 
-fn is_served(server: &Inner, path: &str) -> bool {
+fn is_served(server: &Parts, path: &str) -> bool {
     roots(server).iter().any(|root| root.document == path)
         || server.resources.rows().into_iter().any(|row| path_of(row) == path)
 }
 
-async fn v3_document(server: &Inner, path: &str) -> Result<Response<Body>, Status> {
+async fn v3_document(server: &Parts, path: &str) -> Result<Response<Body>, Status> {
     let installed = server.resources.customs.installed();
     let make = || v3_text(server, path).map(Bytes::from);
     let document = server.documents.get(&installed, &format!("openapi/v3/{path}"), make).await?;
     Ok(respond::shared(200, "application/json", document))
 }
 
-fn v3_text(server: &Inner, path: &str) -> Result<String, Status> {
+fn v3_text(server: &Parts, path: &str) -> Result<String, Status> {
     let mut document = Document::new(server, true);
     if let Some(root) = roots(server).iter().find(|root| root.document == path) {
         root.add(&mut document.paths);
@@ -168,9 +167,9 @@ const PROTOBUF: [&str; 2] = [
 ];
 
 /// `GET /openapi/v2`, as JSON or protobuf.
-pub(crate) async fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+pub(crate) async fn v2(server: &Parts, headers: &HeaderMap) -> Result<Response<Body>, Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let types: Vec<&str> = accept.split(',').map(crate::body::media_type).collect();
+    let types: Vec<&str> = accept.split(',').map(crate::decode::media_type).collect();
     // Answered in the second spelling: the first is no media type by RFC 2045.
     let binary = PROTOBUF.iter().any(|kind| types.contains(kind)).then_some(PROTOBUF[1]);
     let json_asked = accept.is_empty()
@@ -198,7 +197,7 @@ pub(crate) async fn v2(server: &Inner, headers: &HeaderMap) -> Result<Response<B
     Ok(tagged(response, &tag))
 }
 
-fn v2_document(server: &Inner) -> Value {
+fn v2_document(server: &Parts) -> Value {
     let mut document = Document::new(server, false);
     for root in roots(server) {
         root.add(&mut document.paths);
@@ -214,7 +213,7 @@ fn v2_document(server: &Inner) -> Value {
 
 /// A document being made.
 struct Document<'a> {
-    server: &'a Inner,
+    server: &'a Parts,
     v3: bool,
     paths: Map<String, Value>,
     rows: Vec<Resource>,
@@ -222,7 +221,7 @@ struct Document<'a> {
 }
 
 impl Document<'_> {
-    fn new(server: &Inner, v3: bool) -> Document<'_> {
+    fn new(server: &Parts, v3: bool) -> Document<'_> {
         Document { server, v3, paths: Map::new(), rows: Vec::new(), customs: Vec::new() }
     }
 

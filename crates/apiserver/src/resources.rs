@@ -8,7 +8,7 @@ use api::registry::{Registry, Resource};
 use api::schema::Schema;
 use store::{Collection, Store, Write, WriteError};
 
-use crate::admit::Admission;
+use crate::admission::Admission;
 use crate::allocate::Allocators;
 use crate::custom::Customs;
 use crate::strategy::{BuiltIns, ResourceStrategy};
@@ -28,7 +28,7 @@ pub(crate) struct Resources {
     pub(crate) registry: &'static Registry,
     pub(crate) schema: &'static Schema,
     pub(crate) customs: Customs,
-    pub(crate) allocators: Allocators,
+    pub(crate) allocators: Arc<Allocators>,
     pub(crate) admission: Admission,
     pub(crate) settings: Settings,
     built_ins: BuiltIns,
@@ -47,7 +47,7 @@ impl Resources {
             registry,
             schema: Schema::built_in(),
             customs: Customs::default(),
-            allocators,
+            allocators: Arc::new(allocators),
             admission,
             settings,
             built_ins: BuiltIns::of(registry),

@@ -10,15 +10,16 @@ use http::{Request, Response};
 use store::{CollectionSpec, EngineError, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::admit::Admission;
-use crate::allocate::{Allocators, RANGES, ServiceNetwork};
-use crate::bootstrap::MASTERS;
+use crate::admission::Admission;
+use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
+use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
-use crate::filters::{Exchange, Filters, Handler};
-use crate::health::Health;
+use crate::exchange::{Exchange, Handler};
+use crate::filters::Filters;
 use crate::identity::Identity;
+use crate::life::Life;
 use crate::limits::{InFlight, Limits};
-use crate::node_proxy::{NodeAccess, NodeDialer};
+use crate::parts::Parts;
 use crate::ports::StoredObjects;
 use crate::resources::{Resources, Settings};
 use crate::respond::{self, Accept, Body};
@@ -43,23 +44,8 @@ pub struct Config {
 /// One API server. Clones are the same one.
 #[derive(Clone)]
 pub struct Server {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) parts: Arc<Parts>,
     filters: Arc<Filters>,
-}
-
-/// The parts of a server. Filters and delegates hold those that they need.
-pub(crate) struct Inner {
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) resources: Resources,
-    pub(crate) nodes: NodeAccess,
-    pub(crate) in_flight: Arc<InFlight>,
-    pub(crate) limits: Limits,
-    pub(crate) advertise: (IpAddr, u16),
-    pub(crate) health: Health,
-    /// Documents that all clients share.
-    pub(crate) documents: Documents,
-    /// Cancelled when the server stops serving: streams end, connections finish what they do.
-    pub(crate) closing: CancellationToken,
 }
 
 impl std::fmt::Debug for Server {
@@ -103,18 +89,18 @@ impl Server {
             objects,
             tokens: config.tokens,
         };
-        let inner = Arc::new(Inner {
+        let parts = Arc::new(Parts {
             identity: Arc::new(identity),
             resources: Resources::new(store, allocators, admission, settings),
             nodes,
             in_flight: Arc::new(InFlight::new(&config.limits)),
             limits: config.limits,
             advertise: config.advertise,
-            health: Health::default(),
+            life: Life::default(),
             documents: Documents::default(),
             closing,
         });
-        Ok(Server { filters: Arc::new(Filters::new(&inner)), inner })
+        Ok(Server { filters: Arc::new(Filters::new(&parts)), parts })
     }
 
     /// Answers a request from the network; `certificate` is the client's (DER), if TLS verified one.
@@ -158,13 +144,13 @@ impl Server {
     /// From now on `/readyz` fails, so that load balancers send new clients elsewhere; everything is
     /// still answered.
     pub fn announce_end(&self) {
-        self.inner.health.end();
+        self.parts.life.end();
     }
 
     /// Ends serving: listeners close, streams end, requests under way are finished. The listeners'
     /// `run` returns when the last connection has.
     pub fn drain(&self) {
         self.announce_end();
-        self.inner.closing.cancel();
+        self.parts.closing.cancel();
     }
 }

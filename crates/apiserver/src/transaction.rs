@@ -20,6 +20,10 @@ impl<'a> Transaction<'a> {
         Transaction { allocators, claims: Mutex::default() }
     }
 
+    pub(crate) fn allocators(&self) -> &'a Allocators {
+        self.allocators
+    }
+
     fn claims(&self) -> MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,16 +4,17 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod list;
+mod metadata;
 pub(crate) mod options;
 pub(crate) mod patch;
+mod steps;
 pub(crate) mod update;
 pub(crate) mod watch;
 
 use std::sync::Arc;
 
-use api::{Object, Status};
+use api::Object;
 use serde_json::Value;
-use store::WriteError;
 
 /// What a handler found, before it is put into the form the client asked for.
 #[derive(Debug)]
@@ -30,24 +31,4 @@ pub(crate) enum Answer {
     },
     List(list::Listing),
     Watch(watch::Watching),
-}
-
-/// A failed write as clients see it.
-pub(crate) fn write_failure(
-    error: WriteError,
-    row: &api::registry::Resource,
-    name: &str,
-) -> Status {
-    match error {
-        WriteError::Conflict(_) => Status::modified(row.group, row.name, name),
-        WriteError::Engine(detail) => {
-            Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
-        }
-        // Upstream has no reason for it.
-        error @ WriteError::TooLarge => Status::failure(500, "", error.to_string()),
-        WriteError::Full(detail) => Status::failure(507, "InsufficientStorage", detail),
-        WriteError::Unavailable(detail) => Status::unavailable(detail),
-        WriteError::Unknown(detail) => Status::timeout(detail),
-        WriteError::Closed => Status::unavailable("the server is shutting down"),
-    }
 }

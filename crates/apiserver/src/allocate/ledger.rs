@@ -13,6 +13,8 @@ use super::ports::PortSet;
 use super::{MANAGED_BY, MANAGER};
 
 pub(crate) const RANGES: &str = "/registry/ranges/";
+/// Addresses of the servers that share a store.
+pub(crate) const MASTERS: &str = "/registry/masterleases/";
 const PORTS: &str = "servicenodeports";
 /// Tries to change the allocation before giving up: each lost race is another server's success.
 const TRIES: usize = 100;

@@ -13,7 +13,6 @@ use store::{Collection, Store, WriteError};
 
 use super::ports::PortSet;
 use super::{Allocators, held};
-use crate::server::Server;
 
 /// Upstream's interval.
 const INTERVAL: Duration = Duration::from_secs(180);
@@ -83,47 +82,36 @@ fn plan(
     (rebuilt, findings)
 }
 
-struct Repair {
+pub(crate) struct Repair {
     store: Store,
     services: Arc<Collection>,
     recorder: Recorder,
     leaks: Leaks,
 }
 
-impl Server {
-    /// Claims what the ledger lacks; only with a store that is shared. Then repeats that for ever
-    /// in `tasks`.
-    pub(crate) async fn repair_ports(
-        &self,
-        client: client::Client,
+impl Repair {
+    pub(crate) fn new(store: Store, services: Arc<Collection>, recorder: Recorder) -> Repair {
+        Repair { store, services, recorder, leaks: Leaks::new() }
+    }
+
+    /// Claims what the ledger lacks, then repeats that for ever in `tasks`.
+    pub(crate) async fn run(
+        mut self,
+        allocators: Arc<Allocators>,
         tasks: &client::Tasks,
-    ) -> Result<(), client::Error> {
-        if !self.inner.resources.store.is_shared() {
-            return Ok(());
-        }
-        let recorder = Recorder::new(client, tasks, "portallocator-repair-controller", "");
-        let services = self.inner.resources.collection_of("", "v1", "services");
-        let store = self.inner.resources.store.clone();
-        let mut repair = Repair { store, services, recorder, leaks: Leaks::new() };
-        let failed = |error: WriteError| {
-            let status = api::Status::unavailable(format!("node ports: {error}"));
-            client::Error::Api(Box::new(status))
-        };
-        repair.run_once(&self.inner.resources.allocators).await.map_err(failed)?;
-        let server = self.clone();
+    ) -> Result<(), WriteError> {
+        self.run_once(&allocators).await?;
         tasks.spawn("repair of node ports", async move {
             loop {
                 tokio::time::sleep(INTERVAL).await;
-                if let Err(error) = repair.run_once(&server.inner.resources.allocators).await {
+                if let Err(error) = self.run_once(&allocators).await {
                     tracing::warn!(%error, "node ports were not repaired");
                 }
             }
         });
         Ok(())
     }
-}
 
-impl Repair {
     async fn run_once(&mut self, allocators: &Allocators) -> Result<(), WriteError> {
         let Some(ledger) = &allocators.ledger else { return Ok(()) };
         for _ in 0..TRIES {

@@ -15,10 +15,10 @@ use store::{Event, Expect, Write, WriteError};
 use tokio::time::Instant;
 
 use super::{call, collection, put};
+use crate::allocate::MASTERS;
 use crate::server::Server;
 
 /// Where servers that share a store keep their addresses.
-pub(crate) const MASTERS: &str = "/registry/masterleases/";
 /// How often a server renews its key, and how long that lives without.
 const INTERVAL: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(15);
@@ -32,13 +32,13 @@ impl Server {
         client: &Client,
         tasks: &client::Tasks,
     ) -> Result<(), Error> {
-        let ip = self.inner.advertise.0;
+        let ip = self.parts.advertise.0;
         if ip.is_loopback() {
             // Endpoints may not be loopback addresses; there are no pods that could use one either.
             tracing::warn!(%ip, "the kubernetes Service has no endpoint: advertise an address that pods can reach");
             return Ok(());
         }
-        if !self.inner.resources.store.is_shared() {
+        if !self.parts.resources.store.is_shared() {
             return self.put_endpoints(client, &[ip]).await;
         }
         self.renew_and_publish(client).await?;
@@ -51,14 +51,14 @@ impl Server {
 
     /// Takes this server out of the endpoints: it is about to end.
     pub async fn retire(&self) {
-        let key = self.inner.advertise.0.to_string();
-        let Some(masters) = self.inner.resources.store.collection(MASTERS) else { return };
-        let Some(own) = masters.get(&key).filter(|_| self.inner.resources.store.is_shared()) else {
+        let key = self.parts.advertise.0.to_string();
+        let Some(masters) = self.parts.resources.store.collection(MASTERS) else { return };
+        let Some(own) = masters.get(&key).filter(|_| self.parts.resources.store.is_shared()) else {
             return;
         };
         let expect = Expect::Revision(own.revision());
         let write = Write { collection: masters, key, expect, draft: None };
-        if let Err(error) = self.inner.resources.store.write(write).await {
+        if let Err(error) = self.parts.resources.store.write(write).await {
             tracing::debug!(%error, "the key of this server's address goes by itself, soon");
         }
         let tasks = client::Tasks::new();
@@ -74,7 +74,7 @@ impl Server {
     }
 
     async fn follow_masters(&self, client: &Client) {
-        let Some(masters) = self.inner.resources.store.collection(MASTERS) else { return };
+        let Some(masters) = self.parts.resources.store.collection(MASTERS) else { return };
         let mut renewal = Instant::now() + INTERVAL;
         loop {
             // Behind the log's end: from now on, and the next renewal publishes what was missed.
@@ -111,8 +111,8 @@ impl Server {
 
     /// Writes this server's key anew; a count makes each value another.
     async fn renew(&self) -> Result<(), WriteError> {
-        let ip = self.inner.advertise.0.to_string();
-        let Some(masters) = self.inner.resources.store.collection(MASTERS) else { return Ok(()) };
+        let ip = self.parts.advertise.0.to_string();
+        let Some(masters) = self.parts.resources.store.collection(MASTERS) else { return Ok(()) };
         for _ in 0..TRIES {
             let there = masters.get(&ip);
             let generation = there.as_ref().map_or(0, |there| there.meta().generation) + 1;
@@ -122,7 +122,7 @@ impl Server {
             let expect = there.map_or(Expect::Absent, |there| Expect::Revision(there.revision()));
             let draft = Some(Draft::new(&object, &[]));
             let write = Write { collection: masters.clone(), key: ip.clone(), expect, draft };
-            match self.inner.resources.store.write_for(write, LIFETIME).await {
+            match self.parts.resources.store.write_for(write, LIFETIME).await {
                 Err(WriteError::Conflict(_)) => {}
                 other => return other.map(drop),
             }
@@ -132,7 +132,7 @@ impl Server {
 
     /// Addresses of all servers that are alive, in their order as text.
     fn masters(&self) -> Vec<IpAddr> {
-        let masters = self.inner.resources.store.collection(MASTERS);
+        let masters = self.parts.resources.store.collection(MASTERS);
         let page = masters.and_then(|all| all.list("", None, 0, usize::MAX, &|_| true).ok());
         let address = |key: &std::sync::Arc<Object>| -> Option<IpAddr> {
             key.to_value()["subsets"][0]["addresses"][0]["ip"].as_str()?.parse().ok()
@@ -143,7 +143,7 @@ impl Server {
     /// Brings Endpoints and slice to these addresses and this server's port.
     async fn put_endpoints(&self, client: &Client, addresses: &[IpAddr]) -> Result<(), Error> {
         let Some(first) = addresses.first() else { return Ok(()) };
-        let port = self.inner.advertise.1;
+        let port = self.parts.advertise.1;
         let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
         let all: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
         let endpoints = json!({

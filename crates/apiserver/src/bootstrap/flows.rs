@@ -241,7 +241,7 @@ struct Conditions {
 impl Conditions {
     async fn run(self) {
         let group = "flowcontrol.apiserver.k8s.io";
-        let of = |plural| self.server.inner.resources.collection_of(group, "v1", plural);
+        let of = |plural| self.server.parts.resources.collection_of(group, "v1", plural);
         let (flows, levels) = (of("flowschemas"), of("prioritylevelconfigurations"));
         loop {
             let since = (flows.watch(flows.last_change()), levels.watch(levels.last_change()));
@@ -266,8 +266,8 @@ impl Conditions {
     async fn pass(&self) -> Result<(), Error> {
         let group = "flowcontrol.apiserver.k8s.io";
         let levels =
-            self.server.inner.resources.collection_of(group, "v1", "prioritylevelconfigurations");
-        let flows = self.server.inner.resources.collection_of(group, "v1", "flowschemas");
+            self.server.parts.resources.collection_of(group, "v1", "prioritylevelconfigurations");
+        let flows = self.server.parts.resources.collection_of(group, "v1", "flowschemas");
         let page = flows.list("", None, 0, usize::MAX, &|_| true);
         for flow in page.map(|page| page.objects).unwrap_or_default() {
             let flow = flow.to_value();

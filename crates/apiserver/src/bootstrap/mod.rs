@@ -8,10 +8,9 @@ mod api_services;
 mod client_ca;
 mod endpoints;
 mod flows;
+mod node_ports;
 mod roles;
 mod service_range;
-
-pub(crate) use self::endpoints::MASTERS;
 
 use auth::User;
 use client::{Client, Error, Request, Response};
@@ -86,35 +85,35 @@ impl Server {
         self.repair_ports(client.clone(), tasks).await?;
         let server = self.clone();
         tasks.spawn("return of addresses and ports", async move {
-            server.inner.resources.allocators.return_claims().await;
+            server.parts.resources.allocators.return_claims().await;
         });
         self.publish_address(&client, tasks).await?;
         self.follow_addresses(client.clone(), tasks);
         self.follow_definitions(client, tasks);
-        if !self.inner.resources.store.is_shared() {
-            let events = self.inner.resources.collection_of("", "v1", "events");
+        if !self.parts.resources.store.is_shared() {
+            let events = self.parts.resources.collection_of("", "v1", "events");
             let expiry = expiry::run(
-                self.inner.resources.store.clone(),
+                self.parts.resources.store.clone(),
                 events,
-                self.inner.resources.settings.event_ttl,
+                self.parts.resources.settings.event_ttl,
             );
             tasks.spawn("event expiry", expiry);
         }
         let server = self.clone();
-        tasks.spawn("document expiry", async move { server.inner.documents.expire().await });
-        let history = self.inner.limits.history;
+        tasks.spawn("document expiry", async move { server.parts.documents.expire().await });
+        let history = self.parts.limits.history;
         if !history.is_zero() {
-            let store = self.inner.resources.store.clone();
+            let store = self.parts.resources.store.clone();
             tasks.spawn("history", crate::limits::forget_regularly(store, history));
         }
-        self.inner.health.bootstrapped();
+        self.parts.life.bootstrapped();
         Ok(())
     }
 
     /// The `kubernetes` Service, its Endpoints and its slice.
     async fn publish_address(&self, client: &Client, tasks: &client::Tasks) -> Result<(), Error> {
-        let port = self.inner.advertise.1;
-        let cluster_ip = self.inner.resources.allocators.network().api_server_ip().to_string();
+        let port = self.parts.advertise.1;
+        let cluster_ip = self.parts.resources.allocators.network().api_server_ip().to_string();
         let labels = json!({"component": "apiserver", "provider": "kubernetes"});
         let service = json!({
             "apiVersion": "v1", "kind": "Service",

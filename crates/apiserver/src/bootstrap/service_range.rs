@@ -14,7 +14,7 @@ const NAME: &str = "kubernetes";
 impl Server {
     /// Makes the object, or adds the second family to it, and says that it is ready.
     pub(super) async fn publish_range(&self, client: &Client) -> Result<(), Error> {
-        let ranges = &self.inner.resources.allocators.network().ranges;
+        let ranges = &self.parts.resources.allocators.network().ranges;
         let wanted: Vec<String> = ranges.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
         let object = json!({"apiVersion": API, "kind": "ServiceCIDR",
             "metadata": {"name": NAME}, "spec": {"cidrs": wanted}});

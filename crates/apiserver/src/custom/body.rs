@@ -7,7 +7,7 @@ use api::schema::{Decoder, Schema, Shape};
 use custom::Version;
 use serde_json::{Value, json};
 
-use crate::body::Found;
+use crate::decode::Found;
 
 /// Makes an object of a tree; `strict` holds what reading the tree had found.
 pub(super) fn decode(

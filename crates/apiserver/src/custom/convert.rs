@@ -33,7 +33,7 @@ pub(crate) struct Webhook {
 
 impl Conversion {
     /// Makes ready what `definition` says, going on with the client of `former` if it still can.
-    pub(super) fn of(
+    pub(crate) fn of(
         definition: &custom::Definition,
         former: Option<&Conversion>,
         network: &Network,

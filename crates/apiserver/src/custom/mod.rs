@@ -2,12 +2,11 @@
 
 mod body;
 mod convert;
-mod names;
-mod rows;
+mod elsewhere;
+pub(crate) mod names;
+pub(crate) mod rows;
 mod seen;
 mod strategy;
-mod upkeep;
-mod views;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,11 +19,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use convert::Conversion;
-pub(crate) use names::{condition, set as set_condition};
-pub(crate) use views::Views;
-
-/// Keeps a definition until its objects are gone.
-pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// One served version of one definition.
 #[derive(Debug)]
@@ -34,7 +28,7 @@ pub(crate) struct Served {
     pub(crate) row: &'static Resource,
     subresources: Vec<&'static Resource>,
     /// `apiVersion` of stored objects.
-    storage: String,
+    pub(crate) storage: String,
     /// Index fields of stored objects: those of the version they are stored in.
     pub(crate) stored_fields: &'static [&'static str],
     pub(crate) conversion: Conversion,
@@ -52,14 +46,14 @@ pub(crate) struct Served {
 
 /// What of a definition decides how it is served.
 #[derive(Debug, PartialEq)]
-struct Source {
+pub(crate) struct Source {
     uid: Value,
     spec: Value,
     names: Value,
 }
 
 impl Source {
-    fn of(definition: &Value) -> Source {
+    pub(crate) fn of(definition: &Value) -> Source {
         Source {
             uid: definition["metadata"]["uid"].clone(),
             spec: definition["spec"].clone(),
@@ -120,7 +114,7 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    fn new(all: Vec<Arc<Served>>) -> Installed {
+    pub(crate) fn new(all: Vec<Arc<Served>>) -> Installed {
         let path = |r: &Resource| (r.group.to_owned(), r.version.to_owned(), r.name.to_owned());
         let by_path = all.iter().enumerate().map(|(at, s)| (path(s.row), at)).collect();
         Installed { all, by_path }
@@ -131,12 +125,12 @@ impl Installed {
     }
 
     /// What is served of a definition already, and goes on being served as it is.
-    fn same(&self, source: &Source) -> Vec<Arc<Served>> {
+    pub(crate) fn same(&self, source: &Source) -> Vec<Arc<Served>> {
         self.all.iter().filter(|served| *served.source == *source).cloned().collect()
     }
 
     /// How the definition of a group's resource converts.
-    fn conversion(&self, group: &str, plural: &str) -> Option<&Conversion> {
+    pub(crate) fn conversion(&self, group: &str, plural: &str) -> Option<&Conversion> {
         let same = |s: &&Arc<Served>| s.row.group == group && s.row.name == plural;
         self.all.iter().find(same).map(|served| &served.conversion)
     }
@@ -153,7 +147,7 @@ impl Customs {
         self.installed.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn replace(&self, installed: Installed) {
+    pub(crate) fn replace(&self, installed: Installed) {
         let new = Arc::new(installed);
         let mut present = self.installed.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *present, new.clone());

@@ -7,15 +7,17 @@ use std::collections::HashSet;
 use custom::Names;
 use serde_json::{Value, json};
 
+use crate::conditions::{condition, set_condition};
+
 /// Names that other definitions of the group were given.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     resources: HashSet<Box<str>>,
     kinds: HashSet<Box<str>>,
 }
 
 impl Taken {
-    pub(super) fn add(&mut self, accepted: &Names) {
+    pub(crate) fn add(&mut self, accepted: &Names) {
         let names = [&accepted.plural, &accepted.singular];
         self.resources.extend(names.into_iter().chain(&accepted.short).cloned());
         self.kinds.extend([accepted.kind.clone(), accepted.list_kind.clone()]);
@@ -23,13 +25,13 @@ impl Taken {
 }
 
 /// Is the condition `True`?
-pub(super) fn is_true(definition: &Value, kind: &str) -> bool {
+pub(crate) fn is_true(definition: &Value, kind: &str) -> bool {
     let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
     conditions.into_iter().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 /// The status with names given out and conditions set.
-pub(super) fn settle(definition: &Value, taken: &Taken, now: &str) -> Value {
+pub(crate) fn settle(definition: &Value, taken: &Taken, now: &str) -> Value {
     let mut status = definition["status"].clone();
     let wanted = &definition["spec"]["names"];
     let conflict = give_names(&mut status, wanted, taken);
@@ -37,14 +39,14 @@ pub(super) fn settle(definition: &Value, taken: &Taken, now: &str) -> Value {
         None => condition("NamesAccepted", true, "NoConflicts", "no conflicts found"),
         Some((reason, message)) => condition("NamesAccepted", false, reason, message),
     };
-    set(&mut status, accepted, now);
+    set_condition(&mut status, accepted, now);
     let established = is_true(definition, "Established") || conflict.is_none();
     let established = match established {
         true => ("InitialNamesAccepted", "the initial names have been accepted"),
         false => ("NotAccepted", "not all names are accepted"),
     };
     let yes = established.0 == "InitialNamesAccepted";
-    set(&mut status, condition("Established", yes, established.0, established.1), now);
+    set_condition(&mut status, condition("Established", yes, established.0, established.1), now);
     status
 }
 
@@ -83,32 +85,6 @@ fn give_names(status: &mut Value, wanted: &Value, taken: &Taken) -> Option<(Stri
         categories => given["categories"] = categories.clone(),
     }
     conflict
-}
-
-pub(crate) fn condition(kind: &str, yes: bool, reason: &str, message: &str) -> Value {
-    let status = if yes { "True" } else { "False" };
-    json!({"type": kind, "status": status, "reason": reason, "message": message})
-}
-
-/// Puts a condition in; its time changes with its status only.
-pub(crate) fn set(status: &mut Value, mut condition: Value, now: &str) {
-    if !status["conditions"].is_array() {
-        status["conditions"] = json!([]);
-    }
-    let Some(list) = status["conditions"].as_array_mut() else { return };
-    condition["lastTransitionTime"] = now.into();
-    match list.iter_mut().find(|c| c["type"] == condition["type"]) {
-        Some(old) => {
-            if old["status"] == condition["status"] {
-                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
-            }
-            // Keys it had beside (the observed generation) stay.
-            for (key, value) in condition.as_object().into_iter().flatten() {
-                old[key] = value.clone();
-            }
-        }
-        None => list.push(condition),
-    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ const VERBS: [&str; 8] =
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// The served versions of a definition whose names were accepted, the preferred one first.
-pub(super) fn served(
+pub(crate) fn served(
     definition: Definition,
     conversion: &Conversion,
     source: Source,

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Conversion, Served, Views, body, convert};
-use crate::body::{Found, Input, typed, untyped};
+use super::elsewhere::ViewsOf;
+use super::{Conversion, Served, body, convert};
+use crate::columns;
+use crate::decode::{Found, Input, typed, untyped};
 use crate::strategy::{
-    BoxFuture, DEFAULT, Hooks, ResourceStrategy, ScalePaths, plain_reset_fields,
+    BoxFuture, DEFAULT, Hooks, ResourceStrategy, ScalePaths, Views, plain_reset_fields,
 };
-use crate::table;
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
 static HOOKS: Hooks = Hooks { unconditional: false, status_keeps_metadata: true, ..DEFAULT };
@@ -129,11 +130,14 @@ impl ResourceStrategy for Served {
 
     fn versions<'v>(&'v self, views: &'v Views) -> Option<Box<dyn Versions + 'v>> {
         let differs = matches!(self.conversion, Conversion::Webhook(_));
-        differs.then(|| Box::new(views.of(self)) as Box<dyn Versions + 'v>)
+        differs.then(|| Box::new(ViewsOf { views, custom: self }) as Box<dyn Versions + 'v>)
     }
 
     fn fetch<'v>(&'v self, views: &'v Views) -> BoxFuture<'v, bool> {
-        Box::pin(views.fetch(self))
+        Box::pin(views.fetch(async |version, object| {
+            let converted = self.convert(vec![object], &version, None).await?;
+            converted.into_iter().next().ok_or_else(String::new)
+        }))
     }
 
     fn read<'s>(&'s self, object: &'s Object) -> BoxFuture<'s, Result<Value, Status>> {
@@ -185,15 +189,15 @@ impl ResourceStrategy for Served {
 
     fn columns(&self, row: &Resource) -> Vec<Value> {
         match row.subresource {
-            "scale" => table::scale_columns(),
-            _ => table::custom_columns(&self.version().columns),
+            "scale" => columns::scale_columns(),
+            _ => columns::custom_columns(&self.version().columns),
         }
     }
 
     fn cells(&self, row: &Resource, object: &Value) -> (Vec<Value>, Option<Value>) {
         let cells = match row.subresource {
             "scale" => (printers::printer(row).cells)(object),
-            _ => table::custom_cells(&self.version().columns, object),
+            _ => columns::custom_cells(&self.version().columns, object),
         };
         (cells, None)
     }

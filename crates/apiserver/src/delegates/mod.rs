@@ -8,17 +8,17 @@ use std::sync::Arc;
 use api::Status;
 use http::Response;
 
-use crate::filters::{Exchange, Handler};
+use crate::exchange::{Exchange, Handler};
+use crate::parts::Parts;
 use crate::respond::Body;
-use crate::server::Inner;
 
 /// Hands a request to the delegate that its path names.
 pub(crate) struct Router {
-    server: Arc<Inner>,
+    server: Arc<Parts>,
 }
 
 impl Router {
-    pub(crate) fn new(server: Arc<Inner>) -> Router {
+    pub(crate) fn new(server: Arc<Parts>) -> Router {
         Router { server }
     }
 }

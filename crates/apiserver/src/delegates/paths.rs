@@ -3,13 +3,13 @@
 use api::Status;
 use http::{Response, header};
 
-use crate::filters::Exchange;
+use crate::exchange::Exchange;
+use crate::parts::Parts;
 use crate::respond::{self, Body};
-use crate::server::Inner;
 use crate::{discovery, health, openapi};
 
 /// Everything that is no resource: health, version, discovery, OpenAPI.
-pub(super) async fn serve(server: &Inner, exchange: Exchange) -> Result<Response<Body>, Status> {
+pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
     let Exchange { info, query, request, .. } = exchange;
     let headers = request.headers();
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -55,7 +55,7 @@ pub(super) async fn serve(server: &Inner, exchange: Exchange) -> Result<Response
     })
 }
 
-fn openid(server: &Inner) -> serde_json::Value {
+fn openid(server: &Parts) -> serde_json::Value {
     let (ip, port) = server.advertise;
     let address = std::net::SocketAddr::new(ip, port);
     serde_json::json!({

@@ -9,15 +9,16 @@ use http::{Request, Response, header};
 
 use crate::call::Call;
 use crate::context::RequestContext;
-use crate::filters::{Exchange, RequestBody};
+use crate::exchange::{Exchange, RequestBody};
 use crate::limits::{Room, Taken, weight};
+use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Accept, Body};
-use crate::server::Inner;
-use crate::verbs::{Answer, create, delete, get, list, patch, update, watch, write_failure};
+use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use crate::write_failure::write_failure;
 use crate::{body, node_proxy, offload, virtuals};
 
-pub(super) async fn serve(server: &Inner, exchange: Exchange) -> Result<Response<Body>, Status> {
+pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
     let Exchange { user, info, query, request, .. } = exchange;
     let path = (info.group.as_str(), info.version.as_str(), info.resource.as_str());
     let found = server.resources.find(path, &info.subresource);
@@ -41,7 +42,7 @@ fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {
 }
 
 async fn answer_resource(
-    server: &Inner,
+    server: &Parts,
     call: &Call<'_>,
     mut request: Request<RequestBody>,
 ) -> Result<Response<Body>, Status> {
@@ -141,7 +142,7 @@ async fn converted(call: &Call<'_>, answer: Answer) -> Result<Answer, Status> {
 }
 
 async fn answer(
-    server: &Inner,
+    server: &Parts,
     call: &Call<'_>,
     verb: &str,
     (bytes, content_type): (Bytes, &str),

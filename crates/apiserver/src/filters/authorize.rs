@@ -6,7 +6,7 @@ use api::Status;
 use auth::{Attributes, Authorizer};
 use http::Response;
 
-use super::{Exchange, Handler};
+use crate::exchange::{Exchange, Handler};
 use crate::respond::Body;
 
 pub(crate) struct Authorize<H> {

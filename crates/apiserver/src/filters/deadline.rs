@@ -4,7 +4,7 @@ use api::Status;
 use http::Response;
 use tokio_util::sync::CancellationToken;
 
-use super::{Exchange, Handler};
+use crate::exchange::{Exchange, Handler};
 use crate::limits::{self, Limits};
 use crate::respond::{self, Body};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::Status;
 use http::Response;
 
-use super::{Exchange, Handler};
+use crate::exchange::{Exchange, Handler};
 use crate::limits::InFlight;
 use crate::respond::Body;
 

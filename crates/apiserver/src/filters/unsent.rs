@@ -6,7 +6,7 @@ use api::Status;
 use http::Response;
 use hyper::body::Body as _;
 
-use super::{Exchange, Handler};
+use crate::exchange::{Exchange, Handler};
 use crate::limits::InFlight;
 use crate::respond::{self, Body};
 

@@ -3,7 +3,7 @@
 use api::limits::{ENTRY, MAP, TREE_MAX, VALUE};
 use memchr::memchr_iter;
 
-use crate::body::media_type;
+use crate::decode::media_type;
 
 /// Texts up to this size are not looked through: looking would cost a small request more than waiting
 /// for somewhat too much room.

@@ -106,8 +106,8 @@ impl Listening {
     /// future ends everything at once.
     pub async fn run(self) {
         let Listening { server, listener, acceptor } = self;
-        let closing = server.inner.closing.clone();
-        let gate = Gate::new(Limits::new(server.inner.limits.connections));
+        let closing = server.parts.closing.clone();
+        let gate = Gate::new(Limits::new(server.parts.limits.connections));
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
@@ -144,7 +144,7 @@ async fn serve(
     slot: Slot,
     handshake: Duration,
 ) {
-    let closing = server.inner.closing.clone();
+    let closing = server.parts.closing.clone();
     let socket = Socket(Arc::new(tcp));
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(handshake, greet(acceptor, socket.clone())) => greeted,

@@ -7,8 +7,9 @@ use auth::encode_path;
 use serde_json::Value;
 use validation::items;
 
-use super::reach::{self, Reachable, is_proxyable};
 use crate::call::Call;
+use crate::dialer::is_proxyable;
+use crate::dialer::reach::{self, Reachable};
 
 /// Where kubelets serve that do not say so.
 const KUBELET_PORT: u16 = 10250;

@@ -4,8 +4,8 @@
 use api::registry::Resource;
 use serde_json::{Map, Value, json};
 
-use super::names::{camel, group_name, tag};
 use super::parameters::{self, DELETE, DELETE_COLLECTION, LIST, LOG, PATCH, WRITE};
+use crate::type_names::{camel, group_name, tag};
 
 /// A resource or subresource with the names that documents use for it.
 pub(super) struct Subject<'a> {

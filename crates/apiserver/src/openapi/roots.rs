@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names::{camel, group_name};
 use super::operations::content;
+use crate::type_names::{camel, group_name};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const ENCODINGS: &[&str] =

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::schema::{Alternative, Field, ListKind, Schema, Shape, TypeId};
 use serde_json::{Map, Value, json};
 
-use super::names::{full_name, short_name};
+use crate::type_names::{full_name, short_name};
 
 /// What documents say of types beyond what the schema knows: a type, a path below its schema, and
 /// what stands there as JSON.

@@ -10,11 +10,12 @@ use flate2::write::GzEncoder;
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 
+use super::table;
 use super::{
     Accept, Body, Encoding, Shown, View, encode, full, partial, stream, with_body, with_type,
 };
+use crate::offload;
 use crate::verbs::list::Listing;
-use crate::{offload, table};
 
 /// Bytes of a chunk: large enough that its making and sending cost little beside its copying.
 const CHUNK: usize = 128 * 1024;

@@ -4,6 +4,7 @@ mod accept;
 mod encode;
 mod list;
 mod stream;
+mod table;
 mod warnings;
 mod watch;
 
@@ -19,7 +20,6 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use crate::strategy::ResourceStrategy;
-use crate::table;
 use crate::verbs::Answer;
 
 pub(crate) use accept::{Accept, Encoding, View};

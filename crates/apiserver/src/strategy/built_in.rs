@@ -15,8 +15,8 @@ use validation::convert;
 
 use super::hooks::{self, Hooks};
 use super::{BoxFuture, ResourceStrategy, ScalePaths, reset_fields};
-use crate::body::{self, Found, Input};
-use crate::table;
+use crate::columns;
+use crate::decode::{self, Found, Input};
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
 /// Groups whose objects upstream keeps as the JSON that was sent.
@@ -105,7 +105,7 @@ impl ResourceStrategy for BuiltIn {
     }
 
     fn decode(&self, row: &'static Resource, input: Input<'_>) -> Result<Found, Status> {
-        body::typed(row, input)
+        decode::typed(row, input)
     }
 
     fn patch_types(&self) -> &'static str {
@@ -214,7 +214,7 @@ impl ResourceStrategy for BuiltIn {
     }
 
     fn columns(&self, row: &Resource) -> Vec<Value> {
-        printers::printer(row).columns.iter().map(table::column).collect()
+        printers::printer(row).columns.iter().map(columns::column).collect()
     }
 
     fn cells(&self, row: &Resource, object: &Value) -> (Vec<Value>, Option<Value>) {

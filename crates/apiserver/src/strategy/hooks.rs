@@ -5,28 +5,26 @@ use api::Status;
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::BoxFuture;
 use super::kinds::{definition, namespace, pod, request, service, small};
-use crate::call::Call;
+use super::{BoxFuture, Step};
 
-type PrepareCreate = fn(&Call<'_>, &mut Value) -> Result<(), Status>;
-type PrepareUpdate = fn(&Call<'_>, &Value, &mut Value) -> Result<(), Status>;
+type PrepareCreate = fn(&Step<'_>, &mut Value) -> Result<(), Status>;
+type PrepareUpdate = fn(&Step<'_>, &Value, &mut Value) -> Result<(), Status>;
 
 pub(crate) type Booking<'a> = BoxFuture<'a, Result<(), Status>>;
-type Book = for<'a> fn(&'a Call<'_>, &'a mut Value) -> Booking<'a>;
+type Book = for<'a> fn(&'a Step<'_>, &'a mut Value) -> Booking<'a>;
 
 /// The places where a kind may act. All have a harmless default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hooks {
     pub(crate) prepare_create: PrepareCreate,
-    /// Old and new state; runs for subresources with the subresource in the call.
     pub(crate) prepare_update: PrepareUpdate,
     /// Rules that `validation` cannot hold, because they are about more than the kind's own data.
     pub(crate) validate: fn(&validation::At<'_>),
     /// Seconds of grace for a deletion that asks for so much.
     pub(crate) grace: fn(&Value, Option<i64>) -> i64,
     /// Deletion was asked for and written into the object.
-    pub(crate) deleting: fn(&Call<'_>, &mut Value),
+    pub(crate) deleting: fn(&Step<'_>, &mut Value),
     /// Books what the object was given where several servers share the store; may replace what the
     /// server chose. Runs right before the object is written.
     pub(crate) book: Option<Book>,

@@ -5,7 +5,7 @@ mod built_in;
 mod hooks;
 mod kinds;
 mod reset_fields;
-mod steps;
+mod views;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -17,15 +17,16 @@ use api::schema::{Schema, Shape};
 use api::status::Cause;
 use api::{Draft, Object, Status};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::built_in::BuiltIns;
 pub(crate) use self::hooks::{Booking, DEFAULT, Hooks};
 pub(crate) use self::reset_fields::plain as plain_reset_fields;
-pub(crate) use self::steps::{book, prepare_create, prepare_update, release, reset_status};
-use crate::body::{Found, Input};
-use crate::custom::Views;
+pub(crate) use self::views::Views;
+use crate::context::RequestContext;
+use crate::decode::{Found, Input};
+use crate::transaction::Transaction;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -36,6 +37,28 @@ pub(crate) struct ScalePaths {
     pub(crate) status_replicas: String,
     /// The selector as text; `None` where `spec.selector` is a selector object.
     pub(crate) selector: Option<String>,
+}
+
+impl ScalePaths {
+    /// Sets the wanted number of replicas, making the maps on its way.
+    pub(crate) fn set_replicas(&self, object: &mut Value, number: i64) {
+        let mut place = object;
+        for key in self.spec_replicas.split('.') {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            place = &mut place[key];
+        }
+        *place = number.into();
+    }
+}
+
+/// One request, as far as hooks see it.
+pub(crate) struct Step<'a> {
+    pub(crate) context: &'a RequestContext<'a>,
+    /// The row of the path: a resource or a subresource.
+    pub(crate) row: &'static Resource,
+    pub(crate) transaction: &'a Transaction<'a>,
 }
 
 /// One resource's types, rules and stored form. Subresources share the strategy of their resource; methods

@@ -6,11 +6,13 @@ use serde_json::Value;
 use store::{Expect, Write, WriteError};
 
 use super::update::Operation;
-use super::{Answer, write_failure};
+use super::{Answer, metadata, steps};
 use crate::admit::Admitted;
-use crate::body::{self, Format};
+use crate::body;
 use crate::call::Call;
-use crate::{managed, meta, strategy};
+use crate::decode::Format;
+use crate::write_failure::write_failure;
+use crate::{managed, meta};
 
 /// Tries when a generated name is taken (upstream's 8).
 const GENERATE_TRIES: usize = 8;
@@ -42,12 +44,12 @@ pub(crate) async fn create_object(
             }
         }
     }
-    meta::prepare_create(call, &mut object)?;
-    strategy::reset_status(call, &mut object);
+    metadata::prepare_create(call, &mut object)?;
+    steps::reset_status(call, &mut object);
     let name = meta::text(&object, "name").to_owned();
     let admitted = Admitted::created(&name);
     admitted.mutate(call, &mut object).await?;
-    strategy::prepare_create(call, &mut object)?;
+    steps::prepare_create(call, &mut object)?;
     call.strategy.default(call.row, &mut object)?;
     call.strategy.canonicalize(&mut object);
     call.validate((row.kind, meta::text(&object, "name")), &object, None)?;
@@ -72,7 +74,7 @@ async fn write(
             }
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
-        strategy::book(call, object).await?;
+        steps::book(call, object).await?;
         let draft = Some(call.strategy.draft(object).await?);
         let write = Write { collection: collection.clone(), key, expect: Expect::Absent, draft };
         match call.write(row, write).await {

@@ -8,11 +8,12 @@ use store::{Expect, Write, WriteError};
 
 use super::list::Filter;
 use super::update::is_finished;
-use super::{Answer, write_failure};
+use super::{Answer, steps};
 use crate::admit::Admitted;
-use crate::body::Format;
 use crate::call::Call;
-use crate::{meta, strategy};
+use crate::decode::Format;
+use crate::meta;
+use crate::write_failure::write_failure;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -39,7 +40,7 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
             Format::Protobuf => {
                 let schema = call.resources.schema;
                 let ty = schema.find("meta.v1.DeleteOptions").expect("built in");
-                let tree = crate::body::protobuf_tree(schema, &Shape::Struct(ty), body);
+                let tree = crate::decode::protobuf_tree(schema, &Shape::Struct(ty), body);
                 tree.map_err(Status::bad_request)?
             }
             Format::Cbor => api::cbor::decode(body).map_err(Status::bad_request)?,
@@ -133,7 +134,7 @@ pub(crate) async fn delete_one(
         let write = Write { collection: collection.clone(), key: key.to_owned(), expect, draft };
         match call.write(row, write).await {
             Ok(_) if gone => {
-                strategy::release(call, &old_tree, None).await;
+                steps::release(call, &old_tree, None).await;
                 return Ok(answer(call, (&old, old_tree), true, new));
             }
             Ok(object) => return Ok(Answer::Object { code: 200, object }),
@@ -196,7 +197,7 @@ fn mark(call: &Call<'_>, object: &mut Value, options: &Options) {
     if let Some(generation) = meta.get("generation").and_then(Value::as_i64).filter(|_| !already) {
         meta.insert("generation".into(), (generation + 1).into());
     }
-    (call.strategy.hooks().deleting)(call, object);
+    (call.strategy.hooks().deleting)(&call.step(), object);
 }
 
 /// What becomes of dependents when neither request nor object says it.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::update::{Operation, change};
 use super::{Answer, create};
-use crate::body::{self, media_type};
+use crate::body;
 use crate::call::Call;
+use crate::decode::{self, media_type};
 use crate::query::FieldValidation;
 use crate::{managed, meta};
 
@@ -185,7 +186,7 @@ fn refuse_duplicates(call: &Call<'_>, duplicates: &[String]) -> Result<(), Statu
     if call.context.validation == FieldValidation::Ignore {
         return Ok(());
     }
-    let Some(found) = body::yaml_duplicates(duplicates) else { return Ok(()) };
+    let Some(found) = decode::yaml_duplicates(duplicates) else { return Ok(()) };
     if call.context.validation == FieldValidation::Strict {
         let fault = format!("error strict decoding YAML: error converting YAML to JSON: {found}");
         return Err(Status::bad_request(fault));

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use store::{Expect, Write, WriteError};
 
-use super::{Answer, write_failure};
+use super::{Answer, metadata, steps};
 use crate::admit::Admitted;
-use crate::body::{self, Format};
+use crate::body;
 use crate::call::Call;
-use crate::{managed, meta, strategy};
+use crate::decode::Format;
+use crate::write_failure::write_failure;
+use crate::{managed, meta};
 
 /// Tries of a change that does not depend on a given revision.
 const RETRIES: usize = 10;
@@ -34,7 +36,7 @@ pub(crate) async fn update(
     let decoded = body::decode(call, &body, format)?;
     decoded.warnings.into_iter().for_each(|w| call.context.warn(w));
     let sent = decoded.value;
-    meta::check_name(call, &sent)?;
+    metadata::check_name(call, &sent)?;
     let key = call.key();
     let exists = call.resources.collection(call.main_row()).get(&key).is_some();
     if !exists && call.strategy.hooks().create_on_update && call.row.subresource.is_empty() {
@@ -121,7 +123,7 @@ fn track(
     if operation == Operation::Update {
         managed::track(call, Some(old), new)?;
     }
-    meta::prepare_update(call, old, new)
+    metadata::prepare_update(call, old, new)
 }
 
 /// Everything between the requested state and the one to store.
@@ -130,15 +132,15 @@ async fn admit(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Stat
     let admitted = Admitted::updated(name, old);
     admitted.mutate(call, new).await?;
     keep_other_parts(call, old, new);
-    strategy::prepare_update(call, old, new)?;
+    steps::prepare_update(call, old, new)?;
     call.strategy.default(call.row, new)?;
     call.strategy.canonicalize(new);
-    meta::bump_generation(call, old, new);
+    metadata::bump_generation(call, old, new);
     call.validate((call.main_row().kind, name), new, Some(old))?;
     admitted.validate(call, new).await?;
     match call.context.dry_run {
         true => Ok(()),
-        false => strategy::book(call, new).await,
+        false => steps::book(call, new).await,
     }
 }
 
@@ -208,7 +210,7 @@ async fn store(
     let write = Write { collection, key: call.key(), expect, draft };
     let written = call.write(row, write).await.map_err(Unstored::Write)?;
     call.transaction.commit();
-    strategy::release(call, old_tree, (!done).then_some(&*new)).await;
+    steps::release(call, old_tree, (!done).then_some(&*new)).await;
     if done {
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }

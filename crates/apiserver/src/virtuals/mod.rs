@@ -12,8 +12,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::admit::Admitted;
-use crate::body::{self, Format};
+use crate::body;
 use crate::call::Call;
+use crate::decode::Format;
 use crate::identity::Identity;
 use crate::verbs::Answer;
 use crate::{managed, meta};

@@ -4,8 +4,8 @@ use api::Status;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::body::media_type;
 use crate::call::Call;
+use crate::decode::media_type;
 use crate::verbs::Answer;
 use crate::verbs::patch::{
     applied_body, check_options, is_apply, json_body, must_be_operations, unprocessable,
@@ -41,17 +41,6 @@ fn view(call: &Call<'_>, object: &Value) -> Value {
 
 fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
     path.split('.').try_fold(object, |value, key| value.get(key))
-}
-
-pub(crate) fn put(object: &mut Value, path: &str, number: i64) {
-    let mut place = object;
-    for key in path.split('.') {
-        if !place.is_object() {
-            *place = json!({});
-        }
-        place = &mut place[key];
-    }
-    *place = number.into();
 }
 
 /// The selector as text; replication controllers select by a plain map.
@@ -119,7 +108,7 @@ async fn set(
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         check_replicas(call, replicas)?;
         let mut object = object.clone();
-        put(&mut object, &call.strategy.scale_paths().spec_replicas, replicas);
+        call.strategy.scale_paths().set_replicas(&mut object, replicas);
         let based_on = scale["metadata"]["resourceVersion"].clone();
         let meta = crate::meta::of(&mut object);
         let same = meta.get("resourceVersion") == Some(&based_on);

@@ -13,7 +13,7 @@ use store::Store;
 use tokio::net::TcpStream;
 use validation::items;
 
-use crate::node_proxy::{NodeDialer, is_proxyable};
+use crate::dialer::{NodeDialer, is_proxyable};
 
 /// How the cluster's services are found and reached.
 #[derive(Clone)]

@@ -3,15 +3,14 @@
 use api::Status;
 use serde_json::{Value, json};
 
-use crate::call::Call;
-use crate::custom::{CLEANUP, condition, set_condition};
+use crate::conditions::{CLEANUP, condition, set_condition};
 use crate::meta;
-use crate::strategy::{DEFAULT, Hooks};
+use crate::strategy::{DEFAULT, Hooks, Step};
 
 pub(in crate::strategy) const HOOKS: Hooks =
     Hooks { prepare_create, prepare_update, validate, deleting, unconditional: false, ..DEFAULT };
 
-fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+fn prepare_create(_: &Step<'_>, object: &mut Value) -> Result<(), Status> {
     let storage = storage_version(object);
     object["status"] = json!({
         "conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": storage,
@@ -27,10 +26,10 @@ fn validate(definition: &validation::At<'_>) {
 }
 
 /// A version that objects are stored in from now on is noted.
-fn prepare_update(call: &Call<'_>, _: &Value, new: &mut Value) -> Result<(), Status> {
+fn prepare_update(step: &Step<'_>, _: &Value, new: &mut Value) -> Result<(), Status> {
     let storage = storage_version(new);
     if let (true, Some(stored)) =
-        (call.row.subresource.is_empty(), new["status"]["storedVersions"].as_array_mut())
+        (step.row.subresource.is_empty(), new["status"]["storedVersions"].as_array_mut())
     {
         for version in storage {
             if !stored.contains(&version) {
@@ -47,7 +46,7 @@ fn storage_version(object: &Value) -> Vec<Value> {
 }
 
 /// The upkeep deletes the objects, then takes the finalizer off.
-fn deleting(call: &Call<'_>, object: &mut Value) {
+fn deleting(step: &Step<'_>, object: &mut Value) {
     let finalizers = meta::of(object).entry("finalizers").or_insert_with(|| json!([]));
     if let Some(list) = finalizers.as_array_mut().filter(|list| !list.contains(&CLEANUP.into())) {
         list.push(CLEANUP.into());
@@ -55,5 +54,5 @@ fn deleting(call: &Call<'_>, object: &mut Value) {
     let detail =
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
     let pending = condition("Terminating", true, "InstanceDeletionPending", detail);
-    set_condition(&mut object["status"], pending, &call.context.now_text());
+    set_condition(&mut object["status"], pending, &step.context.now_text());
 }

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::meta;
-use crate::strategy::{DEFAULT, Hooks};
+use crate::strategy::{DEFAULT, Hooks, Step};
 use api::Status;
 use validation::set_default;
 
@@ -14,7 +13,7 @@ const KUBERNETES: &str = "kubernetes";
 pub(in crate::strategy) const HOOKS: Hooks =
     Hooks { prepare_create, prepare_update, deleting, returns_deleted: true, ..DEFAULT };
 
-fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+fn prepare_create(_: &Step<'_>, object: &mut Value) -> Result<(), Status> {
     set_default(&mut object["spec"], "finalizers", json!([]));
     if let Some(list) = object["spec"]["finalizers"].as_array_mut()
         && !list.contains(&KUBERNETES.into())
@@ -26,8 +25,8 @@ fn prepare_create(_: &Call<'_>, object: &mut Value) -> Result<(), Status> {
 }
 
 /// `spec.finalizers` change through `/finalize` only.
-fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    if call.row.subresource != "finalize" {
+fn prepare_update(step: &Step<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    if step.row.subresource != "finalize" {
         new["spec"] = old["spec"].clone();
     } else {
         new["status"] = old["status"].clone();
@@ -35,7 +34,7 @@ fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), S
     Ok(())
 }
 
-fn deleting(_: &Call<'_>, object: &mut Value) {
+fn deleting(_: &Step<'_>, object: &mut Value) {
     object["status"]["phase"] = "Terminating".into();
     meta::of(object).remove("deletionGracePeriodSeconds");
 }

@@ -3,20 +3,19 @@
 use api::Status;
 use serde_json::Value;
 
-use crate::call::Call;
-use crate::strategy::{DEFAULT, Hooks};
+use crate::strategy::{DEFAULT, Hooks, Step};
 
 pub(in crate::strategy) const HOOKS: Hooks =
     Hooks { prepare_create, prepare_update, grace, returns_deleted: true, ..DEFAULT };
 
-fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    let warnings = validation::prepare_pod(object, &call.context.now_text());
-    warnings.into_iter().for_each(|warning| call.context.warn(warning));
+fn prepare_create(step: &Step<'_>, object: &mut Value) -> Result<(), Status> {
+    let warnings = validation::prepare_pod(object, &step.context.now_text());
+    warnings.into_iter().for_each(|warning| step.context.warn(warning));
     Ok(())
 }
 
-fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
-    match call.row.subresource {
+fn prepare_update(step: &Step<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+    match step.row.subresource {
         "status" => validation::prepare_pod_status(new, old),
         "resize" => validation::prepare_resize(new, old),
         "ephemeralcontainers" => validation::prepare_ephemeral(new, old),

@@ -3,14 +3,13 @@
 use api::Status;
 use serde_json::{Map, Value, json};
 
-use crate::call::Call;
-use crate::strategy::{DEFAULT, Hooks};
+use crate::strategy::{DEFAULT, Hooks, Step};
 use validation::{items, items_mut};
 
 pub(in crate::strategy) const HOOKS: Hooks = Hooks { prepare_create, prepare_update, ..DEFAULT };
 
-fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    let user = call.context.user;
+fn prepare_create(step: &Step<'_>, object: &mut Value) -> Result<(), Status> {
+    let user = step.context.user;
     let Some(spec) = object["spec"].as_object_mut() else { return Ok(()) };
     set(spec, "username", (!user.name.is_empty()).then(|| user.name.as_str().into()));
     set(spec, "uid", (!user.uid.is_empty()).then(|| user.uid.as_str().into()));
@@ -27,9 +26,9 @@ fn set(map: &mut Map<String, Value>, key: &str, value: Option<Value>) {
 }
 
 /// Nothing of the request changes; decisions are written through `approval` only.
-fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+fn prepare_update(step: &Step<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     new["spec"] = old["spec"].clone();
-    match call.row.subresource {
+    match step.row.subresource {
         "status" => {
             for kind in ["Approved", "Denied"] {
                 keep_conditions(&mut new["status"], &old["status"], kind);
@@ -44,7 +43,7 @@ fn prepare_update(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), S
         }
         _ => return Ok(()),
     }
-    date(&mut new["status"], &old["status"], &call.context.now_text());
+    date(&mut new["status"], &old["status"], &step.context.now_text());
     Ok(())
 }
 

@@ -16,15 +16,14 @@ use self::families::families;
 use self::ports::{health_port, ports};
 use self::refused::{internal, refused_address, refused_port};
 use crate::allocate::{AllocationError, Claim, Unbooked, What, held};
-use crate::call::Call;
 use crate::meta;
-use crate::strategy::{Booking, DEFAULT, Hooks};
-use crate::verbs::write_failure;
+use crate::strategy::{Booking, DEFAULT, Hooks, Step};
+use crate::write_failure::write_failure;
 
 pub(in crate::strategy) const HOOKS: Hooks = Hooks {
-    prepare_create: |call, object| allocate(call, None, object),
-    prepare_update: |call, old, object| {
-        if call.row.subresource.is_empty() { allocate(call, Some(old), object) } else { Ok(()) }
+    prepare_create: |step, object| allocate(step, None, object),
+    prepare_update: |step, old, object| {
+        if step.row.subresource.is_empty() { allocate(step, Some(old), object) } else { Ok(()) }
     },
     book: Some(book),
     releases: true,
@@ -33,7 +32,7 @@ pub(in crate::strategy) const HOOKS: Hooks = Hooks {
 };
 
 /// Gives what is missing. A state carried over from before keeps its own.
-fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
+fn allocate(step: &Step<'_>, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
     let spec = &mut object["spec"];
     set_default(spec, "type", "ClusterIP");
     if let Some(old) = old {
@@ -58,14 +57,14 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
     let name = meta::text(object, "name").to_owned();
     let spec = &mut object["spec"];
     let configured: Vec<bool> =
-        call.resources.allocators.network().ranges.iter().map(|(ip, _)| ip.is_ipv6()).collect();
+        step.transaction.allocators().network().ranges.iter().map(|(ip, _)| ip.is_ipv6()).collect();
     let faults = families(&configured, spec, old.map(|old| &old["spec"]));
     if !faults.is_empty() {
         return Err(Status::invalid("", "Service", &name, faults));
     }
-    addresses(call, spec, &keeps.0).map_err(|(ip, error)| refused_address(&name, &ip, &error))?;
-    ports(call, spec, old).map_err(|(which, error)| refused_port(&name, which, &error))?;
-    health_port(call, spec, old).map_err(|(port, error)| {
+    addresses(step, spec, &keeps.0).map_err(|(ip, error)| refused_address(&name, &ip, &error))?;
+    ports(step, spec, old).map_err(|(which, error)| refused_port(&name, which, &error))?;
+    health_port(step, spec, old).map_err(|(port, error)| {
         let what = port.map_or("a HealthCheck NodePort 0".to_owned(), |port| {
             format!("requested HealthCheck NodePort {port}")
         });
@@ -74,12 +73,12 @@ fn allocate(call: &Call<'_>, old: Option<&Value>, object: &mut Value) -> Result<
 }
 
 /// Makes what the Service was given its own in the store that servers share.
-fn book<'a>(call: &'a Call<'_>, object: &'a mut Value) -> Booking<'a> {
+fn book<'a>(step: &'a Step<'_>, object: &'a mut Value) -> Booking<'a> {
     Box::pin(async move {
         let name = meta::text(object, "name").to_owned();
-        match call.transaction.book(object).await {
+        match step.transaction.book(object).await {
             Ok(()) => Ok(()),
-            Err(Unbooked::Write(error)) => Err(write_failure(error, call.row, &name)),
+            Err(Unbooked::Write(error)) => Err(write_failure(error, step.row, &name)),
             Err(Unbooked::Taken(What::Address(ip), error)) => {
                 Err(refused_address(&name, &ip.to_string(), &error))
             }
@@ -136,7 +135,7 @@ fn drop_outgrown(spec: &mut Value, old: &Value) {
 }
 
 fn addresses(
-    call: &Call<'_>,
+    step: &Step<'_>,
     spec: &mut Value,
     keeps: &HashSet<IpAddr>,
 ) -> Result<(), (String, AllocationError)> {
@@ -144,7 +143,7 @@ fn addresses(
         spec["clusterIPs"] = json!(["None"]);
         return Ok(());
     }
-    let allocators = &call.resources.allocators;
+    let allocators = &step.transaction.allocators();
     let mut ips: Vec<String> =
         items(spec, "clusterIPs").filter_map(Value::as_str).map(str::to_owned).collect();
     if let (true, Some(first)) =
@@ -155,17 +154,17 @@ fn addresses(
     for text in &ips {
         // Validation says what is wrong with one that is none.
         let Ok(ip) = text.parse::<IpAddr>() else { continue };
-        let own = keeps.contains(&ip) || is_api_service(call, ip);
+        let own = keeps.contains(&ip) || is_api_service(step, ip);
         if !own {
             allocators.this_ip(ip).map_err(|e| (text.clone(), e))?;
-            call.transaction.claim(Claim { what: What::Address(ip), chosen: false });
+            step.transaction.claim(Claim { what: What::Address(ip), chosen: false });
         }
     }
     let families: Vec<String> =
         items(spec, "ipFamilies").filter_map(Value::as_str).map(str::to_owned).collect();
     for family in families.iter().skip(ips.len()) {
         let ip = allocators.any_ip(family == "IPv6").map_err(|e| (String::new(), e))?;
-        call.transaction.claim(Claim { what: What::Address(ip), chosen: true });
+        step.transaction.claim(Claim { what: What::Address(ip), chosen: true });
         ips.push(ip.to_string());
     }
     spec["clusterIP"] = ips.first().cloned().unwrap_or_default().into();
@@ -174,7 +173,7 @@ fn addresses(
 }
 
 /// The first address is set aside for `default/kubernetes`.
-fn is_api_service(call: &Call<'_>, ip: IpAddr) -> bool {
-    ip == call.resources.allocators.network().api_server_ip()
-        && call.context.user.in_group("system:masters")
+fn is_api_service(step: &Step<'_>, ip: IpAddr) -> bool {
+    ip == step.transaction.allocators().network().api_server_ip()
+        && step.context.user.in_group("system:masters")
 }

@@ -3,9 +3,8 @@
 use api::Status;
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::meta;
-use crate::strategy::{DEFAULT, Hooks};
+use crate::strategy::{DEFAULT, Hooks, Step};
 
 pub(in crate::strategy) const JOB: Hooks = Hooks {
     prepare_create: |_, job| {
@@ -22,8 +21,8 @@ pub(in crate::strategy) const DAEMON_SET: Hooks = Hooks {
         validation::count_template(set, None);
         Ok(())
     },
-    prepare_update: |call, old, set| {
-        if call.row.subresource.is_empty() {
+    prepare_update: |step, old, set| {
+        if step.row.subresource.is_empty() {
             validation::count_template(set, Some(old));
         }
         Ok(())
@@ -34,7 +33,7 @@ pub(in crate::strategy) const DAEMON_SET: Hooks = Hooks {
 pub(in crate::strategy) const LIMIT_RANGE: Hooks = Hooks { prepare_create: name_limits, ..DEFAULT };
 
 /// Limits may go without a name.
-fn name_limits(_: &Call<'_>, limits: &mut Value) -> Result<(), Status> {
+fn name_limits(_: &Step<'_>, limits: &mut Value) -> Result<(), Status> {
     if meta::text(limits, "name").is_empty() {
         let name = uuid::Uuid::new_v4().to_string();
         meta::of(limits).insert("name".into(), name.into());
@@ -43,9 +42,9 @@ fn name_limits(_: &Call<'_>, limits: &mut Value) -> Result<(), Status> {
 }
 
 pub(in crate::strategy) const VOLUME: Hooks = Hooks {
-    prepare_create: |call, volume| {
+    prepare_create: |step, volume| {
         volume["status"] =
-            json!({"phase": "Pending", "lastPhaseTransitionTime": call.context.now_text()});
+            json!({"phase": "Pending", "lastPhaseTransitionTime": step.context.now_text()});
         Ok(())
     },
     prepare_update: date_phase,
@@ -54,15 +53,15 @@ pub(in crate::strategy) const VOLUME: Hooks = Hooks {
 };
 
 /// A volume tells since when it is in its phase.
-fn date_phase(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
+fn date_phase(step: &Step<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     const SINCE: &str = "lastPhaseTransitionTime";
-    if call.row.subresource != "status" || !new["status"].is_object() {
+    if step.row.subresource != "status" || !new["status"].is_object() {
         return Ok(());
     }
     let (before, status) = (&old["status"], &mut new["status"]);
     if before["phase"] != status["phase"] {
         if status[SINCE].is_null() || status[SINCE] == before[SINCE] {
-            status[SINCE] = call.context.now_text().into();
+            status[SINCE] = step.context.now_text().into();
         }
     } else if !before[SINCE].is_null() && status.get(SINCE).is_none_or(Value::is_null) {
         status[SINCE] = before[SINCE].clone();
@@ -95,8 +94,8 @@ fn name_secrets(account: &mut Value) {
 
 /// A deployment's labels do not change through its status.
 pub(in crate::strategy) const DEPLOYMENT: Hooks = Hooks {
-    prepare_update: |call, old, new| {
-        if call.row.subresource == "status" {
+    prepare_update: |step, old, new| {
+        if step.row.subresource == "status" {
             match old["metadata"].get("labels") {
                 Some(labels) => new["metadata"]["labels"] = labels.clone(),
                 None => drop(meta::of(new).remove("labels")),
@@ -119,10 +118,10 @@ pub(in crate::strategy) const SECRET: Hooks = Hooks {
 
 /// An APIService without a service is served here, and so is available.
 pub(in crate::strategy) const API_SERVICE: Hooks = Hooks {
-    prepare_create: |call, service| {
+    prepare_create: |step, service| {
         if service["spec"]["service"].is_null() {
             service["status"] = json!({"conditions": [{
-                "type": "Available", "status": "True", "lastTransitionTime": call.context.now_text(),
+                "type": "Available", "status": "True", "lastTransitionTime": step.context.now_text(),
                 "reason": "Local", "message": "Local APIServices are always available",
             }]});
         }

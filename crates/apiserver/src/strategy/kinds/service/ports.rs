@@ -7,7 +7,7 @@ use validation::{items, items_mut};
 
 use super::{has_health_port, has_node_ports};
 use crate::allocate::{AllocationError, Claim, What, held};
-use crate::call::Call;
+use crate::strategy::Step;
 
 /// A number from a field that may hold a node port.
 fn node_port(port: &Value) -> Option<u16> {
@@ -15,17 +15,17 @@ fn node_port(port: &Value) -> Option<u16> {
 }
 
 /// Claims one port, unless the Service has it already.
-fn this_port(call: &Call<'_>, number: u16, own: &HashSet<u16>) -> Result<u16, AllocationError> {
+fn this_port(step: &Step<'_>, number: u16, own: &HashSet<u16>) -> Result<u16, AllocationError> {
     if !own.contains(&number) {
-        call.resources.allocators.this_port(number)?;
-        call.transaction.claim(Claim { what: What::Port(number), chosen: false });
+        step.transaction.allocators().this_port(number)?;
+        step.transaction.claim(Claim { what: What::Port(number), chosen: false });
     }
     Ok(number)
 }
 
-fn any_port(call: &Call<'_>) -> Result<u16, AllocationError> {
-    let number = call.resources.allocators.any_port()?;
-    call.transaction.claim(Claim { what: What::Port(number), chosen: true });
+fn any_port(step: &Step<'_>) -> Result<u16, AllocationError> {
+    let number = step.transaction.allocators().any_port()?;
+    step.transaction.claim(Claim { what: What::Port(number), chosen: true });
     Ok(number)
 }
 
@@ -33,25 +33,25 @@ fn any_port(call: &Call<'_>) -> Result<u16, AllocationError> {
 /// that the server chooses.
 pub(super) type Refused = (Option<(usize, u16)>, AllocationError);
 
-pub(super) fn ports(call: &Call<'_>, spec: &mut Value, old: Option<&Value>) -> Result<(), Refused> {
+pub(super) fn ports(step: &Step<'_>, spec: &mut Value, old: Option<&Value>) -> Result<(), Refused> {
     if !matches!(spec["type"].as_str(), Some("NodePort" | "LoadBalancer")) {
         return Ok(());
     }
     let gives = has_node_ports(spec);
     match old {
-        None => new_ports(call, spec, gives),
+        None => new_ports(step, spec, gives),
         Some(old) => {
             if has_node_ports(&old["spec"]) && gives {
                 carry_ports(spec, &old["spec"]);
             }
-            changed_ports(call, spec, gives, held(old).1)
+            changed_ports(step, spec, gives, held(old).1)
         }
     }
 }
 
 /// Ports of a new Service that differ in nothing but their protocol share one node port
 /// (`service/storage/alloc.go`).
-fn new_ports(call: &Call<'_>, spec: &mut Value, gives: bool) -> Result<(), Refused> {
+fn new_ports(step: &Step<'_>, spec: &mut Value, gives: bool) -> Result<(), Refused> {
     let none = HashSet::new();
     let asked: Vec<(Value, u16)> = items(spec, "ports")
         .filter_map(|port| Some((port["port"].clone(), node_port(&port["nodePort"])?)))
@@ -65,14 +65,14 @@ fn new_ports(call: &Call<'_>, spec: &mut Value, gives: bool) -> Result<(), Refus
         let same = |all: &[(Value, u16)]| {
             all.iter().find(|(number, _)| *number == port["port"]).map(|(_, node)| *node)
         };
-        let claim = |number| this_port(call, number, &none).map_err(|e| (Some((at, number)), e));
+        let claim = |number| this_port(step, number, &none).map_err(|e| (Some((at, number)), e));
         let number = match (same(&given), own) {
             (Some(shared), None) => shared,
             (Some(shared), Some(own)) if shared == own => shared,
             (Some(_), Some(own)) => claim(own)?,
             (None, _) => match same(&asked) {
                 Some(wanted) => claim(wanted)?,
-                None => any_port(call).map_err(|e| (None, e))?,
+                None => any_port(step).map_err(|e| (None, e))?,
             },
         };
         given.push((port["port"].clone(), number));
@@ -98,7 +98,7 @@ fn carry_ports(spec: &mut Value, old: &Value) {
 }
 
 fn changed_ports(
-    call: &Call<'_>,
+    step: &Step<'_>,
     spec: &mut Value,
     gives: bool,
     mut own: HashSet<u16>,
@@ -106,8 +106,8 @@ fn changed_ports(
     for (at, port) in items_mut(spec, "ports").enumerate() {
         let number = match node_port(&port["nodePort"]) {
             None if !gives => continue,
-            None => any_port(call).map_err(|e| (None, e))?,
-            Some(number) => this_port(call, number, &own).map_err(|e| (Some((at, number)), e))?,
+            None => any_port(step).map_err(|e| (None, e))?,
+            Some(number) => this_port(step, number, &own).map_err(|e| (Some((at, number)), e))?,
         };
         own.insert(number);
         port["nodePort"] = number.into();
@@ -117,7 +117,7 @@ fn changed_ports(
 
 /// The port that load balancers ask for local endpoints.
 pub(super) fn health_port(
-    call: &Call<'_>,
+    step: &Step<'_>,
     spec: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), (Option<u16>, AllocationError)> {
@@ -129,8 +129,8 @@ pub(super) fn health_port(
     let number = match (asked, old.and_then(|old| node_port(&old["healthCheckNodePort"]))) {
         // Another one than before is refused by validation.
         (asked, Some(before)) => asked.unwrap_or(before),
-        (Some(number), None) => this_port(call, number, &HashSet::new()).map_err(|e| (asked, e))?,
-        (None, None) => any_port(call).map_err(|e| (None, e))?,
+        (Some(number), None) => this_port(step, number, &HashSet::new()).map_err(|e| (asked, e))?,
+        (None, None) => any_port(step).map_err(|e| (None, e))?,
     };
     spec["healthCheckNodePort"] = number.into();
     Ok(())

@@ -1,44 +1,10 @@
-//! `meta/v1.Table`: what `kubectl get` asks for instead of objects.
+//! Columns and cells of tables, in the form in which clients get them.
 
 use custom::Column as CustomColumn;
 use printers::{CREATION, Column, NAME, age};
 use serde_json::{Value, json};
 
-use crate::respond::Shown;
-
-/// The table of some objects; `include` is `Object`, `Metadata` or `None`.
-pub(crate) fn of(
-    shown: &Shown,
-    objects: impl Iterator<Item = Value>,
-    revision: &str,
-    include: &str,
-) -> Value {
-    json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1",
-        "metadata": {"resourceVersion": revision},
-        "columnDefinitions": columns(shown),
-        "rows": objects.map(|tree| row(shown, tree, include)).collect::<Vec<Value>>(),
-    })
-}
-
-pub(crate) fn columns(shown: &Shown) -> Vec<Value> {
-    shown.strategy.columns(shown.row)
-}
-
-/// An object's row.
-pub(crate) fn row(shown: &Shown, tree: Value, include: &str) -> Value {
-    let (cells, conditions) = shown.strategy.cells(shown.row, &tree);
-    let shown = match include {
-        "Object" => tree,
-        "None" => Value::Null,
-        _ => crate::respond::partial(&tree),
-    };
-    let mut row = json!({"cells": cells, "object": shown});
-    if let Some(conditions) = conditions {
-        row["conditions"] = conditions;
-    }
-    row
-}
+use crate::type_names::full_name;
 
 /// Columns of a custom resource's Scale.
 pub(crate) fn scale_columns() -> Vec<Value> {
@@ -61,7 +27,7 @@ fn described(text: &'static str) -> &'static str {
     let Some((owner, field)) = text.strip_prefix('@').and_then(|path| path.split_once('#')) else {
         return text;
     };
-    api::prose::of_field(&crate::openapi::full_name(owner), field).unwrap_or("")
+    api::prose::of_field(&full_name(owner), field).unwrap_or("")
 }
 
 /// The name, then the definition's columns; the age when it has none of its own.

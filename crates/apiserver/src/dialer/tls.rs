@@ -12,9 +12,9 @@ use rustls::{ClientConfig, Error, RootCertStore};
 #[derive(Debug, Clone)]
 pub struct KubeletTls {
     /// As configured: against the kubelets' authority, when there is one.
-    pub(super) usual: Arc<ClientConfig>,
+    pub(crate) usual: Arc<ClientConfig>,
     /// Without a look at the kubelet's certificate, for who asks so.
-    pub(super) unverified: Arc<ClientConfig>,
+    pub(crate) unverified: Arc<ClientConfig>,
 }
 
 impl KubeletTls {
@@ -35,7 +35,7 @@ impl KubeletTls {
 }
 
 /// Towards pods and services.
-pub(super) fn anonymous() -> Arc<ClientConfig> {
+pub(crate) fn anonymous() -> Arc<ClientConfig> {
     static CONFIG: LazyLock<Arc<ClientConfig>> =
         LazyLock::new(|| Arc::new(config(None, None).expect("ring has the usual protocols")));
     CONFIG.clone()

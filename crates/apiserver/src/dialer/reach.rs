@@ -32,24 +32,24 @@ pub(crate) fn is_proxyable(ip: IpAddr) -> bool {
 
 /// An address that was looked at; nothing else is dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reachable(SocketAddr);
+pub(crate) struct Reachable(SocketAddr);
 
 impl Reachable {
-    pub(super) fn of(ip: IpAddr, port: u16) -> Result<Reachable, Status> {
+    pub(crate) fn of(ip: IpAddr, port: u16) -> Result<Reachable, Status> {
         match is_proxyable(ip) {
             true => Ok(Reachable(SocketAddr::new(ip, port))),
             false => Err(Status::bad_request(NOT_ALLOWED)),
         }
     }
 
-    pub(super) fn address(self) -> SocketAddr {
+    pub(crate) fn address(self) -> SocketAddr {
         self.0
     }
 }
 
 /// The address of a host that is given by address or by name: all that a name stands for must be
 /// allowed.
-pub(super) async fn resolve(host: &str, port: u16) -> Result<Reachable, Status> {
+pub(crate) async fn resolve(host: &str, port: u16) -> Result<Reachable, Status> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Reachable::of(ip, port);
     }

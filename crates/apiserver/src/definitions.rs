@@ -11,10 +11,12 @@ use http::Method;
 use serde_json::{Value, json};
 use store::{Collection, CollectionSpec};
 
-use super::names::{self, Taken};
-use super::{CLEANUP, Conversion, Installed, Served, Source, rows};
+use crate::conditions::{CLEANUP, condition, set_condition};
+use crate::custom::names::{self, Taken};
+use crate::custom::{Conversion, Installed, Served, Source, rows};
 use crate::local::Local;
-use crate::server::{Inner, Server};
+use crate::parts::Parts;
+use crate::server::Server;
 use crate::webhook::Network;
 
 /// Pause before a failed step is tried again.
@@ -26,24 +28,24 @@ const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 impl Server {
     /// Puts the present definitions into service, then follows their changes in `tasks`.
     pub(crate) fn follow_definitions(&self, client: Client, tasks: &Tasks) {
-        install(&self.inner, &all(&self.inner));
+        install(&self.parts, &all(&self.parts));
         let upkeep = Upkeep { server: self.clone(), client };
         tasks.spawn("custom resource definitions", upkeep.run());
     }
 }
 
-fn definitions(server: &Inner) -> Arc<Collection> {
+fn definitions(server: &Parts) -> Arc<Collection> {
     server.resources.collection_of("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 }
 
-fn all(server: &Inner) -> Vec<Value> {
+fn all(server: &Parts) -> Vec<Value> {
     let collection = definitions(server);
     let page = collection.list("", None, 0, usize::MAX, &|_| true);
     page.map(|page| page.objects.iter().map(|o| o.to_value()).collect()).unwrap_or_default()
 }
 
 /// Serves those of the definitions that are established.
-fn install(server: &Inner, definitions: &[Value]) {
+fn install(server: &Parts, definitions: &[Value]) {
     let mut served: Vec<Arc<Served>> = Vec::new();
     let dialer = server.nodes.dialer.clone();
     let (network, former) = (
@@ -102,7 +104,7 @@ struct Upkeep {
 
 impl Upkeep {
     async fn run(self) {
-        let collection = definitions(&self.server.inner);
+        let collection = definitions(&self.server.parts);
         loop {
             let Ok(mut watcher) = collection.watch(collection.last_change()) else { continue };
             let mut settled = self.pass().await;
@@ -120,7 +122,7 @@ impl Upkeep {
     ///
     /// A definition is served before its status says so: clients go on as soon as they read that.
     async fn pass(&self) -> bool {
-        let present = all(&self.server.inner);
+        let present = all(&self.server.parts);
         let with_status = |object: &Value| {
             let mut object = object.clone();
             if !is_deleted(&object) {
@@ -129,7 +131,7 @@ impl Upkeep {
             object
         };
         let settled: Vec<Value> = present.iter().map(with_status).collect();
-        install(&self.server.inner, &settled);
+        install(&self.server.parts, &settled);
         let mut complete = true;
         for (object, settled) in present.iter().zip(settled) {
             let done = match is_deleted(object) {
@@ -174,10 +176,9 @@ impl Upkeep {
         let left = self.delete_objects(object).await?;
         if left > 0 {
             let detail = "CustomResource deletion is in progress";
-            let condition =
-                names::condition("Terminating", true, "InstanceDeletionInProgress", detail);
+            let condition = condition("Terminating", true, "InstanceDeletionInProgress", detail);
             let mut status = object["status"].clone();
-            names::set(&mut status, condition, &now());
+            set_condition(&mut status, condition, &now());
             self.write_status(object, status).await?;
             return Err(Error::Api(Box::new(api::Status::unavailable(format!(
                 "{left} objects left"
@@ -191,7 +192,7 @@ impl Upkeep {
 
     /// How many are still there after all were asked to go.
     async fn delete_objects(&self, object: &Value) -> Result<usize, Error> {
-        let inner = &self.server.inner;
+        let inner = &self.server.parts;
         let Some(collection) = inner.resources.store.collection(&prefix(object)) else {
             return Ok(0);
         };

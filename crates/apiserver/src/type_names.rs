@@ -16,19 +16,19 @@ pub(crate) fn full_name(short: &str) -> String {
 }
 
 /// A document's name for a type as the schema's.
-pub(super) fn short_name(full: &str) -> Option<String> {
+pub(crate) fn short_name(full: &str) -> Option<String> {
     let found = PACKAGES.iter().find_map(|(s, f)| Some(format!("{s}{}", full.strip_prefix(f)?)));
     found.or_else(|| full.strip_prefix("io.k8s.api.").map(str::to_owned))
 }
 
 /// The first letter as a capital.
-pub(super) fn camel(word: &str) -> String {
+pub(crate) fn camel(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// `core`, `apps`, `rbacAuthorization`: a group as part of an identifier.
-pub(super) fn group_name(group: &str) -> String {
+pub(crate) fn group_name(group: &str) -> String {
     if group.is_empty() {
         return "core".into();
     }
@@ -38,6 +38,6 @@ pub(super) fn group_name(group: &str) -> String {
 }
 
 /// What operations of a group version are filed under.
-pub(super) fn tag(group: &str, version: &str) -> String {
+pub(crate) fn tag(group: &str, version: &str) -> String {
     format!("{}_{version}", group_name(group))
 }

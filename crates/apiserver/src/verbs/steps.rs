@@ -23,7 +23,7 @@ fn dedup_owners(call: &Call<'_>, object: &mut Value) {
 pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     dedup_owners(call, object);
     call.strategy.drop_disabled(call.row, object, None);
-    (call.strategy.hooks().prepare_create)(call, object)
+    (call.strategy.hooks().prepare_create)(&call.step(), object)
 }
 
 /// Prepares a changed object as its kind wants it (upstream's `PrepareForUpdate`).
@@ -34,13 +34,13 @@ pub(crate) fn prepare_update(
 ) -> Result<(), Status> {
     dedup_owners(call, object);
     call.strategy.drop_disabled(call.row, object, Some(old));
-    (call.strategy.hooks().prepare_update)(call, old, object)
+    (call.strategy.hooks().prepare_update)(&call.step(), old, object)
 }
 
 /// Books the allocations of a new or changed object, where servers share the store.
 pub(crate) async fn book(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     match call.strategy.hooks().book.filter(|_| call.resources.store.is_shared()) {
-        Some(book) => book(call, object).await,
+        Some(book) => book(&call.step(), object).await,
         None => Ok(()),
     }
 }

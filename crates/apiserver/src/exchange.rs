@@ -1,0 +1,58 @@
+//! A request on its way through filters and delegates.
+
+use std::sync::Arc;
+
+use api::Status;
+use auth::{RequestInfo, User, decode_path};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+
+use crate::query::Query;
+use crate::respond::Body;
+
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A request on its way through the chain.
+pub(crate) struct Exchange {
+    /// Nobody, until the request is authenticated.
+    pub(crate) user: User,
+    /// Path segments are percent-decoded here, once.
+    pub(crate) info: RequestInfo,
+    pub(crate) query: Query,
+    pub(crate) request: Request<RequestBody>,
+    /// The client certificate that TLS verified (DER).
+    pub(crate) certificate: Option<Arc<[u8]>>,
+}
+
+impl Exchange {
+    /// Fails when the path has a broken escape.
+    pub(crate) fn new<B>(request: Request<B>) -> Result<Box<Exchange>, Status>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let query = Query::parse(request.uri().query().unwrap_or(""));
+        let path = decode_path(request.uri().path());
+        let path = path.ok_or_else(|| Status::bad_request("invalid URL escape"))?;
+        let info = RequestInfo::parse(request.method(), &path, query.flag("watch"));
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let user = User::default();
+        Ok(Box::new(Exchange { user, info, query, request, certificate: None }))
+    }
+}
+
+/// A filter, or what the last filter hands requests to.
+pub(crate) trait Handler: Send + Sync {
+    fn handle(
+        &self,
+        exchange: Box<Exchange>,
+    ) -> impl Future<Output = Result<Response<Body>, Status>> + Send;
+}
+
+impl<H: Handler> Handler for Arc<H> {
+    async fn handle(&self, exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
+        H::handle(self, exchange).await
+    }
+}

@@ -1,0 +1,28 @@
+//! The parts of a server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::dialer::NodeAccess;
+use crate::documents::Documents;
+use crate::identity::Identity;
+use crate::life::Life;
+use crate::limits::{InFlight, Limits};
+use crate::resources::Resources;
+
+/// The parts of a server. Filters and delegates hold those that they need.
+pub(crate) struct Parts {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) resources: Resources,
+    pub(crate) nodes: NodeAccess,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) limits: Limits,
+    pub(crate) advertise: (IpAddr, u16),
+    pub(crate) life: Life,
+    /// Documents that all clients share.
+    pub(crate) documents: Documents,
+    /// Cancelled when the server stops serving: streams end, connections finish what they do.
+    pub(crate) closing: CancellationToken,
+}
