@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use api::registry::Resource;
-use api::schema::{Schema, Shape};
 use api::{Object, Status};
 use auth::RequestInfo;
 use serde_json::Value;
@@ -77,16 +76,6 @@ impl<'a> Call<'a> {
             return None;
         }
         self.resources.collection(row).get(&self.key())
-    }
-
-    /// Shape of the resource's objects, in [`Call::schema`].
-    pub(crate) fn shape(&self) -> &Shape {
-        self.strategy.shape()
-    }
-
-    /// The types of the resource's objects.
-    pub(crate) fn schema(&self) -> &Schema {
-        self.strategy.schema()
     }
 
     /// Stored objects in the form in which this path's selectors select them.

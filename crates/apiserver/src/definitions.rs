@@ -1,6 +1,7 @@
 //! Following the definitions: names are given out, versions go in and out of service, and the objects
 //! of a definition that is deleted are deleted before it goes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use store::{Collection, CollectionSpec};
 
 use crate::conditions::{CLEANUP, condition, set_condition};
 use crate::custom::names::{self, Taken};
-use crate::custom::{Conversion, Installed, Served, Source, rows};
+use crate::custom::{Conversion, Installed, SchemaTraits, Schemas, Served, Source, rows};
 use crate::local::Local;
+use crate::offload::{self, offload_large};
 use crate::parts::Parts;
 use crate::server::Server;
 use crate::webhook::Network;
@@ -22,14 +24,18 @@ use crate::webhook::Network;
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Between two looks for schemas that nobody uses any more.
+const EXPIRY: Duration = Duration::from_secs(30);
+
 /// Where definitions are written.
 const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 impl Server {
     /// Puts the present definitions into service, then follows their changes in `tasks`.
     pub(crate) fn follow_definitions(&self, client: Client, tasks: &Tasks) {
-        install(&self.parts, &all(&self.parts));
-        let upkeep = Upkeep { server: self.clone(), client };
+        let mut heads = Heads::default();
+        install(&self.parts, heads.renew(&self.parts).iter().map(|head| (head, &head.slim)));
+        let upkeep = Upkeep { server: self.clone(), client, heads };
         tasks.spawn("custom resource definitions", upkeep.run());
     }
 }
@@ -38,41 +44,77 @@ fn definitions(server: &Parts) -> Arc<Collection> {
     server.resources.collection_of("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 }
 
-fn all(server: &Parts) -> Vec<Value> {
-    let collection = definitions(server);
-    let page = collection.list("", None, 0, usize::MAX, &|_| true);
-    page.map(|page| page.objects.iter().map(|o| o.to_value()).collect()).unwrap_or_default()
+/// A definition apart from its schemas, which are large.
+struct Head {
+    object: Arc<Object>,
+    /// The definition without its schemas.
+    slim: Value,
+    traits: SchemaTraits,
 }
 
-/// Serves those of the definitions that are established.
-fn install(server: &Parts, definitions: &[Value]) {
+impl Head {
+    fn of(object: &Arc<Object>) -> Head {
+        let mut slim = offload_large(object.json().len(), || object.to_value());
+        let traits = SchemaTraits::of(&slim);
+        for version in validation::items_mut(&mut slim["spec"], "versions") {
+            version.as_object_mut().map(|version| version.remove("schema"));
+        }
+        if let Some(meta) = slim["metadata"].as_object_mut() {
+            meta.remove("managedFields");
+        }
+        Head { object: object.clone(), slim, traits }
+    }
+}
+
+/// The heads of the definitions, each read once a change.
+#[derive(Default)]
+struct Heads(Vec<Arc<Head>>);
+
+impl Heads {
+    /// The heads of the present definitions.
+    fn renew(&mut self, server: &Parts) -> &[Arc<Head>] {
+        let page = definitions(server).list("", None, 0, usize::MAX, &|_| true);
+        let present = page.map(|page| page.objects).unwrap_or_default();
+        let mut known: HashMap<(Box<str>, u64), Arc<Head>> =
+            self.0.drain(..).map(|head| (state_of(&head.object), head)).collect();
+        let read = |object: &Arc<Object>| {
+            known.remove(&state_of(object)).unwrap_or_else(|| Arc::new(Head::of(object)))
+        };
+        self.0 = present.iter().map(read).collect();
+        &self.0
+    }
+}
+
+/// A state of an object: its uid and revision.
+fn state_of(object: &Object) -> (Box<str>, u64) {
+    (object.meta().uid.clone(), object.revision())
+}
+
+/// Serves those of the definitions that are established, in the states given.
+fn install<'d>(server: &Parts, definitions: impl Iterator<Item = (&'d Arc<Head>, &'d Value)>) {
     let mut served: Vec<Arc<Served>> = Vec::new();
     let dialer = server.nodes.dialer.clone();
     let (network, former) = (
         Network { store: server.resources.store.clone(), dialer },
         server.resources.customs.installed(),
     );
-    for object in definitions.iter().filter(|d| names::is_true(d, "Established")) {
-        let source = Source::of(object);
+    for (head, slim) in definitions.filter(|(_, slim)| names::is_true(slim, "Established")) {
+        let source = Source::of(slim);
         let same = former.same(&source);
         if !same.is_empty() {
+            same.iter().for_each(|served| served.schemas.renew(&head.object));
             served.extend(same);
             continue;
         }
-        match Definition::parse(object) {
-            Ok(mut definition) => {
-                definition.names = Names::parse(&object["status"]["acceptedNames"]);
-                let known = former.conversion(&definition.group, &definition.names.plural);
-                let conversion = Conversion::of(&definition, known, &network);
-                served.extend(rows::served(definition, &conversion, source));
-            }
-            Err(fault) => {
-                let name = object["metadata"]["name"].as_str().unwrap_or("");
-                tracing::error!(name, fault, "a definition cannot be served");
-            }
-        }
+        let mut definition = Definition::parse(slim);
+        definition.names = Names::parse(&slim["status"]["acceptedNames"]);
+        let known = former.conversion(&definition.group, &definition.names.plural);
+        let conversion = Conversion::of(&definition, known, &network);
+        let versions = definition.versions.iter().map(|version| version.name.clone()).collect();
+        let schemas = Schemas::new(head.object.clone(), versions);
+        served.extend(rows::served(definition, &conversion, source, (schemas, head.traits)));
     }
-    for one in &served {
+    for one in served.iter().filter(|one| !former.all().iter().any(|old| Arc::ptr_eq(old, one))) {
         let spec = CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.stored_fields };
         if let Err(error) = server.resources.store.register(spec) {
             tracing::error!(resource = one.row.name, %error, "stored objects cannot be read");
@@ -86,9 +128,9 @@ fn is_deleted(definition: &Value) -> bool {
 }
 
 /// The status that says which names a definition has, and whether it is established.
-fn settled_names(object: &Value, present: &[Value]) -> Value {
+fn settled_names(object: &Value, present: &[Arc<Head>]) -> Value {
     let mut taken = Taken::default();
-    for other in present {
+    for other in present.iter().map(|head| &head.slim) {
         let apart = other["metadata"]["name"] != object["metadata"]["name"];
         if apart && other["spec"]["group"] == object["spec"]["group"] {
             taken.add(&Names::parse(&other["status"]["acceptedNames"]));
@@ -100,20 +142,27 @@ fn settled_names(object: &Value, present: &[Value]) -> Value {
 struct Upkeep {
     server: Server,
     client: Client,
+    heads: Heads,
 }
 
 impl Upkeep {
-    async fn run(self) {
+    async fn run(mut self) {
         let collection = definitions(&self.server.parts);
         loop {
             let Ok(mut watcher) = collection.watch(collection.last_change()) else { continue };
             let mut settled = self.pass().await;
+            let mut are_ready = true;
             loop {
                 tokio::select! {
                     events = watcher.next() => if events.is_err() { break },
                     () = tokio::time::sleep(RETRY), if !settled => {}
+                    () = tokio::time::sleep(EXPIRY), if are_ready => {
+                        are_ready = self.expire();
+                        continue;
+                    }
                 }
                 settled = self.pass().await;
+                are_ready = true;
             }
         }
     }
@@ -121,22 +170,22 @@ impl Upkeep {
     /// Brings every definition to where it should be; false when something has to be tried again.
     ///
     /// A definition is served before its status says so: clients go on as soon as they read that.
-    async fn pass(&self) -> bool {
-        let present = all(&self.server.parts);
-        let with_status = |object: &Value| {
-            let mut object = object.clone();
-            if !is_deleted(&object) {
-                object["status"] = settled_names(&object, &present);
+    async fn pass(&mut self) -> bool {
+        let present = self.heads.renew(&self.server.parts).to_vec();
+        let with_status = |head: &Arc<Head>| {
+            let mut slim = head.slim.clone();
+            if !is_deleted(&slim) {
+                slim["status"] = settled_names(&slim, &present);
             }
-            object
+            slim
         };
         let settled: Vec<Value> = present.iter().map(with_status).collect();
-        install(&self.server.parts, &settled);
+        install(&self.server.parts, present.iter().zip(&settled));
         let mut complete = true;
-        for (object, settled) in present.iter().zip(settled) {
-            let done = match is_deleted(object) {
-                true => self.clean_up(object).await,
-                false => self.write_status(object, settled["status"].clone()).await,
+        for (head, settled) in present.iter().zip(settled) {
+            let done = match is_deleted(&head.slim) {
+                true => self.clean_up(head).await,
+                false => self.write_status(head, settled["status"].clone()).await,
             };
             if let Err(error) = done {
                 tracing::debug!(%error, "a definition's step failed");
@@ -146,11 +195,19 @@ impl Upkeep {
         complete
     }
 
-    async fn write_status(&self, object: &Value, status: Value) -> Result<(), Error> {
-        if object["status"] == status {
+    /// Drops schemas that were not used lately; whether any is left.
+    fn expire(&self) -> bool {
+        let installed = self.server.parts.resources.customs.installed();
+        let left = installed.all().iter().filter(|served| served.schemas.expire()).count();
+        offload::give_back();
+        left > 0
+    }
+
+    async fn write_status(&self, head: &Head, status: Value) -> Result<(), Error> {
+        if head.slim["status"] == status {
             return Ok(());
         }
-        let mut new = object.clone();
+        let mut new = head.object.to_value();
         new["status"] = status;
         self.write("/status", &new).await
     }
@@ -168,7 +225,8 @@ impl Upkeep {
     }
 
     /// Deletes the objects, and lets the definition go when none is left.
-    async fn clean_up(&self, object: &Value) -> Result<(), Error> {
+    async fn clean_up(&self, head: &Head) -> Result<(), Error> {
+        let object = &head.slim;
         let finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         if !finalizers.iter().any(|f| f == CLEANUP) {
             return Ok(());
@@ -179,12 +237,12 @@ impl Upkeep {
             let condition = condition("Terminating", true, "InstanceDeletionInProgress", detail);
             let mut status = object["status"].clone();
             set_condition(&mut status, condition, &now());
-            self.write_status(object, status).await?;
+            self.write_status(head, status).await?;
             return Err(Error::Api(Box::new(api::Status::unavailable(format!(
                 "{left} objects left"
             )))));
         }
-        let mut new = object.clone();
+        let mut new = head.object.to_value();
         let kept: Vec<Value> = finalizers.into_iter().filter(|f| f != CLEANUP).collect();
         new["metadata"]["finalizers"] = json!(kept);
         self.write("", &new).await

@@ -67,12 +67,13 @@ fn put(object: &mut Value, managers: Managers) {
 /// Runs an operation for the request's resource, version, subresource and time.
 fn with_manage<T>(call: &Call<'_>, run: impl FnOnce(&Manage<'_>) -> T) -> T {
     let row = call.main_row();
-    let (shape, version, now) = (call.shape(), row.api_version(), call.context.now_text());
+    let types = call.strategy.types();
+    let (version, now) = (row.api_version(), call.context.now_text());
     let is_served = |other: &str| call.strategy.serves(other);
     let versions = call.strategy.versions(&call.views);
     run(&Manage {
-        schema: call.schema(),
-        shape,
+        schema: types.schema(),
+        shape: types.shape(),
         api_version: &version,
         subresource: call.row.subresource,
         filter: &call.strategy.reset_fields(call.row),
@@ -105,7 +106,8 @@ pub(crate) fn apply(
         Some(old) => old,
         None => {
             // An object of free form has no zero value but the empty one.
-            zero = match call.schema().zero(call.shape()) {
+            let types = call.strategy.types();
+            zero = match types.schema().zero(types.shape()) {
                 Value::Null => json!({}),
                 zero => zero,
             };

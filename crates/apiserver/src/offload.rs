@@ -23,6 +23,11 @@ fn release_memory() {
     }
 }
 
+/// Gives memory that large computations left back to the kernel.
+pub(crate) fn give_back() {
+    release_memory();
+}
+
 /// Whether a request of `size` bytes of text that may take `weight` bytes of memory is worth moving.
 pub(crate) fn is_large(size: usize, weight: usize) -> bool {
     size >= LARGE || weight >= TREE_MAX

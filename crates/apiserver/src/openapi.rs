@@ -61,7 +61,7 @@ fn digest(server: &Parts, path: &str) -> String {
     let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
     let mut text = format!("{path} {}", env!("OPENAPI_SOURCES"));
     for served in installed.all().iter().filter(here) {
-        text += &format!("\n{} {} {}", served.row.name, served.row.kind, served.version().source);
+        text += &format!("\n{} {} {}", served.row.name, served.row.kind, served.schema_tag());
     }
     pki::sha256(text.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -1,5 +1,5 @@
-//! A CustomResourceDefinition, read for serving: its names, its versions, and of each version the
-//! schema in both the forms that are needed.
+//! A CustomResourceDefinition, read for serving: its names, its versions, and apart from them, because it may
+//! be large, each version's schema in both the forms that are needed.
 
 use std::cmp::Reverse;
 
@@ -38,17 +38,56 @@ pub struct Version {
     pub storage: bool,
     /// Told to clients of a deprecated version.
     pub warning: Option<String>,
-    pub node: Node,
-    /// What field management and merges read.
-    pub schema: Schema,
-    pub root: Shape,
     pub has_status: bool,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<Column>,
     /// Dotted paths that field selectors may use.
     pub selectable: Vec<Box<str>>,
-    /// The schema as it was written, for OpenAPI.
-    pub source: Value,
+}
+
+/// A version's schema, ready for use. It may be large: whoever holds one gives it back soon.
+#[derive(Debug)]
+pub struct Compiled {
+    pub node: Node,
+    /// What field management and merges read.
+    pub schema: Schema,
+    pub root: Shape,
+}
+
+impl Compiled {
+    /// Reads the schema of a definition's version. Without `rules`, those in CEL are not made ready: enough to
+    /// prune and to default.
+    ///
+    /// # Errors
+    /// The part of the schema that cannot be served.
+    pub fn parse(definition: &Value, version: &str, rules: bool) -> Result<Compiled, String> {
+        let source = schema_of(definition, version);
+        let mut node =
+            Node::parse(source).map_err(|fault| format!("version {version}: {fault}"))?;
+        node.embedded = true;
+        node.preserve |= definition["spec"]["preserveUnknownFields"] == true;
+        if rules {
+            rules::compile(&mut node);
+        }
+        let (schema, root) = apply::schema(&node);
+        Ok(Compiled { node, schema, root })
+    }
+}
+
+impl Compiled {
+    /// A schema that keeps everything.
+    pub fn free() -> Compiled {
+        let node = Node::open();
+        let (schema, root) = apply::schema(&node);
+        Compiled { node, schema, root }
+    }
+}
+
+/// The schema of a version as it is written; null when it has none.
+pub fn schema_of<'d>(definition: &'d Value, version: &str) -> &'d Value {
+    let mut versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let version = versions.find(|v| v["name"] == version);
+    version.map_or(&Value::Null, |version| &version["schema"]["openAPIV3Schema"])
 }
 
 /// Where a scale's parts are in the object: dotted paths.
@@ -69,22 +108,22 @@ pub enum Conversion {
 }
 
 impl Definition {
-    /// Reads a definition; the error says which part of it cannot be served.
-    pub fn parse(object: &Value) -> Result<Definition, String> {
+    /// Reads a definition, all but its schemas ([`Compiled`]).
+    pub fn parse(object: &Value) -> Definition {
         let spec = &object["spec"];
         let text = |value: &Value| -> Box<str> { value.as_str().unwrap_or("").into() };
         let versions = spec["versions"].as_array().into_iter().flatten();
         let conversion = &spec["conversion"];
-        Ok(Definition {
+        Definition {
             group: text(&spec["group"]),
             names: Names::parse(&spec["names"]),
             namespaced: spec["scope"] == "Namespaced",
-            versions: versions.map(|v| Version::parse(object, v)).collect::<Result<_, _>>()?,
+            versions: versions.map(|v| Version::parse(object, v)).collect(),
             conversion: match conversion["strategy"].as_str() {
                 Some("Webhook") => Conversion::Webhook(conversion["webhook"].clone()),
                 _ => Conversion::None,
             },
-        })
+        }
     }
 
     /// The version objects are stored in.
@@ -117,31 +156,20 @@ impl Names {
 }
 
 impl Version {
-    fn parse(object: &Value, version: &Value) -> Result<Version, String> {
+    fn parse(object: &Value, version: &Value) -> Version {
         let name = version["name"].as_str().unwrap_or("");
-        let source = &version["schema"]["openAPIV3Schema"];
-        let fault = |e: String| format!("version {name}: {e}");
-        let mut node = Node::parse(source).map_err(fault)?;
-        node.embedded = true;
-        node.preserve |= object["spec"]["preserveUnknownFields"] == true;
-        rules::compile(&mut node);
-        let (schema, root) = apply::schema(&node);
         let sub = &version["subresources"];
         let paths = version["selectableFields"].as_array().into_iter().flatten();
-        Ok(Version {
+        Version {
             name: name.into(),
             served: version["served"] == true,
             storage: version["storage"] == true,
             warning: (version["deprecated"] == true).then(|| deprecation(object, version)),
-            node,
-            schema,
-            root,
             has_status: sub["status"].is_object(),
             scale: sub["scale"].is_object().then(|| ScalePaths::parse(&sub["scale"])),
             columns: Column::all(&version["additionalPrinterColumns"]),
             selectable: paths.filter_map(|f| Some(dotted(f["jsonPath"].as_str()?))).collect(),
-            source: source.clone(),
-        })
+        }
     }
 }
 

@@ -17,7 +17,9 @@ mod shape;
 mod validate;
 
 pub use columns::{Column, Path};
-pub use definition::{Conversion, Definition, Names, ScalePaths, Version, priority};
+pub use definition::{
+    Compiled, Conversion, Definition, Names, ScalePaths, Version, priority, schema_of,
+};
 pub use lint::check_rules;
 pub use node::Node;
 pub use review::{Fault, ReviewVersion, accept};

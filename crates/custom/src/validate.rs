@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use validation::At;
 
-use crate::definition::{ScalePaths, Version};
+use crate::definition::{Compiled, ScalePaths, Version};
 use crate::format;
 use crate::node::{Bound, Node};
 use crate::rules;
 
 /// Everything a write must fulfil: the schema, lists that are sets or maps, then rules.
-pub fn validate(version: &Version, object: &At<'_>) {
-    let root = &version.node;
+pub fn validate(version: &Version, compiled: &Compiled, object: &At<'_>) {
+    let root = &compiled.node;
     let before = object.faults();
     place(root, object, true);
     if let Some(scale) = &version.scale {

@@ -4,7 +4,7 @@ use api::Status;
 use api::limits::EXPANSION_MAX;
 use api::registry::Resource;
 use api::schema::{Decoder, Schema, Shape};
-use custom::Version;
+use custom::Node;
 use serde_json::{Value, json};
 
 use crate::decode::Found;
@@ -12,7 +12,7 @@ use crate::decode::Found;
 /// Makes an object of a tree; `strict` holds what reading the tree had found.
 pub(super) fn decode(
     row: &Resource,
-    version: &Version,
+    node: &Node,
     Found { mut value, mut strict }: Found,
 ) -> Result<Found, Status> {
     check_type(row, &mut value)?;
@@ -25,10 +25,10 @@ pub(super) fn decode(
     })?;
     value["metadata"] = meta;
     strict.extend(unknown);
-    let unknown = custom::prune(&version.node, &mut value);
+    let unknown = custom::prune(node, &mut value);
     strict.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
-    custom::drop_nulls(&version.node, &mut value);
-    custom::default(&version.node, &mut value).map_err(|_| Status::too_large(EXPANSION_MAX))?;
+    custom::drop_nulls(node, &mut value);
+    custom::default(node, &mut value).map_err(|_| Status::too_large(EXPANSION_MAX))?;
     Ok(Found { value, strict })
 }
 

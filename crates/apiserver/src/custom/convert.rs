@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use api::{Draft, Object, Status};
-use custom::{ReviewVersion, Version, accept};
+use custom::{Compiled, ReviewVersion, accept};
 use serde_json::Value;
 
-use super::Served;
+use super::{Depth, Served};
 use crate::webhook::{Client, Network};
 
 /// How a definition's objects get from one version to another.
@@ -107,11 +107,16 @@ pub(crate) fn failure(why: String) -> Status {
 }
 
 impl Served {
-    /// The version that an `apiVersion` of this definition names.
-    pub(super) fn version_of(&self, api_version: &str) -> Option<&Version> {
+    /// The place of the version that an `apiVersion` of this definition names.
+    pub(super) fn place_of(&self, api_version: &str) -> Option<usize> {
         let (group, name) = api_version.split_once('/')?;
-        let versions = &self.definition.versions;
-        versions.iter().find(|v| *v.name == *name).filter(|_| group == &*self.definition.group)
+        let mut versions = self.definition.versions.iter();
+        versions.position(|v| *v.name == *name).filter(|_| group == &*self.definition.group)
+    }
+
+    /// The schema of a version, enough to prune and to default.
+    fn structure(&self, at: usize) -> Arc<Compiled> {
+        self.schemas.get(at, Depth::Structure)
     }
 
     /// Objects of any version of the definition as ones of another.
@@ -121,12 +126,12 @@ impl Served {
         wanted: &str,
         list: Option<&str>,
     ) -> Result<Vec<Value>, String> {
-        let target = self.version_of(wanted).ok_or_else(|| {
+        let target = self.place_of(wanted).ok_or_else(|| {
             format!("request to convert CR to an invalid group/version: {wanted}")
         })?;
         for object in &objects {
             let from = text(&object["apiVersion"]);
-            if self.version_of(from).is_none() {
+            if self.place_of(from).is_none() {
                 return Err(format!("request to convert CR from an invalid group/version: {from}"));
             }
         }
@@ -138,7 +143,7 @@ impl Served {
         };
         for (object, _) in objects.iter_mut().zip(others).filter(|(_, other)| *other) {
             object["apiVersion"] = wanted.into();
-            coerce(target, object);
+            coerce(&self.structure(target), object);
         }
         Ok(objects)
     }
@@ -147,9 +152,9 @@ impl Served {
     fn read(&self, object: &Object) -> Value {
         let mut tree = object.to_value();
         if self.defaults
-            && let Some(version) = self.version_of(text(&tree["apiVersion"]))
+            && let Some(version) = self.place_of(text(&tree["apiVersion"]))
         {
-            fill(version, &mut tree);
+            fill(&self.structure(version), &mut tree);
         }
         tree
     }
@@ -192,14 +197,14 @@ impl Served {
         let wanted = self.row.api_version();
         let stored = text(&object["apiVersion"]).to_owned();
         if self.defaults
-            && let Some(version) = self.version_of(&stored)
+            && let Some(version) = self.place_of(&stored)
         {
-            fill(version, object);
+            fill(&self.structure(version), object);
         }
         if stored != wanted {
             object["apiVersion"] = wanted.into();
             if !self.alike {
-                coerce(self.version(), object);
+                coerce(&self.structure(self.at), object);
             }
         }
     }
@@ -207,7 +212,7 @@ impl Served {
 
 /// Defaults of the version that a stored object was written in. An object to which they would add
 /// more than a body may have is shown as far as they go.
-fn fill(version: &Version, object: &mut Value) {
+fn fill(version: &Compiled, object: &mut Value) {
     if custom::default(&version.node, object).is_err() {
         let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
         tracing::warn!(kind, name, "a definition's defaults are too large for a stored object");
@@ -215,7 +220,7 @@ fn fill(version: &Version, object: &mut Value) {
 }
 
 /// Leaves of a converted object what its version knows.
-fn coerce(version: &Version, object: &mut Value) {
+fn coerce(version: &Compiled, object: &mut Value) {
     custom::prune(&version.node, object);
     custom::drop_nulls(&version.node, object);
 }

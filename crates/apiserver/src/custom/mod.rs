@@ -5,6 +5,7 @@ mod convert;
 mod elsewhere;
 pub(crate) mod names;
 pub(crate) mod rows;
+mod schemas;
 mod seen;
 mod strategy;
 
@@ -14,16 +15,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use api::Object;
 use api::registry::Resource;
 use bytes::Bytes;
-use custom::{Definition, Version};
+use custom::{Compiled, Definition, Version};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use convert::Conversion;
+use schemas::Depth;
+pub(crate) use schemas::Schemas;
 
 /// One served version of one definition.
 #[derive(Debug)]
 pub(crate) struct Served {
     definition: Arc<Definition>,
+    pub(crate) schemas: Arc<Schemas>,
     at: usize,
     pub(crate) row: &'static Resource,
     subresources: Vec<&'static Resource>,
@@ -48,7 +52,8 @@ pub(crate) struct Served {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Source {
     uid: Value,
-    spec: Value,
+    /// Counts changes of the spec.
+    generation: Value,
     names: Value,
 }
 
@@ -56,8 +61,32 @@ impl Source {
     pub(crate) fn of(definition: &Value) -> Source {
         Source {
             uid: definition["metadata"]["uid"].clone(),
-            spec: definition["spec"].clone(),
+            generation: definition["metadata"]["generation"].clone(),
             names: definition["status"]["acceptedNames"].clone(),
+        }
+    }
+}
+
+/// What serving needs to know of all of a definition's schemas.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SchemaTraits {
+    /// Some version's schema gives defaults.
+    defaults: bool,
+    /// All versions have the same schema.
+    alike: bool,
+}
+
+impl SchemaTraits {
+    pub(crate) fn of(definition: &Value) -> SchemaTraits {
+        let versions = definition["spec"]["versions"].as_array();
+        let schemas = || {
+            let all = versions.into_iter().flatten();
+            all.map(|version| &version["schema"]["openAPIV3Schema"])
+        };
+        let first = schemas().next();
+        SchemaTraits {
+            defaults: schemas().any(gives_defaults),
+            alike: schemas().all(|schema| Some(schema) == first),
         }
     }
 }
@@ -74,6 +103,21 @@ fn gives_defaults(schema: &Value) -> bool {
 impl Served {
     pub(crate) fn version(&self) -> &Version {
         &self.definition.versions[self.at]
+    }
+
+    /// The schema of this version as it is written.
+    pub(crate) fn schema_source(&self) -> Value {
+        self.schemas.source(self.at)
+    }
+
+    /// What tells the schemas of two definitions, or of two states of one, apart.
+    pub(crate) fn schema_tag(&self) -> String {
+        format!("{} {}", self.source.uid, self.source.generation)
+    }
+
+    /// This version's schema with its rules.
+    fn compiled(&self) -> Arc<Compiled> {
+        self.schemas.get(self.at, Depth::Rules)
     }
 
     /// A stored object's JSON where that needs no webhook; the stored bytes where nothing but the

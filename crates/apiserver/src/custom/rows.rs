@@ -10,7 +10,7 @@ use api::registry::Resource;
 use custom::{Definition, Version};
 use tokio_util::sync::CancellationToken;
 
-use super::{Conversion, Served, Source};
+use super::{Conversion, SchemaTraits, Schemas, Served, Source};
 
 static TEXTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
 static ROWS: Mutex<Option<HashSet<&'static Resource>>> = Mutex::new(None);
@@ -61,17 +61,16 @@ pub(crate) fn served(
     definition: Definition,
     conversion: &Conversion,
     source: Source,
+    (schemas, traits): (Schemas, SchemaTraits),
 ) -> Vec<Arc<Served>> {
     let Some(storage) = definition.storage() else { return Vec::new() };
     let storage_version = format!("{}/{}", definition.group, storage.name);
     let stored_fields = fields(&storage.selectable);
     let versions = &definition.versions;
-    let defaults = versions.iter().any(|v| super::gives_defaults(&v.source));
-    let alike = versions.iter().all(|v| v.source == storage.source);
     // The index that is made when an object is stored serves all versions that ask for the same.
     let rebuilt = matches!(conversion, Conversion::Webhook(_))
         || versions.iter().any(|v| v.selectable != storage.selectable);
-    let (definition, source) = (Arc::new(definition), Arc::new(source));
+    let (definition, source, schemas) = (Arc::new(definition), Arc::new(source), Arc::new(schemas));
     let retired = CancellationToken::new();
     let mut order: Vec<usize> = (0..definition.versions.len()).collect();
     order.retain(|at| definition.versions[*at].served);
@@ -85,13 +84,14 @@ pub(crate) fn served(
             storage: storage_version.clone(),
             stored_fields,
             conversion: conversion.clone(),
-            defaults,
-            alike,
+            defaults: traits.defaults,
+            alike: traits.alike,
             rebuilt,
             seen: Default::default(),
             source: source.clone(),
             retired: retired.clone(),
             definition: definition.clone(),
+            schemas: schemas.clone(),
             at,
         })
     };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use api::apply::{Filter, Versions};
 use api::limits::EXPANSION_MAX;
 use api::registry::Resource;
-use api::schema::{Schema, Shape};
 use api::status::Cause;
 use api::{Draft, Object, Status};
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::{Conversion, Served, body, convert};
 use crate::columns;
 use crate::decode::{Found, Input, typed, untyped};
 use crate::strategy::{
-    BoxFuture, DEFAULT, Hooks, ResourceStrategy, ScalePaths, Views, plain_reset_fields,
+    BoxFuture, DEFAULT, Hooks, ResourceStrategy, ScalePaths, Types, Views, plain_reset_fields,
 };
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor";
@@ -28,12 +27,8 @@ impl ResourceStrategy for Served {
         self.row
     }
 
-    fn schema(&self) -> &Schema {
-        &self.version().schema
-    }
-
-    fn shape(&self) -> &Shape {
-        &self.version().root
+    fn types(&self) -> Types {
+        Types::Compiled(self.compiled())
     }
 
     fn hooks(&self) -> &Hooks {
@@ -59,7 +54,7 @@ impl ResourceStrategy for Served {
         // Scales are of a built-in type.
         match row.ty {
             Some(_) => typed(row, input),
-            None => body::decode(row, self.version(), untyped(row, input)?),
+            None => body::decode(row, &self.compiled().node, untyped(row, input)?),
         }
     }
 
@@ -72,7 +67,7 @@ impl ResourceStrategy for Served {
     }
 
     fn default(&self, _: &Resource, object: &mut Value) -> Result<(), Status> {
-        custom::default(&self.version().node, object).map_err(|_| Status::too_large(EXPANSION_MAX))
+        custom::default(&self.compiled().node, object).map_err(|_| Status::too_large(EXPANSION_MAX))
     }
 
     /// Objects are stored without telling a fraction of zero from none.
@@ -99,7 +94,7 @@ impl ResourceStrategy for Served {
             None => validation::validate_create(row, object),
         };
         let check = validation::Check::default();
-        custom::validate(self.version(), &check.root(object, old));
+        custom::validate(self.version(), &self.compiled(), &check.root(object, old));
         causes.extend(check.into_causes());
         causes
     }
@@ -130,7 +125,7 @@ impl ResourceStrategy for Served {
 
     fn versions<'v>(&'v self, views: &'v Views) -> Option<Box<dyn Versions + 'v>> {
         let differs = matches!(self.conversion, Conversion::Webhook(_));
-        differs.then(|| Box::new(ViewsOf { views, custom: self }) as Box<dyn Versions + 'v>)
+        differs.then(|| Box::new(ViewsOf::new(views, self)) as Box<dyn Versions + 'v>)
     }
 
     fn fetch<'v>(&'v self, views: &'v Views) -> BoxFuture<'v, bool> {

@@ -20,7 +20,7 @@ pub(super) fn add(served: &Served, v3: bool, schemas: &mut Map<String, Value>) {
     let reference = |name: &str| json!({"$ref": format!("{ROOT}{name}")});
     let gvk = |kind: &str| json!([{"group": row.group, "kind": kind, "version": row.version}]);
     let of_type = |field: &str| json!({"type": "string", "description": api::prose::of_field(LIST_META_OWNER, field)});
-    let source = &served.version().source;
+    let source = &served.schema_source();
     // kubectl takes what has properties to have no others: what is free has none, in version 2 at least.
     let is_free = !v3 && source["x-kubernetes-preserve-unknown-fields"] == true;
     let mut schema = match source.is_object() && !is_free {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use validation::convert;
 
 use super::hooks::{self, Hooks};
-use super::{BoxFuture, ResourceStrategy, ScalePaths, reset_fields};
+use super::{BoxFuture, ResourceStrategy, ScalePaths, Types, reset_fields};
 use crate::columns;
 use crate::decode::{self, Found, Input};
 
@@ -88,12 +88,8 @@ impl ResourceStrategy for BuiltIn {
         self.row
     }
 
-    fn schema(&self) -> &Schema {
-        self.schema
-    }
-
-    fn shape(&self) -> &Shape {
-        &self.shape
+    fn types(&self) -> Types {
+        Types::BuiltIn(self.schema, self.shape.clone())
     }
 
     fn hooks(&self) -> &Hooks {

@@ -53,6 +53,28 @@ impl ScalePaths {
     }
 }
 
+/// The types of a resource's objects, and their shape in them.
+pub(crate) enum Types {
+    BuiltIn(&'static Schema, Shape),
+    Compiled(Arc<custom::Compiled>),
+}
+
+impl Types {
+    pub(crate) fn schema(&self) -> &Schema {
+        match self {
+            Types::BuiltIn(schema, _) => schema,
+            Types::Compiled(compiled) => &compiled.schema,
+        }
+    }
+
+    pub(crate) fn shape(&self) -> &Shape {
+        match self {
+            Types::BuiltIn(_, shape) => shape,
+            Types::Compiled(compiled) => &compiled.root,
+        }
+    }
+}
+
 /// One request, as far as hooks see it.
 pub(crate) struct Step<'a> {
     pub(crate) context: &'a RequestContext<'a>,
@@ -67,9 +89,7 @@ pub(crate) trait ResourceStrategy: Debug + Send + Sync {
     /// The row of the resource itself.
     fn resource(&self) -> &'static Resource;
     /// The types of its objects.
-    fn schema(&self) -> &Schema;
-    /// The shape of its objects in [`ResourceStrategy::schema`].
-    fn shape(&self) -> &Shape;
+    fn types(&self) -> Types;
     /// Rules that act in the course of a request.
     fn hooks(&self) -> &Hooks;
 

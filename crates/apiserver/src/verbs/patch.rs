@@ -41,9 +41,10 @@ pub(crate) async fn patch(
         }
         "application/strategic-merge-patch+json" if call.strategy.takes_strategic_merge() => {
             let patch = json_body(&body)?;
+            let types = call.strategy.types();
             change(call, Operation::Update, |old| {
                 let mut tree = base(old, &body);
-                algorithms::apply_strategic_patch(call.schema(), call.shape(), &mut tree, &patch)
+                algorithms::apply_strategic_patch(types.schema(), types.shape(), &mut tree, &patch)
                     .map_err(Status::bad_request)?;
                 reread(call, old, tree).map_err(|refused| unconvertible(&patch, refused))
             })

@@ -57,7 +57,8 @@ pub(crate) fn reset_status(call: &Call<'_>, object: &mut Value) {
     if !call.strategy.has_status() || call.strategy.hooks().brings_status {
         return;
     }
-    let zero = call.schema().zero(call.shape());
+    let types = call.strategy.types();
+    let zero = types.schema().zero(types.shape());
     let Some(map) = object.as_object_mut() else { return };
     match zero.get("status") {
         Some(status) => drop(map.insert("status".into(), status.clone())),
