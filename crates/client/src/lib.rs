@@ -24,7 +24,7 @@ pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;
 pub use follow::{Follow, FollowEvent, Follower};
 pub use https::{Credentials, HttpsConfig, HttpsTransport};
-pub use informer::{Change, Informer, Informers};
+pub use informer::{Change, Index, IndexKey, Informer, Informers};
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use lease::LeaderElection;
 pub use queue::Queue;

@@ -10,20 +10,20 @@ mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod garbagecollector;
+mod harness;
 mod meta;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod podgc;
 mod pods;
-mod replicaset;
+mod replicas;
 mod resourcequota;
 mod rootca;
 mod serviceaccount;
 mod services;
 mod storageprotection;
 mod tainteviction;
-mod unseen;
 
 use std::sync::Arc;
 
@@ -84,7 +84,8 @@ type Start = fn(&Context);
 
 /// Upstream's name, its short alias of old, and how it starts.
 const CONTROLLERS: &[(&str, &str, Start)] = &[
-    ("replicaset-controller", "replicaset", replicaset::start),
+    ("replicaset-controller", "replicaset", replicas::start_sets),
+    ("replicationcontroller-controller", "replicationcontroller", replicas::start_controllers),
     ("deployment-controller", "deployment", deployment::start),
     ("endpointslice-controller", "endpointslice", endpointslice::start),
     ("endpointslice-mirroring-controller", "endpointslicemirroring", endpointslicemirroring::start),
