@@ -11,6 +11,8 @@ mod endpointslice;
 mod endpointslicemirroring;
 mod garbagecollector;
 mod harness;
+mod job;
+mod jobs;
 mod meta;
 mod namespace;
 mod nodeipam;
@@ -86,6 +88,7 @@ type Start = fn(&Context);
 const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicas::start_sets),
     ("replicationcontroller-controller", "replicationcontroller", replicas::start_controllers),
+    ("job-controller", "job", job::start),
     ("deployment-controller", "deployment", deployment::start),
     ("endpointslice-controller", "endpointslice", endpointslice::start),
     ("endpointslice-mirroring-controller", "endpointslicemirroring", endpointslicemirroring::start),

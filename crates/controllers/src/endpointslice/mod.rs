@@ -13,7 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
 use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
-use crate::meta::{Key, key, name, namespace, reference};
+use crate::meta::{Key, key, namespace, reference};
 use crate::services::{pods_of, selector, watch_pods};
 
 /// Services reconciled at once (upstream's --concurrent-service-endpoint-syncs).

@@ -16,7 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use crate::Context;
 use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::endpointslice::plan::{MANAGED_BY, Plan, SERVICE_NAME};
-use crate::meta::{Key, key, name, namespace, reference};
+use crate::meta::{Key, key, namespace, reference};
 
 /// Endpoints reconciled at once (upstream's --mirroring-concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;

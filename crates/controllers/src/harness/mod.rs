@@ -14,9 +14,9 @@ mod tests;
 mod watch;
 
 pub(crate) use claim::{Candidates, claim, claim_with_finalizer};
-pub(crate) use expectations::{EXPECTATIONS_TIMEOUT, Expectations};
+pub(crate) use expectations::{EXPECTATIONS_TIMEOUT, Expectations, Pending};
 pub(crate) use index::{ByController, ByNode, Orphans};
-pub(crate) use pod_control::{PodControl, slow_start};
+pub(crate) use pod_control::PodControl;
 pub(crate) use rank::{by_deletion_order, rank};
 pub(crate) use reconciler::{Reconciler, start};
 pub(crate) use status::{same_status, write_status};

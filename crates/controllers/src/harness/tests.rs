@@ -6,7 +6,8 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{Candidates, by_deletion_order, rank, same_status, slow_start};
+use super::pod_control::slow_start;
+use super::{Candidates, by_deletion_order, rank, same_status};
 use crate::meta::{name, selector};
 use crate::pods::active;
 
