@@ -3,6 +3,8 @@
 //! Every controller reads informers, computes a plan without side effects and applies it; keys are
 //! queued by changes only. None knows another, nor HTTP or storage.
 
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod disruption;
@@ -17,6 +19,7 @@ mod meta;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
+mod nodes;
 mod podgc;
 mod pods;
 mod replicas;
@@ -24,8 +27,10 @@ mod resourcequota;
 mod rootca;
 mod serviceaccount;
 mod services;
+mod statefulset;
 mod storageprotection;
 mod tainteviction;
+mod ttlafterfinished;
 
 use std::sync::Arc;
 
@@ -88,7 +93,11 @@ type Start = fn(&Context);
 const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("replicaset-controller", "replicaset", replicas::start_sets),
     ("replicationcontroller-controller", "replicationcontroller", replicas::start_controllers),
+    ("daemonset-controller", "daemonset", daemonset::start),
+    ("statefulset-controller", "statefulset", statefulset::start),
     ("job-controller", "job", job::start),
+    ("cronjob-controller", "cronjob", cronjob::start),
+    ("ttl-after-finished-controller", "ttl-after-finished", ttlafterfinished::start),
     ("deployment-controller", "deployment", deployment::start),
     ("endpointslice-controller", "endpointslice", endpointslice::start),
     ("endpointslice-mirroring-controller", "endpointslicemirroring", endpointslicemirroring::start),

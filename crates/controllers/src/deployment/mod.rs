@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::harness::{
-    ByController, Candidates, Orphans, Reconciler, claim, enqueue, start as start_reconciler,
+    ByController, Candidates, Orphans, Reconciler, claim, enqueue, selected_by, start as start_reconciler,
     watch_dependents,
 };
 use crate::meta::{Key, controller, matches, name, namespace, now, reference, selector, uid};
@@ -103,8 +103,8 @@ impl Reconciler for Deployments {
         }
         let mut sets = self.sets_by_controller.get(uid(&deployment.metadata));
         sets.extend(self.orphan_sets.get(&key.0));
-        let selector = selector(&spec.selector);
-        let candidates = Candidates::sort(&*deployment, &selector, sets, |_| true);
+        let fits = selected_by(selector(&spec.selector));
+        let candidates = Candidates::sort(&*deployment, fits, sets, |_| true);
         let Some(sets) = claim(&self.client, &*deployment, candidates).await? else {
             return Ok(Action::Done);
         };

@@ -6,9 +6,7 @@ use api::selector::LabelSelector;
 use client::{Client, Error, Patch, Resource};
 use serde_json::{Value, json};
 
-use crate::meta::{
-    controller, managed_by, matches, may_adopt, name, namespace, uid,
-};
+use crate::meta::{controller, managed_by, matches, may_adopt, name, namespace, uid};
 
 /// Objects of an owner's namespace, sorted by what the owner has to do with them.
 #[derive(Debug)]
@@ -26,11 +24,11 @@ impl<K> Default for Candidates<K> {
 }
 
 impl<K: Resource> Candidates<K> {
-    /// `objects` are the owner's dependents and the orphans of its namespace; orphans that do not fulfil
-    /// `adoptable` stay orphans.
+    /// `objects` are the owner's dependents and the orphans of its namespace. Those that do not `fit` are
+    /// released; orphans that are not `adoptable` stay orphans.
     pub(crate) fn sort<O: Resource>(
         owner: &O,
-        selector: &LabelSelector,
+        fits: impl Fn(&K) -> bool,
         objects: Vec<Arc<K>>,
         adoptable: impl Fn(&K) -> bool,
     ) -> Candidates<K> {
@@ -38,7 +36,7 @@ impl<K: Resource> Candidates<K> {
         let mut sorted = Candidates::default();
         for object in objects {
             let meta = object.metadata();
-            let fits = matches(selector, meta.labels.as_ref());
+            let fits = fits(&object);
             match controller(meta) {
                 Some(owned_by) if owned_by.uid != uid(owner.metadata()) => {}
                 Some(_) if fits => sorted.owned.push(object),
@@ -53,6 +51,11 @@ impl<K: Resource> Candidates<K> {
         }
         sorted
     }
+}
+
+/// Whether the selector takes an object by its labels.
+pub(crate) fn selected_by<K: Resource>(selector: LabelSelector) -> impl Fn(&K) -> bool {
+    move |object| matches(&selector, object.metadata().labels.as_ref())
 }
 
 /// Adopts and releases; the objects that the owner has afterwards. `None` if the owner must not adopt,

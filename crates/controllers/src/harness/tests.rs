@@ -6,8 +6,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::pod_control::slow_start;
-use super::{Candidates, by_deletion_order, rank, same_status};
+use super::{Candidates, by_deletion_order, rank, same_status, selected_by, slow_start};
 use crate::meta::{name, selector};
 use crate::pods::active;
 
@@ -46,7 +45,7 @@ fn sorted(owner: &ReplicaSet) -> Candidates<Pod> {
         pod("foreign orphan", "", "x", running),
     ];
     let selector = selector(&owner.spec.as_ref().unwrap().selector);
-    Candidates::sort(owner, &selector, pods, active)
+    Candidates::sort(owner, selected_by(selector), pods, active)
 }
 
 #[test]

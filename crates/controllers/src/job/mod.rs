@@ -161,8 +161,7 @@ impl Jobs {
         let pending = self.control.expectations.pending(key);
         let mut pods = self.by_controller.get(uid(&job.metadata));
         pods.extend(self.orphans.get(&key.0));
-        let selector = selector(&spec(job).selector.clone().unwrap_or_default());
-        let candidates = Candidates::sort(job, &selector, pods, |_| true);
+        let candidates = Candidates::sort(job, |pod| selects(job, pod), pods, |_| true);
         let claimed = claim_with_finalizer(&self.client, job, candidates, Some(FINALIZER)).await?;
         let Some(pods) = claimed else { return Ok(Action::Done) };
         let now = now();

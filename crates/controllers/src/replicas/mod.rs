@@ -20,7 +20,8 @@ use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use self::owner::ReplicaOwner;
 use crate::Context;
 use crate::harness::{
-    ByController, Candidates, Orphans, PodControl, Reconciler, claim, enqueue, write_status,
+    ByController, Candidates, Orphans, PodControl, Reconciler, claim, enqueue, selected_by,
+    write_status,
 };
 use crate::meta::{Key, controller, managed_by, matches, now, uid};
 use crate::pods::{active, from_template};
@@ -83,7 +84,7 @@ impl<O: ReplicaOwner> Reconciler for Replicas<O> {
         let pending = self.control.expectations.pending(&key);
         let mut pods = self.by_controller.get(uid(owner.metadata()));
         pods.extend(self.orphans.get(&key.0));
-        let candidates = Candidates::sort(&*owner, &owner.selector(), pods, active);
+        let candidates = Candidates::sort(&*owner, selected_by(owner.selector()), pods, active);
         let Some(owned) = claim(&self.client, &*owner, candidates).await? else {
             return Ok(Action::Done);
         };

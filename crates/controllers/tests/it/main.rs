@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
