@@ -18,7 +18,7 @@ mod queue;
 mod transport;
 mod worker;
 
-pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId};
+pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId, percent_encode};
 pub use error::Error;
 pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;

@@ -3,6 +3,8 @@
 //! Every controller reads informers, computes a plan without side effects and applies it; keys are
 //! queued by changes only. None knows another, nor HTTP or storage.
 
+mod certificates;
+mod clusterroleaggregation;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -11,8 +13,10 @@ mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
+mod ephemeralvolume;
 mod garbagecollector;
 mod harness;
+mod horizontalpodautoscaler;
 mod job;
 mod jobs;
 mod meta;
@@ -20,6 +24,7 @@ mod namespace;
 mod nodeipam;
 mod nodelifecycle;
 mod nodes;
+mod persistentvolume;
 mod podgc;
 mod pods;
 mod replicas;
@@ -30,9 +35,11 @@ mod services;
 mod statefulset;
 mod storageprotection;
 mod tainteviction;
+mod ttl;
 mod ttlafterfinished;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Informers, Recorder, Tasks};
 
@@ -50,6 +57,10 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// Prefix length of a node's IPv6 network.
     pub node_cidr_mask_v6: u8,
+    /// Signs certificate signing requests; without it nobody does.
+    pub authority: Option<Arc<pki::Authority>>,
+    /// The longest life of a certificate that is signed.
+    pub signing_life: Duration,
 }
 
 impl Default for Config {
@@ -60,6 +71,9 @@ impl Default for Config {
             cluster_cidrs: Vec::new(),
             node_cidr_mask: 24,
             node_cidr_mask_v6: 64,
+            authority: None,
+            // Upstream's --cluster-signing-duration.
+            signing_life: Duration::from_secs(365 * 24 * 3600),
         }
     }
 }
@@ -110,6 +124,38 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("node-lifecycle-controller", "nodelifecycle", nodelifecycle::start),
     ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
+    (
+        "certificatesigningrequest-signing-controller",
+        "csrsigning",
+        certificates::start_signing,
+    ),
+    (
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        certificates::start_approving,
+    ),
+    (
+        "certificatesigningrequest-cleaner-controller",
+        "csrcleaner",
+        certificates::start_cleaning,
+    ),
+    (
+        "persistentvolume-binder-controller",
+        "persistentvolume-binder",
+        persistentvolume::start,
+    ),
+    (
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaling",
+        horizontalpodautoscaler::start,
+    ),
+    ("ttl-controller", "ttl", ttl::start),
+    ("ephemeral-volume-controller", "ephemeral-volume", ephemeralvolume::start),
+    (
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation",
+        clusterroleaggregation::start,
+    ),
     ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
     ("resourcequota-controller", "resourcequota", resourcequota::start),
     (

@@ -87,11 +87,11 @@ fn discovery(target: &str) -> Option<Value> {
     };
     match target {
         "/apis" => {
-            let group = |name| {
+            let group = |name: &str| {
                 json!({"name": name, "versions": [{"version": "v1"}],
                     "preferredVersion": {"version": "v1"}})
             };
-            Some(json!({"groups": ["apps", "batch"].map(group)}))
+            Some(json!({"groups": [group("apps"), group("batch")]}))
         }
         "/api/v1" => Some(list("")),
         "/apis/apps/v1" => Some(list("apps")),

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake;
+mod loops;
+mod rollouts;
 mod workloads;
 
 use std::sync::Arc;
@@ -249,7 +251,9 @@ async fn pods_are_scheduled_when_a_node_comes() {
 
 #[tokio::test]
 async fn storage_in_use_is_kept_and_then_goes() {
-    let world = World::start(Config::default());
+    // Nobody binds: the test itself says what is bound.
+    let controllers = ["*", "-persistentvolume-binder"].map(str::to_owned).to_vec();
+    let world = World::start(Config { controllers, ..Config::default() });
     let none = DeleteParams::default();
     let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass",
         "metadata": {"name": "gold"}, "driverName": "d"});
