@@ -124,26 +124,14 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("node-lifecycle-controller", "nodelifecycle", nodelifecycle::start),
     ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
-    (
-        "certificatesigningrequest-signing-controller",
-        "csrsigning",
-        certificates::start_signing,
-    ),
+    ("certificatesigningrequest-signing-controller", "csrsigning", certificates::start_signing),
     (
         "certificatesigningrequest-approving-controller",
         "csrapproving",
         certificates::start_approving,
     ),
-    (
-        "certificatesigningrequest-cleaner-controller",
-        "csrcleaner",
-        certificates::start_cleaning,
-    ),
-    (
-        "persistentvolume-binder-controller",
-        "persistentvolume-binder",
-        persistentvolume::start,
-    ),
+    ("certificatesigningrequest-cleaner-controller", "csrcleaner", certificates::start_cleaning),
+    ("persistentvolume-binder-controller", "persistentvolume-binder", persistentvolume::start),
     (
         "horizontal-pod-autoscaler-controller",
         "horizontal-pod-autoscaling",

@@ -315,10 +315,10 @@ mod tests {
         let (_, pem) = request(&["a.example"]);
         let request = SigningRequest::parse(pem.as_bytes()).expect("a request");
         assert_eq!(request.common_name, "system:node:a");
-        assert_eq!((&request.organizations[..], &request.dns_names[..]), (
-            &["system:nodes".to_owned()][..],
-            &["a.example".to_owned()][..]
-        ));
+        assert_eq!(
+            (&request.organizations[..], &request.dns_names[..]),
+            (&["system:nodes".to_owned()][..], &["a.example".to_owned()][..])
+        );
         let usages = ["digital signature", "key encipherment", "client auth"].map(str::to_owned);
         let pem = ca.certify(&request, &usages, Duration::from_secs(3600)).expect("a certificate");
         let (_, block) = parse_x509_pem(pem.as_bytes()).expect("PEM");

@@ -98,16 +98,16 @@ impl Signing {
         };
         match outcome {
             Ok(pem) => status.certificate = Some(ByteString(pem.into_bytes())),
-            Err((reason, message)) => status.conditions.get_or_insert_default().push(
-                CertificateSigningRequestCondition {
+            Err((reason, message)) => {
+                status.conditions.get_or_insert_default().push(CertificateSigningRequestCondition {
                     type_: "Failed".into(),
                     status: "True".into(),
                     reason: Some(reason.into()),
                     message: Some(message),
                     last_update_time: Some(now()),
                     last_transition_time: Some(now()),
-                },
-            ),
+                })
+            }
         }
         Some(new)
     }

@@ -32,9 +32,10 @@ fn each_signer_has_its_rules() {
     let ok = Some(String::new());
     let no = |text: &str| Some(text.to_owned());
     assert_eq!(said(KUBELET_CLIENT, &of_node(), &client), ok);
-    assert_eq!(said(KUBELET_CLIENT, &of_node(), &client[..1]), no(
-        "usages did not match [client auth digital signature key encipherment]"
-    ));
+    assert_eq!(
+        said(KUBELET_CLIENT, &of_node(), &client[..1]),
+        no("usages did not match [client auth digital signature key encipherment]")
+    );
     let named = SigningRequest { dns_names: vec!["a".into()], ..of_node() };
     assert_eq!(said(KUBELET_CLIENT, &named, &client), no("DNS subjectAltNames are not allowed"));
     let groups = vec!["system:nodes".into(), "system:masters".into()];
@@ -50,12 +51,14 @@ fn each_signer_has_its_rules() {
     assert_eq!(said(KUBELET_CLIENT, &human, &client), no(no_node));
     let api = "kubernetes.io/kube-apiserver-client";
     assert_eq!(said(api, &human, &client), ok);
-    assert_eq!(said(api, &human, &usages("server auth")), no(
-        "invalid usage for client certificate: server auth"
-    ));
-    assert_eq!(said(api, &human, &client[..1]), no(
-        "missing required usage for client certificate: client auth"
-    ));
+    assert_eq!(
+        said(api, &human, &usages("server auth")),
+        no("invalid usage for client certificate: server auth")
+    );
+    assert_eq!(
+        said(api, &human, &client[..1]),
+        no("missing required usage for client certificate: client auth")
+    );
     assert_eq!(said("example.com/own", &human, &client), None);
 }
 
@@ -90,15 +93,18 @@ fn kubelets_are_approved_by_their_rights() {
 fn lives_have_limits() {
     let year = Duration::from_secs(365 * 86_400);
     let hours = |asked| life(asked, year).as_secs() / 60;
-    assert_eq!([None, Some(60), Some(7200), Some(i32::MAX)].map(hours), [
-        525_600, 10, 120, 525_600
-    ]);
+    assert_eq!(
+        [None, Some(60), Some(7200), Some(i32::MAX)].map(hours),
+        [525_600, 10, 120, 525_600]
+    );
 }
 
 #[test]
 fn requests_go_in_time() {
-    let at = |kind: &str| json!([{"type": kind, "status": "True",
-        "lastUpdateTime": "2026-01-01T06:00:00Z"}]);
+    let at = |kind: &str| {
+        json!([{"type": kind, "status": "True",
+        "lastUpdateTime": "2026-01-01T06:00:00Z"}])
+    };
     let ends = |conditions: Value, issued: bool| {
         end(&request(json!({}), conditions, issued)).unwrap().to_string()
     };

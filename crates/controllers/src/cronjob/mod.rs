@@ -151,8 +151,7 @@ impl Pass<'_> {
 
     /// Deletes the Job and its place among the active ones.
     async fn delete(&mut self, job: &Job) -> Result<(), Error> {
-        let params =
-            DeleteParams { propagation: Some("Background"), ..DeleteParams::default() };
+        let params = DeleteParams { propagation: Some("Background"), ..DeleteParams::default() };
         let own = name(&job.metadata);
         if let Err(error) = self.this.client.delete::<Job>(&self.key.0, own, &params).await {
             self.warn("FailedDelete", format!("Deleted job: {error}"));
@@ -224,8 +223,7 @@ impl Pass<'_> {
         if active {
             self.forget_active(job.metadata.uid.as_ref());
             let kind = finished_condition(job).map(|c| c.type_.as_str()).unwrap_or("");
-            let message =
-                format!("Saw completed job: {}, condition: {kind}", name(&job.metadata));
+            let message = format!("Saw completed job: {}, condition: {kind}", name(&job.metadata));
             self.event(EventType::Normal, "SawCompletedJob", message);
         }
         let completed = job.status.as_ref().and_then(|s| s.completion_time.as_ref());

@@ -75,9 +75,8 @@ impl<'a> Plan<'a> {
         let since = last.or(self.cron.metadata.creation_timestamp.as_ref());
         let since = since.map_or(self.now, |t| t.0);
         let deadline = self.spec.starting_deadline_seconds.filter(|_| with_deadline);
-        let limit = deadline.and_then(|seconds| {
-            self.now.checked_sub(SignedDuration::from_secs(seconds)).ok()
-        });
+        let limit = deadline
+            .and_then(|seconds| self.now.checked_sub(SignedDuration::from_secs(seconds)).ok());
         limit.map_or(since, |limit| limit.max(since))
     }
 

@@ -136,7 +136,8 @@ impl Reconciler for DaemonSets {
         };
         let Some(spec) = &set.spec else { return Ok(Action::Done) };
         if selector(&spec.selector).is_empty() {
-            let message = "This daemon set is selecting all pods. A non-empty selector is required.";
+            let message =
+                "This daemon set is selecting all pods. A non-empty selector is required.";
             self.recorder.event(&reference(&*set), EventType::Warning, "SelectingAll", message);
             return Ok(Action::Done);
         }
@@ -174,8 +175,15 @@ impl DaemonSets {
         let backoff = |node: &str| self.backoff.left(&of_node(node));
         let hash = history::hash_of(current);
         let placer = Placer::new(set);
-        let state =
-            State { set, placer: &placer, nodes: &nodes, pods, hash, now: &now(), backoff: &backoff };
+        let state = State {
+            set,
+            placer: &placer,
+            nodes: &nodes,
+            pods,
+            hash,
+            now: &now(),
+            backoff: &backoff,
+        };
         let (mut outcome, mut recheck) = (Ok(()), None);
         if settled {
             let plan = plan::plan(&state);

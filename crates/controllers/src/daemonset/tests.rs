@@ -140,11 +140,8 @@ fn doubles_and_pods_for_nodes_that_are_gone_go() {
     let set = set(json!({}));
     let mut orphan = template::pod(&set, "gone", "new");
     orphan.metadata.name = Some("waiting".into());
-    let pods = [
-        pod("first", "n1", "new", "Ready"),
-        pod("second", "n1", "new", "Ready"),
-        Arc::new(orphan),
-    ];
+    let pods =
+        [pod("first", "n1", "new", "Ready"), pod("second", "n1", "new", "Ready"), Arc::new(orphan)];
     assert_eq!(deleted(&run(&set, &nodes(1), &pods)), ["second", "waiting"]);
 }
 

@@ -19,8 +19,8 @@ use serde_json::json;
 
 use crate::Context;
 use crate::harness::{
-    ByController, Candidates, Orphans, Reconciler, claim, enqueue, selected_by, start as start_reconciler,
-    watch_dependents,
+    ByController, Candidates, Orphans, Reconciler, claim, enqueue, selected_by,
+    start as start_reconciler, watch_dependents,
 };
 use crate::meta::{Key, controller, matches, name, namespace, now, reference, selector, uid};
 use crate::pods;

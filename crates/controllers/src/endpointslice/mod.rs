@@ -7,7 +7,10 @@ pub(crate) mod plan;
 mod tests;
 
 use client::run_workers;
-use client::{Action, Change, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue, Recorder};
+use client::{
+    Action, Change, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue,
+    Recorder,
+};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 

@@ -8,14 +8,15 @@ mod plan;
 mod tests;
 
 use client::{
-    Action, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue, Recorder, run_workers,
+    Action, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue, Recorder,
+    run_workers,
 };
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
-use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::endpointslice::plan::{MANAGED_BY, Plan, SERVICE_NAME};
+use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta::{Key, key, namespace, reference};
 
 /// Endpoints reconciled at once (upstream's --mirroring-concurrent-service-endpoint-syncs).

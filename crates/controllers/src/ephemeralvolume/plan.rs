@@ -51,7 +51,7 @@ pub(crate) fn missing(
             None => {
                 let claim = claim(pod, own, source);
                 missing.push(Missing::Claim(volume.name.clone(), Box::new(claim)));
-            },
+            }
         }
     }
     missing

@@ -91,14 +91,16 @@ async fn of_resource(
         (Some(value), _) => (Target::Average(milli(value)), "usage"),
         (None, Some(percent)) => (Target::Utilization(percent), "utilization"),
         (None, None) => {
-            return Err("invalid resource metric source: neither an average utilization target nor \
+            return Err(
+                "invalid resource metric source: neither an average utilization target nor \
                         an average value (usage) target was set"
-                .into());
+                    .into(),
+            );
         }
     };
     let samples = of.metrics.resource(of.namespace, of.selector, resource, container).await;
-    let samples = samples
-        .map_err(|error| format!("unable to get metrics for resource {resource}: {error}"));
+    let samples =
+        samples.map_err(|error| format!("unable to get metrics for resource {resource}: {error}"));
     let pods = Pods { resource, container, ..of.pods };
     let proposal = samples.and_then(|samples| pods.propose(wanted, samples));
     let proposal = proposal.map_err(|error| format!("failed to get {resource} {what}: {error}"))?;
@@ -115,8 +117,7 @@ async fn resource(of: &Subject<'_>, spec: &MetricSpec) -> Result<Evaluated, Fail
     let story = format!("failed to get {own} resource metric value");
     let failed = failure("FailedGetResourceMetric", &story);
     let source = spec.resource.as_ref().ok_or_else(|| failed(absent()))?;
-    let (proposal, current) =
-        of_resource(of, own, None, &source.target).await.map_err(&failed)?;
+    let (proposal, current) = of_resource(of, own, None, &source.target).await.map_err(&failed)?;
     let name = match proposal.utilization {
         Some(_) => format!("{own} resource utilization (percentage of request)"),
         None => format!("{own} resource"),
@@ -163,8 +164,8 @@ async fn pods(of: &Subject<'_>, spec: &MetricSpec) -> Result<Evaluated, Failure>
     let metric = &source.metric;
     let selector = metric.selector.as_ref();
     let samples = of.metrics.of_pods(of.namespace, of.selector, &metric.name, selector).await;
-    let samples =
-        samples.map_err(|error| failed(format!("unable to get metric {}: {error}", metric.name)))?;
+    let samples = samples
+        .map_err(|error| failed(format!("unable to get metric {}: {error}", metric.name)))?;
     let target = source.target.average_value.as_ref().map_or(0, milli);
     let proposal = of.pods.propose(Target::Average(target), samples).map_err(&failed)?;
     let current = average(proposal.average);
@@ -211,8 +212,11 @@ async fn object(of: &Subject<'_>, spec: &MetricSpec) -> Result<Evaluated, Failur
     let source = spec.object.as_ref().ok_or_else(|| failed(absent()))?;
     let (metric, about) = (&source.metric, &source.described_object);
     let resource = of.resource.as_deref().ok_or_else(|| {
-        failed(format!("no matches for kind {:?} in version {:?}", about.kind,
-            about.api_version.as_deref().unwrap_or("")))
+        failed(format!(
+            "no matches for kind {:?} in version {:?}",
+            about.kind,
+            about.api_version.as_deref().unwrap_or("")
+        ))
     })?;
     let place = (resource, about.name.as_str());
     let selector = metric.selector.as_ref();
@@ -224,20 +228,20 @@ async fn object(of: &Subject<'_>, spec: &MetricSpec) -> Result<Evaluated, Failur
             about.kind, about.name
         ))
     })?;
-    let (replicas, current) = held(of, usage, &source.target).map_err(&failed)?.ok_or_else(|| {
-        failed("invalid object metric source: neither a value target nor an average value target \
+    let (replicas, current) =
+        held(of, usage, &source.target).map_err(&failed)?.ok_or_else(|| {
+            failed(
+                "invalid object metric source: neither a value target nor an average value target \
                 was set"
-            .into())
-    })?;
+                    .into(),
+            )
+        })?;
     let name = match source.target.average_value {
         Some(_) => format!("external metric {}", shown(metric)),
         None => format!("{} metric {}", about.kind, metric.name),
     };
-    let status = ObjectMetricStatus {
-        current,
-        described_object: about.clone(),
-        metric: metric.clone(),
-    };
+    let status =
+        ObjectMetricStatus { current, described_object: about.clone(), metric: metric.clone() };
     let status =
         MetricStatus { type_: spec.type_.clone(), object: Some(status), ..MetricStatus::default() };
     Ok(Evaluated { replicas, name, status })

@@ -26,8 +26,8 @@ impl Metrics {
     async fn items(&self, target: String, api: &str) -> Result<Vec<Value>, String> {
         let sent: Result<Value, Error> =
             self.client.send(Method::GET, target, None, Bytes::new()).await;
-        let mut list =
-            sent.map_err(|error| format!("unable to fetch metrics from {api} metrics API: {error}"))?;
+        let mut list = sent
+            .map_err(|error| format!("unable to fetch metrics from {api} metrics API: {error}"))?;
         match list["items"].take() {
             Value::Array(items) if !items.is_empty() && items.len() <= ITEMS_MAX => Ok(items),
             _ => Err(format!("no metrics returned from {api} metrics API")),

@@ -179,7 +179,7 @@ impl Look<'_> {
             Ok(found) => found.resources,
             Err(error) => return self.no_scale(&error.to_string()),
         };
-        let spec = self.of.spec.clone().unwrap_or_default();
+        let spec = self.of.spec.clone();
         let target = &spec.scale_target_ref;
         let Some(resource) = resources_of(&all, target.api_version.as_deref(), &target.kind) else {
             let group = target.api_version.as_deref().unwrap_or("v1");
@@ -193,8 +193,7 @@ impl Look<'_> {
         match sent {
             Err(error) => self.no_scale(&error.to_string()),
             Ok(scale) => {
-                let message =
-                    "the HPA controller was able to get the target's current scale";
+                let message = "the HPA controller was able to get the target's current scale";
                 self.set("AbleToScale", true, "SucceededGetScale", message);
                 self.decide(&all, &place, scale).await;
             }
@@ -209,7 +208,7 @@ impl Look<'_> {
     }
 
     async fn decide(&mut self, all: &[ApiResource], place: &str, scale: Scale) {
-        let spec = self.of.spec.clone().unwrap_or_default();
+        let spec = self.of.spec.clone();
         let current = scale.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0);
         let (min, max) = (spec.min_replicas.unwrap_or(1), spec.max_replicas);
         let time = Instant::now();
@@ -282,7 +281,7 @@ impl Look<'_> {
         let status = scale.status.clone().unwrap_or_default();
         let text = status.selector.unwrap_or_default();
         let pods = self.pods_of(&text)?;
-        let spec = self.of.spec.clone().unwrap_or_default();
+        let spec = self.of.spec.clone();
         let specs = spec.metrics.unwrap_or_default();
         let behavior = spec.behavior.unwrap_or_default();
         let tolerance = Tolerance {
@@ -292,9 +291,8 @@ impl Look<'_> {
         let (mut found, mut failures): (Vec<Evaluated>, Vec<Failure>) = (Vec::new(), Vec::new());
         for metric in &specs {
             let about = metric.object.as_ref().map(|o| &o.described_object);
-            let resource = about.and_then(|about| {
-                resources_of(all, about.api_version.as_deref(), &about.kind)
-            });
+            let resource = about
+                .and_then(|about| resources_of(all, about.api_version.as_deref(), &about.kind));
             let subject = Subject {
                 metrics: &self.this.metrics,
                 namespace: &self.key.0,
@@ -375,9 +373,8 @@ impl Look<'_> {
         let rivals = {
             let mut memory = self.this.memory();
             memory.selectors.insert(self.key.clone(), selector);
-            let takes = |s: &LabelSelector| {
-                pods.iter().any(|pod| matches(s, pod.metadata.labels.as_ref()))
-            };
+            let takes =
+                |s: &LabelSelector| pods.iter().any(|pod| matches(s, pod.metadata.labels.as_ref()));
             let same = memory.selectors.iter().filter(|(k, s)| k.0 == self.key.0 && takes(s));
             let mut names: Vec<String> = same.map(|(k, _)| format!("{}/{}", k.0, k.1)).collect();
             names.sort();

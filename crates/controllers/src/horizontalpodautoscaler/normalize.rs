@@ -40,8 +40,7 @@ const UP_STABLE: Said = said(
     "ScaleUpStabilized",
     "recent recommendations were lower than current one, applying the lowest recent recommendation",
 );
-const WITHIN: Said =
-    said("DesiredWithinRange", "the desired count is within the acceptable range");
+const WITHIN: Said = said("DesiredWithinRange", "the desired count is within the acceptable range");
 const TOO_FEW: Said =
     said("TooFewReplicas", "the desired replica count is less than the minimum replica count");
 const TOO_MANY: Said =
@@ -153,8 +152,7 @@ impl History {
         let current = range.current;
         if desired > current {
             let up = self.limit(current, behavior.scale_up.as_ref(), true, now).max(current);
-            let (most, why) =
-                if range.max > up { (up, UP_LIMIT) } else { (range.max, TOO_MANY) };
+            let (most, why) = if range.max > up { (up, UP_LIMIT) } else { (range.max, TOO_MANY) };
             if desired > most {
                 return (most, why);
             }
@@ -170,13 +168,7 @@ impl History {
     }
 
     /// How far the rules let the size go.
-    fn limit(
-        &self,
-        current: i32,
-        rules: Option<&HPAScalingRules>,
-        up: bool,
-        now: Instant,
-    ) -> i32 {
+    fn limit(&self, current: i32, rules: Option<&HPAScalingRules>, up: bool, now: Instant) -> i32 {
         let select = rules.and_then(|r| r.select_policy.as_deref()).unwrap_or("Max");
         if select == "Disabled" {
             return current;
@@ -204,7 +196,8 @@ impl History {
             limits.extend(up.then(|| allowed("Pods", 4, 15)));
         }
         // The largest change is the largest size upwards and the smallest downwards.
-        let widest = if (select == "Max") == up { limits.iter().max() } else { limits.iter().min() };
+        let widest =
+            if (select == "Max") == up { limits.iter().max() } else { limits.iter().min() };
         widest.copied().unwrap_or(current)
     }
 }

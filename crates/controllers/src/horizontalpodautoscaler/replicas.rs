@@ -91,9 +91,7 @@ impl Pods<'_> {
         let mut samples = samples;
         samples.retain(|pod, _| !groups.ignored.contains(pod) && !groups.unready.contains(pod));
         if samples.is_empty() {
-            return Err(
-                "did not receive metrics for targeted pods (pods might be unready)".into()
-            );
+            return Err("did not receive metrics for targeted pods (pods might be unready)".into());
         }
         let requests = match target {
             Target::Utilization(_) => self.requests()?,
@@ -133,8 +131,8 @@ impl Pods<'_> {
             return Ok(proposal(self.current));
         }
         let replicas = ceil(again * samples.len() as f64);
-        let turned = (again < 1.0 && replicas > self.current)
-            || (again > 1.0 && replicas < self.current);
+        let turned =
+            (again < 1.0 && replicas > self.current) || (again > 1.0 && replicas < self.current);
         Ok(proposal(if turned { self.current } else { replicas }))
     }
 
@@ -163,9 +161,8 @@ impl Pods<'_> {
     fn starts(&self, pod: &Pod, sample: &Sample) -> bool {
         let status = pod.status.as_ref();
         let start = status.and_then(|s| s.start_time.as_ref()).map(|t| t.0);
-        let condition = status.and_then(|s| {
-            s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")
-        });
+        let condition =
+            status.and_then(|s| s.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready"));
         let (Some(start), Some(condition)) = (start, condition) else { return true };
         let since = condition.last_transition_time.as_ref().map_or(start, |t| t.0);
         let is_false = condition.status == "False";

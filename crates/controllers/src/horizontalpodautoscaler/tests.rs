@@ -79,9 +79,8 @@ fn utilization_decides() {
 
 #[test]
 fn averages_decide() {
-    let average = |states: &[&str], target, values: &[i64]| {
-        propose(states, Target::Average(target), values)
-    };
+    let average =
+        |states: &[&str], target, values: &[i64]| propose(states, Target::Average(target), values);
     assert_eq!(average(&["Ready"; 3], 15_000, &[20_000, 10_000, 30_000]), Ok(4));
     assert_eq!(average(&["Ready"; 5], 20_000, &[12_000; 5]), Ok(3));
     assert_eq!(average(&["Ready"; 3], 20_000, &[19_000, 20_000, 21_000]), Ok(3));
@@ -142,11 +141,10 @@ async fn without_rules_a_scale_doubles_and_shrinks_late() {
     assert_eq!((down.replicas, down.limit.reason), (2, "TooFewReplicas"));
     let mut fresh = History::default();
     let within = fresh.normalize(range(10), 12, None, at);
-    assert_eq!((within.replicas, within.able.reason, within.limit.reason), (
-        12,
-        "ReadyForNewScale",
-        "DesiredWithinRange"
-    ));
+    assert_eq!(
+        (within.replicas, within.able.reason, within.limit.reason),
+        (12, "ReadyForNewScale", "DesiredWithinRange")
+    );
     let most = fresh.normalize(Range { max: 15, ..range(10) }, 18, None, at);
     assert_eq!((most.replicas, most.limit.reason), (15, "TooManyReplicas"));
 }

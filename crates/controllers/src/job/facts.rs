@@ -142,7 +142,8 @@ impl Facts {
                 || running.contains(&index)
         };
         let mut last: BTreeMap<i32, Arc<Pod>> = BTreeMap::new();
-        let newness = |p: &Pod| (counted(p, FAILURES) + counted(p, IGNORED_FAILURES), finish_time(p));
+        let newness =
+            |p: &Pod| (counted(p, FAILURES) + counted(p, IGNORED_FAILURES), finish_time(p));
         for pod in state.pods.iter().filter(|p| state.is_tracked(p) && is_failed(state.job, p)) {
             let Some(index) = valid_index(state.job, pod).filter(|i| !settled(*i)) else {
                 continue;

@@ -42,8 +42,7 @@ pub(crate) struct Plan {
 
 pub(crate) fn plan(state: &State<'_>) -> Plan {
     let facts = Facts::of(state);
-    let mut plan =
-        Plan { ending: None, step: Step::Nothing, manages: false, recheck: None, facts };
+    let mut plan = Plan { ending: None, step: Step::Nothing, manages: false, recheck: None, facts };
     plan.ending = ending(state, &plan.facts);
     if plan.ending.is_some() {
         plan.step = Step::DeleteActive;
@@ -112,7 +111,10 @@ fn deadline_left(state: &State<'_>) -> Option<Duration> {
     }
     // A Job that starts now has it all.
     let elapsed = start.map_or(0, |s| state.now.0.as_second() - s.0.as_second());
-    u64::try_from(seconds.saturating_sub(elapsed)).ok().map(Duration::from_secs).or(Some(Duration::ZERO))
+    u64::try_from(seconds.saturating_sub(elapsed))
+        .ok()
+        .map(Duration::from_secs)
+        .or(Some(Duration::ZERO))
 }
 
 fn out_of_time(state: &State<'_>) -> Option<Ending> {
@@ -251,13 +253,10 @@ pub(crate) fn conclude(
     let mut event = None;
     let ending = match &plan.ending {
         // Until every pod is known to be deleted, some could still be uncounted.
-        Some(ending) => {
-            (outcome.deleted == had && state.is_settled()).then(|| ending.clone())
+        Some(ending) => (outcome.deleted == had && state.is_settled()).then(|| ending.clone()),
+        None if is_complete(job, &plan.facts, active) => {
+            Some(Ending::success("CompletionsReached", "Reached expected number of succeeded pods"))
         }
-        None if is_complete(job, &plan.facts, active) => Some(Ending::success(
-            "CompletionsReached",
-            "Reached expected number of succeeded pods",
-        )),
         None => {
             if plan.manages {
                 event = suspension(job, &mut status, state);

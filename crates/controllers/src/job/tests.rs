@@ -262,9 +262,7 @@ fn pods_come_back_later_after_each_failure() {
     assert_eq!((created(&plan), plan.recheck), (0, Some(Duration::from_secs(8))));
     assert_eq!(created(&run(&job, &fresh("2026-01-01T00:59:50Z"))), 2);
     let last = "2026-01-01T01:00:00Z".parse().unwrap();
-    let after = |failures| {
-        Backoff { failures, last: Some(last) }.remaining(now().0).as_secs()
-    };
+    let after = |failures| Backoff { failures, last: Some(last) }.remaining(now().0).as_secs();
     assert_eq!([1, 2, 3, 4, 7, 30].map(after), [10, 20, 40, 80, 600, 600]);
 }
 
@@ -303,7 +301,10 @@ fn suspension_deletes_pods_and_resets_the_start() {
     let resumed = Job { status: Some(status), ..job(json!({}), json!({})) };
     let (status, _) = pass(&resumed, &[]);
     let condition = &status.conditions.as_ref().unwrap()[0];
-    assert_eq!((condition.status.as_str(), condition.reason.as_deref()), ("False", Some("JobResumed")));
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_deref()),
+        ("False", Some("JobResumed"))
+    );
     assert_eq!((status.start_time, status.active), (Some(now()), Some(2)));
 }
 
@@ -352,8 +353,11 @@ fn indexes_complete_the_job_each_once() {
 
 #[test]
 fn an_index_fails_after_its_own_limit() {
-    let job = indexed(json!({"backoffLimitPerIndex": 1, "completions": 2, "parallelism": 2,
-        "backoffLimit": i32::MAX}), json!({}));
+    let job = indexed(
+        json!({"backoffLimitPerIndex": 1, "completions": 2, "parallelism": 2,
+        "backoffLimit": i32::MAX}),
+        json!({}),
+    );
     let failed = |failures: i64| {
         [
             pod("a", "Failed", json!({"index": 0, "failures": failures, "exit": 1})),
@@ -379,8 +383,11 @@ fn an_index_fails_after_its_own_limit() {
 
 #[test]
 fn too_many_failed_indexes_end_the_job() {
-    let job = indexed(json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1,
-        "backoffLimit": i32::MAX}), json!({"failedIndexes": "0"}));
+    let job = indexed(
+        json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1,
+        "backoffLimit": i32::MAX}),
+        json!({"failedIndexes": "0"}),
+    );
     let plan = run(&job, &[pod("a", "Failed", json!({"index": 1, "exit": 1}))]);
     assert_eq!(reason(&plan), "MaxFailedIndexesExceeded");
 }
@@ -408,9 +415,12 @@ fn the_first_fitting_rule_of_a_failure_policy_decides() {
 
 #[test]
 fn a_rule_may_fail_the_index_at_once() {
-    let job = indexed(json!({"backoffLimitPerIndex": 5, "backoffLimit": i32::MAX,
+    let job = indexed(
+        json!({"backoffLimitPerIndex": 5, "backoffLimit": i32::MAX,
         "podFailurePolicy": {"rules": [{"action": "FailIndex",
-            "onExitCodes": {"operator": "In", "values": [42]}}]}}), json!({}));
+            "onExitCodes": {"operator": "In", "values": [42]}}]}}),
+        json!({}),
+    );
     let pods = [pod("a", "Failed", json!({"index": 3, "exit": 42}))];
     let (status, _) = pass(&job, &pods);
     assert_eq!(status.failed_indexes.as_deref(), Some("3"));
@@ -432,10 +442,13 @@ fn pods_that_end_are_replaced_at_once_or_when_they_failed() {
 #[test]
 fn a_success_policy_ends_the_job_early() {
     let policy = |rule: Value| {
-        indexed(json!({"successPolicy": {"rules": [{"succeededIndexes": "4"}, rule]}}),
-            json!({"completedIndexes": "0-2", "succeeded": 3}))
+        indexed(
+            json!({"successPolicy": {"rules": [{"succeededIndexes": "4"}, rule]}}),
+            json!({"completedIndexes": "0-2", "succeeded": 3}),
+        )
     };
-    let met = run(&policy(json!({"succeededIndexes": "0,3", "succeededCount": 1})), &[running("a")]);
+    let met =
+        run(&policy(json!({"succeededIndexes": "0,3", "succeededCount": 1})), &[running("a")]);
     let ending = met.ending.unwrap();
     assert_eq!(
         (ending.succeeds, ending.reason.as_str(), ending.message.as_str()),

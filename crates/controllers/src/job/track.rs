@@ -92,9 +92,8 @@ impl Tracking {
             pods.sort_by_key(|p| index_of(p).unwrap_or(-1));
         }
         let known = state.uncounted();
-        let names = |list: &Option<Vec<String>>, uid: &str| {
-            list.iter().flatten().any(|known| known == uid)
-        };
+        let names =
+            |list: &Option<Vec<String>>, uid: &str| list.iter().flatten().any(|known| known == uid);
         let fails = self.ending.as_ref().is_some_and(|e| !e.succeeds);
         let mut indexes = Vec::new();
         for pod in pods {

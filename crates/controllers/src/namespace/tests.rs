@@ -34,12 +34,16 @@ fn a_group_that_does_not_answer_is_named() {
     assert!(!left.is_empty());
     let new = with_conditions(&Namespace::default(), &left, &now()).unwrap();
     let condition = &new.status.unwrap().conditions.unwrap()[0];
-    assert_eq!((condition.status.as_str(), condition.reason.as_deref()),
-        ("True", Some("DiscoveryFailed")));
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_deref()),
+        ("True", Some("DiscoveryFailed"))
+    );
     assert_eq!(
         condition.message.as_deref(),
-        Some("Discovery failed for some groups, 1 failing: unable to retrieve the complete list \
-              of server APIs: x.example/v1: no answer")
+        Some(
+            "Discovery failed for some groups, 1 failing: unable to retrieve the complete list \
+              of server APIs: x.example/v1: no answer"
+        )
     );
 }
 

@@ -154,8 +154,7 @@ impl Binder {
         volume: &str,
     ) -> Result<(), Error> {
         let Some(volume) = self.volumes.get("", volume) else {
-            let message =
-                "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
+            let message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
             return self.lose(&claim, "ClaimLost", message).await;
         };
         let is_free = volume.spec.as_ref().is_none_or(|s| s.claim_ref.is_none());

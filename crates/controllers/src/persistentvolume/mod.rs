@@ -32,7 +32,13 @@ pub(crate) fn start(context: &Context) {
         queue: Queue::new(),
     };
     this.watch();
-    crate::harness::start(context, "persistentvolume-binder-controller", 1, this.queue.clone(), this);
+    crate::harness::start(
+        context,
+        "persistentvolume-binder-controller",
+        1,
+        this.queue.clone(),
+        this,
+    );
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -156,6 +156,8 @@ fn only_external_provisioners_delete() {
     let plain = undeletable(&volume("v", "1Gi", json!({"hostPath": {"path": "/x"}})));
     assert_eq!(
         plain.as_deref(),
-        Some("error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched")
+        Some(
+            "error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched"
+        )
     );
 }

@@ -10,7 +10,8 @@ mod tests;
 use std::time::Duration;
 
 use client::{
-    Action, Change, Client, DeleteParams, Error, Index, IndexKey, Informer, Patch, Queue, run_workers,
+    Action, Change, Client, DeleteParams, Error, Index, IndexKey, Informer, Patch, Queue,
+    run_workers,
 };
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;

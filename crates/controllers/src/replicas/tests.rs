@@ -87,13 +87,8 @@ fn a_replication_controller_is_counted_like_a_set() {
     .unwrap();
     let pods = [pod("p", true, json!({"a": "b"}))];
     let deletions = Default::default();
-    let state = State {
-        owner: &owner,
-        owned: &pods,
-        related: &pods,
-        creations: 0,
-        deletions: &deletions,
-    };
+    let state =
+        State { owner: &owner, owned: &pods, related: &pods, creations: 0, deletions: &deletions };
     assert_eq!(plan(&state).create, 1);
     let (new, _) = status(&owner, &pods, None, &now());
     let written = serde_json::to_value(owner.with_status(&new).status).unwrap();

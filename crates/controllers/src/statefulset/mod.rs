@@ -183,16 +183,11 @@ impl StatefulSets {
         let named = set.status.as_ref().and_then(|s| s.current_revision.as_deref());
         let current = revisions.iter().find(|r| r.metadata.name.as_deref() == named);
         let current = Version::of(current.map_or(&update, |r| r), template);
-        let update = Version { name: name(&update.metadata).to_owned(), template: template.clone() };
+        let update =
+            Version { name: name(&update.metadata).to_owned(), template: template.clone() };
         let claim = |own: &str| self.claims.get(&key.0, own);
-        let state = State {
-            set,
-            pods,
-            current: &current,
-            update: &update,
-            claim: &claim,
-            now: &now(),
-        };
+        let state =
+            State { set, pods, current: &current, update: &update, claim: &claim, now: &now() };
         let plan = plan::plan(&state);
         let mut outcome = Ok(());
         for acts in &plan.stages {
@@ -322,8 +317,7 @@ impl StatefulSets {
     async fn delete(&self, key: &Key, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
         let own = name(&pod.metadata);
         let what = format!("Pod {own}");
-        let params =
-            DeleteParams { uid: pod.metadata.uid.clone(), ..DeleteParams::default() };
+        let params = DeleteParams { uid: pod.metadata.uid.clone(), ..DeleteParams::default() };
         self.pods_written.expect_deletion(key, pod);
         match self.client.delete::<Pod>(&key.0, own, &params).await {
             Err(error) if !error.is_not_found() => {

@@ -48,13 +48,22 @@ pub(crate) struct State<'a> {
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Act {
-    Create { pod: Box<Pod>, claims: Vec<PersistentVolumeClaim> },
+    Create {
+        pod: Box<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
+    },
     /// Claims that a pod waits for.
-    AddClaims { pod: Arc<Pod>, claims: Vec<PersistentVolumeClaim> },
+    AddClaims {
+        pod: Arc<Pod>,
+        claims: Vec<PersistentVolumeClaim>,
+    },
     /// Labels or volumes of a pod are not its own.
     Correct(Box<Pod>),
     /// Owner references of a claim; `foreign` if another controller has it.
-    Own { claim: Box<PersistentVolumeClaim>, foreign: bool },
+    Own {
+        claim: Box<PersistentVolumeClaim>,
+        foreign: bool,
+    },
     Delete(Arc<Pod>),
     /// Nothing can be done before this is over.
     Wait(String),

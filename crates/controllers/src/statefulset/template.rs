@@ -1,9 +1,7 @@
 //! The pods of a StatefulSet.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
 
 use super::claims::claims;
 use super::identity::{POD_INDEX, POD_NAME, ordinal, pod_name, spec};

@@ -196,9 +196,7 @@ fn a_partition_keeps_the_current_version_below_it() {
 
 #[test]
 fn several_may_be_updated_at_once() {
-    let strategy = |most: Value| {
-        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": most}})
-    };
+    let strategy = |most: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": most}});
     let old = |own| (own, "old", "Ready");
     let pods = [old("web-0"), old("web-1"), old("web-2")];
     let two = set(json!({"updateStrategy": strategy(json!(2))}));
@@ -270,8 +268,10 @@ fn retention_decides_who_owns_a_claim() {
         Some(refs.into_iter().map(|r| r.kind).collect::<Vec<_>>())
     };
     let none = || json!([]);
-    let of_set = || json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web",
-        "uid": "u", "controller": true}]);
+    let of_set = || {
+        json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web",
+        "uid": "u", "controller": true}])
+    };
     let (retain, delete) = ("Retain", "Delete");
     let kinds = |kind: &str| Some(vec![kind.to_owned()]);
     assert_eq!(owners(retain, retain, "web-0", none()), None);

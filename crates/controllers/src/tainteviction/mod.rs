@@ -9,7 +9,9 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use client::{Action, Change, Client, DeleteParams, Error, EventType, Index, Informer, Patch, Queue};
+use client::{
+    Action, Change, Client, DeleteParams, Error, EventType, Index, Informer, Patch, Queue,
+};
 use client::{Recorder, run_workers};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use serde_json::json;

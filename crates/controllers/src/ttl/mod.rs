@@ -22,11 +22,8 @@ use crate::meta::name;
 const WORKERS: usize = 5;
 
 pub(crate) fn start(context: &Context) {
-    let this = Ttl {
-        client: context.client.clone(),
-        nodes: context.informers.of(),
-        size: Arc::default(),
-    };
+    let this =
+        Ttl { client: context.client.clone(), nodes: context.informers.of(), size: Arc::default() };
     let queue = Queue::new();
     let (watching, keys) = (this.clone(), queue.clone());
     this.nodes.on_change(move |change| {

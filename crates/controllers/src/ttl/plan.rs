@@ -3,13 +3,8 @@
 pub(crate) const ANNOTATION: &str = "node.alpha.kubernetes.io/ttl";
 
 /// Nodes from, nodes to, seconds.
-const STEPS: [(usize, usize, u32); 5] = [
-    (0, 100, 0),
-    (90, 500, 15),
-    (450, 1000, 30),
-    (900, 2000, 60),
-    (1800, usize::MAX, 300),
-];
+const STEPS: [(usize, usize, u32); 5] =
+    [(0, 100, 0), (90, 500, 15), (450, 1000, 30), (900, 2000, 60), (1800, usize::MAX, 300)];
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Step(usize);

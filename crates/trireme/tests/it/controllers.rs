@@ -123,7 +123,8 @@ fn stateful(cluster: &Cluster) {
     cluster.kubectl(&rolled);
     assert_eq!(version(cluster), "two");
     cluster.kubectl(&["scale", "statefulset/db", "--replicas=1"]);
-    cluster.eventually(&["get", "pods", "-l", "app=db", "-o", "name"], |out| out.trim() == "pod/db-0");
+    cluster
+        .eventually(&["get", "pods", "-l", "app=db", "-o", "name"], |out| out.trim() == "pod/db-0");
     cluster.kubectl(&["rollout", "undo", "statefulset/db"]);
     cluster.kubectl(&rolled);
     assert_eq!(version(cluster), "one");
