@@ -31,12 +31,15 @@ mod replicas;
 mod resourcequota;
 mod rootca;
 mod serviceaccount;
+mod servicecidr;
 mod services;
 mod statefulset;
 mod storageprotection;
 mod tainteviction;
+mod tokencleaner;
 mod ttl;
 mod ttlafterfinished;
+mod volumeexpand;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +140,9 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         "horizontal-pod-autoscaling",
         horizontalpodautoscaler::start,
     ),
+    ("service-cidr-controller", "service-cidr-controller", servicecidr::start),
+    ("persistentvolume-expander-controller", "persistentvolume-expander", volumeexpand::start),
+    ("token-cleaner-controller", "tokencleaner", tokencleaner::start),
     ("ttl-controller", "ttl", ttl::start),
     ("ephemeral-volume-controller", "ephemeral-volume", ephemeralvolume::start),
     (
@@ -159,6 +165,9 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         storageprotection::start_classes,
     ),
 ];
+
+/// Controllers that `*` does not start, as in upstream.
+const ON_DEMAND: &[&str] = &["token-cleaner-controller"];
 
 /// A name given in `Config::controllers` that no controller has.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,7 +207,7 @@ fn select(wanted: &[String]) -> Result<Vec<(&'static str, Start)>, UnknownContro
     let all = wanted.iter().any(|text| text == "*");
     let runs = |row: &&(&str, &str, Start)| {
         let named = wanted.iter().find(|text| is(text.trim_start_matches('-'), row));
-        named.map_or(all, |text| !text.starts_with('-'))
+        named.map_or(all && !ON_DEMAND.contains(&row.0), |text| !text.starts_with('-'))
     };
     Ok(CONTROLLERS.iter().filter(runs).map(|(name, _, start)| (*name, *start)).collect())
 }
@@ -216,6 +225,7 @@ mod tests {
         let all = count(&["*"]).unwrap();
         assert_eq!(count(&["*", "-deployment-controller"]), Ok(all - 1));
         assert_eq!(count(&["deployment"]), Ok(1));
+        assert_eq!(count(&["*", "tokencleaner"]), Ok(all + 1));
         assert!(count(&["nope"]).is_err());
     }
 }

@@ -20,8 +20,8 @@ use client::{Action, Change, Client, Error, EventType, Informer, Queue, Recorder
 use http::Method;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{
-    HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition,
-    HorizontalPodAutoscalerStatus,
+    CrossVersionObjectReference, HPAScalingRules, HorizontalPodAutoscaler,
+    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
@@ -39,6 +39,10 @@ use crate::meta::{Key, key, matches, now, reference};
 const WORKERS: usize = 5;
 /// Between two looks (upstream's --horizontal-pod-autoscaler-sync-period).
 const PERIOD: Duration = Duration::from_secs(15);
+/// Discovery is a request a group: it is not repeated for each look.
+const RESOURCES_MAX: Duration = Duration::from_secs(600);
+/// A kind that is not there may come with a definition.
+const RESOURCES_MIN: Duration = Duration::from_secs(30);
 /// Distance from the target that is near enough (upstream's --horizontal-pod-autoscaler-tolerance).
 const TOLERANCE: f64 = 0.1;
 
@@ -69,6 +73,8 @@ struct Memory {
     history: HashMap<Key, History>,
     /// Which pods each autoscaler's target has.
     selectors: HashMap<Key, LabelSelector>,
+    /// What the server has, and since when that is known.
+    resources: Option<(Instant, Arc<Vec<ApiResource>>)>,
 }
 
 #[derive(Clone)]
@@ -124,6 +130,23 @@ impl Reconciler for Autoscalers {
 }
 
 impl Autoscalers {
+    /// The server's resources; asked for again when they are old or lack the target's.
+    async fn resources(
+        &self,
+        target: &CrossVersionObjectReference,
+    ) -> Result<Arc<Vec<ApiResource>>, Error> {
+        let known = self.memory().resources.clone();
+        if let Some((at, all)) = known {
+            let has = resources_of(&all, target.api_version.as_deref(), &target.kind).is_some();
+            if at.elapsed() < if has { RESOURCES_MAX } else { RESOURCES_MIN } {
+                return Ok(all);
+            }
+        }
+        let all = Arc::new(discover(&self.client).await?.resources);
+        self.memory().resources = Some((Instant::now(), all.clone()));
+        Ok(all)
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,11 +198,11 @@ impl Look<'_> {
     }
 
     async fn run(&mut self) {
-        let all = match discover(&self.this.client).await {
-            Ok(found) => found.resources,
+        let spec = self.of.spec.clone();
+        let all = match self.this.resources(&spec.scale_target_ref).await {
+            Ok(all) => all,
             Err(error) => return self.no_scale(&error.to_string()),
         };
-        let spec = self.of.spec.clone();
         let target = &spec.scale_target_ref;
         let Some(resource) = resources_of(&all, target.api_version.as_deref(), &target.kind) else {
             let group = target.api_version.as_deref().unwrap_or("v1");
