@@ -32,11 +32,15 @@ const RESOURCES: &[(&str, &str, &str, &str, bool)] = &[
 
 #[derive(Default)]
 pub(crate) struct Fake {
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
+    /// A resource whose first list never comes.
+    pub(crate) silent: Option<&'static str>,
+    /// A group whose resources cannot be asked for.
+    pub(crate) lost_group: Option<&'static str>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     revision: u64,
     /// By resource, namespace and name.
     objects: BTreeMap<(String, String, String), Value>,
@@ -254,7 +258,11 @@ fn merge(into: &mut Value, from: &Value) {
 
 impl Transport for Fake {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        let answer = self.state.lock().unwrap().handle(&request);
+        let lost = self.lost_group.map(|group| format!("/apis/{group}/v1"));
+        let answer = match lost {
+            Some(lost) if request.target == lost => Err(failure(&lost, 503, "ServiceUnavailable")),
+            _ => self.state.lock().unwrap().handle(&request),
+        };
         Box::pin(async move {
             let body = Bytes::from(answer?.to_string());
             Ok(Response { code: StatusCode::OK, body })
@@ -265,6 +273,12 @@ impl Transport for Fake {
         let (sender, follower) = Follower::channel();
         let (feed, mut events) = unbounded_channel();
         let mut state = self.state.lock().unwrap();
+        if self.silent == Some(&*follow.resource) {
+            // Open, and nothing comes.
+            state.followers.push((String::new(), feed));
+            tokio::spawn(async move { drop((events.recv().await, sender)) });
+            return follower;
+        }
         feed.send(FollowEvent::Reset).unwrap();
         for ((resource, ..), value) in &state.objects {
             if *resource == follow.resource {

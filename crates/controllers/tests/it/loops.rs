@@ -5,11 +5,14 @@ use std::sync::Arc;
 use client::{DeleteParams, Patch};
 use controllers::Config;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use serde_json::{Value, json};
 
 use crate::World;
+use crate::fake::Fake;
 
 fn volume(name: &str, size: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
@@ -146,5 +149,50 @@ async fn approved_requests_are_signed_and_bad_ones_fail() {
         (failed.type_.as_str(), failed.message.as_deref()),
         ("Failed", Some("invalid usage for client certificate: server auth"))
     );
+    world.tasks.shutdown().await;
+}
+
+/// An owner, and a dependent of it; then the owner goes.
+async fn an_owner_goes(world: &World) {
+    let map = |name: &str, owners: Value| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "n",
+            "ownerReferences": owners}})
+    };
+    let owner: ConfigMap = world.create("n", map("owner", json!([]))).await;
+    let refers = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
+        "uid": owner.metadata.uid}]);
+    world.create::<ConfigMap>("n", map("dependent", refers)).await;
+    world.client.delete::<ConfigMap>("n", "owner", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_cannot_be_listed_holds_the_collector_up_for_a_while_only() {
+    let fake = Fake { silent: Some("cronjobs"), ..Fake::default() };
+    let config = Config { controllers: vec!["garbagecollector".into()], ..Config::default() };
+    let world = World::on(fake, config);
+    an_owner_goes(&world).await;
+    world.until::<ConfigMap>(|all| all.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_does_not_answer_hides_no_other() {
+    let fake = Fake { lost_group: Some("batch"), ..Fake::default() };
+    let controllers = ["garbagecollector", "namespace"].map(str::to_owned).to_vec();
+    let world = World::on(fake, Config { controllers, ..Config::default() });
+    an_owner_goes(&world).await;
+    world.until::<ConfigMap>(|all| all.is_empty()).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+    world.create::<Namespace>("", namespace).await;
+    world.client.delete::<Namespace>("", "n", &DeleteParams::default()).await.unwrap();
+    // Jobs could be left: the namespace stays, and says why.
+    world
+        .until::<Namespace>(|all| {
+            let conditions = all.iter().flat_map(|n| n.status.iter());
+            let mut conditions = conditions.flat_map(|s| s.conditions.iter().flatten());
+            conditions.any(|c| c.reason.as_deref() == Some("DiscoveryFailed"))
+        })
+        .await;
     world.tasks.shutdown().await;
 }

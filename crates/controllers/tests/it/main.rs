@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use crate::fake::Fake;
 
 /// Longer than anything here takes; only a failure waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
     client: Client,
@@ -37,7 +37,11 @@ struct World {
 
 impl World {
     fn start(config: Config) -> World {
-        let client = Client::new(Arc::new(Fake::default()));
+        World::on(Fake::default(), config)
+    }
+
+    fn on(fake: Fake, config: Config) -> World {
+        let client = Client::new(Arc::new(fake));
         let tasks = Tasks::new();
         let informers = Informers::new(client.clone(), tasks.clone());
         controllers::run(&informers, &tasks, config).unwrap();
