@@ -256,6 +256,13 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
+impl Fake {
+    /// Grows with every write that changes something.
+    pub(crate) fn revision(&self) -> u64 {
+        self.state.lock().unwrap().revision
+    }
+}
+
 impl Transport for Fake {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
         let lost = self.lost_group.map(|group| format!("/apis/{group}/v1"));

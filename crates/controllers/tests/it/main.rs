@@ -41,7 +41,11 @@ impl World {
     }
 
     fn on(fake: Fake, config: Config) -> World {
-        let client = Client::new(Arc::new(fake));
+        World::over(Arc::new(fake), config)
+    }
+
+    fn over(fake: Arc<Fake>, config: Config) -> World {
+        let client = Client::new(fake);
         let tasks = Tasks::new();
         let informers = Informers::new(client.clone(), tasks.clone());
         controllers::run(&informers, &tasks, config).unwrap();

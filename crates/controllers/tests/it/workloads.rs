@@ -1,15 +1,17 @@
 //! Workloads over the in-memory API, with something that runs their pods.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{DeleteParams, Patch, Queue, Resource};
 use controllers::Config;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, ReplicationController};
 use serde_json::{Value, json};
 
-use crate::World;
+use crate::fake::Fake;
+use crate::{World, deployment};
 
 impl World {
     /// Runs pods: each becomes what `run` says of it, once.
@@ -333,5 +335,33 @@ async fn a_replication_controller_keeps_its_pods() {
     world.patch::<ReplicationController>("c", json!({"spec": {"replicas": 0}})).await;
     world.until::<ReplicationController>(|all| available(all, 0)).await;
     world.until::<Pod>(|pods| pods.is_empty()).await;
+    world.tasks.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_converged_is_not_written_again() {
+    let fake = Arc::new(Fake::default());
+    let world = World::over(fake.clone(), without_nodes());
+    world.run_pods(ready);
+    world.create::<Node>("", node("a")).await;
+    let labelled = |mut object: Value, label: &str| {
+        object["spec"]["selector"]["matchLabels"] = json!({"w": label});
+        object["spec"]["template"]["metadata"]["labels"] = json!({"w": label});
+        object
+    };
+    world.create::<Deployment>("n", labelled(deployment("v1"), "deployment")).await;
+    world.create::<StatefulSet>("n", labelled(stateful_set(json!({})), "stateful")).await;
+    world.create::<Job>("n", labelled(job(json!({})), "job")).await;
+    let daemons = json!({"apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "d", "namespace": "n"}, "spec": {"selector": {},
+            "template": template("v1")}});
+    world.create::<DaemonSet>("n", labelled(daemons, "daemon")).await;
+    world.until::<StatefulSet>(|all| is_done(all, 3)).await;
+    world.until::<Pod>(|pods| pods.len() == 9).await;
+    // What is still under way ends, and then nothing is left to do.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let settled = fake.revision();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(fake.revision(), settled);
     world.tasks.shutdown().await;
 }
