@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod cbor;
+pub mod cron;
 pub mod duration;
 pub mod limits;
 pub mod names;

@@ -281,7 +281,7 @@ fn encode<T: Serialize>(target: &str, object: &T) -> Result<Bytes, Error> {
 }
 
 /// Percent-encodes a query value (RFC 3986 unreserved characters stay).
-pub(crate) fn percent_encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for b in text.bytes() {
         match b {

@@ -2,7 +2,9 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
+use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use api::Object;
@@ -46,6 +48,8 @@ struct Shared<K> {
     mirror: RwLock<Mirror<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
     synced: watch::Sender<bool>,
+    /// All changes up to this revision are in the mirror.
+    revision: AtomicU64,
 }
 
 /// A live view. Clones are the same view. `metadata.managedFields` is dropped from what it holds:
@@ -63,6 +67,36 @@ impl<K> std::fmt::Debug for Informer<K> {
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Informer<K> {
         Informer { shared: self.shared.clone() }
+    }
+}
+
+/// What an index of `K` is keyed by. The type is the index's name.
+pub trait IndexKey<K>: 'static {
+    /// The values under which the object is found.
+    fn values(object: &K) -> Vec<String>;
+}
+
+/// Finds objects by the values that `I` gives them.
+pub struct Index<K, I> {
+    informer: Informer<K>,
+    key: PhantomData<fn() -> I>,
+}
+
+impl<K, I> std::fmt::Debug for Index<K, I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::any::type_name::<Self>())
+    }
+}
+
+impl<K, I> Clone for Index<K, I> {
+    fn clone(&self) -> Index<K, I> {
+        Index { informer: self.informer.clone(), key: PhantomData }
+    }
+}
+
+impl<K: Resource, I: IndexKey<K>> Index<K, I> {
+    pub fn get(&self, value: &str) -> Vec<Arc<K>> {
+        self.informer.read().by_index(TypeId::of::<I>(), value)
     }
 }
 
@@ -85,6 +119,7 @@ impl<K: Resource> Informer<K> {
             mirror: RwLock::new(Mirror::new()),
             handlers: Mutex::new(Vec::new()),
             synced: watch::Sender::new(false),
+            revision: AtomicU64::new(0),
         });
         let (client, of) = (client.clone(), shared.clone());
         tasks.essential("informer", move || run(client.clone(), follow.clone(), of.clone()));
@@ -104,18 +139,18 @@ impl<K: Resource> Informer<K> {
         self.read().namespace(namespace)
     }
 
-    /// Adds an index by the values `of` gives; replaces one of the same name.
-    pub fn add_index(
-        &self,
-        name: &'static str,
-        of: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
-    ) {
+    /// The index of this kind by `I`, filled at its first use; later uses share it.
+    pub fn index<I: IndexKey<K>>(&self) -> Index<K, I> {
         let mut mirror = self.shared.mirror.write().unwrap_or_else(PoisonError::into_inner);
-        mirror.add_index(name, Box::new(of));
+        mirror.add_index(TypeId::of::<I>(), I::values);
+        Index { informer: self.clone(), key: PhantomData }
     }
 
-    pub fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
-        self.read().by_index(name, value)
+    /// Whether a change at `revision` (a resource version) is in the view. Versions that are no
+    /// numbers, which no server gives, count as not in view.
+    pub fn has_seen(&self, revision: &str) -> bool {
+        let seen = self.shared.revision.load(Ordering::Acquire);
+        revision.parse::<u64>().is_ok_and(|revision| revision <= seen)
     }
 
     /// Calls `handler` with every change from now on, after the view has it, and first with an
@@ -153,11 +188,16 @@ async fn run<K: Resource>(client: Client, follow: Follow, shared: Arc<Shared<K>>
         match event {
             FollowEvent::Reset => unseen = Some(shared.known_keys()),
             FollowEvent::Put(object) => shared.put(&object, unseen.as_mut()),
-            FollowEvent::Delete(object) => shared.remove(&key_of(&object)),
-            FollowEvent::Synced(_) => {
+            FollowEvent::Delete(object) => {
+                // A snapshot comes in the order of names, changes in the order of revisions.
+                let revision = if unseen.is_some() { 0 } else { object.meta().revision };
+                shared.remove(&key_of(&object), revision);
+            }
+            FollowEvent::Synced(revision) => {
                 for key in unseen.take().into_iter().flatten() {
-                    shared.remove(&key);
+                    shared.remove(&key, 0);
                 }
+                shared.revision.fetch_max(revision, Ordering::Release);
                 shared.synced.send_replace(true);
             }
         }
@@ -175,6 +215,7 @@ impl<K: Resource> Shared<K> {
 
     fn put(&self, object: &Object, unseen: Option<&mut BTreeSet<Key>>) {
         let key = key_of(object);
+        let revision = if unseen.is_some() { 0 } else { object.meta().revision };
         if let Some(unseen) = unseen {
             unseen.remove(&key);
         }
@@ -189,6 +230,8 @@ impl<K: Resource> Shared<K> {
         let new = Arc::new(typed);
         let handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.write().put(key, new.clone());
+        // Before the handlers: what they queue asks whether this change was seen.
+        self.revision.fetch_max(revision, Ordering::Release);
         match old {
             Some(old) if old.metadata().resource_version == new.metadata().resource_version => {}
             // Another object of the same name: its predecessor is gone.
@@ -201,9 +244,10 @@ impl<K: Resource> Shared<K> {
         }
     }
 
-    fn remove(&self, key: &Key) {
+    fn remove(&self, key: &Key, revision: u64) {
         let handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.write().remove(key);
+        self.revision.fetch_max(revision, Ordering::Release);
         if let Some(old) = old {
             notify(&handlers, &Change::Deleted(old));
         }

@@ -18,13 +18,13 @@ mod queue;
 mod transport;
 mod worker;
 
-pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId};
+pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId, percent_encode};
 pub use error::Error;
 pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;
 pub use follow::{Follow, FollowEvent, Follower};
 pub use https::{Credentials, HttpsConfig, HttpsTransport};
-pub use informer::{Change, Informer, Informers};
+pub use informer::{Change, Index, IndexKey, Informer, Informers};
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use lease::LeaderElection;
 pub use queue::Queue;

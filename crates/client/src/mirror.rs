@@ -1,5 +1,6 @@
 //! The informer's memory: typed objects by key, and indexes over them.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::client::Resource;
 /// Namespace and name.
 pub(crate) type Key = (String, String);
 
-pub(crate) type IndexFn<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+pub(crate) type IndexFn<K> = fn(&K) -> Vec<String>;
 
 struct Index<K> {
     of: IndexFn<K>,
@@ -18,7 +19,8 @@ struct Index<K> {
 /// All objects of one followed collection.
 pub(crate) struct Mirror<K> {
     objects: BTreeMap<Key, Arc<K>>,
-    indexes: HashMap<&'static str, Index<K>>,
+    /// By the type of their key, so that two indexes never share a name by accident.
+    indexes: HashMap<TypeId, Index<K>>,
 }
 
 impl<K: Resource> Mirror<K> {
@@ -44,19 +46,22 @@ impl<K: Resource> Mirror<K> {
         rows.take_while(|((ns, _), _)| ns == namespace).map(|(_, o)| o.clone()).collect()
     }
 
-    /// Adds an index and fills it.
-    pub(crate) fn add_index(&mut self, name: &'static str, of: IndexFn<K>) {
+    /// Adds an index and fills it; nothing if it is there.
+    pub(crate) fn add_index(&mut self, key: TypeId, of: IndexFn<K>) {
+        if self.indexes.contains_key(&key) {
+            return;
+        }
         let mut index = Index { of, keys: HashMap::new() };
         for (key, object) in &self.objects {
             for value in (index.of)(object) {
                 index.keys.entry(value).or_default().insert(key.clone());
             }
         }
-        self.indexes.insert(name, index);
+        self.indexes.insert(key, index);
     }
 
-    pub(crate) fn by_index(&self, name: &str, value: &str) -> Vec<Arc<K>> {
-        let found = self.indexes.get(name).and_then(|i| i.keys.get(value));
+    pub(crate) fn by_index(&self, key: TypeId, value: &str) -> Vec<Arc<K>> {
+        let found = self.indexes.get(&key).and_then(|i| i.keys.get(value));
         found.into_iter().flatten().filter_map(|key| self.get(key)).collect()
     }
 

@@ -1,6 +1,6 @@
 //! What resources the server has, for the controllers that work on all of them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use client::{Client, Error};
@@ -73,8 +73,23 @@ struct Resource {
     verbs: Vec<String>,
 }
 
+/// The resources of all groups that answer.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    pub(crate) resources: Vec<ApiResource>,
+    /// Why, by `group/version`: one broken aggregated API must not hide all others.
+    pub(crate) failed: BTreeMap<String, String>,
+}
+
+impl Discovery {
+    /// Whether a version of the group did not answer.
+    pub(crate) fn misses(&self, group: &str) -> bool {
+        self.failed.keys().any(|key| key.split_once('/').is_some_and(|(g, _)| g == group))
+    }
+}
+
 /// Every resource once, in its group's preferred version if it is there.
-pub(crate) async fn discover(client: &Client) -> Result<Vec<ApiResource>, Error> {
+pub(crate) async fn discover(client: &Client) -> Result<Discovery, Error> {
     let mut places = vec![(String::new(), "v1".to_owned())];
     let groups: Groups = get(client, "/apis").await?;
     for group in groups.groups {
@@ -85,16 +100,24 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<ApiResource>, Error>
             places.push((group.name.clone(), version.clone()));
         }
     }
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+    let (mut seen, mut discovery) = (HashSet::new(), Discovery::default());
     for (group, version) in places {
         let path = match group.as_str() {
             "" => format!("/api/{version}"),
             group => format!("/apis/{group}/{version}"),
         };
-        let list: Resources = get(client, &path).await?;
+        let list: Resources = match get(client, &path).await {
+            Ok(list) => list,
+            // The core group is the server's own: without it nothing is known.
+            Err(error) if group.is_empty() => return Err(error),
+            Err(error) => {
+                discovery.failed.insert(format!("{group}/{version}"), error.to_string());
+                continue;
+            }
+        };
         for resource in list.resources.into_iter().filter(|r| !r.name.contains('/')) {
             if seen.insert((group.clone(), resource.name.clone())) {
-                found.push(ApiResource {
+                discovery.resources.push(ApiResource {
                     group: group.clone(),
                     version: version.clone(),
                     name: resource.name,
@@ -105,7 +128,7 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<ApiResource>, Error>
             }
         }
     }
-    Ok(found)
+    Ok(discovery)
 }
 
 async fn get<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, Error> {

@@ -3,29 +3,46 @@
 //! Every controller reads informers, computes a plan without side effects and applies it; keys are
 //! queued by changes only. None knows another, nor HTTP or storage.
 
+mod certificates;
+mod clusterroleaggregation;
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod disruption;
 mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
+mod ephemeralvolume;
 mod garbagecollector;
+mod harness;
+mod horizontalpodautoscaler;
+mod job;
+mod jobs;
 mod meta;
 mod namespace;
 mod nodeipam;
 mod nodelifecycle;
+mod nodes;
+mod persistentvolume;
 mod podgc;
 mod pods;
-mod replicaset;
+mod replicas;
 mod resourcequota;
 mod rootca;
 mod serviceaccount;
+mod servicecidr;
 mod services;
+mod statefulset;
 mod storageprotection;
 mod tainteviction;
-mod unseen;
+mod tokencleaner;
+mod ttl;
+mod ttlafterfinished;
+mod volumeexpand;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Informers, Recorder, Tasks};
 
@@ -43,6 +60,10 @@ pub struct Config {
     pub node_cidr_mask: u8,
     /// Prefix length of a node's IPv6 network.
     pub node_cidr_mask_v6: u8,
+    /// Signs certificate signing requests; without it nobody does.
+    pub authority: Option<Arc<pki::Authority>>,
+    /// The longest life of a certificate that is signed.
+    pub signing_life: Duration,
 }
 
 impl Default for Config {
@@ -53,6 +74,9 @@ impl Default for Config {
             cluster_cidrs: Vec::new(),
             node_cidr_mask: 24,
             node_cidr_mask_v6: 64,
+            authority: None,
+            // Upstream's --cluster-signing-duration.
+            signing_life: Duration::from_secs(365 * 24 * 3600),
         }
     }
 }
@@ -84,7 +108,13 @@ type Start = fn(&Context);
 
 /// Upstream's name, its short alias of old, and how it starts.
 const CONTROLLERS: &[(&str, &str, Start)] = &[
-    ("replicaset-controller", "replicaset", replicaset::start),
+    ("replicaset-controller", "replicaset", replicas::start_sets),
+    ("replicationcontroller-controller", "replicationcontroller", replicas::start_controllers),
+    ("daemonset-controller", "daemonset", daemonset::start),
+    ("statefulset-controller", "statefulset", statefulset::start),
+    ("job-controller", "job", job::start),
+    ("cronjob-controller", "cronjob", cronjob::start),
+    ("ttl-after-finished-controller", "ttl-after-finished", ttlafterfinished::start),
     ("deployment-controller", "deployment", deployment::start),
     ("endpointslice-controller", "endpointslice", endpointslice::start),
     ("endpointslice-mirroring-controller", "endpointslicemirroring", endpointslicemirroring::start),
@@ -97,6 +127,29 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("node-lifecycle-controller", "nodelifecycle", nodelifecycle::start),
     ("taint-eviction-controller", "taint-eviction", tainteviction::start),
     ("pod-garbage-collector-controller", "podgc", podgc::start),
+    ("certificatesigningrequest-signing-controller", "csrsigning", certificates::start_signing),
+    (
+        "certificatesigningrequest-approving-controller",
+        "csrapproving",
+        certificates::start_approving,
+    ),
+    ("certificatesigningrequest-cleaner-controller", "csrcleaner", certificates::start_cleaning),
+    ("persistentvolume-binder-controller", "persistentvolume-binder", persistentvolume::start),
+    (
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaling",
+        horizontalpodautoscaler::start,
+    ),
+    ("service-cidr-controller", "service-cidr-controller", servicecidr::start),
+    ("persistentvolume-expander-controller", "persistentvolume-expander", volumeexpand::start),
+    ("token-cleaner-controller", "tokencleaner", tokencleaner::start),
+    ("ttl-controller", "ttl", ttl::start),
+    ("ephemeral-volume-controller", "ephemeral-volume", ephemeralvolume::start),
+    (
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation",
+        clusterroleaggregation::start,
+    ),
     ("garbage-collector-controller", "garbagecollector", garbagecollector::start),
     ("resourcequota-controller", "resourcequota", resourcequota::start),
     (
@@ -112,6 +165,9 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         storageprotection::start_classes,
     ),
 ];
+
+/// Controllers that `*` does not start, as in upstream.
+const ON_DEMAND: &[&str] = &["token-cleaner-controller"];
 
 /// A name given in `Config::controllers` that no controller has.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +207,7 @@ fn select(wanted: &[String]) -> Result<Vec<(&'static str, Start)>, UnknownContro
     let all = wanted.iter().any(|text| text == "*");
     let runs = |row: &&(&str, &str, Start)| {
         let named = wanted.iter().find(|text| is(text.trim_start_matches('-'), row));
-        named.map_or(all, |text| !text.starts_with('-'))
+        named.map_or(all && !ON_DEMAND.contains(&row.0), |text| !text.starts_with('-'))
     };
     Ok(CONTROLLERS.iter().filter(runs).map(|(name, _, start)| (*name, *start)).collect())
 }
@@ -169,6 +225,7 @@ mod tests {
         let all = count(&["*"]).unwrap();
         assert_eq!(count(&["*", "-deployment-controller"]), Ok(all - 1));
         assert_eq!(count(&["deployment"]), Ok(1));
+        assert_eq!(count(&["*", "tokencleaner"]), Ok(all + 1));
         assert!(count(&["nope"]).is_err());
     }
 }

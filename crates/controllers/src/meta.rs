@@ -65,11 +65,6 @@ pub(crate) fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
 }
 
-/// The managing owner's uid as index values.
-pub(crate) fn controller_uids(meta: &ObjectMeta) -> Vec<String> {
-    controller(meta).map(|o| o.uid.clone()).into_iter().collect()
-}
-
 /// A reference that makes `owner` manage what carries it.
 pub(crate) fn managed_by<K: Resource>(owner: &K) -> OwnerReference {
     let meta = owner.metadata();

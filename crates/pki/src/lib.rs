@@ -5,11 +5,13 @@
 
 mod authority;
 mod kubeconfig;
+mod request;
 mod sec1;
 mod token;
 
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Subject, Usage, subject_of};
 pub use kubeconfig::{Identity, kubeconfig};
+pub use request::{SigningRequest, expires};
 pub use token::{Bound, Claims, TokenError, TokenIssuer, TokenRequest};
 
 /// SHA-256, for names derived from content.

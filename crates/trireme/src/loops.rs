@@ -1,7 +1,10 @@
 //! The loops of the control plane: controllers and scheduler on shared informers.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use client::{Informers, Tasks};
+use pki::Authority;
 
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
@@ -15,6 +18,7 @@ pub(crate) async fn start(
 ) -> Result<()> {
     let config = controllers::Config {
         cluster_ca_pem: pki.ca_pem().to_owned(),
+        authority: Some(Arc::new(Authority::load(pki.ca.pem().clone())?)),
         ..controllers::Config::default()
     };
     controllers::run(informers, tasks, config)?;

@@ -23,8 +23,6 @@ const NOT_COPIED: [&str; 6] = [
 ];
 /// Bytes of past revisions kept in one annotation (upstream's).
 const HISTORY_MAX: usize = 2000;
-/// Upstream's alphabet for generated names: no vowels, so no words.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Longest name of a set that leaves room for its pods' suffixes.
 const NAME_MAX: usize = 253 - 10 - 1;
 
@@ -72,16 +70,10 @@ pub(crate) fn is_ours(deployment: &Deployment, set: &ReplicaSet) -> bool {
     owned && template_of(set).map(bare) == template
 }
 
-/// A short name for the template: FNV-1a of its JSON and the collisions met so far.
+/// A short name for the template.
 pub(crate) fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let mut bytes = serde_json::to_vec(template).expect("a template always encodes");
-    if let Some(count) = collisions {
-        bytes.extend_from_slice(&count.to_le_bytes());
-    }
-    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    let sum = bytes.iter().fold(0x811c_9dc5, fold);
-    let digits = sum.to_string();
-    digits.bytes().map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()])).collect()
+    let bytes = serde_json::to_vec(template).expect("a template always encodes");
+    crate::harness::hash(&bytes, collisions)
 }
 
 /// The set for the Deployment's present template.

@@ -10,39 +10,40 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use client::{
-    Action, Change, Client, DeleteParams, Error, EventType, Informer, Patch, Queue, Recorder,
-    run_workers,
+    Action, Change, Client, DeleteParams, Error, EventType, Index, Informer, Patch, Queue, Recorder,
 };
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::Context;
-use crate::meta::{
-    Key, controller, controller_uids, key, managed_by, matches, may_adopt, name, namespace, now,
-    reference, selector, uid,
+use crate::harness::{
+    ByController, Candidates, Orphans, Reconciler, claim, enqueue, selected_by,
+    start as start_reconciler, watch_dependents,
 };
+use crate::meta::{Key, controller, matches, name, namespace, now, reference, selector, uid};
 use crate::pods;
 
 /// Deployments reconciled at once (upstream's --concurrent-deployment-syncs).
 const WORKERS: usize = 5;
 
-const BY_CONTROLLER: &str = "controller";
-
 pub(crate) fn start(context: &Context) {
+    let sets = context.informers.of::<ReplicaSet>();
+    let pods = context.informers.of::<Pod>();
     let this = Deployments {
         client: context.client.clone(),
         recorder: context.recorder("deployment-controller"),
         deployments: context.informers.of(),
-        sets: context.informers.of(),
-        pods: context.informers.of(),
+        sets_by_controller: sets.index(),
+        orphan_sets: sets.index(),
+        pods_by_controller: pods.index(),
+        sets,
+        pods,
         queue: Queue::new(),
     };
     this.watch();
-    context.tasks.required("deployment controller", this.run());
+    start_reconciler(context, "deployment-controller", WORKERS, this.queue.clone(), this);
 }
 
 #[derive(Clone)]
@@ -52,37 +53,18 @@ struct Deployments {
     deployments: Informer<Deployment>,
     sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
+    sets_by_controller: Index<ReplicaSet, ByController>,
+    orphan_sets: Index<ReplicaSet, Orphans>,
+    pods_by_controller: Index<Pod, ByController>,
     queue: Queue<Key>,
 }
 
 impl Deployments {
     fn watch(&self) {
-        self.sets.add_index(BY_CONTROLLER, |set| controller_uids(&set.metadata));
-        self.pods.add_index(BY_CONTROLLER, |pod| controller_uids(&pod.metadata));
-        let this = self.clone();
-        self.deployments.on_change(move |change| this.queue.add(key(&**change.object())));
-        let this = self.clone();
-        self.sets.on_change(move |change| {
-            for set in [Some(change.object()), change.old()].into_iter().flatten() {
-                this.set_changed(set);
-            }
-        });
+        enqueue(&self.deployments, &self.queue);
+        watch_dependents(&self.sets, &self.deployments, &self.queue, selects);
         let this = self.clone();
         self.pods.on_change(move |change| this.pod_changed(change));
-    }
-
-    fn set_changed(&self, set: &ReplicaSet) {
-        let namespace = namespace(&set.metadata);
-        match controller(&set.metadata) {
-            Some(owner) if owner.kind == "Deployment" => {
-                self.queue.add((namespace.to_owned(), owner.name.clone()));
-            }
-            Some(_) => {}
-            None => {
-                let all = self.deployments.list_namespace(namespace);
-                all.iter().filter(|d| selects(d, set)).for_each(|d| self.queue.add(key(&**d)));
-            }
-        }
     }
 
     /// Recreate goes on when the last old pod is gone.
@@ -96,34 +78,38 @@ impl Deployments {
             self.queue.add((namespace.to_owned(), deployment.name.clone()));
         }
     }
+}
 
-    async fn run(self) {
+impl Reconciler for Deployments {
+    type Key = Key;
+
+    async fn synced(&self) {
         self.deployments.synced().await;
         self.sets.synced().await;
         self.pods.synced().await;
-        let queue = self.queue.clone();
-        let work = move |key: Key| {
-            let this = self.clone();
-            async move { this.sync(key).await }
-        };
-        run_workers("deployment", queue, WORKERS, work).await;
     }
 
-    async fn sync(&self, key: Key) -> Result<Action, Error> {
+    async fn reconcile(&self, key: Key) -> Result<Action, Error> {
         let Some(deployment) = self.deployments.get(&key.0, &key.1) else {
             return Ok(Action::Done);
         };
-        let everything = deployment.spec.as_ref().is_some_and(|s| selector(&s.selector).is_empty());
-        if everything {
+        let Some(spec) = &deployment.spec else { return Ok(Action::Done) };
+        if selector(&spec.selector).is_empty() {
             let message =
                 "This deployment is selecting all pods. A non-empty selector is required.";
             let about = reference(&*deployment);
             self.recorder.event(&about, EventType::Warning, "SelectingAll", message);
             return Ok(Action::Done);
         }
-        let sets = self.claim(&deployment).await?;
+        let mut sets = self.sets_by_controller.get(uid(&deployment.metadata));
+        sets.extend(self.orphan_sets.get(&key.0));
+        let fits = selected_by(selector(&spec.selector));
+        let candidates = Candidates::sort(&*deployment, fits, sets, |_| true);
+        let Some(sets) = claim(&self.client, &*deployment, candidates).await? else {
+            return Ok(Action::Done);
+        };
         let running = |set: &ReplicaSet| {
-            let pods = self.pods.by_index(BY_CONTROLLER, uid(&set.metadata));
+            let pods = self.pods_by_controller.get(uid(&set.metadata));
             pods.iter().any(|pod| !pods::finished(pod))
         };
         let plan = plan::plan(&plan::State {
@@ -134,43 +120,9 @@ impl Deployments {
         });
         self.apply(&deployment, plan).await
     }
+}
 
-    /// The sets this Deployment manages; takes in those that nobody does, lets go of strays.
-    async fn claim(&self, deployment: &Deployment) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-        let mut owned = Vec::new();
-        for set in self.sets.by_index(BY_CONTROLLER, uid(&deployment.metadata)) {
-            if selects(deployment, &set) {
-                owned.push(set);
-            } else {
-                let stray = json!([{"$patch": "delete", "uid": deployment.metadata.uid}]);
-                self.set_owners(&set, stray).await?;
-            }
-        }
-        if deployment.metadata.deletion_timestamp.is_none() {
-            let all = self.sets.list_namespace(namespace(&deployment.metadata));
-            let free = |s: &&Arc<ReplicaSet>| {
-                controller(&s.metadata).is_none()
-                    && s.metadata.deletion_timestamp.is_none()
-                    && selects(deployment, s)
-            };
-            let free: Vec<_> = all.iter().filter(free).collect();
-            if free.is_empty() || !may_adopt(&self.client, deployment).await? {
-                return Ok(owned);
-            }
-            for set in free {
-                self.set_owners(set, json!([managed_by(deployment)])).await?;
-            }
-        }
-        Ok(owned)
-    }
-
-    async fn set_owners(&self, set: &ReplicaSet, owners: serde_json::Value) -> Result<(), Error> {
-        let body = json!({"metadata": {"uid": set.metadata.uid, "ownerReferences": owners}});
-        let (namespace, name) = (namespace(&set.metadata), name(&set.metadata));
-        let patch = Patch::Strategic(body);
-        self.client.patch::<ReplicaSet>(namespace, name, &patch).await.map(drop)
-    }
-
+impl Deployments {
     async fn apply(&self, deployment: &Deployment, plan: plan::Plan) -> Result<Action, Error> {
         let (space, own) = (namespace(&deployment.metadata), name(&deployment.metadata));
         if let Some(set) = &plan.create {

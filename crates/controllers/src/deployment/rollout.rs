@@ -48,16 +48,8 @@ impl Bounds {
 
 /// A number, or percents of `of`; absent is the API's default of 25 %.
 fn scaled(limit: Option<&IntOrString>, of: i32, up: bool) -> i32 {
-    let percent = match limit {
-        Some(IntOrString::Int(n)) => return *n,
-        Some(IntOrString::String(text)) => {
-            text.strip_suffix('%').and_then(|t| t.parse::<i64>().ok()).unwrap_or(0)
-        }
-        None => 25,
-    };
-    let product = percent * i64::from(of);
-    let whole = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-    i32::try_from(whole).unwrap_or(i32::MAX)
+    let default = IntOrString::String("25%".into());
+    crate::harness::scaled(limit.unwrap_or(&default), of, up)
 }
 
 pub(crate) fn size(set: &ReplicaSet) -> i32 {

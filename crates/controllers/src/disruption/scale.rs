@@ -152,7 +152,7 @@ impl Scales {
         group: &str,
         owner: &OwnerReference,
     ) -> Result<Option<Scale>, Error> {
-        let all = discover(&self.client).await?;
+        let all = discover(&self.client).await?.resources;
         let Some(resource) = all.iter().find(|r| r.group == group && r.kind == owner.kind) else {
             return Ok(None);
         };

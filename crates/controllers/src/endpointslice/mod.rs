@@ -7,30 +7,43 @@ pub(crate) mod plan;
 mod tests;
 
 use client::run_workers;
-use client::{Action, Change, Client, DeleteParams, Error, EventType, Informer, Queue, Recorder};
+use client::{
+    Action, Change, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue,
+    Recorder,
+};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
-use crate::meta::{Key, key, name, namespace, reference};
+use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
+use crate::meta::{Key, key, namespace, reference};
 use crate::services::{pods_of, selector, watch_pods};
-use crate::unseen::{UNSEEN_MAX, Unseen};
 
 /// Services reconciled at once (upstream's --concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;
 const ZONE: &str = "topology.kubernetes.io/zone";
-const BY_SERVICE: &str = "service";
+
+/// Slices by service, with their namespace.
+struct ByService;
+
+impl IndexKey<EndpointSlice> for ByService {
+    fn values(slice: &EndpointSlice) -> Vec<String> {
+        service_of(slice).map(|(ns, name)| format!("{ns}/{name}")).into_iter().collect()
+    }
+}
 
 pub(crate) fn start(context: &Context) {
+    let slices = context.informers.of::<EndpointSlice>();
     let this = Slices {
         client: context.client.clone(),
         recorder: context.recorder("endpoint-slice-controller"),
         services: context.informers.of(),
         pods: context.informers.of(),
         nodes: context.informers.of(),
-        slices: context.informers.of(),
+        by_owner: slices.index(),
+        expectations: Expectations::new(slices.clone()),
+        slices,
         queue: Queue::new(),
-        unseen: Unseen::default(),
     };
     this.watch();
     context.tasks.required("endpoint slice controller", this.run());
@@ -45,8 +58,8 @@ struct Slices {
     nodes: Informer<Node>,
     slices: Informer<EndpointSlice>,
     queue: Queue<Key>,
-    /// Slices by service.
-    unseen: Unseen,
+    by_owner: Index<EndpointSlice, ByService>,
+    expectations: Expectations<EndpointSlice>,
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<Key> {
@@ -62,9 +75,6 @@ fn zone_of(node: &Node) -> Option<&String> {
 
 impl Slices {
     fn watch(&self) {
-        self.slices.add_index(BY_SERVICE, |slice| {
-            service_of(slice).map(|(ns, name)| format!("{ns}/{name}")).into_iter().collect()
-        });
         let queue = self.queue.clone();
         self.services.on_change(move |change| queue.add(key(&**change.object())));
         watch_pods(&self.services, &self.pods, &self.queue);
@@ -72,7 +82,6 @@ impl Slices {
         self.slices.on_change(move |change| {
             for slice in [Some(change.object()), change.old()].into_iter().flatten() {
                 let Some(key) = service_of(slice) else { continue };
-                this.unseen.seen(&key, name(&slice.metadata));
                 this.queue.add(key);
             }
         });
@@ -104,12 +113,12 @@ impl Slices {
         if selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
             return Ok(Action::Done);
         }
-        if self.unseen.waits(&key) {
-            return Ok(Action::After(UNSEEN_MAX));
+        if !self.expectations.satisfied(&key) {
+            return Ok(Action::After(EXPECTATIONS_TIMEOUT));
         }
         let pods = pods_of(&service, &self.pods);
         let zone = |node: &str| self.nodes.get("", node).as_deref().and_then(zone_of).cloned();
-        let present = self.slices.by_index(BY_SERVICE, &format!("{}/{}", key.0, key.1));
+        let present = self.by_owner.get(&format!("{}/{}", key.0, key.1));
         let plan = plan::plan(&service, &pods, &zone, &present);
         let outcome = self.apply(&key, plan).await;
         if let Err(error) = &outcome
@@ -127,8 +136,7 @@ impl Slices {
     async fn apply(&self, key: &Key, plan: plan::Plan) -> Result<(), Error> {
         for slice in &plan.create {
             let made = self.client.create(&key.0, slice).await?;
-            let name = name(&made.metadata).to_owned();
-            self.unseen.made(key, name, |name| self.slices.get(&key.0, name).is_some());
+            self.expectations.expect_creation(key, &made);
         }
         for slice in &plan.update {
             self.client.update(slice).await?;

@@ -8,29 +8,40 @@ mod plan;
 mod tests;
 
 use client::{
-    Action, Client, DeleteParams, Error, EventType, Informer, Queue, Recorder, run_workers,
+    Action, Client, DeleteParams, Error, EventType, Index, IndexKey, Informer, Queue, Recorder,
+    run_workers,
 };
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
 use crate::endpointslice::plan::{MANAGED_BY, Plan, SERVICE_NAME};
-use crate::meta::{Key, key, name, namespace, reference};
-use crate::unseen::{UNSEEN_MAX, Unseen};
+use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
+use crate::meta::{Key, key, namespace, reference};
 
 /// Endpoints reconciled at once (upstream's --mirroring-concurrent-service-endpoint-syncs).
 const WORKERS: usize = 5;
-const BY_ENDPOINTS: &str = "endpoints";
+
+/// Slices by Endpoints, with their namespace.
+struct ByEndpoints;
+
+impl IndexKey<EndpointSlice> for ByEndpoints {
+    fn values(slice: &EndpointSlice) -> Vec<String> {
+        endpoints_of(slice).map(|(ns, name)| format!("{ns}/{name}")).into_iter().collect()
+    }
+}
 
 pub(crate) fn start(context: &Context) {
+    let slices = context.informers.of::<EndpointSlice>();
     let this = Mirrors {
         client: context.client.clone(),
         recorder: context.recorder("endpoint-slice-mirroring-controller"),
         endpoints: context.informers.of(),
         services: context.informers.of(),
-        slices: context.informers.of(),
+        by_owner: slices.index(),
+        expectations: Expectations::new(slices.clone()),
+        slices,
         queue: Queue::new(),
-        unseen: Unseen::default(),
     };
     this.watch();
     context.tasks.required("endpoint slice mirroring controller", this.run());
@@ -44,8 +55,8 @@ struct Mirrors {
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     queue: Queue<Key>,
-    /// Slices by Endpoints.
-    unseen: Unseen,
+    by_owner: Index<EndpointSlice, ByEndpoints>,
+    expectations: Expectations<EndpointSlice>,
 }
 
 /// The Endpoints that a slice of ours shows.
@@ -58,9 +69,6 @@ fn endpoints_of(slice: &EndpointSlice) -> Option<Key> {
 
 impl Mirrors {
     fn watch(&self) {
-        self.slices.add_index(BY_ENDPOINTS, |slice| {
-            endpoints_of(slice).map(|(ns, name)| format!("{ns}/{name}")).into_iter().collect()
-        });
         let queue = self.queue.clone();
         self.endpoints.on_change(move |change| queue.add(key(&**change.object())));
         let queue = self.queue.clone();
@@ -69,7 +77,6 @@ impl Mirrors {
         self.slices.on_change(move |change| {
             for slice in [Some(change.object()), change.old()].into_iter().flatten() {
                 let Some(key) = endpoints_of(slice) else { continue };
-                this.unseen.seen(&key, name(&slice.metadata));
                 this.queue.add(key);
             }
         });
@@ -88,10 +95,10 @@ impl Mirrors {
     }
 
     async fn sync(&self, key: Key) -> Result<Action, Error> {
-        if self.unseen.waits(&key) {
-            return Ok(Action::After(UNSEEN_MAX));
+        if !self.expectations.satisfied(&key) {
+            return Ok(Action::After(EXPECTATIONS_TIMEOUT));
         }
-        let present = self.slices.by_index(BY_ENDPOINTS, &format!("{}/{}", key.0, key.1));
+        let present = self.by_owner.get(&format!("{}/{}", key.0, key.1));
         let endpoints = self.endpoints.get(&key.0, &key.1);
         let service = self.services.get(&key.0, &key.1);
         let plan = match (endpoints, service) {
@@ -113,8 +120,7 @@ impl Mirrors {
     async fn apply(&self, key: &Key, plan: Plan) -> Result<(), Error> {
         for slice in &plan.create {
             let made = self.client.create(&key.0, slice).await?;
-            let name = name(&made.metadata).to_owned();
-            self.unseen.made(key, name, |name| self.slices.get(&key.0, name).is_some());
+            self.expectations.expect_creation(key, &made);
         }
         for slice in &plan.update {
             self.client.update(slice).await?;

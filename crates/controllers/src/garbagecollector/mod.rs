@@ -18,17 +18,22 @@ use bytes::Bytes;
 use client::{Action, Client, Error, Follow, FollowEvent, Queue, Request, Tasks, run_workers};
 use http::Method;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use self::graph::{FOREGROUND, Graph, Node, ORPHAN};
 use self::plan::{Fate, Verdict};
 use crate::Context;
-use crate::discovery::{ApiResource, discover};
+use crate::discovery::{ApiResource, Discovery, discover};
 
 /// Objects looked at together (upstream's --concurrent-gc-syncs).
 const WORKERS: usize = 20;
 /// Wait before discovery is tried again after it failed.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(2);
+/// When groups that did not answer are asked again (upstream discovers every 30 s in any case).
+const FAILED_GROUP_RETRY: Duration = Duration::from_secs(30);
+/// A resource that cannot be listed (a definition whose webhook is broken) holds the collector up for
+/// so long, not for ever (upstream's initialSyncTimeout).
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(30);
 /// Resources whose objects change what resources there are.
 const DEFINING: [&str; 2] = ["customresourcedefinitions", "apiservices"];
 /// Resources whose objects own nothing and are too many to follow (upstream's list).
@@ -42,10 +47,10 @@ pub(crate) fn start(context: &Context) {
         kinds: Arc::default(),
         queue: Queue::new(),
         redefined: Arc::new(Notify::new()),
-        complete: Arc::new(Semaphore::new(0)),
+        looking: watch::Sender::new(false),
     };
-    context.tasks.spawn("garbage collector", this.clone().follow_all());
-    context.tasks.spawn("garbage collector workers", this.work());
+    context.tasks.required("garbage collector", this.clone().follow_all());
+    context.tasks.required("garbage collector workers", this.work());
 }
 
 /// Group and kind.
@@ -60,8 +65,24 @@ struct Collector {
     queue: Queue<String>,
     /// The set of resources may have changed.
     redefined: Arc<Notify>,
-    /// Gets one permit for each resource whose first snapshot is complete.
+    /// Whether the first snapshots are in. Before, dependents could be unknown: an owner would be let
+    /// go without orphaning them.
+    looking: watch::Sender<bool>,
+}
+
+/// A resource whose first snapshot is waited for; dropped when it is complete or will never be.
+struct Snapshot {
+    resource: Arc<ApiResource>,
+    missing: Arc<Mutex<HashSet<(String, String)>>>,
     complete: Arc<Semaphore>,
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.remove(&(self.resource.group.clone(), self.resource.name.clone()));
+        self.complete.add_permits(1);
+    }
 }
 
 impl Collector {
@@ -83,17 +104,28 @@ impl Collector {
                     tokio::time::sleep(DISCOVERY_RETRY).await;
                     continue;
                 }
-                Ok(all) => self.adjust(&mut followed, all),
+                Ok(found) => {
+                    let failed = found.failed.clone();
+                    self.adjust(&mut followed, found);
+                    if !failed.is_empty() {
+                        tracing::debug!(?failed, "garbage collector: groups that do not answer");
+                        let again = self.redefined.notified();
+                        // Sooner when a definition changes; whether it timed out does not matter.
+                        let _elapsed = tokio::time::timeout(FAILED_GROUP_RETRY, again).await;
+                        continue;
+                    }
+                }
             }
             self.redefined.notified().await;
         }
     }
 
-    fn adjust(&self, followed: &mut HashMap<(String, String), Tasks>, all: Vec<ApiResource>) {
+    fn adjust(&self, followed: &mut HashMap<(String, String), Tasks>, found: Discovery) {
         let known = |r: &ApiResource| (r.group.clone(), r.name.clone());
-        let present: HashSet<_> = all.iter().map(known).collect();
+        let present: HashSet<_> = found.resources.iter().map(known).collect();
         followed.retain(|place, tasks| {
-            let stays = present.contains(place);
+            // What a group that does not answer has is not gone.
+            let stays = present.contains(place) || found.misses(&place.0);
             if !stays {
                 tasks.cancel();
                 self.kinds().retain(|_, r| known(r) != *place);
@@ -104,31 +136,47 @@ impl Collector {
             ["delete", "list", "watch"].iter().all(|verb| r.can(verb))
                 && !IGNORED.contains(&(&*r.group, &*r.name))
         };
+        let missing = Arc::new(Mutex::new(HashSet::new()));
+        let complete = Arc::new(Semaphore::new(0));
         let mut fresh: u32 = 0;
-        for resource in all.into_iter().map(Arc::new) {
+        for resource in found.resources.into_iter().map(Arc::new) {
             self.kinds().insert((resource.group.clone(), resource.kind.clone()), resource.clone());
             let place = known(&resource);
             if wanted(&resource) && !followed.contains_key(&place) {
                 let tasks = self.tasks.child();
-                tasks.spawn("garbage collector follower", self.clone().follow(resource));
+                missing.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone());
+                let (missing, complete) = (missing.clone(), complete.clone());
+                let snapshot = Snapshot { resource: resource.clone(), missing, complete };
+                tasks.spawn("garbage collector follower", self.clone().follow(resource, snapshot));
                 followed.insert(place, tasks);
                 fresh += 1;
             }
         }
         let this = self.clone();
         let first_look = async move {
-            if let Ok(permits) = this.complete.acquire_many(fresh).await {
-                permits.forget();
-                let suspects = this.graph().suspects();
-                suspects.into_iter().for_each(|uid| this.queue.add(uid));
+            let in_time = tokio::time::timeout(FIRST_LOOK_MAX, complete.acquire_many(fresh)).await;
+            if in_time.is_err() {
+                let missing = missing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tracing::warn!(?missing, "garbage collector: resources not listed, going on");
+                this.first_look();
+                // Those that come after all are looked at then.
+                let _late = complete.acquire_many(fresh).await;
             }
+            this.first_look();
         };
         if fresh > 0 {
             self.tasks.spawn("garbage collector first look", first_look);
         }
     }
 
-    async fn follow(self, resource: Arc<ApiResource>) {
+    fn first_look(&self) {
+        let suspects = self.graph().suspects();
+        suspects.into_iter().for_each(|uid| self.queue.add(uid));
+        self.looking.send_replace(true);
+    }
+
+    async fn follow(self, resource: Arc<ApiResource>, snapshot: Snapshot) {
+        let mut snapshot = Some(snapshot);
         let follow = Follow {
             group: resource.group.clone(),
             version: resource.version.clone(),
@@ -137,7 +185,6 @@ impl Collector {
         };
         let mut follower = self.client.follow(follow);
         let mut unseen: Option<HashSet<String>> = None;
-        let mut complete = false;
         while let Some(event) = follower.next().await {
             let look = match event {
                 FollowEvent::Reset => {
@@ -150,19 +197,20 @@ impl Collector {
                     }
                     let look = self.put(&resource, &object);
                     // Before the first snapshots are in, an owner not seen says nothing.
-                    if complete { look } else { Vec::new() }
+                    if snapshot.is_none() { look } else { Vec::new() }
                 }
                 FollowEvent::Delete(object) => {
                     self.changed(&resource);
                     self.graph().remove(&object.meta().uid)
                 }
                 FollowEvent::Synced(_) => {
-                    if !complete {
-                        complete = true;
-                        self.complete.add_permits(1);
-                    }
-                    let mut graph = self.graph();
-                    unseen.take().into_iter().flatten().flat_map(|uid| graph.remove(&uid)).collect()
+                    let gone = unseen.take().into_iter().flatten();
+                    let look = {
+                        let mut graph = self.graph();
+                        gone.flat_map(|uid| graph.remove(&uid)).collect()
+                    };
+                    drop(snapshot.take());
+                    look
                 }
             };
             look.into_iter().for_each(|uid| self.queue.add(uid));
@@ -181,6 +229,11 @@ impl Collector {
     }
 
     async fn work(self) {
+        let mut looking = self.looking.subscribe();
+        // The sender lives in `self`, so that this does not fail.
+        if looking.wait_for(|looking| *looking).await.is_err() {
+            return;
+        }
         let queue = self.queue.clone();
         let work = move |uid: String| {
             let this = self.clone();

@@ -7,6 +7,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,8 +24,19 @@ use crate::meta::{name, namespace, now};
 
 /// Namespaces emptied at once (upstream's --concurrent-namespace-syncs).
 const WORKERS: usize = 10;
-/// How often to look whether finalizers have let go of what is left; nothing tells us.
-const RECHECK: Duration = Duration::from_secs(2);
+/// When to look first whether finalizers have let go of what is left; nothing tells us. Doubles up to
+/// [`RECHECK_MAX`] while nothing goes (upstream: eight seconds).
+const RECHECK: Duration = Duration::from_secs(1);
+const RECHECK_MAX: Duration = Duration::from_secs(16);
+
+/// How far an ending namespace is.
+#[derive(Debug, Clone)]
+struct Progress {
+    /// Resources with objects that are left: only they are listed again.
+    rest: Vec<ApiResource>,
+    objects: usize,
+    wait: Duration,
+}
 
 /// Whether the namespace lives.
 pub(crate) fn active(namespace: &Namespace) -> bool {
@@ -37,6 +50,7 @@ pub(crate) fn start(context: &Context) {
         namespaces: context.informers.of(),
         pods: context.informers.of(),
         queue: Queue::new(),
+        progress: Arc::default(),
     };
     let queue = this.queue.clone();
     this.namespaces.on_change(move |change| {
@@ -62,9 +76,15 @@ struct Namespaces {
     namespaces: Informer<Namespace>,
     pods: Informer<Pod>,
     queue: Queue<String>,
+    /// By namespace.
+    progress: Arc<Mutex<HashMap<String, Progress>>>,
 }
 
 impl Namespaces {
+    fn progress(&self) -> MutexGuard<'_, HashMap<String, Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn run(self) {
         self.namespaces.synced().await;
         let queue = self.queue.clone();
@@ -76,7 +96,10 @@ impl Namespaces {
     }
 
     async fn sync(&self, name: &str) -> Result<Action, Error> {
-        let Some(namespace) = self.namespaces.get("", name) else { return Ok(Action::Done) };
+        let Some(namespace) = self.namespaces.get("", name) else {
+            self.progress().remove(name);
+            return Ok(Action::Done);
+        };
         let ending = namespace.metadata.deletion_timestamp.is_some();
         let Some(done) = plan::finalized(&namespace).filter(|_| ending) else {
             return Ok(Action::Done);
@@ -97,31 +120,72 @@ impl Namespaces {
                 other => drop(other?),
             }
         }
-        Ok(Action::After(RECHECK))
+        let wait = self.progress().get(name).map_or(RECHECK_MAX, |progress| progress.wait);
+        Ok(Action::After(wait))
     }
 
     /// Deletes all content: pods first, the rest when they are gone, since pods may need it.
     async fn empty(&self, namespace: &str) -> Result<Left, Error> {
-        let all = discover(&self.client).await?;
-        let listed = |r: &&ApiResource| r.namespaced && r.can("list") && r.can("delete");
-        let (pods, rest): (Vec<_>, Vec<_>) =
-            all.iter().filter(listed).partition(|r| r.group.is_empty() && r.name == "pods");
-        let mut left = Left::default();
-        for resource in pods {
-            self.empty_resource(resource, namespace, &mut left).await;
-        }
-        if left.is_empty() {
-            for resource in rest {
-                self.empty_resource(resource, namespace, &mut left).await;
+        let known = self.progress().get(namespace).cloned();
+        if let Some(known) = &known {
+            let mut left = Left::default();
+            let rest = self.empty_all(&known.rest, namespace, &mut left).await;
+            if !left.is_empty() {
+                self.note(namespace, Some(known), rest, &left);
+                return Ok(left);
             }
         }
+        let found = discover(&self.client).await?;
+        let listed = |r: &ApiResource| r.namespaced && r.can("list") && r.can("delete");
+        let all = found.resources.into_iter().filter(listed);
+        let (pods, others): (Vec<_>, Vec<_>) =
+            all.partition(|r| r.group.is_empty() && r.name == "pods");
+        let mut left = Left::default();
+        let mut rest = self.empty_all(&pods, namespace, &mut left).await;
+        if left.is_empty() {
+            rest = self.empty_all(&others, namespace, &mut left).await;
+            left.undiscovered = found.failed;
+        }
+        self.note(namespace, None, rest, &left);
         Ok(left)
     }
 
-    async fn empty_resource(&self, resource: &ApiResource, namespace: &str, left: &mut Left) {
-        if let Err(error) = self.try_empty(resource, namespace, left).await {
-            left.errors.push(error.to_string());
+    /// Remembers what is left, and how long nothing went.
+    fn note(
+        &self,
+        namespace: &str,
+        before: Option<&Progress>,
+        rest: Vec<ApiResource>,
+        left: &Left,
+    ) {
+        let objects = left.objects.values().sum();
+        let wait = match before {
+            Some(before) if objects >= before.objects => (before.wait * 2).min(RECHECK_MAX),
+            _ => RECHECK,
+        };
+        self.progress().insert(namespace.to_owned(), Progress { rest, objects, wait });
+    }
+
+    /// The resources that have objects left, or may have.
+    async fn empty_all(
+        &self,
+        resources: &[ApiResource],
+        namespace: &str,
+        left: &mut Left,
+    ) -> Vec<ApiResource> {
+        let mut rest = Vec::new();
+        for resource in resources {
+            let before = left.objects.len();
+            match self.try_empty(resource, namespace, left).await {
+                Ok(()) if left.objects.len() == before => {}
+                Ok(()) => rest.push(resource.clone()),
+                Err(error) => {
+                    left.errors.push(error.to_string());
+                    rest.push(resource.clone());
+                }
+            }
         }
+        rest
     }
 
     async fn try_empty(

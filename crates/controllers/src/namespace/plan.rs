@@ -16,11 +16,13 @@ pub(crate) struct Left {
     /// Objects by the finalizer that holds them.
     pub(crate) finalizers: BTreeMap<String, usize>,
     pub(crate) errors: Vec<String>,
+    /// Groups whose resources are not known, with the reason.
+    pub(crate) undiscovered: BTreeMap<String, String>,
 }
 
 impl Left {
     pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.errors.is_empty()
+        self.objects.is_empty() && self.errors.is_empty() && self.undiscovered.is_empty()
     }
 }
 
@@ -70,10 +72,21 @@ fn all(left: &Left) -> [Said; 5] {
             ("True", "SomeFinalizersRemain", message)
         }
     };
-    let discovered = "All resources successfully discovered".to_owned();
+    let discovered = match left.undiscovered.len() {
+        0 => ("False", "ResourcesDiscovered", "All resources successfully discovered".to_owned()),
+        count => {
+            let each = left.undiscovered.iter().map(|(group, why)| format!("{group}: {why}"));
+            let all = each.collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "Discovery failed for some groups, {count} failing: unable to retrieve the complete \
+                 list of server APIs: {all}"
+            );
+            ("True", "DiscoveryFailed", message)
+        }
+    };
     let parsed = "All legacy kube types successfully parsed".to_owned();
     [
-        ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", discovered),
+        ("NamespaceDeletionDiscoveryFailure", discovered.0, discovered.1, discovered.2),
         ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", parsed),
         ("NamespaceDeletionContentFailure", content.0, content.1, content.2),
         ("NamespaceContentRemaining", objects.0, objects.1, objects.2),

@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::run_workers;
-use client::{Action, Change, Client, Error, EventType, Informer, Patch, Queue, Recorder};
+use client::{Action, Change, Client, Error, EventType, Index, Informer, Patch, Queue, Recorder};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::Context;
+use crate::harness::ByNode;
 use crate::meta::{name, namespace, now, reference};
 use crate::pods;
 
@@ -31,15 +32,16 @@ const STARTUP_GRACE: Duration = Duration::from_secs(60);
 const WORKERS: usize = 8;
 /// Where kubelets keep their leases.
 const LEASES: &str = "kube-node-lease";
-const BY_NODE: &str = "node";
 
 pub(crate) fn start(context: &Context) {
+    let pods = context.informers.of::<Pod>();
     let this = Lifecycle {
         client: context.client.clone(),
         recorder: context.recorder("node-controller"),
         nodes: context.informers.of(),
         leases: context.informers.of(),
-        pods: context.informers.of(),
+        by_node: pods.index(),
+        pods,
         alive: Arc::default(),
         queue: Queue::new(),
     };
@@ -54,6 +56,7 @@ struct Lifecycle {
     nodes: Informer<Node>,
     leases: Informer<Lease>,
     pods: Informer<Pod>,
+    by_node: Index<Pod, ByNode>,
     /// When each node last gave a sign of life.
     alive: Arc<Mutex<HashMap<String, Instant>>>,
     queue: Queue<String>,
@@ -65,7 +68,6 @@ impl Lifecycle {
     }
 
     fn watch(&self) {
-        self.pods.add_index(BY_NODE, |pod| vec![pods::node(pod).to_owned()]);
         let this = self.clone();
         self.leases.on_change(move |change| {
             let meta = &change.object().metadata;
@@ -150,7 +152,7 @@ impl Lifecycle {
 
     /// Pods of a node that nobody hears of are not ready: services must not lead there.
     async fn mark_pods(&self, node: &str) -> Result<(), Error> {
-        for pod in self.pods.by_index(BY_NODE, node).iter().filter(|p| pods::ready(p)) {
+        for pod in self.by_node.get(node).iter().filter(|p| pods::ready(p)) {
             let body = json!({"status": {"conditions": [{
                 "type": "Ready", "status": "False", "lastTransitionTime": now(),
             }]}});

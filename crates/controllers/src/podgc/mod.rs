@@ -9,12 +9,16 @@ mod tests;
 
 use std::time::Duration;
 
-use client::{Action, Change, Client, DeleteParams, Error, Informer, Patch, Queue, run_workers};
+use client::{
+    Action, Change, Client, DeleteParams, Error, Index, IndexKey, Informer, Patch, Queue,
+    run_workers,
+};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
 use self::plan::Verdict;
 use crate::Context;
+use crate::harness::ByNode;
 use crate::meta::{Key, key, now};
 use crate::pods;
 
@@ -25,13 +29,27 @@ const NODE_QUARANTINE: Duration = Duration::from_secs(40);
 const WORKERS: usize = 4;
 /// Ended pods kept (upstream's --terminated-pod-gc-threshold).
 const FINISHED_MAX: usize = 12_500;
-const BY_NODE: &str = "node";
-const FINISHED: &str = "finished";
+
+/// Pods that ended, all under one value.
+struct Finished;
+
+impl Finished {
+    const ALL: &str = "";
+}
+
+impl IndexKey<Pod> for Finished {
+    fn values(pod: &Pod) -> Vec<String> {
+        pods::finished(pod).then(|| Finished::ALL.to_owned()).into_iter().collect()
+    }
+}
 
 pub(crate) fn start(context: &Context) {
+    let pods = context.informers.of::<Pod>();
     let this = PodGc {
         client: context.client.clone(),
-        pods: context.informers.of(),
+        by_node: pods.index(),
+        finished: pods.index(),
+        pods,
         nodes: context.informers.of(),
         queue: Queue::new(),
     };
@@ -43,16 +61,14 @@ pub(crate) fn start(context: &Context) {
 struct PodGc {
     client: Client,
     pods: Informer<Pod>,
+    by_node: Index<Pod, ByNode>,
+    finished: Index<Pod, Finished>,
     nodes: Informer<Node>,
     queue: Queue<Key>,
 }
 
 impl PodGc {
     fn watch(&self) {
-        self.pods.add_index(BY_NODE, |pod| vec![pods::node(pod).to_owned()]);
-        self.pods.add_index(FINISHED, |pod| {
-            pods::finished(pod).then(|| FINISHED.to_owned()).into_iter().collect()
-        });
         let this = self.clone();
         self.pods.on_change(move |change| this.pod_changed(change));
         let this = self.clone();
@@ -64,7 +80,7 @@ impl PodGc {
                 _ => return,
             };
             let name = node.metadata.name.as_deref().unwrap_or("");
-            for pod in this.pods.by_index(BY_NODE, name) {
+            for pod in this.by_node.get(name) {
                 this.queue.add_after(key(&*pod), delay);
             }
         });
@@ -89,7 +105,7 @@ impl PodGc {
     }
 
     fn trim_finished(&self) {
-        let mut finished = self.pods.by_index(FINISHED, FINISHED);
+        let mut finished = self.finished.get(Finished::ALL);
         let surplus = finished.len().saturating_sub(FINISHED_MAX);
         if surplus == 0 {
             return;
@@ -112,7 +128,7 @@ impl PodGc {
     async fn sync(&self, (namespace, name): Key) -> Result<Action, Error> {
         let Some(pod) = self.pods.get(&namespace, &name) else { return Ok(Action::Done) };
         let node = self.nodes.get("", pods::node(&pod));
-        let too_many = self.pods.by_index(FINISHED, FINISHED).len() > FINISHED_MAX;
+        let too_many = self.finished.get(Finished::ALL).len() > FINISHED_MAX;
         let verdict = plan::verdict(&pod, node.as_deref(), too_many);
         if verdict == Verdict::Keep {
             return Ok(Action::Done);

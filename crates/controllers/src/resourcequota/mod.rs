@@ -233,7 +233,7 @@ impl Quotas {
             return Ok(());
         }
         self.trim();
-        let served = discover(&self.client).await?;
+        let served = discover(&self.client).await?.resources;
         for resource in new {
             let found = served.iter().find(|s| s.group == resource.0 && s.name == resource.1);
             let Some(found) = found.filter(|s| s.namespaced && s.can("list") && s.can("watch"))

@@ -6,7 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use client::{Action, Change, Client, Error, Informer, ListParams, Queue, run_workers};
+use client::{
+    Action, Change, Client, Error, Index, IndexKey, Informer, ListParams, Queue, run_workers,
+};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use super::{WORKERS, plan, settle};
@@ -14,13 +16,24 @@ use crate::Context;
 use crate::meta::{name, namespace};
 
 const FINALIZER: &str = "kubernetes.io/pvc-protection";
-const BY_CLAIM: &str = "claim";
+
+/// Pods by the claims they name, with their namespace.
+struct ByClaim;
+
+impl IndexKey<Pod> for ByClaim {
+    fn values(pod: &Pod) -> Vec<String> {
+        let space = namespace(&pod.metadata);
+        plan::claims_of(pod).iter().map(|claim| format!("{space}/{claim}")).collect()
+    }
+}
 
 pub(crate) fn start(context: &Context) {
+    let pods = context.informers.of::<Pod>();
     let this = Claims {
         client: context.client.clone(),
         claims: context.informers.of(),
-        pods: context.informers.of(),
+        by_claim: pods.index(),
+        pods,
         waiting: Arc::default(),
         queue: Queue::new(),
     };
@@ -33,6 +46,7 @@ struct Claims {
     client: Client,
     claims: Informer<PersistentVolumeClaim>,
     pods: Informer<Pod>,
+    by_claim: Index<Pod, ByClaim>,
     /// By namespace: the claims to look at.
     waiting: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     /// Namespaces.
@@ -50,10 +64,6 @@ impl Claims {
     }
 
     fn watch(&self) {
-        self.pods.add_index(BY_CLAIM, |pod| {
-            let space = namespace(&pod.metadata);
-            plan::claims_of(pod).iter().map(|claim| format!("{space}/{claim}")).collect()
-        });
         let this = self.clone();
         self.claims.on_change(move |change| {
             let meta = &change.object().metadata;
@@ -124,7 +134,7 @@ impl Claims {
     ) -> Result<bool, Error> {
         let space = namespace(&claim.metadata);
         let key = format!("{space}/{}", name(&claim.metadata));
-        if self.pods.by_index(BY_CLAIM, &key).iter().any(|pod| plan::uses(pod, claim)) {
+        if self.by_claim.get(&key).iter().any(|pod| plan::uses(pod, claim)) {
             return Ok(true);
         }
         if live.is_none() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use client::{Action, Change, Client, Error, Informer, Queue, run_workers};
+use client::{Action, Change, Client, Error, Index, IndexKey, Informer, Queue, run_workers};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 
@@ -11,14 +11,32 @@ use crate::Context;
 use crate::meta::name;
 
 const FINALIZER: &str = "kubernetes.io/vac-protection";
-const BY_CLASS: &str = "volume attributes class";
+
+/// Claims and volumes by the volume attributes classes they name.
+struct ByClass;
+
+impl IndexKey<PersistentVolumeClaim> for ByClass {
+    fn values(claim: &PersistentVolumeClaim) -> Vec<String> {
+        plan::classes_of_claim(claim)
+    }
+}
+
+impl IndexKey<PersistentVolume> for ByClass {
+    fn values(volume: &PersistentVolume) -> Vec<String> {
+        plan::classes_of_volume(volume)
+    }
+}
 
 pub(crate) fn start(context: &Context) {
+    let claims = context.informers.of::<PersistentVolumeClaim>();
+    let volumes = context.informers.of::<PersistentVolume>();
     let this = Classes {
         client: context.client.clone(),
         classes: context.informers.of(),
-        claims: context.informers.of(),
-        volumes: context.informers.of(),
+        claims_by_class: claims.index(),
+        volumes_by_class: volumes.index(),
+        claims,
+        volumes,
         queue: Queue::new(),
     };
     this.watch();
@@ -31,6 +49,8 @@ struct Classes {
     classes: Informer<VolumeAttributesClass>,
     claims: Informer<PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
+    claims_by_class: Index<PersistentVolumeClaim, ByClass>,
+    volumes_by_class: Index<PersistentVolume, ByClass>,
     queue: Queue<String>,
 }
 
@@ -46,8 +66,6 @@ fn released<K>(change: &Change<K>, names: fn(&K) -> Vec<String>) -> Vec<String> 
 
 impl Classes {
     fn watch(&self) {
-        self.claims.add_index(BY_CLASS, plan::classes_of_claim);
-        self.volumes.add_index(BY_CLASS, plan::classes_of_volume);
         let queue = self.queue.clone();
         self.classes.on_change(move |change| {
             let meta = &change.object().metadata;
@@ -79,8 +97,8 @@ impl Classes {
 
     async fn sync(&self, name: &str) -> Result<Action, Error> {
         let Some(class) = self.classes.get("", name) else { return Ok(Action::Done) };
-        let used = !self.claims.by_index(BY_CLASS, name).is_empty()
-            || !self.volumes.by_index(BY_CLASS, name).is_empty();
+        let used = !self.claims_by_class.get(name).is_empty()
+            || !self.volumes_by_class.get(name).is_empty();
         settle(&self.client, &*class, FINALIZER, used).await
     }
 }

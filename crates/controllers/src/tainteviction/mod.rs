@@ -9,7 +9,9 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use client::{Action, Change, Client, DeleteParams, Error, EventType, Informer, Patch, Queue};
+use client::{
+    Action, Change, Client, DeleteParams, Error, EventType, Index, Informer, Patch, Queue,
+};
 use client::{Recorder, run_workers};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use serde_json::json;
@@ -17,19 +19,21 @@ use tokio::time::Instant;
 
 use self::plan::Stay;
 use crate::Context;
+use crate::harness::ByNode;
 use crate::meta::{Key, key, now, reference, uid};
 use crate::pods;
 
 /// Pods ended at once (upstream's number of workers).
 const WORKERS: usize = 8;
-const BY_NODE: &str = "node";
 
 pub(crate) fn start(context: &Context) {
+    let pods = context.informers.of::<Pod>();
     let this = Eviction {
         client: context.client.clone(),
         recorder: context.recorder("taint-eviction-controller"),
         nodes: context.informers.of(),
-        pods: context.informers.of(),
+        by_node: pods.index(),
+        pods,
         since: Arc::default(),
         queue: Queue::new(),
     };
@@ -43,6 +47,7 @@ struct Eviction {
     recorder: Recorder,
     nodes: Informer<Node>,
     pods: Informer<Pod>,
+    by_node: Index<Pod, ByNode>,
     /// When each pod, by uid, was first seen to be limited.
     since: Arc<Mutex<HashMap<String, Instant>>>,
     queue: Queue<Key>,
@@ -59,7 +64,6 @@ impl Eviction {
     }
 
     fn watch(&self) {
-        self.pods.add_index(BY_NODE, |pod| vec![pods::node(pod).to_owned()]);
         let this = self.clone();
         self.nodes.on_change(move |change| {
             let node = change.object();
@@ -68,7 +72,7 @@ impl Eviction {
                 return;
             }
             let name = node.metadata.name.as_deref().unwrap_or("");
-            this.pods.by_index(BY_NODE, name).iter().for_each(|p| this.queue.add(key(&**p)));
+            this.by_node.get(name).iter().for_each(|p| this.queue.add(key(&**p)));
         });
         let this = self.clone();
         self.pods.on_change(move |change| {

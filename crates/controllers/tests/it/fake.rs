@@ -19,17 +19,28 @@ const RESOURCES: &[(&str, &str, &str, &str, bool)] = &[
     ("", "v1", "serviceaccounts", "ServiceAccount", true),
     ("", "v1", "namespaces", "Namespace", false),
     ("", "v1", "nodes", "Node", false),
+    ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true),
+    ("", "v1", "replicationcontrollers", "ReplicationController", true),
+    ("batch", "v1", "jobs", "Job", true),
+    ("batch", "v1", "cronjobs", "CronJob", true),
+    ("apps", "v1", "daemonsets", "DaemonSet", true),
+    ("apps", "v1", "statefulsets", "StatefulSet", true),
+    ("apps", "v1", "controllerrevisions", "ControllerRevision", true),
     ("apps", "v1", "deployments", "Deployment", true),
     ("apps", "v1", "replicasets", "ReplicaSet", true),
 ];
 
 #[derive(Default)]
 pub(crate) struct Fake {
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
+    /// A resource whose first list never comes.
+    pub(crate) silent: Option<&'static str>,
+    /// A group whose resources cannot be asked for.
+    pub(crate) lost_group: Option<&'static str>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     revision: u64,
     /// By resource, namespace and name.
     objects: BTreeMap<(String, String, String), Value>,
@@ -38,6 +49,8 @@ struct State {
 
 /// A request's path, taken apart.
 struct Place {
+    group: String,
+    version: String,
     resource: String,
     namespace: String,
     name: String,
@@ -46,7 +59,11 @@ struct Place {
 
 fn place(target: &str) -> Place {
     let path = target.split('?').next().unwrap_or("");
-    let skip = if path.starts_with("/apis/") { 4 } else { 3 };
+    let (group, skip) = match path.strip_prefix("/apis/") {
+        Some(rest) => (rest.split('/').next().unwrap_or(""), 4),
+        None => ("", 3),
+    };
+    let version = path.split('/').nth(skip - 1).unwrap_or("").to_owned();
     let mut parts: Vec<&str> = path.split('/').skip(skip).collect();
     let mut namespace = String::new();
     if parts[0] == "namespaces" && parts.len() > 2 && !["finalize", "status"].contains(&parts[2]) {
@@ -54,7 +71,9 @@ fn place(target: &str) -> Place {
         parts.drain(..2);
     }
     let part = |i: usize| parts.get(i).map_or(String::new(), |p| (*p).to_owned());
-    Place { resource: part(0), namespace, name: part(1), subresource: part(2) }
+    let group = group.to_owned();
+    let (resource, name, subresource) = (part(0), part(1), part(2));
+    Place { group, version, resource, namespace, name, subresource }
 }
 
 fn failure(target: &str, code: u16, reason: &str) -> Error {
@@ -71,15 +90,43 @@ fn discovery(target: &str) -> Option<Value> {
         json!({"resources": rows.collect::<Vec<_>>()})
     };
     match target {
-        "/apis" => Some(json!({"groups": [{"name": "apps", "versions": [{"version": "v1"}],
-            "preferredVersion": {"version": "v1"}}]})),
+        "/apis" => {
+            let group = |name: &str| {
+                json!({"name": name, "versions": [{"version": "v1"}],
+                    "preferredVersion": {"version": "v1"}})
+            };
+            Some(json!({"groups": [group("apps"), group("batch")]}))
+        }
         "/api/v1" => Some(list("")),
         "/apis/apps/v1" => Some(list("apps")),
+        "/apis/batch/v1" => Some(list("batch")),
         _ => None,
     }
 }
 
+/// Whether the values differ in more than the revision.
+fn differ(old: &Value, new: &Value) -> bool {
+    let bare = |value: &Value| {
+        let mut value = value.clone();
+        value["metadata"]["resourceVersion"] = Value::Null;
+        value
+    };
+    bare(old) != bare(new)
+}
+
 impl State {
+    /// An update; one that changes nothing makes no revision, one of the spec makes a generation.
+    fn change(&mut self, place: &Place, old: &Value, mut new: Value) -> Value {
+        if !differ(old, &new) {
+            return old.clone();
+        }
+        if old["spec"] != new["spec"] {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
+        self.write(place, new)
+    }
+
     fn write(&mut self, place: &Place, mut value: Value) -> Value {
         self.revision += 1;
         value["metadata"]["resourceVersion"] = self.revision.to_string().into();
@@ -136,20 +183,21 @@ impl State {
                 if version(&old) != version(&body) {
                     return Err(failure(target, 409, "Conflict"));
                 }
-                let new = match place.subresource.as_str() {
-                    "status" => {
-                        let mut new = old;
-                        new["status"] = body["status"].clone();
-                        new
-                    }
-                    _ => body,
+                let mut new = match place.subresource.as_str() {
+                    "status" => old.clone(),
+                    _ => body.clone(),
                 };
-                Ok(self.write(&place, new))
+                match place.subresource.as_str() {
+                    "status" => new["status"] = body["status"].clone(),
+                    _ => new["status"] = old["status"].clone(),
+                }
+                Ok(self.change(&place, &old, new))
             }
             Method::PATCH => {
-                let mut new = self.objects.get(&key).cloned().ok_or_else(known)?;
-                merge(&mut new, &body);
-                Ok(self.write(&place, new))
+                let old = self.objects.get(&key).cloned().ok_or_else(known)?;
+                let mut new = old.clone();
+                patch(&place, request.content_type, &mut new, &body);
+                Ok(self.change(&place, &old, new))
             }
             _ => {
                 let mut old = self.objects.get(&key).cloned().ok_or_else(known)?;
@@ -170,12 +218,28 @@ impl State {
         }
         meta["uid"] = format!("uid-{unique}").into();
         meta["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        meta["generation"] = 1.into();
+        if place.resource == "pods" && body["status"]["phase"].is_null() {
+            body["status"]["phase"] = "Pending".into();
+        }
+        let meta = &body["metadata"];
         let name = meta["name"].as_str().unwrap_or("").to_owned();
         if self.objects.contains_key(&(place.resource.clone(), place.namespace.clone(), name)) {
             return Err(failure(target, 409, "AlreadyExists"));
         }
         Ok(self.write(place, body))
     }
+}
+
+fn patch(place: &Place, media: Option<&str>, target: &mut Value, patch: &Value) {
+    if media != Some("application/strategic-merge-patch+json") {
+        return merge(target, patch);
+    }
+    let schema = api::schema::Schema::built_in();
+    let row = api::registry::Registry::built_in();
+    let row = row.find(&place.group, &place.version, &place.resource, "").unwrap();
+    let shape = row.ty.map_or(api::schema::Shape::Any, api::schema::Shape::Struct);
+    api::patch::apply_strategic_patch(schema, &shape, target, patch).unwrap();
 }
 
 fn merge(into: &mut Value, from: &Value) {
@@ -192,9 +256,20 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
+impl Fake {
+    /// Grows with every write that changes something.
+    pub(crate) fn revision(&self) -> u64 {
+        self.state.lock().unwrap().revision
+    }
+}
+
 impl Transport for Fake {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        let answer = self.state.lock().unwrap().handle(&request);
+        let lost = self.lost_group.map(|group| format!("/apis/{group}/v1"));
+        let answer = match lost {
+            Some(lost) if request.target == lost => Err(failure(&lost, 503, "ServiceUnavailable")),
+            _ => self.state.lock().unwrap().handle(&request),
+        };
         Box::pin(async move {
             let body = Bytes::from(answer?.to_string());
             Ok(Response { code: StatusCode::OK, body })
@@ -205,6 +280,12 @@ impl Transport for Fake {
         let (sender, follower) = Follower::channel();
         let (feed, mut events) = unbounded_channel();
         let mut state = self.state.lock().unwrap();
+        if self.silent == Some(&*follow.resource) {
+            // Open, and nothing comes.
+            state.followers.push((String::new(), feed));
+            tokio::spawn(async move { drop((events.recv().await, sender)) });
+            return follower;
+        }
         feed.send(FollowEvent::Reset).unwrap();
         for ((resource, ..), value) in &state.objects {
             if *resource == follow.resource {

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake;
+mod loops;
+mod rollouts;
+mod workloads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +27,7 @@ use tokio::sync::Notify;
 use crate::fake::Fake;
 
 /// Longer than anything here takes; only a failure waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
     client: Client,
@@ -34,7 +37,15 @@ struct World {
 
 impl World {
     fn start(config: Config) -> World {
-        let client = Client::new(Arc::new(Fake::default()));
+        World::on(Fake::default(), config)
+    }
+
+    fn on(fake: Fake, config: Config) -> World {
+        World::over(Arc::new(fake), config)
+    }
+
+    fn over(fake: Arc<Fake>, config: Config) -> World {
+        let client = Client::new(fake);
         let tasks = Tasks::new();
         let informers = Informers::new(client.clone(), tasks.clone());
         controllers::run(&informers, &tasks, config).unwrap();
@@ -248,7 +259,9 @@ async fn pods_are_scheduled_when_a_node_comes() {
 
 #[tokio::test]
 async fn storage_in_use_is_kept_and_then_goes() {
-    let world = World::start(Config::default());
+    // Nobody binds: the test itself says what is bound.
+    let controllers = ["*", "-persistentvolume-binder"].map(str::to_owned).to_vec();
+    let world = World::start(Config { controllers, ..Config::default() });
     let none = DeleteParams::default();
     let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttributesClass",
         "metadata": {"name": "gold"}, "driverName": "d"});

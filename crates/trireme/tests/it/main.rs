@@ -6,6 +6,7 @@ mod busybox;
 mod clients;
 mod cluster;
 mod commands;
+mod controllers;
 mod etcd;
 mod ground;
 mod harness;

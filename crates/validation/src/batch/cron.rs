@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{job, schedule};
+use super::job;
 use crate::check::At;
 use crate::{Kind, PLAIN};
 
@@ -54,7 +54,7 @@ fn spec(spec: &At<'_>) {
 }
 
 fn schedule_text(spec: &At<'_>, at: &At<'_>) {
-    if let Err(fault) = schedule::check(at.text()) {
+    if let Err(fault) = api::cron::Schedule::parse(at.text()) {
         at.invalid(&fault);
     }
     let zoned = at.text().contains("TZ");
@@ -86,7 +86,7 @@ fn time_zone(zone: &At<'_>) {
         zone.invalid(
             "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
         );
-    } else if name != "UTC" && !schedule::is_time_zone(name) {
+    } else if name != "UTC" && !api::cron::is_time_zone(name) {
         zone.invalid(&unknown);
     }
 }

@@ -4,7 +4,6 @@ mod cron;
 mod indexes;
 mod job;
 mod policies;
-mod schedule;
 mod status;
 
 pub(crate) use cron::KIND as CRON_JOB;
