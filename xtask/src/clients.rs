@@ -18,7 +18,7 @@ type Installer = fn(&Path, &str) -> Result<()>;
 pub(crate) fn install(folder: &Path) -> Vec<String> {
     let wanted = [(PYTHON, python as Installer), (JAVASCRIPT, javascript)];
     let missing = wanted.into_iter().filter_map(|((language, package), install)| {
-        let done = ensure(&folder.join(language), package, install);
+        let done = ensure(&folder.join(language), package, |into| install(into, package));
         done.err().map(|error| format!("the {language} client: {error:#}"))
     });
     missing.collect()
@@ -38,7 +38,12 @@ fn javascript(into: &Path, package: &str) -> Result<()> {
     run(npm)
 }
 
-fn ensure(folder: &Path, package: &str, install: Installer) -> Result<()> {
+/// Installs a package into a folder of its own, unless it is there in this version.
+pub(crate) fn ensure(
+    folder: &Path,
+    package: &str,
+    install: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let mark = folder.join(COMPLETE);
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == package) {
         return Ok(());
@@ -48,7 +53,7 @@ fn ensure(folder: &Path, package: &str, install: Installer) -> Result<()> {
     }
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     println!("installing for the tests: {package}");
-    install(folder, package)?;
+    install(folder)?;
     std::fs::write(&mark, package).with_context(|| format!("write {}", mark.display()))
 }
 

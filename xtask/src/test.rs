@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything, on a fresh machine, installing what tests need.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{clients, kernel};
+use crate::{clients, debian, kernel};
 
 /// A program a test runs, and the Debian package it comes from.
 const PROGRAMS: [(&str, &str); 15] = [
@@ -26,10 +26,7 @@ const PROGRAMS: [(&str, &str); 15] = [
 ];
 
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
-    let missing = missing(&PROGRAMS);
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
+    debian::ensure(&PROGRAMS)?;
     let target = std::env::var("CARGO_TARGET_DIR").ok();
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(extra);
@@ -52,40 +49,8 @@ pub(crate) fn run(extra: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn found(program: &str) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let also = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
-    std::env::split_paths(&folders).chain(also).any(|folder| folder.join(program).exists())
-}
-
-fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
-    programs.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect()
-}
-
 /// What the machine needs beside the programs all tests need; without it one test says so.
 fn virtual_machine(target: &str) -> Result<std::path::PathBuf> {
-    let missing = missing(&[("qemu-system-x86_64", "qemu-system-x86"), ("strip", "binutils")]);
-    if !missing.is_empty() {
-        install(&missing)?;
-    }
+    debian::ensure(&[("qemu-system-x86_64", "qemu-system-x86"), ("strip", "binutils")])?;
     kernel::unpacked(std::path::Path::new(target))?.canonicalize().context("the kernel's folder")
-}
-
-fn install(missing: &[&str]) -> Result<()> {
-    println!("installing for the tests: {}", missing.join(" "));
-    let apt = |args: &[&str]| -> Result<()> {
-        let mut command = Command::new("apt-get");
-        command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-        match command.status() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => bail!("apt-get {} failed: {status}", args.join(" ")),
-            Err(error) => {
-                bail!("install {} by hand: apt-get cannot be run ({error})", missing.join(" "))
-            }
-        }
-    };
-    apt(&["update"])?;
-    let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(missing);
-    apt(&install)
 }
