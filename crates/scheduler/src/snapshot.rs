@@ -146,7 +146,10 @@ impl Snapshot {
             self.node_object_changed(slot, before.map(|n| &**n), after.map(|n| &**n));
         }
         if let Some(old) = old.filter(|o| info.as_ref().is_none_or(|i| i.name != o.name)) {
-            self.by_name.remove(&old.name);
+            // It may have come back under another slot already.
+            if self.by_name.get(&old.name) == Some(&slot) {
+                self.by_name.remove(&old.name);
+            }
         }
         if let Some(info) = info {
             self.by_name.insert(info.name.clone(), slot);

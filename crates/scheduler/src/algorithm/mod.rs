@@ -176,6 +176,21 @@ impl Search {
         state: &mut CycleState,
         nodes: &[u32],
     ) -> Result<u32, Failure> {
+        let totals = self.totals(profile, snapshot, pod, state, nodes);
+        // Among equals the first found: the search's moving start spreads them.
+        let best = totals.iter().enumerate().max_by_key(|(i, total)| (**total, usize::MAX - i));
+        best.map(|(i, _)| nodes[i]).ok_or(Failure::NoNodes)
+    }
+
+    /// The weighted sum of all scores, node by node.
+    fn totals(
+        &mut self,
+        profile: &Profile,
+        snapshot: &mut Snapshot,
+        pod: &Arc<PodInfo>,
+        state: &mut CycleState,
+        nodes: &[u32],
+    ) -> Vec<i64> {
         let mut local = Vec::new();
         let mut others = Vec::new();
         for (at, weight) in &profile.order.score {
@@ -194,9 +209,7 @@ impl Search {
             add_scores(&mut totals, &cycle, nodes, plugin, weight);
         }
         profile.extenders.prioritize(&cycle, nodes, &mut totals);
-        // Among equals the first found: the search's moving start spreads them.
-        let best = totals.iter().enumerate().max_by_key(|(i, total)| (**total, usize::MAX - i));
-        best.map(|(i, _)| nodes[i]).ok_or(Failure::NoNodes)
+        totals
     }
 }
 
@@ -309,5 +322,27 @@ impl Search {
     /// Forgets all but where the next search begins.
     pub(crate) fn forget(&mut self) {
         self.memo = Memo::default();
+    }
+
+    /// The total score of a node among all that would do.
+    pub(crate) fn total_of(
+        &mut self,
+        profile: &Profile,
+        snapshot: &mut Snapshot,
+        pod: &Arc<PodInfo>,
+        name: &str,
+    ) -> i64 {
+        let mut state = CycleState::default();
+        let prepared = profile.pre_filter(&mut Preparing { pod, snapshot, state: &mut state });
+        let Ok(narrowed) = prepared else { return i64::MIN };
+        let mut statuses = NodeStatuses::default();
+        let cycle = Cycle { pod, snapshot, state: &state };
+        let Ok(nodes) = self.feasible(profile, &cycle, narrowed, &mut statuses) else {
+            return i64::MIN;
+        };
+        let totals = self.totals(profile, snapshot, pod, &mut state, &nodes);
+        let slot = snapshot.slot(name).expect("the node is there");
+        let at = nodes.iter().position(|s| *s == slot).expect("the node would do");
+        totals[at]
     }
 }

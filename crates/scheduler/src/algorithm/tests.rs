@@ -322,3 +322,132 @@ fn pods_with_init_containers_sidecars_and_overhead_ask_for_their_peak() {
     bed.place("a", pod("shrinking", "1", shrinking));
     assert!(bed.answer(&pod("q", "1", json!({}))).contains("1 Insufficient cpu"));
 }
+
+/// A small generator: the same numbers in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+fn some_pod(dice: &mut Dice, name: &str) -> std::sync::Arc<crate::pod::PodInfo> {
+    let app = ["a", "b", "c"][dice.roll(3) as usize];
+    let other = ["a", "b", "c"][dice.roll(3) as usize];
+    let key = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"][dice.roll(2) as usize];
+    let term = json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app": other}}});
+    let affinity =
+        |kind: &str, rule: &str, term: Value| json!({"affinity": {kind: {rule: [term]}}});
+    let soft = json!({"weight": 1 + dice.roll(50), "podAffinityTerm": term});
+    let (hard, likes) = (
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    );
+    let when = ["DoNotSchedule", "ScheduleAnyway"][dice.roll(2) as usize];
+    let spec = match dice.roll(7) {
+        0 => affinity("podAffinity", hard, term),
+        1 => affinity("podAntiAffinity", hard, term),
+        2 => affinity("podAffinity", likes, soft),
+        3 => affinity("podAntiAffinity", likes, soft),
+        4 => json!({"topologySpreadConstraints": [{"maxSkew": 1 + dice.roll(2), "topologyKey": key,
+            "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": app}}}]}),
+        5 => json!({"nodeSelector": {"odd": "1"}, "topologySpreadConstraints": [{"maxSkew": 1,
+            "topologyKey": key, "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": app}}}]}),
+        _ => json!({}),
+    };
+    let priority = dice.roll(4);
+    let mut value = json!({"metadata": {"labels": {"app": app}}, "spec": spec});
+    value["spec"]["priority"] = priority.into();
+    pod(name, &format!("{}m", 100 + 100 * dice.roll(6)), value)
+}
+
+/// Counts that follow the changes must give what counting from scratch gives: choices, messages, victims.
+#[test]
+fn what_is_kept_up_to_date_equals_what_is_counted_anew() {
+    let mut dice = Dice(7);
+    let some_node = |dice: &mut Dice, n: u64| {
+        let mut labels = json!({});
+        if dice.roll(8) > 0 {
+            labels["topology.kubernetes.io/zone"] = format!("z{}", dice.roll(3)).into();
+        }
+        if n % 2 == 1 {
+            labels["odd"] = "1".into();
+        }
+        node(&format!("n{n}"), json!({"metadata": {"labels": labels}}))
+    };
+    let mut kept = Bed::new(&[]);
+    let (mut nodes, mut placed) = (std::collections::BTreeMap::new(), Vec::new());
+    for n in 0..6 {
+        let made = some_node(&mut dice, n);
+        kept.cache.set_node(made.clone());
+        nodes.insert(n, made);
+    }
+    for step in 0..600 {
+        match dice.roll(10) {
+            0 => {
+                let n = dice.roll(9);
+                let made = some_node(&mut dice, n);
+                kept.cache.set_node(made.clone());
+                nodes.insert(n, made);
+            }
+            1 if nodes.len() > 3 => {
+                let n = dice.roll(9);
+                nodes.remove(&n);
+                kept.cache.remove_node(&format!("n{n}"));
+                let here = format!("n{n}");
+                placed.retain(|(at, p): &(String, std::sync::Arc<crate::pod::PodInfo>)| {
+                    if *at == here {
+                        kept.cache.remove_pod(p.uid());
+                    }
+                    *at != here
+                });
+            }
+            2 | 3 if !placed.is_empty() => {
+                let (_, gone) = placed.swap_remove(dice.roll(placed.len() as u64) as usize);
+                kept.cache.remove_pod(gone.uid());
+            }
+            _ => {
+                let p = some_pod(&mut dice, &format!("p{step}"));
+                let all: Vec<_> = nodes.values().cloned().collect();
+                let mut anew = Bed::new(&all);
+                placed.iter().for_each(|(at, p)| anew.place(at, p.clone()));
+                let answer = |bed: &mut Bed| match bed.schedule(&p) {
+                    Ok(node) => (node, String::new(), Vec::new()),
+                    Err(fit) => {
+                        let victims = fit
+                            .nominated
+                            .iter()
+                            .flat_map(|v| v.pods.iter().map(|p| p.name().to_owned()));
+                        (fit.message(), fit.why.clone(), victims.collect::<Vec<_>>())
+                    }
+                };
+                // Where among equals the search begins depends on the past and on slots.
+                let (mine, fresh) = (answer(&mut kept), answer(&mut anew));
+                let bound = |a: &str| a.starts_with('n');
+                assert_eq!(bound(&mine.0), bound(&fresh.0), "step {step}: {mine:?} {fresh:?}");
+                if bound(&mine.0) {
+                    assert_eq!(
+                        score_of(&mut kept, &p, &mine.0),
+                        score_of(&mut anew, &p, &fresh.0),
+                        "step {step}"
+                    );
+                    kept.place(&mine.0, p.clone());
+                    placed.push((mine.0, p));
+                } else {
+                    assert_eq!(mine.0, fresh.0, "step {step}");
+                    assert_eq!(mine.2.len(), fresh.2.len(), "step {step}: {mine:?} {fresh:?}");
+                }
+            }
+        }
+    }
+    assert!(placed.len() > 20, "the test places pods");
+}
+
+/// The total score that the node has for the pod.
+fn score_of(bed: &mut Bed, p: &std::sync::Arc<crate::pod::PodInfo>, name: &str) -> i64 {
+    bed.update();
+    bed.search.total_of(&bed.profile, &mut bed.snapshot, p, name)
+}
