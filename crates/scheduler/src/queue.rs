@@ -1,178 +1,342 @@
-//! Pods that want a node: those to try now by priority, those backing off, those parked until
-//! something happens that may help them.
+//! The scheduling queue: pods to try now by priority, pods backing off, and unschedulable pods that wait
+//! for an event that may help them.
+//!
+//! Events that arrive while a pod is being scheduled are kept until it is known whether it was rejected,
+//! so that none is missed. When nothing else is to be tried, pods are taken out of their back-off early,
+//! but not those whose last attempt failed for an error.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::filter::Filter;
+use crate::event::{ClusterEvent, Object, pod_actions};
 use crate::pod::PodInfo;
 
-/// First wait after a failed try; doubles with each (upstream's podInitialBackoffSeconds).
-const BACKOFF_BASE: Duration = Duration::from_secs(1);
-/// Longest wait (upstream's podMaxBackoffSeconds).
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Longest that a pod stays unschedulable without being tried again (upstream's
+/// `podMaxInUnschedulablePodsDuration`).
+const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 
-type Active = (Reverse<i32>, u64, String);
-type Waiting = (Instant, u64, String);
+/// Which plugins let pods in, and which events may help what they rejected.
+pub(crate) trait Hints {
+    /// The plugin that keeps the pod from being tried.
+    fn gate(&self, pod: &PodInfo) -> Option<&'static str>;
+    fn is_worth_requeuing(
+        &self,
+        pod: &PodInfo,
+        rejectors: &BTreeSet<&'static str>,
+        event: &ClusterEvent,
+    ) -> bool;
+}
 
-#[derive(Debug, Default)]
+type Active = (Reverse<i32>, Instant, u64, String);
+type Backoff = (Instant, Reverse<i32>, u64, String);
+
+#[derive(Debug)]
 pub(crate) struct Queue {
-    pods: HashMap<String, Entry>,
+    pods: HashMap<String, Queued>,
     active: BTreeSet<Active>,
-    waiting: BTreeSet<Waiting>,
-    parked: BTreeSet<String>,
+    backoff: BTreeSet<Backoff>,
+    /// By the time since which they are unschedulable.
+    unschedulable: BTreeSet<(Instant, String)>,
+    /// Pods that are being scheduled; events since then are in `missed`.
+    in_flight: HashSet<String>,
+    missed: Vec<ClusterEvent>,
+    /// Pods whose victims are being ended: they are not tried before that is done.
+    preempting: HashSet<String>,
     sequence: u64,
+    initial_backoff: Duration,
+    max_backoff: Duration,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Queued {
     pod: Arc<PodInfo>,
-    tries: u32,
     place: Place,
+    /// Since when it waits; the order among equals.
+    since: Instant,
+    /// Attempts that found no node, and attempts in a row that went wrong.
+    rejections: u32,
+    errors: u32,
     failed_at: Option<Instant>,
-    filters: BTreeSet<Filter>,
+    rejectors: BTreeSet<&'static str>,
+    gated: bool,
 }
 
 #[derive(Debug)]
 enum Place {
     Active(Active),
-    Waiting(Waiting),
-    Parked,
-    /// Taken by the scheduler.
-    Out,
-}
-
-/// Something that may make room for parked pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Helps {
-    /// A new node: everybody's chance.
-    All,
-    /// Only what these filters refused.
-    Only(&'static [Filter]),
+    Backoff(Backoff),
+    Unschedulable(Instant),
+    /// Taken by the planner.
+    InFlight,
 }
 
 impl Queue {
-    /// A new pod, or a new state of a known one; only a change of what it asks for counts as a
-    /// reason to try again.
-    pub(crate) fn put(&mut self, pod: Arc<PodInfo>, now: Instant) {
+    pub(crate) fn new(initial_backoff: Duration, max_backoff: Duration) -> Queue {
+        Queue {
+            pods: HashMap::new(),
+            active: BTreeSet::new(),
+            backoff: BTreeSet::new(),
+            unschedulable: BTreeSet::new(),
+            in_flight: HashSet::new(),
+            missed: Vec::new(),
+            preempting: HashSet::new(),
+            sequence: 0,
+            initial_backoff,
+            max_backoff,
+        }
+    }
+
+    /// A new pod, or a new state of a known one, which is tried again only if what changed may help.
+    pub(crate) fn put(&mut self, pod: Arc<PodInfo>, hints: &impl Hints, now: Instant) {
         let uid = pod.uid().to_owned();
-        match self.pods.get_mut(&uid) {
-            Some(entry) => {
-                let same = entry.pod.pod.spec == pod.pod.spec
-                    && entry.pod.pod.metadata.labels == pod.pod.metadata.labels;
-                entry.pod = pod;
-                if !same && matches!(entry.place, Place::Parked) {
-                    self.revive(&uid, now);
-                }
+        let Some(queued) = self.pods.get_mut(&uid) else {
+            self.add(pod, now);
+            return self.activate(&uid, hints, now);
+        };
+        let old = std::mem::replace(&mut queued.pod, pod.clone());
+        let change = (Some(old.pod.clone()), Some(pod.pod.clone()));
+        let event = ClusterEvent::new(pod_actions(&old.pod, &pod.pod), Object::Pod(change));
+        match queued.place {
+            Place::Unschedulable(_) => self.requeue_if_helped(&uid, &event, hints, now),
+            Place::InFlight if self.in_flight.contains(&uid) => self.missed.push(event),
+            // Its priority or its order may have changed.
+            Place::Active(_) if old.priority() != pod.priority() => {
+                self.activate(&uid, hints, now);
             }
-            None => {
-                let filters = BTreeSet::new();
-                let entry = Entry { pod, tries: 0, place: Place::Out, failed_at: None, filters };
-                self.pods.insert(uid.clone(), entry);
-                self.activate(&uid);
-            }
+            _ => {}
         }
     }
 
     pub(crate) fn remove(&mut self, uid: &str) {
         self.take_out(uid);
         self.pods.remove(uid);
+        self.preempting.remove(uid);
+        self.done(uid);
     }
 
-    /// The most important pod whose time has come, or when the next one's will.
-    pub(crate) fn pop(&mut self, now: Instant) -> Result<Arc<PodInfo>, Option<Instant>> {
-        while let Some((at, _, uid)) = self.waiting.first().cloned() {
+    pub(crate) fn contains(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
+    /// The most important pod to try, or when the next one will be.
+    pub(crate) fn pop(
+        &mut self,
+        hints: &impl Hints,
+        now: Instant,
+    ) -> Result<Arc<PodInfo>, Option<Instant>> {
+        self.flush(hints, now);
+        if self.active.is_empty() {
+            self.take_from_backoff(hints, now);
+        }
+        let Some((.., uid)) = self.active.first().cloned() else {
+            let stale = self.unschedulable.first().map(|(since, _)| *since + UNSCHEDULABLE_MAX);
+            let due = self.backoff.first().map(|(at, ..)| *at);
+            return Err(stale.into_iter().chain(due).min());
+        };
+        self.take_out(&uid);
+        let queued = self.pods.get(&uid).expect("what is active is known");
+        self.in_flight.insert(uid);
+        Ok(queued.pod.clone())
+    }
+
+    /// The pod's attempt has ended.
+    pub(crate) fn done(&mut self, uid: &str) {
+        self.in_flight.remove(uid);
+        if self.in_flight.is_empty() {
+            self.missed.clear();
+        }
+    }
+
+    /// No node would do: the pod waits for an event that helps what these plugins rejected.
+    pub(crate) fn add_unschedulable(
+        &mut self,
+        uid: &str,
+        rejectors: BTreeSet<&'static str>,
+        hints: &impl Hints,
+        now: Instant,
+    ) {
+        let Some(queued) = self.pods.get_mut(uid) else { return self.done(uid) };
+        queued.rejections += 1;
+        queued.errors = 0;
+        queued.failed_at = Some(now);
+        queued.since = now;
+        queued.rejectors = rejectors;
+        let (pod, rejectors) = (queued.pod.clone(), queued.rejectors.clone());
+        let helped = self
+            .missed
+            .iter()
+            .any(|event| rejectors.is_empty() || hints.is_worth_requeuing(&pod, &rejectors, event));
+        self.done(uid);
+        if helped {
+            self.requeue(uid, hints, now);
+        } else {
+            self.set_unschedulable(uid, now);
+        }
+    }
+
+    /// The attempt went wrong: again after the back-off.
+    pub(crate) fn add_failed(&mut self, pod: Arc<PodInfo>, hints: &impl Hints, now: Instant) {
+        let uid = pod.uid().to_owned();
+        self.done(&uid);
+        self.take_out(&uid);
+        if !self.pods.contains_key(&uid) {
+            self.add(pod, now);
+        }
+        if let Some(queued) = self.pods.get_mut(&uid) {
+            queued.errors += 1;
+            queued.failed_at = Some(now);
+            queued.since = now;
+            queued.rejectors.clear();
+        }
+        self.requeue(&uid, hints, now);
+    }
+
+    /// Tries those unschedulable pods again that the event may help.
+    pub(crate) fn on_event(&mut self, event: &ClusterEvent, hints: &impl Hints, now: Instant) {
+        if !self.in_flight.is_empty() {
+            self.missed.push(event.clone());
+        }
+        let all: Vec<String> = self.unschedulable.iter().map(|(_, uid)| uid.clone()).collect();
+        for uid in all {
+            self.requeue_if_helped(&uid, event, hints, now);
+        }
+    }
+
+    /// The pod's victims are being ended.
+    pub(crate) fn start_preempting(&mut self, uid: &str) {
+        self.preempting.insert(uid.to_owned());
+    }
+
+    /// The pod's victims have been told to end, or could not be: then it is tried again at once.
+    pub(crate) fn end_preempting(
+        &mut self,
+        uid: &str,
+        failed: bool,
+        hints: &impl Hints,
+        now: Instant,
+    ) {
+        self.preempting.remove(uid);
+        let waits = self.pods.get(uid).is_some_and(|q| matches!(q.place, Place::Unschedulable(_)));
+        let helped = self.pods.get(uid).is_some_and(|q| q.gated);
+        if waits && (failed || helped) {
+            self.requeue(uid, hints, now);
+        }
+    }
+
+    /// Back-off times that have passed, and pods that were unschedulable for too long.
+    fn flush(&mut self, hints: &impl Hints, now: Instant) {
+        while let Some((at, .., uid)) = self.backoff.first().cloned() {
             if at > now {
                 break;
             }
-            self.activate(&uid);
+            self.activate(&uid, hints, now);
         }
-        let Some((_, _, uid)) = self.active.first().cloned() else {
-            return Err(self.waiting.first().map(|(at, ..)| *at));
-        };
-        self.take_out(&uid);
-        let entry = self.pods.get_mut(&uid).expect("what is active is known");
-        entry.tries += 1;
-        Ok(entry.pod.clone())
-    }
-
-    /// The pod could not be placed: wait until something helps what these filters refused.
-    pub(crate) fn park(&mut self, uid: &str, filters: BTreeSet<Filter>, now: Instant) {
-        if let Some(entry) = self.pods.get_mut(uid) {
-            entry.filters = filters;
-            entry.failed_at = Some(now);
-            entry.place = Place::Parked;
-            self.parked.insert(uid.to_owned());
-        }
-    }
-
-    /// The try went wrong for reasons outside the plan: again after the back-off.
-    pub(crate) fn retry(&mut self, pod: Arc<PodInfo>, now: Instant) {
-        let uid = pod.uid().to_owned();
-        let entry = self.pods.entry(uid.clone()).or_insert_with(|| Entry {
-            pod,
-            tries: 1,
-            place: Place::Out,
-            failed_at: None,
-            filters: BTreeSet::new(),
-        });
-        entry.failed_at = Some(now);
-        self.revive(&uid, now);
-    }
-
-    /// Tries parked pods again that `what` may help.
-    pub(crate) fn happened(&mut self, what: &Helps, now: Instant) {
-        if self.parked.is_empty() {
-            return;
-        }
-        let helped = |uid: &&String| match (what, self.pods.get(*uid)) {
-            (Helps::All, _) => true,
-            (Helps::Only(filters), Some(e)) => filters.iter().any(|f| e.filters.contains(f)),
-            (Helps::Only(_), None) => false,
-        };
-        let uids: Vec<String> = self.parked.iter().filter(helped).cloned().collect();
-        for uid in uids {
-            self.revive(&uid, now);
-        }
-    }
-
-    /// Active again, or waiting for the rest of its back-off.
-    fn revive(&mut self, uid: &str, now: Instant) {
-        self.take_out(uid);
-        let sequence = self.next_sequence();
-        let Some(entry) = self.pods.get_mut(uid) else { return };
-        let due = entry.failed_at.map(|at| at + backoff(entry.tries));
-        match due.filter(|due| *due > now) {
-            None => self.activate(uid),
-            Some(due) => {
-                let slot = (due, sequence, uid.to_owned());
-                entry.place = Place::Waiting(slot.clone());
-                self.waiting.insert(slot);
+        while let Some((since, uid)) = self.unschedulable.first().cloned() {
+            if since + UNSCHEDULABLE_MAX > now {
+                break;
+            }
+            self.requeue(&uid, hints, now);
+            // One that is gated waits again.
+            let still = self
+                .pods
+                .get(&uid)
+                .is_some_and(|q| matches!(q.place, Place::Unschedulable(s) if s == since));
+            if still {
+                self.set_unschedulable(&uid, now);
             }
         }
     }
 
-    fn activate(&mut self, uid: &str) {
-        self.take_out(uid);
-        let sequence = self.next_sequence();
-        if let Some(entry) = self.pods.get_mut(uid) {
-            let slot = (Reverse(entry.pod.priority()), sequence, uid.to_owned());
-            entry.place = Place::Active(slot.clone());
-            self.active.insert(slot);
+    fn take_from_backoff(&mut self, hints: &impl Hints, now: Instant) {
+        let early = |(.., uid): &&Backoff| self.pods.get(uid).is_some_and(|q| q.errors == 0);
+        if let Some((.., uid)) = self.backoff.iter().find(early).cloned() {
+            self.activate(&uid, hints, now);
         }
     }
 
+    fn requeue_if_helped(
+        &mut self,
+        uid: &str,
+        event: &ClusterEvent,
+        hints: &impl Hints,
+        now: Instant,
+    ) {
+        let Some(queued) = self.pods.get(uid) else { return };
+        let helped = queued.rejectors.is_empty()
+            || hints.is_worth_requeuing(&queued.pod, &queued.rejectors, event);
+        if helped {
+            self.requeue(uid, hints, now);
+        }
+    }
+
+    /// Active again, or backing off for the rest of its time.
+    fn requeue(&mut self, uid: &str, hints: &impl Hints, now: Instant) {
+        let Some(queued) = self.pods.get(uid) else { return };
+        let tries = if queued.errors > 0 { queued.errors } else { queued.rejections };
+        let due = queued.failed_at.map(|at| at + self.backoff_for(tries));
+        let Some(due) = due.filter(|due| *due > now) else {
+            return self.activate(uid, hints, now);
+        };
+        self.take_out(uid);
+        let sequence = self.next_sequence();
+        if let Some(queued) = self.pods.get_mut(uid) {
+            let slot = (due, Reverse(queued.pod.priority()), sequence, uid.to_owned());
+            queued.place = Place::Backoff(slot.clone());
+            self.backoff.insert(slot);
+        }
+    }
+
+    fn activate(&mut self, uid: &str, hints: &impl Hints, now: Instant) {
+        self.take_out(uid);
+        let sequence = self.next_sequence();
+        let preempting = self.preempting.contains(uid);
+        let Some(queued) = self.pods.get_mut(uid) else { return };
+        let gate = hints.gate(&queued.pod);
+        queued.gated = gate.is_some() || preempting;
+        if queued.gated {
+            queued.rejectors.extend(gate);
+            return self.set_unschedulable(uid, now);
+        }
+        let slot = (Reverse(queued.pod.priority()), queued.since, sequence, uid.to_owned());
+        queued.place = Place::Active(slot.clone());
+        self.active.insert(slot);
+    }
+
+    fn set_unschedulable(&mut self, uid: &str, now: Instant) {
+        self.take_out(uid);
+        if let Some(queued) = self.pods.get_mut(uid) {
+            queued.place = Place::Unschedulable(now);
+            self.unschedulable.insert((now, uid.to_owned()));
+        }
+    }
+
+    fn add(&mut self, pod: Arc<PodInfo>, now: Instant) {
+        let queued = Queued {
+            place: Place::InFlight,
+            since: now,
+            rejections: 0,
+            errors: 0,
+            failed_at: None,
+            rejectors: BTreeSet::new(),
+            gated: false,
+            pod: pod.clone(),
+        };
+        self.pods.insert(pod.uid().to_owned(), queued);
+    }
+
     fn take_out(&mut self, uid: &str) {
-        let Some(entry) = self.pods.get_mut(uid) else { return };
-        match std::mem::replace(&mut entry.place, Place::Out) {
+        let Some(queued) = self.pods.get_mut(uid) else { return };
+        match std::mem::replace(&mut queued.place, Place::InFlight) {
             Place::Active(slot) => drop(self.active.remove(&slot)),
-            Place::Waiting(slot) => drop(self.waiting.remove(&slot)),
-            Place::Parked => drop(self.parked.remove(uid)),
-            Place::Out => {}
+            Place::Backoff(slot) => drop(self.backoff.remove(&slot)),
+            Place::Unschedulable(since) => {
+                self.unschedulable.remove(&(since, uid.to_owned()));
+            }
+            Place::InFlight => {}
         }
     }
 
@@ -180,9 +344,13 @@ impl Queue {
         self.sequence += 1;
         self.sequence
     }
+
+    /// Doubles with every try.
+    fn backoff_for(&self, tries: u32) -> Duration {
+        let doublings = tries.saturating_sub(1).min(16);
+        self.initial_backoff.saturating_mul(1 << doublings).min(self.max_backoff)
+    }
 }
 
-fn backoff(tries: u32) -> Duration {
-    let doublings = tries.saturating_sub(1).min(8);
-    BACKOFF_BASE.saturating_mul(1 << doublings).min(BACKOFF_MAX)
-}
+#[cfg(test)]
+mod tests;

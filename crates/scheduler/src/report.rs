@@ -1,16 +1,34 @@
-//! What the scheduler tells the API: bindings, refusals, preemptions.
+//! What the scheduler tells the API about pods: where they went, why they wait, whom they displace.
 
 use std::sync::Arc;
 
 use client::{Client, DeleteParams, Error, EventType, Patch, Recorder};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition};
 use serde_json::{Value, json};
 
-use crate::plan::Unfit;
+use crate::framework::Victims;
 use crate::pod::PodInfo;
-use crate::preempt::Victims;
 
+/// Longest note of an event (upstream's `NoteLengthLimit`).
+const NOTE_MAX: usize = 1024;
+
+/// Why a pod has no node yet: the reason of its `PodScheduled` condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Unschedulable,
+    SchedulerError,
+}
+
+impl Reason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Reason::Unschedulable => "Unschedulable",
+            Reason::SchedulerError => "SchedulerError",
+        }
+    }
+}
+
+/// Writes as one scheduler name.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     pub(crate) client: Client,
@@ -19,52 +37,37 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) async fn bind(&self, pod: &PodInfo, node: &str) -> Result<(), Error> {
-        let binding = Binding {
-            metadata: ObjectMeta {
-                name: pod.pod.metadata.name.clone(),
-                namespace: pod.pod.metadata.namespace.clone(),
-                uid: pod.pod.metadata.uid.clone(),
-                ..ObjectMeta::default()
-            },
-            target: ObjectReference {
-                kind: Some("Node".into()),
-                name: Some(node.to_owned()),
-                ..ObjectReference::default()
-            },
-        };
-        let (namespace, name) = (pod.namespace(), pod.name());
-        let answer =
-            self.client.post_subresource::<Pod, _, Value>(namespace, name, "binding", &binding);
-        answer.await?;
-        let message = format!("Successfully assigned {namespace}/{name} to {node}");
+    pub(crate) fn bound(&self, pod: &PodInfo, node: &str) {
+        let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
         self.recorder.event(&reference(&pod.pod), EventType::Normal, "Scheduled", message);
-        Ok(())
     }
 
-    pub(crate) fn bind_failed(&self, pod: &PodInfo, error: &Error) {
-        let message = format!("binding rejected: {error}");
-        let about = reference(&pod.pod);
-        self.recorder.event(&about, EventType::Warning, "FailedScheduling", message);
+    /// Tells why the pod has no node. `nominated` is the node that it is to wait for: empty for none any
+    /// more, absent for no change.
+    pub(crate) async fn refused(
+        &self,
+        pod: &Pod,
+        reason: Reason,
+        message: &str,
+        nominated: Option<&str>,
+    ) -> Result<(), Error> {
+        let note = truncated(message);
+        self.recorder.event(&reference(pod), EventType::Warning, "FailedScheduling", note);
+        let Some(patch) = refusal_patch(pod, reason, message, nominated) else { return Ok(()) };
+        let (namespace, name) = names(pod);
+        let patch = Patch::Strategic(patch);
+        gone_is_fine(self.client.patch_status::<Pod>(namespace, name, &patch).await.map(drop))
     }
 
-    /// Tells why the pod has no node, and makes room if that was planned.
-    pub(crate) async fn unfit(&self, pod: &PodInfo, unfit: &Unfit) -> Result<(), Error> {
-        let about = reference(&pod.pod);
-        let kind = EventType::Warning;
-        self.recorder.event(&about, kind, "FailedScheduling", unfit.message.as_str());
-        let nominated = unfit.victims.as_ref().map(|v| v.node.as_str());
-        if let Some(patch) = refusal_patch(&pod.pod, &unfit.message, nominated) {
-            let patch = Patch::Strategic(patch);
-            self.client.patch_status::<Pod>(pod.namespace(), pod.name(), &patch).await?;
-        }
-        match &unfit.victims {
-            Some(victims) => self.evict(pod, victims).await,
-            None => Ok(()),
-        }
+    /// Takes a nomination back.
+    pub(crate) async fn clear_nomination(&self, pod: &Pod) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"status": {"nominatedNodeName": null}}));
+        let (namespace, name) = names(pod);
+        gone_is_fine(self.client.patch_status::<Pod>(namespace, name, &patch).await.map(drop))
     }
 
-    async fn evict(&self, pod: &PodInfo, victims: &Victims) -> Result<(), Error> {
+    /// Ends the victims; those that are ending already are left alone.
+    pub(crate) async fn evict(&self, pod: &PodInfo, victims: &Victims) -> Result<(), Error> {
         for victim in victims.pods.iter().filter(|v| !v.terminating()) {
             self.evict_one(pod, victim, &victims.node).await?;
         }
@@ -84,6 +87,7 @@ impl Reporter {
             "reason": "PreemptionByScheduler",
             "message": format!("{name}: preempting to accommodate a higher priority pod"),
             "lastTransitionTime": now(),
+            "observedGeneration": victim.pod.metadata.generation,
         }]}});
         let patch = Patch::Strategic(condition);
         let (namespace, name) = (victim.namespace(), victim.name());
@@ -91,10 +95,14 @@ impl Reporter {
         let params = DeleteParams { uid: Some(victim.uid().to_owned()), ..DeleteParams::default() };
         gone_is_fine(self.client.delete::<Pod>(namespace, name, &params).await)?;
         let message = format!("Preempted by pod {} on node {node}", pod.uid());
-        let about = reference(&victim.pod);
-        self.recorder.event(&about, EventType::Normal, "Preempted", message);
+        self.recorder.event(&reference(&victim.pod), EventType::Normal, "Preempted", message);
         Ok(())
     }
+}
+
+fn names(pod: &Pod) -> (&str, &str) {
+    let meta = &pod.metadata;
+    (meta.namespace.as_deref().unwrap_or(""), meta.name.as_deref().unwrap_or(""))
 }
 
 fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
@@ -104,19 +112,35 @@ fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-/// The status change that says "unschedulable", if it is not there yet.
-pub(crate) fn refusal_patch(pod: &Pod, message: &str, nominated: Option<&str>) -> Option<Value> {
+fn truncated(message: &str) -> String {
+    if message.len() <= NOTE_MAX {
+        return message.to_owned();
+    }
+    let mut end = NOTE_MAX - " ...".len();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} ...", &message[..end])
+}
+
+/// The status change that tells it, if it is not told yet.
+pub(crate) fn refusal_patch(
+    pod: &Pod,
+    reason: Reason,
+    message: &str,
+    nominated: Option<&str>,
+) -> Option<Value> {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let present = conditions.iter().find(|c| c.type_ == "PodScheduled");
     let same = |c: &PodCondition| {
         c.status == "False"
-            && c.reason.as_deref() == Some("Unschedulable")
+            && c.reason.as_deref() == Some(reason.as_str())
             && c.message.as_deref() == Some(message)
     };
-    let known = status.and_then(|s| s.nominated_node_name.as_deref());
-    let renominated = nominated.is_some() && nominated != known;
-    if present.is_some_and(same) && !renominated {
+    let known = status.and_then(|s| s.nominated_node_name.as_deref()).unwrap_or("");
+    let renominated = nominated.filter(|node| *node != known);
+    if present.is_some_and(same) && renominated.is_none() {
         return None;
     }
     let since =
@@ -124,14 +148,16 @@ pub(crate) fn refusal_patch(pod: &Pod, message: &str, nominated: Option<&str>) -
     let mut patch = json!({"status": {"conditions": [{
         "type": "PodScheduled",
         "status": "False",
-        "reason": "Unschedulable",
+        "reason": reason.as_str(),
         "message": message,
         "lastProbeTime": null,
         "lastTransitionTime": since.map_or_else(now, |t| t.0.to_string()),
         "observedGeneration": pod.metadata.generation,
     }]}});
-    if let (true, Some(node)) = (renominated, nominated) {
-        patch["status"]["nominatedNodeName"] = node.into();
+    match renominated {
+        Some("") => patch["status"]["nominatedNodeName"] = Value::Null,
+        Some(node) => patch["status"]["nominatedNodeName"] = node.into(),
+        None => {}
     }
     Some(patch)
 }
@@ -149,5 +175,40 @@ fn reference(pod: &Pod) -> ObjectReference {
         uid: pod.metadata.uid.clone(),
         resource_version: pod.metadata.resource_version.clone(),
         field_path: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(status: Value) -> Pod {
+        let value = json!({"metadata": {"name": "p", "generation": 3}, "status": status});
+        serde_json::from_value(value).expect("a pod")
+    }
+
+    #[test]
+    fn a_refusal_is_written_once() {
+        let told = pod(json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "m"}]}));
+        let reason = Reason::Unschedulable;
+        assert_eq!(refusal_patch(&told, reason, "m", None), None);
+        assert!(refusal_patch(&told, reason, "other", None).is_some());
+        assert!(refusal_patch(&told, Reason::SchedulerError, "m", None).is_some());
+        let nominated = refusal_patch(&told, reason, "m", Some("a")).expect("a patch");
+        assert_eq!(nominated["status"]["nominatedNodeName"], "a");
+        assert_eq!(nominated["status"]["conditions"][0]["observedGeneration"], 3);
+        // A nomination that is not there needs no clearing.
+        assert_eq!(refusal_patch(&told, reason, "m", Some("")), None);
+        let waits = pod(json!({"nominatedNodeName": "a"}));
+        let cleared = refusal_patch(&waits, reason, "m", Some("")).expect("a patch");
+        assert_eq!(cleared["status"].get("nominatedNodeName"), Some(&Value::Null));
+    }
+
+    #[test]
+    fn long_notes_are_cut() {
+        let cut = truncated(&"\u{fc}".repeat(1000));
+        assert!(cut.len() <= NOTE_MAX && cut.ends_with(" ..."));
+        assert_eq!(truncated("short"), "short");
     }
 }

@@ -1,16 +1,19 @@
 //! What a pod asks of a node and what a node has: cpu in thousandths, the rest in units.
 //!
 //! A pod's request is the sum of its containers and sidecars, or what its init containers need at
-//! their peak if that is more, plus the runtime's overhead.
+//! their peak if that is more, plus the runtime's overhead. A container that is being resized counts
+//! with the most of what it asks for, what it was promised and what it has.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// What scoring counts for a container that asks for no cpu, in thousandths (upstream's).
+/// What scoring counts for a container that asks for no cpu, in thousandths (upstream's
+/// `DefaultMilliCPURequest`).
 const UNASKED_MILLI_CPU: i64 = 100;
-/// What scoring counts for a container that asks for no memory, in bytes (upstream's 200 MB).
+/// What scoring counts for a container that asks for no memory, in bytes (upstream's
+/// `DefaultMemoryRequest`).
 const UNASKED_MEMORY: i64 = 200 * 1024 * 1024;
 
 /// Amounts by resource.
@@ -41,12 +44,32 @@ impl Resources {
         out
     }
 
+    pub(crate) fn get(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral,
+            name => self.scalar.get(name).copied().unwrap_or(0),
+        }
+    }
+
+    /// Every resource of which there is more than nothing.
+    pub(crate) fn nonzero(&self) -> impl Iterator<Item = (&str, i64)> {
+        let basic = [
+            ("cpu", self.milli_cpu),
+            ("memory", self.memory),
+            ("ephemeral-storage", self.ephemeral),
+        ];
+        let scalar = self.scalar.iter().map(|(name, amount)| (name.as_str(), *amount));
+        basic.into_iter().chain(scalar).filter(|(_, amount)| *amount != 0)
+    }
+
     pub(crate) fn add(&mut self, other: &Resources) {
-        self.combine(other, |a, b| a.saturating_add(b));
+        self.combine(other, i64::saturating_add);
     }
 
     pub(crate) fn subtract(&mut self, other: &Resources) {
-        self.combine(other, |a, b| a.saturating_sub(b));
+        self.combine(other, i64::saturating_sub);
     }
 
     fn raise_to(&mut self, other: &Resources) {
@@ -66,26 +89,60 @@ impl Resources {
 
 /// What the pod asks for.
 pub(crate) fn pod_requests(pod: &Pod) -> Resources {
-    pod.spec.as_ref().map_or_else(Resources::default, |spec| spec_requests(spec, requests_of))
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let mut total = spec_requests(spec, |container| effective_requests(pod, container));
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+        replace(&mut total, whole);
+    }
+    total.add(&Resources::of(spec.overhead.as_ref()));
+    total
 }
 
 /// What scoring counts: like the request, with something for containers that ask for nothing.
 pub(crate) fn pod_estimate(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::default() };
     let estimate = |container: &Container| {
-        let mut asked = requests_of(container);
-        if asked.milli_cpu == 0 {
+        let mut asked = effective_requests(pod, container);
+        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        let names = |name: &str| requests.is_some_and(|r| r.contains_key(name));
+        if !names("cpu") {
             asked.milli_cpu = UNASKED_MILLI_CPU;
         }
-        if asked.memory == 0 {
+        if !names("memory") {
             asked.memory = UNASKED_MEMORY;
         }
         asked
     };
-    pod.spec.as_ref().map_or_else(Resources::default, |spec| spec_requests(spec, estimate))
+    let mut total = spec_requests(spec, estimate);
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+        replace(&mut total, whole);
+    }
+    total.add(&Resources::of(spec.overhead.as_ref()));
+    total
 }
 
-fn requests_of(container: &Container) -> Resources {
-    Resources::of(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
+fn effective_requests(pod: &Pod, container: &Container) -> Resources {
+    let asked = Resources::of(container.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let Some(status) = container_status(pod, &container.name) else { return asked };
+    let Some(actuated) = &status.resources else { return asked };
+    let mut effective = Resources::of(actuated.requests.as_ref());
+    effective.raise_to(&Resources::of(status.allocated_resources.as_ref()));
+    if !resize_infeasible(pod) {
+        effective.raise_to(&asked);
+    }
+    effective
+}
+
+fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    all.flatten().find(|s| s.name == name)
+}
+
+fn resize_infeasible(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let pending = conditions.iter().find(|c| c.type_ == "PodResizePending");
+    pending.is_some_and(|c| c.reason.as_deref() == Some("Infeasible"))
 }
 
 fn spec_requests(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
@@ -106,14 +163,10 @@ fn spec_requests(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resour
     }
     total.add(&sidecars);
     total.raise_to(&peak);
-    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-        replace(&mut total, whole);
-    }
-    total.add(&Resources::of(spec.overhead.as_ref()));
     total
 }
 
-/// Requests of the pod as a whole stand instead of its containers' sum.
+/// Requests of the pod as a whole (cpu, memory, huge pages) replace its containers' sum.
 fn replace(total: &mut Resources, whole: &BTreeMap<String, Quantity>) {
     let asked = Resources::of(Some(whole));
     if whole.contains_key("cpu") {
@@ -122,5 +175,5 @@ fn replace(total: &mut Resources, whole: &BTreeMap<String, Quantity>) {
     if whole.contains_key("memory") {
         total.memory = asked.memory;
     }
-    total.scalar.extend(asked.scalar);
+    total.scalar.extend(asked.scalar.into_iter().filter(|(n, _)| n.starts_with("hugepages-")));
 }

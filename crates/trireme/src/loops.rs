@@ -22,8 +22,8 @@ pub(crate) async fn start(
         ..controllers::Config::default()
     };
     controllers::run(informers, tasks, config)?;
+    // What it reads is shared; what it writes, it writes as itself.
     let client = plane.client("system:kube-scheduler", &[], "kube-scheduler");
-    let own = Informers::new(client, tasks.clone());
-    scheduler::run(&own, tasks, scheduler::Config::default());
-    Ok(())
+    let setup = scheduler::Setup { client: Some(client), ..scheduler::Setup::default() };
+    setup.start(informers, tasks).map_err(anyhow::Error::msg)
 }

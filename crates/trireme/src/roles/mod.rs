@@ -3,6 +3,7 @@
 pub(crate) mod apiserver;
 pub(crate) mod component;
 pub(crate) mod controller_manager;
+mod extender;
 mod health;
 pub(crate) mod kube_proxy;
 mod kubeconfig;
