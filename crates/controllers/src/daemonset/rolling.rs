@@ -49,8 +49,11 @@ pub(crate) fn step(state: &State<'_>, mut pods: ByNode) -> (Vec<String>, Vec<Arc
     }
 }
 
-/// The new and the old pod of a node; `None` if there are several of one kind, which go first.
-fn pair(state: &State<'_>, pods: &[Arc<Pod>]) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+/// The new and the old pod of a node.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
+/// `None` if there are several of one kind, which go first.
+fn pair(state: &State<'_>, pods: &[Arc<Pod>]) -> Option<Pair> {
     let living = pods.iter().filter(|p| p.metadata.deletion_timestamp.is_none());
     let (new, old): (Vec<_>, Vec<_>) =
         living.cloned().partition(|p| is_updated(state.set, p, state.hash));

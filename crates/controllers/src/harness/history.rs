@@ -75,7 +75,8 @@ pub(crate) fn revision<O: Resource>(
 /// The hash of a revision's pods.
 pub(crate) fn hash_of(revision: &ControllerRevision) -> &str {
     let labels = revision.metadata.labels.as_ref();
-    labels.and_then(|l| l.get(REVISION_HASH)).map_or_else(|| name(&revision.metadata), |h| h)
+    let hash = labels.and_then(|l| l.get(REVISION_HASH)).map(String::as_str);
+    hash.unwrap_or_else(|| name(&revision.metadata))
 }
 
 /// Creates the revision, or finds it: a name that another template has is tried again with one more

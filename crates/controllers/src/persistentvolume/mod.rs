@@ -121,14 +121,16 @@ impl Reconciler for Binder {
 
     async fn reconcile(&self, key: Key) -> Result<Action, Error> {
         match key {
-            Key::Claim(space, own) => match self.claims.get(&space, &own) {
-                Some(claim) => self.sync_claim(claim).await?,
-                None => {}
-            },
-            Key::Volume(own) => match self.volumes.get("", &own) {
-                Some(volume) => self.sync_volume(volume).await?,
-                None => {}
-            },
+            Key::Claim(space, own) => {
+                if let Some(claim) = self.claims.get(&space, &own) {
+                    self.sync_claim(claim).await?;
+                }
+            }
+            Key::Volume(own) => {
+                if let Some(volume) = self.volumes.get("", &own) {
+                    self.sync_volume(volume).await?;
+                }
+            }
         }
         Ok(Action::Done)
     }
