@@ -68,6 +68,17 @@ impl NodeInfo {
 
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let at = self.pods.iter().position(|p| p.uid() == uid)?;
+        Some(self.remove_at(at))
+    }
+
+    /// [`NodeInfo::remove`] for a pod that was taken from here.
+    pub(crate) fn remove_same(&mut self, pod: &Arc<PodInfo>) {
+        if let Some(at) = self.pods.iter().position(|p| Arc::ptr_eq(p, pod)) {
+            self.remove_at(at);
+        }
+    }
+
+    fn remove_at(&mut self, at: usize) -> Arc<PodInfo> {
         let pod = self.pods.swap_remove(at);
         self.requested.subtract(&pod.requests);
         self.estimated.subtract(&pod.estimate);
@@ -79,6 +90,6 @@ impl NodeInfo {
         if pod.priority() == self.least_priority {
             self.least_priority = self.pods.iter().map(|p| p.priority()).min().unwrap_or(i32::MAX);
         }
-        Some(pod)
+        pod
     }
 }

@@ -18,6 +18,9 @@ pub(crate) type HostPort = (String, String, i32);
 #[derive(Debug)]
 pub(crate) struct PodInfo {
     pub(crate) pod: Arc<Pod>,
+    /// Kept beside the pod, whose parts lie far apart: preemption reads them of many pods.
+    priority: i32,
+    started: jiff::Timestamp,
     pub(crate) requests: Resources,
     /// Requests, with something for containers that ask for nothing.
     pub(crate) estimate: Resources,
@@ -66,7 +69,10 @@ impl PodInfo {
         let avoided = repel
             .map(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref())
             .map(|t| weighted(t, -1));
+        let start = pod.status.as_ref().and_then(|s| s.start_time.as_ref());
         PodInfo {
+            priority: spec.priority.unwrap_or(0),
+            started: start.map_or(jiff::Timestamp::MAX, |t| t.0),
             requests: pod_requests(&pod),
             estimate: pod_estimate(&pod),
             ports: host_ports(spec),
@@ -105,7 +111,7 @@ impl PodInfo {
     }
 
     pub(crate) fn priority(&self) -> i32 {
-        self.spec().and_then(|s| s.priority).unwrap_or(0)
+        self.priority
     }
 
     pub(crate) fn terminating(&self) -> bool {
@@ -127,8 +133,7 @@ impl PodInfo {
 
     /// When it started; a pod that has not started is younger than all that have.
     pub(crate) fn started(&self) -> jiff::Timestamp {
-        let time = self.pod.status.as_ref().and_then(|s| s.start_time.as_ref());
-        time.map_or(jiff::Timestamp::MAX, |t| t.0)
+        self.started
     }
 }
 
@@ -197,10 +202,15 @@ impl Term {
 
     /// Whether the term selects this pod; `namespace_labels` are those of the pod's namespace.
     pub(crate) fn matches(&self, pod: &PodInfo, namespace_labels: Option<&Labels>) -> bool {
-        let chosen = self.namespaces.contains(pod.namespace())
+        self.matches_pod(&pod.pod, namespace_labels)
+    }
+
+    /// [`Term::matches`] for a pod that nothing was computed of.
+    pub(crate) fn matches_pod(&self, pod: &Pod, namespace_labels: Option<&Labels>) -> bool {
+        let chosen = self.namespaces.contains(pod.metadata.namespace.as_deref().unwrap_or(""))
             || self.namespace_selector.is_empty()
             || self.namespace_selector.matches(namespace_labels);
-        chosen && self.selector.matches(pod.labels())
+        chosen && self.selector.matches(pod.metadata.labels.as_ref())
     }
 
     /// Whether it selects pods of a namespace with these labels.
@@ -209,7 +219,8 @@ impl Term {
     }
 }
 
-fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+/// The ports of the node that the pod's containers and sidecars ask for.
+pub(crate) fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());

@@ -118,11 +118,10 @@ impl Profile {
         rejectors: &BTreeSet<&'static str>,
         event: &ClusterEvent,
     ) -> bool {
-        let asked = self.plugins.iter().filter(|p| rejectors.contains(p.name()));
-        asked.into_iter().any(|plugin| {
-            plugin.events().iter().any(|interest| event.matches(*interest))
-                && plugin.queueing_hint(pod, event)
-        })
+        let interested =
+            |p: &&Arc<dyn Plugin>| p.events().iter().any(|interest| event.matches(*interest));
+        let mut interested = self.plugins.iter().filter(interested);
+        interested.any(|p| rejectors.contains(p.name()) && p.queueing_hint(pod, event))
     }
 
     /// Runs Reserve; on a rejection, what was reserved is given back.

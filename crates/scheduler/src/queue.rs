@@ -200,9 +200,16 @@ impl Queue {
         if !self.in_flight.is_empty() {
             self.missed.push(event.clone());
         }
-        let all: Vec<String> = self.unschedulable.iter().map(|(_, uid)| uid.clone()).collect();
-        for uid in all {
-            self.requeue_if_helped(&uid, event, hints, now);
+        let helped = |uid: &String| {
+            self.pods.get(uid).is_some_and(|queued| {
+                queued.rejectors.is_empty()
+                    || hints.is_worth_requeuing(&queued.pod, &queued.rejectors, event)
+            })
+        };
+        let all = self.unschedulable.iter().map(|(_, uid)| uid);
+        let helped: Vec<String> = all.filter(|uid| helped(uid)).cloned().collect();
+        for uid in helped {
+            self.requeue(&uid, hints, now);
         }
     }
 

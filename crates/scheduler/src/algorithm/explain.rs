@@ -35,19 +35,29 @@ pub(super) fn preemption(victims: &Victims) -> String {
 
 /// The nodes that came furthest: rejected by the last filters, and there for a reason that can pass.
 fn candidates(profile: &Profile, statuses: &NodeStatuses) -> Vec<u32> {
-    let place = |status: &Arc<Status>| {
-        let mut filters = profile.order.filter.iter().map(|at| profile.plugins[*at].name());
-        let place = filters.position(|name| name == status.plugin).unwrap_or(0);
-        (status.code == Code::Unschedulable, place)
+    let filters: Vec<&str> =
+        profile.order.filter.iter().map(|at| profile.plugins[*at].name()).collect();
+    // Most neighbours were rejected by the same plugin, whose name is the same text in memory.
+    let mut last: (&str, usize) = ("", 0);
+    let mut place = |status: &Arc<Status>| {
+        if !std::ptr::eq(last.0, status.plugin) {
+            let at = filters.iter().position(|name| *name == status.plugin);
+            last = (status.plugin, at.unwrap_or(0));
+        }
+        (status.code == Code::Unschedulable, last.1)
     };
-    let furthest = statuses.explicit.iter().map(|(_, status)| place(status)).max();
-    let Some(furthest) = furthest else { return Vec::new() };
-    let mut slots: Vec<u32> = statuses
-        .explicit
-        .iter()
-        .filter(|(_, status)| place(status) == furthest)
-        .map(|(slot, _)| *slot)
-        .collect();
+    let mut furthest = None;
+    let mut slots: Vec<u32> = Vec::new();
+    for (slot, status) in &statuses.explicit {
+        let came = Some(place(status));
+        if came > furthest {
+            furthest = came;
+            slots.clear();
+        }
+        if came == furthest {
+            slots.push(*slot);
+        }
+    }
     slots.sort_unstable();
     slots.truncate(NODES_MAX);
     slots

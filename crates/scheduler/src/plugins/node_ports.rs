@@ -6,7 +6,7 @@ use super::names;
 use crate::event::{Action, ClusterEvent, Interest, Resource};
 use crate::framework::{Code, Cycle, Gap, Plugin, Points, PreFilter, Preparing, Verdict, reject};
 use crate::node::NodeInfo;
-use crate::pod::{HostPort, PodInfo, node_of};
+use crate::pod::{HostPort, PodInfo, host_ports, node_of};
 
 #[derive(Debug)]
 pub(crate) struct NodePorts;
@@ -47,7 +47,7 @@ impl Plugin for NodePorts {
     fn queueing_hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match event.pod() {
             Some((Some(old), None)) => {
-                let used = PodInfo::new(old.clone()).ports;
+                let used = old.spec.as_ref().map(host_ports).unwrap_or_default();
                 scheduled(old) && first_clash(&pod.ports, &used).is_some()
             }
             _ => true,

@@ -84,20 +84,21 @@ impl NodeResourcesFit {
     }
 
     /// Whether the pod would fit on the node were it empty.
-    fn fits_empty(&self, pod: &PodInfo, node: &Node) -> bool {
-        let mut info = NodeInfo::new(0, "");
-        info.set_node(Arc::new(node.clone()));
+    fn fits_empty(&self, pod: &PodInfo, node: &Arc<Node>) -> bool {
+        let info = empty(node);
         info.pods_max >= 1 && self.shortages(pod, &info).next().is_none()
     }
 }
 
-fn grew(pod: &PodInfo, old: &Node, new: &Node) -> bool {
-    let info = |node: &Node| {
-        let mut info = NodeInfo::new(0, "");
-        info.set_node(Arc::new(node.clone()));
-        info
-    };
-    let (old, new) = (info(old), info(new));
+/// The node without pods.
+fn empty(node: &Arc<Node>) -> NodeInfo {
+    let mut info = NodeInfo::new(0, "");
+    info.set_node(node.clone());
+    info
+}
+
+fn grew(pod: &PodInfo, old: &Arc<Node>, new: &Arc<Node>) -> bool {
+    let (old, new) = (empty(old), empty(new));
     let more = |(name, _): (&str, i64)| new.allocatable.get(name) > old.allocatable.get(name);
     new.pods_max > old.pods_max || pod.requests.nonzero().any(more)
 }

@@ -139,7 +139,10 @@ impl Plugin for NodeVolumeLimits {
     fn queueing_hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match &event.object {
             Object::CsiNode((Some(old), Some(new))) => limit_grew(old, new),
-            Object::Pod((Some(old), None)) => !PodInfo::new(old.clone()).claims.is_empty(),
+            Object::Pod((Some(old), None)) => {
+                let mut volumes = old.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+                volumes.any(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some())
+            }
             Object::Claim((_, Some(claim))) => super::is_claim_of(pod, claim),
             Object::Attachment => !pod.claims.is_empty(),
             _ => true,

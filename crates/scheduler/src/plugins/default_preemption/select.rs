@@ -1,6 +1,6 @@
 //! Which pods of a node would have to end, and on which node that costs least.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -22,7 +22,7 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn remove(&mut self, pod: &Arc<PodInfo>) {
-        self.node.remove(pod.uid());
+        self.node.remove_same(pod);
         self.filters.remove_pod(self.cycle, &mut self.state, pod, &self.node);
     }
 
@@ -63,7 +63,7 @@ pub(super) fn victims_on(
     let mut trial = Trial { cycle, filters, state: cycle.state.clone(), node: node.clone() };
     lower.iter().for_each(|pod| trial.remove(pod));
     trial.check()?;
-    lower.sort_by_key(importance);
+    lower.sort_by(by_importance);
     let (protected, free) = split_by_budgets(lower, budgets);
     let mut pods = Vec::new();
     let mut spare = |pods: &mut Vec<Arc<PodInfo>>, candidates: Vec<Arc<PodInfo>>| {
@@ -77,13 +77,14 @@ pub(super) fn victims_on(
         let why = format!("expected at least one victim pod on node \"{}\"", node.name);
         return Err(reject(Code::Error, names::DEFAULT_PREEMPTION, why));
     }
-    pods.sort_by_key(importance);
+    pods.sort_by(by_importance);
     Ok(Victims { node: node.name.to_string(), pods, violations })
 }
 
 /// The most important first: by priority, then the longest running.
-fn importance(pod: &Arc<PodInfo>) -> (Reverse<i32>, jiff::Timestamp, String) {
-    (Reverse(pod.priority()), pod.started(), pod.uid().to_owned())
+fn by_importance(a: &Arc<PodInfo>, b: &Arc<PodInfo>) -> Ordering {
+    let rank = |pod: &PodInfo| (Reverse(pod.priority()), pod.started());
+    rank(a).cmp(&rank(b)).then_with(|| a.uid().cmp(b.uid()))
 }
 
 /// Those whose end would break a budget, if the ends come in this order, and the others.

@@ -117,19 +117,14 @@ impl Required {
 
     fn is_refused(&self, snapshot: &Snapshot, slot: u32) -> bool {
         let index = &snapshot.index;
-        let mut keys: Vec<KeyId> = self.refused_by.iter().map(|(key, _)| *key).collect();
-        keys.extend(self.refused_tried.iter().map(|((key, _), _)| *key));
-        keys.sort_unstable();
-        keys.dedup();
-        keys.into_iter().any(|key| {
+        let at = |key: KeyId| {
             let domain = index.topology.domain(key, slot);
-            if domain == NO_DOMAIN {
-                return false;
-            }
             let groups = self.refused_by.iter().filter(|(k, _)| *k == key);
             let counted: i64 = groups.map(|(_, id)| index.anti_affinity.get(*id, domain)).sum();
-            counted + tried_at(&self.refused_tried, (key, domain)) > 0
-        })
+            domain != NO_DOMAIN && counted + tried_at(&self.refused_tried, (key, domain)) > 0
+        };
+        let tried = self.refused_tried.iter().map(|((key, _), _)| *key);
+        self.refused_by.iter().map(|(key, _)| *key).chain(tried).any(at)
     }
 }
 
@@ -387,23 +382,27 @@ fn pod_helps(pod: &PodInfo, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) -> b
     }
     // Namespaces' labels are not at hand: a term with a namespace selector may select anybody.
     let unsure = |terms: &[Arc<Term>]| terms.iter().any(|t| t.depends_on_namespaces());
-    let selected = |terms: &[Arc<Term>], other: &PodInfo| selects_all(terms, other, None);
-    let info = |other: &Arc<Pod>| PodInfo::new(other.clone());
+    let selected = |terms: &[Arc<Term>], other: &Pod| {
+        !terms.is_empty() && terms.iter().all(|t| t.matches_pod(other, None))
+    };
     match (old, new) {
         (Some(old), Some(new)) => {
-            let (old, new) = (info(old), info(new));
             unsure(&pod.affinity)
                 || unsure(&pod.anti_affinity)
-                || !selected(&pod.affinity, &old) && selected(&pod.affinity, &new)
-                || selected(&pod.anti_affinity, &old) && !selected(&pod.anti_affinity, &new)
+                || !selected(&pod.affinity, old) && selected(&pod.affinity, new)
+                || selected(&pod.anti_affinity, old) && !selected(&pod.anti_affinity, new)
         }
-        (None, Some(new)) => unsure(&pod.affinity) || selected(&pod.affinity, &info(new)),
+        (None, Some(new)) => unsure(&pod.affinity) || selected(&pod.affinity, new),
         (Some(old), None) => {
-            let old = info(old);
-            let any = |terms: &[Arc<Term>], other: &PodInfo| {
-                unsure(terms) || terms.iter().any(|t| t.matches(other, None))
+            let any = |terms: &[Arc<Term>], other: &Pod| {
+                unsure(terms) || terms.iter().any(|t| t.matches_pod(other, None))
             };
-            any(&pod.anti_affinity, &old) || any(&old.anti_affinity, pod)
+            let avoids = |other: &Pod| {
+                let affinity = other.spec.as_ref().and_then(|s| s.affinity.as_ref());
+                affinity.is_some_and(|a| a.pod_anti_affinity.is_some())
+            };
+            any(&pod.anti_affinity, old)
+                || avoids(old) && any(&PodInfo::new(old.clone()).anti_affinity, &pod.pod)
         }
         (None, None) => false,
     }

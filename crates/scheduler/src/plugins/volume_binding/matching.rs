@@ -225,7 +225,7 @@ fn has_capacity(
 ) -> bool {
     let Some(want) = requested(claim) else { return true };
     let driver = listers.csi_drivers.get("", &class.provisioner);
-    if !driver.is_some_and(|d| d.spec.storage_capacity == Some(true)) {
+    if driver.is_none_or(|d| d.spec.storage_capacity != Some(true)) {
         return true;
     }
     let enough = |c: &Arc<CSIStorageCapacity>| {
