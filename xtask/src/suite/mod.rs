@@ -96,9 +96,10 @@ fn one(program: &Program, target: &Path, cluster: &Cluster) -> Result<()> {
 struct Cluster {
     binary: PathBuf,
     folder: PathBuf,
+    /// Of this run alone: clusters of one name share their cgroups, wherever their files are.
+    name: String,
 }
 
-const NAME: &str = "clients";
 const BUSYBOX: &str = "trireme.local/busybox:v1";
 
 impl Cluster {
@@ -106,7 +107,8 @@ impl Cluster {
         // Short: unix socket paths end at 108 bytes.
         let folder = PathBuf::from(format!("/tmp/tric{}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let cluster = Cluster { binary, folder };
+        let name = format!("clients{}", std::process::id());
+        let cluster = Cluster { binary, folder, name };
         run(&mut cluster.trireme(&["up", "--detach", "--host-routes=none"]))?;
         let archive = cluster.folder.join("busybox.tar");
         let mut python = Command::new("python3");
@@ -118,13 +120,13 @@ impl Cluster {
     fn trireme(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         let (command_word, rest) = args.split_at(1);
-        command.args(command_word).args(["--name", NAME]).args(rest);
+        command.args(command_word).args(["--name", &self.name]).args(rest);
         command.env("TRIREME_ROOT", &self.folder).stdin(Stdio::null());
         command
     }
 
     fn kubeconfig(&self) -> PathBuf {
-        self.folder.join(NAME).join("kubeconfig")
+        self.folder.join(&self.name).join("kubeconfig")
     }
 }
 
