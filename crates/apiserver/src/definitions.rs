@@ -16,16 +16,13 @@ use crate::conditions::{CLEANUP, condition, set_condition};
 use crate::custom::names::{self, Taken};
 use crate::custom::{Conversion, Installed, SchemaTraits, Schemas, Served, Source, rows};
 use crate::local::Local;
-use crate::offload::{self, offload_large};
+use crate::offload::offload_large;
 use crate::parts::Parts;
 use crate::server::Server;
 use crate::webhook::Network;
 
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Between two looks for schemas that nobody uses any more.
-const EXPIRY: Duration = Duration::from_secs(30);
 
 /// Where definitions are written.
 const PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -37,6 +34,8 @@ impl Server {
         install(&self.parts, heads.renew(&self.parts).iter().map(|head| (head, &head.slim)));
         let upkeep = Upkeep { server: self.clone(), client, heads };
         tasks.spawn("custom resource definitions", upkeep.run());
+        let parts = self.parts.clone();
+        tasks.spawn("schema expiry", async move { parts.resources.customs.expire().await });
     }
 }
 
@@ -111,7 +110,8 @@ fn install<'d>(server: &Parts, definitions: impl Iterator<Item = (&'d Arc<Head>,
         let known = former.conversion(&definition.group, &definition.names.plural);
         let conversion = Conversion::of(&definition, known, &network);
         let versions = definition.versions.iter().map(|version| version.name.clone()).collect();
-        let schemas = Schemas::new(head.object.clone(), versions);
+        let readied = server.resources.customs.readied.clone();
+        let schemas = Schemas::new(head.object.clone(), versions, readied);
         served.extend(rows::served(definition, &conversion, source, (schemas, head.traits)));
     }
     for one in served.iter().filter(|one| !former.all().iter().any(|old| Arc::ptr_eq(old, one))) {
@@ -151,18 +151,12 @@ impl Upkeep {
         loop {
             let Ok(mut watcher) = collection.watch(collection.last_change()) else { continue };
             let mut settled = self.pass().await;
-            let mut are_ready = true;
             loop {
                 tokio::select! {
                     events = watcher.next() => if events.is_err() { break },
                     () = tokio::time::sleep(RETRY), if !settled => {}
-                    () = tokio::time::sleep(EXPIRY), if are_ready => {
-                        are_ready = self.expire();
-                        continue;
-                    }
                 }
                 settled = self.pass().await;
-                are_ready = true;
             }
         }
     }
@@ -193,14 +187,6 @@ impl Upkeep {
             }
         }
         complete
-    }
-
-    /// Drops schemas that were not used lately; whether any is left.
-    fn expire(&self) -> bool {
-        let installed = self.server.parts.resources.customs.installed();
-        let left = installed.all().iter().filter(|served| served.schemas.expire()).count();
-        offload::give_back();
-        left > 0
     }
 
     async fn write_status(&self, head: &Head, status: Value) -> Result<(), Error> {

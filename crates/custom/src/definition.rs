@@ -52,6 +52,8 @@ pub struct Compiled {
     /// What field management and merges read.
     pub schema: Schema,
     pub root: Shape,
+    /// Why the schema cannot be used: no object may be written by it.
+    pub fault: Option<String>,
 }
 
 impl Compiled {
@@ -70,16 +72,16 @@ impl Compiled {
             rules::compile(&mut node);
         }
         let (schema, root) = apply::schema(&node);
-        Ok(Compiled { node, schema, root })
+        Ok(Compiled { node, schema, root, fault: None })
     }
 }
 
 impl Compiled {
-    /// A schema that keeps everything.
-    pub fn free() -> Compiled {
+    /// In the place of a schema that cannot be used: keeps everything, so that what is stored can be read.
+    pub fn unusable(fault: String) -> Compiled {
         let node = Node::open();
         let (schema, root) = apply::schema(&node);
-        Compiled { node, schema, root }
+        Compiled { node, schema, root, fault: Some(fault) }
     }
 }
 

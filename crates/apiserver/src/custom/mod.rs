@@ -17,10 +17,13 @@ use api::registry::Resource;
 use bytes::Bytes;
 use custom::{Compiled, Definition, Version};
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use convert::Conversion;
 use schemas::Depth;
+
+use crate::offload;
 pub(crate) use schemas::Schemas;
 
 /// One served version of one definition.
@@ -184,9 +187,26 @@ impl Installed {
 #[derive(Debug, Default)]
 pub(crate) struct Customs {
     installed: RwLock<Arc<Installed>>,
+    /// Told when a schema was made ready.
+    pub(crate) readied: Arc<Notify>,
 }
 
 impl Customs {
+    /// Drops schemas that were not used lately, for ever.
+    pub(crate) async fn expire(&self) {
+        loop {
+            self.readied.notified().await;
+            while let Some(next) = self.drop_unused() {
+                tokio::time::sleep_until(next).await;
+            }
+            offload::give_back();
+        }
+    }
+
+    fn drop_unused(&self) -> Option<tokio::time::Instant> {
+        self.installed().all().iter().filter_map(|served| served.schemas.expire()).min()
+    }
+
     pub(crate) fn installed(&self) -> Arc<Installed> {
         self.installed.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -211,5 +231,63 @@ impl Customs {
         let path = (group.to_owned(), version.to_owned(), name.to_owned());
         let served = &installed.all[*installed.by_path.get(&path)?];
         Some((served.find(subresource)?, served.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::decode::Input;
+    use crate::strategy::ResourceStrategy;
+
+    fn customs(schema: &Value) -> Customs {
+        let definition = json!({
+            "metadata": {"name": "gizmos.e.com", "uid": "u", "generation": 1},
+            "spec": {"group": "e.com", "scope": "Namespaced", "names": {"plural": "gizmos", "kind": "Gizmo"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]},
+        });
+        let customs = Customs::default();
+        let object = Arc::new(Object::new(&definition, 1, &[]));
+        let schemas = Schemas::new(object, vec!["v1".into()], customs.readied.clone());
+        let of = (schemas, SchemaTraits::of(&definition));
+        let parsed = Definition::parse(&definition);
+        let served = rows::served(parsed, &Conversion::None, Source::of(&definition), of);
+        customs.replace(Installed::new(served));
+        customs
+    }
+
+    fn gizmo() -> Value {
+        json!({"apiVersion": "e.com/v1", "kind": "Gizmo", "metadata": {"name": "g"}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schema_is_dropped_whenever_nobody_uses_it_any_more() {
+        let customs = customs(&json!({"type": "object"}));
+        let served = customs.installed().all()[0].clone();
+        let idle = Duration::from_secs(600);
+        // Twice: also long after the definition was installed.
+        for _ in 0..2 {
+            served.decode(served.row, Input::Tree(gizmo())).expect("an object");
+            assert!(customs.drop_unused().is_some(), "ready");
+            assert!(tokio::time::timeout(idle, customs.expire()).await.is_err());
+            assert!(customs.drop_unused().is_none(), "dropped");
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_of_a_schema_that_cannot_be_used_are_refused() {
+        let customs = customs(&json!({"type": "object", "properties": {"a": {"type": "strange"}}}));
+        let served = customs.installed().all()[0].clone();
+        let refused = served.decode(served.row, Input::Tree(gizmo())).expect_err("refused");
+        assert_eq!(refused.code, 500);
+        assert!(refused.message.contains("unknown type \"strange\""), "{}", refused.message);
+        let faults = served.validate(served.row, &gizmo(), None);
+        assert!(faults.iter().any(|f| f.message.contains("strange")), "{faults:?}");
+        let stored = Object::new(&gizmo(), 1, &[]);
+        assert_eq!(served.read(&stored).await.expect("readable")["metadata"]["name"], "g");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::apply::{Filter, Versions};
 use api::limits::EXPANSION_MAX;
 use api::registry::Resource;
-use api::status::Cause;
+use api::status::{Cause, cause};
 use api::{Draft, Object, Status};
 use bytes::Bytes;
 use serde_json::Value;
@@ -54,7 +54,13 @@ impl ResourceStrategy for Served {
         // Scales are of a built-in type.
         match row.ty {
             Some(_) => typed(row, input),
-            None => body::decode(row, &self.compiled().node, untyped(row, input)?),
+            None => {
+                let compiled = self.compiled();
+                if let Some(fault) = &compiled.fault {
+                    return Err(Status::internal(format!("the schema cannot be used: {fault}")));
+                }
+                body::decode(row, &compiled.node, untyped(row, input)?)
+            }
         }
     }
 
@@ -93,9 +99,12 @@ impl ResourceStrategy for Served {
             Some(old) => validation::validate_update(row, object, old),
             None => validation::validate_create(row, object),
         };
-        let check = validation::Check::default();
-        custom::validate(self.version(), &self.compiled(), &check.root(object, old));
+        let (compiled, check) = (self.compiled(), validation::Check::default());
+        custom::validate(self.version(), &compiled, &check.root(object, old));
         causes.extend(check.into_causes());
+        // A scale is decoded as one.
+        causes
+            .extend(compiled.fault.iter().map(|fault| cause("InternalError", "", fault.as_str())));
         causes
     }
 
