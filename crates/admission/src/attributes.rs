@@ -9,7 +9,7 @@ use auth::{Authorizer, RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What happens to the object.
+/// The operation on the object, as upstream names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Create,

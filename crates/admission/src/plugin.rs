@@ -1,4 +1,4 @@
-//! What a plugin is, and what it says.
+//! The interface of admission plugins.
 
 use api::Status;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::attributes::{Attributes, BoxFuture};
 
 pub type Verdict = Result<(), Status>;
 
-/// What a plugin says: at once, or when it has asked somebody.
+/// A plugin's decision: at once, or after a call to another server.
 pub enum Decision<'a> {
     Now(Result<(), Box<Status>>),
     Later(BoxFuture<'a, Verdict>),

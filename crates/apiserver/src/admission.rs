@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::admission::{Attributes, BoxFuture, Chain, Cluster, Gvr, Verdict};
+use ::admission::{BoxFuture, Chain, Cluster, Gvr};
 use api::registry::{Registry, Resource};
 use api::{Draft, Object, Status};
 use auth::Authorizer;
@@ -13,8 +13,8 @@ use crate::write_failure::write_failure;
 
 /// The chain of a server, and the cluster that its plugins see.
 pub(crate) struct Admission {
-    chain: Chain,
-    cluster: StoredCluster,
+    pub(crate) chain: Chain,
+    pub(crate) cluster: StoredCluster,
 }
 
 impl Admission {
@@ -22,25 +22,10 @@ impl Admission {
         let cluster = StoredCluster { store, registry: Registry::built_in(), authorizer };
         Admission { chain: Chain::default(), cluster }
     }
-
-    /// The cluster, for attributes.
-    pub(crate) fn cluster(&self) -> &dyn Cluster {
-        &self.cluster
-    }
-
-    /// The phase in which plugins change the object.
-    pub(crate) async fn mutate(&self, request: &Attributes<'_>, object: &mut Value) -> Verdict {
-        self.chain.mutate(request, object).await
-    }
-
-    /// The phase in which plugins refuse a complete and valid object.
-    pub(crate) async fn validate(&self, request: &Attributes<'_>, object: &Value) -> Verdict {
-        self.chain.validate(request, object).await
-    }
 }
 
 /// The store as plugins see it.
-struct StoredCluster {
+pub(crate) struct StoredCluster {
     store: Store,
     registry: &'static Registry,
     authorizer: Arc<Authorizer>,

@@ -8,10 +8,10 @@ use crate::call::Call;
 
 /// An object on its way through the chain.
 pub(crate) struct Admitted<'a> {
-    pub(crate) operation: Operation,
+    operation: Operation,
     /// Empty when the server generates it.
-    pub(crate) name: &'a str,
-    pub(crate) old: Option<&'a Value>,
+    name: &'a str,
+    old: Option<&'a Value>,
 }
 
 impl<'a> Admitted<'a> {
@@ -38,7 +38,7 @@ impl<'a> Admitted<'a> {
         }
         let warn = |text: String| call.context.warn(text);
         let admission = &call.resources.admission;
-        admission.mutate(&self.attributes(call, &warn), object).await
+        admission.chain.mutate(&self.attributes(call, &warn), object).await
     }
 
     /// The phase in which plugins refuse a complete and valid object.
@@ -48,7 +48,7 @@ impl<'a> Admitted<'a> {
         }
         let warn = |text: String| call.context.warn(text);
         let admission = &call.resources.admission;
-        admission.validate(&self.attributes(call, &warn), object).await
+        admission.chain.validate(&self.attributes(call, &warn), object).await
     }
 
     /// Both phases, for what is answered rather than stored.
@@ -72,7 +72,7 @@ impl<'a> Admitted<'a> {
             old: self.old,
             dry_run: context.dry_run,
             now: context.now,
-            cluster: call.resources.admission.cluster(),
+            cluster: &call.resources.admission.cluster,
             warn,
         }
     }

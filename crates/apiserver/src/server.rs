@@ -113,15 +113,9 @@ impl Server {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let form = Accept::of_failure(request.headers());
-        let answered = match Exchange::new(request) {
-            Ok(mut exchange) => {
-                exchange.certificate = certificate;
-                self.filters.network.handle(exchange).await
-            }
-            Err(status) => Err(status),
-        };
-        answered.unwrap_or_else(|status| respond::failure(&status, form))
+        let network = &self.filters.network;
+        let with = |exchange: &mut Exchange| exchange.certificate = certificate;
+        enter(network, request, with).await
     }
 
     /// Answers a request of a known user.
@@ -130,15 +124,7 @@ impl Server {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let form = Accept::of_failure(request.headers());
-        let answered = match Exchange::new(request) {
-            Ok(mut exchange) => {
-                exchange.user = user;
-                self.filters.known.handle(exchange).await
-            }
-            Err(status) => Err(status),
-        };
-        answered.unwrap_or_else(|status| respond::failure(&status, form))
+        enter(&*self.filters.known, request, |exchange| exchange.user = user).await
     }
 
     /// From now on `/readyz` fails, so that load balancers send new clients elsewhere; everything is
@@ -153,4 +139,25 @@ impl Server {
         self.announce_end();
         self.parts.closing.cancel();
     }
+}
+
+/// Sends a request through the chain from one of its entrances, and puts a refusal into the client's form.
+async fn enter<B>(
+    entrance: &impl Handler,
+    request: Request<B>,
+    complete: impl FnOnce(&mut Exchange),
+) -> Response<Body>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let form = Accept::of_failure(request.headers());
+    let answered = match Exchange::new(request) {
+        Ok(mut exchange) => {
+            complete(&mut exchange);
+            entrance.handle(exchange).await
+        }
+        Err(status) => Err(status),
+    };
+    answered.unwrap_or_else(|status| respond::failure(&status, form))
 }

@@ -11,7 +11,7 @@ use crate::attributes::{Attributes, Operation};
 use crate::plugin::{Decision, Plugin, Verdict};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-/// What only the garbage collector and the server care for.
+/// Metadata that concerns only the garbage collector and the server.
 const COLLECTED: [&str; 5] =
     ["ownerReferences", "finalizers", "selfLink", "managedFields", "resourceVersion"];
 
@@ -72,7 +72,7 @@ fn role(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
     Ok(())
 }
 
-/// A role that takes the rules of others: whoever writes it cannot know which.
+/// An aggregated role: its writer cannot know which rules it will have.
 fn gathers(role: &Value) -> bool {
     role["aggregationRule"]["clusterRoleSelectors"].as_array().is_some_and(|all| !all.is_empty())
 }

@@ -1,6 +1,6 @@
 //! ResourceQuota: charges an object to its namespace's quotas before it is stored.
 //!
-//! A charge is a compare-and-write of the quota's status: whoever comes second sees what the first
+//! A charge is a compare-and-write of the quota's status: the second of two charges sees what the first
 //! has used. Charges of one namespace wait for each other here, so that only another server's, or
 //! the controller's recount, can come between.
 
