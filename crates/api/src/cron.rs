@@ -331,4 +331,14 @@ mod tests {
             assert_eq!(next(&schedule, after), expected, "{schedule} after {after}");
         }
     }
+
+    /// A machine without tzdata knows the zones, too.
+    #[test]
+    fn zones_are_in_the_binary() {
+        let bundled = jiff::tz::TimeZoneDatabase::bundled();
+        for zone in ["Europe/Berlin", "America/New_York", "Asia/Shanghai"] {
+            assert!(bundled.get(zone).is_ok(), "{zone}");
+        }
+        assert!(bundled.get("Nowhere/None").is_err());
+    }
 }
