@@ -70,6 +70,9 @@ pub struct Attributes<'a> {
     pub cluster: &'a dyn Cluster,
     /// Tells the client something.
     pub warn: &'a (dyn Fn(String) + Sync),
+    /// Adds an annotation to the request's audit event: key (`plugin/name`), value. The first value of a
+    /// key stays.
+    pub annotate: &'a (dyn Fn(&str, String) + Sync),
 }
 
 impl Attributes<'_> {

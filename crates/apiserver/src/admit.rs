@@ -36,9 +36,9 @@ impl<'a> Admitted<'a> {
         if call.is_admitted {
             return Ok(());
         }
-        let warn = |text: String| call.context.warn(text);
-        let admission = &call.resources.admission;
-        admission.chain.mutate(&self.attributes(call, &warn), object).await
+        let (warn, annotate) = notes(call);
+        let attributes = self.attributes(call, (&warn, &annotate));
+        call.resources.admission.chain.mutate(&attributes, object).await
     }
 
     /// The phase in which plugins refuse a complete and valid object.
@@ -46,9 +46,9 @@ impl<'a> Admitted<'a> {
         if call.is_admitted {
             return Ok(());
         }
-        let warn = |text: String| call.context.warn(text);
-        let admission = &call.resources.admission;
-        admission.chain.validate(&self.attributes(call, &warn), object).await
+        let (warn, annotate) = notes(call);
+        let attributes = self.attributes(call, (&warn, &annotate));
+        call.resources.admission.chain.validate(&attributes, object).await
     }
 
     /// Both phases, for what is answered rather than stored.
@@ -60,7 +60,7 @@ impl<'a> Admitted<'a> {
     fn attributes<'b>(
         &'b self,
         call: &'b Call<'_>,
-        warn: &'b (dyn Fn(String) + Sync),
+        (warn, annotate): (&'b Warn<'b>, &'b Annotate<'b>),
     ) -> Attributes<'b> {
         let context = &call.context;
         Attributes {
@@ -74,6 +74,18 @@ impl<'a> Admitted<'a> {
             now: context.now,
             cluster: &call.resources.admission.cluster,
             warn,
+            annotate,
         }
     }
+}
+
+type Warn<'a> = dyn Fn(String) + Sync + 'a;
+type Annotate<'a> = dyn Fn(&str, String) + Sync + 'a;
+
+/// Where plugins leave what they tell the client and the audit.
+fn notes<'a>(
+    call: &'a Call<'_>,
+) -> (impl Fn(String) + Sync + 'a, impl Fn(&str, String) + Sync + 'a) {
+    let context = &call.context;
+    (|text| context.warn(text), |key: &str, value| context.annotate(key, value))
 }

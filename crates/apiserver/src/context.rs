@@ -1,5 +1,6 @@
 //! A request's data, before and apart from the resource it is about: who asks, for what, how.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use api::Status;
@@ -19,6 +20,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
     warnings: Mutex<Vec<String>>,
+    annotations: Mutex<BTreeMap<String, String>>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -47,6 +49,7 @@ impl<'a> RequestContext<'a> {
             manager,
             now: Timestamp::now(),
             warnings: Mutex::default(),
+            annotations: Mutex::default(),
         })
     }
 
@@ -61,6 +64,12 @@ impl<'a> RequestContext<'a> {
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds an annotation to the audit event, unless the key has one.
+    pub(crate) fn annotate(&self, key: &str, value: String) {
+        let mut all = self.annotations.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(key.to_owned()).or_insert(value);
     }
 
     /// `2006-01-02T15:04:05Z`.

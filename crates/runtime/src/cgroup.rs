@@ -95,8 +95,8 @@ impl Hierarchies {
         }
         if let (Some(root), Some(dir)) = (&self.unified, &group.unified) {
             let hand_down = self.is_v2();
-            make_below(root, dir, |made| {
-                let parent = made.parent().filter(|_| hand_down);
+            make_below(root, dir, |dir| {
+                let parent = dir.parent().filter(|_| hand_down);
                 parent.map_or(Ok(()), enable_controllers)
             })?;
         }
@@ -104,16 +104,18 @@ impl Hierarchies {
     }
 }
 
-/// Makes `dir` and its missing parents below `root`, calling `made` for every one, top-down.
-fn make_below(root: &Path, dir: &Path, made: impl Fn(&Path) -> Result<()>) -> Result<()> {
+/// Makes `dir` and its missing parents below `root`, and each of them usable, top-down. Also those that
+/// exist: another thread, or a process that was killed, may have made one and not come further.
+fn make_below(root: &Path, dir: &Path, usable: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let Ok(rest) = dir.strip_prefix(root) else { return Ok(()) };
     let mut at = root.to_owned();
     for part in rest.components() {
         at.push(part);
         match fs::create_dir(&at) {
-            Ok(()) => made(&at)?,
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).at("make cgroup", &at),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(e).at("make cgroup", &at);
+            }
+            _ => usable(&at)?,
         }
     }
     Ok(())
@@ -123,8 +125,11 @@ fn make_below(root: &Path, dir: &Path, made: impl Fn(&Path) -> Result<()>) -> Re
 fn inherit_cpuset(dir: &Path) -> Result<()> {
     let Some(parent) = dir.parent() else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let value = fs::read(parent.join(file)).at("read", parent.join(file))?;
-        fs::write(dir.join(file), value).at("write", dir.join(file))?;
+        let own = fs::read(dir.join(file)).at("read", dir.join(file))?;
+        if own.trim_ascii().is_empty() {
+            let value = fs::read(parent.join(file)).at("read", parent.join(file))?;
+            fs::write(dir.join(file), value).at("write", dir.join(file))?;
+        }
     }
     Ok(())
 }

@@ -138,6 +138,7 @@ async fn run(
         now: Timestamp::UNIX_EPOCH,
         cluster,
         warn: &|_| {},
+        annotate: &|_, _| {},
     };
     let (chain, mut object) = (Chain::default(), object);
     chain.mutate(&attributes, &mut object).await?;

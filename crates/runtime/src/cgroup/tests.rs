@@ -95,6 +95,31 @@ fn a_v2_tree_gets_its_controllers_and_limits() {
     assert!(all.create("/a/../b").is_err());
 }
 
+/// Another thread, or a process that was killed, came no further than to make the directory.
+#[test]
+fn a_group_that_was_only_half_made_is_made_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let half = root.path().join("pods");
+    fs::create_dir(&half).unwrap();
+    let cpus = [root.path().join("cpuset.cpus"), half.join("cpuset.cpus")];
+    for (dir, value) in [(root.path(), "0-1\n"), (&half, "\n")] {
+        fs::write(dir.join("cpuset.cpus"), value).unwrap();
+        fs::write(dir.join("cpuset.mems"), value).unwrap();
+    }
+    let v1 = V1 { controllers: vec!["cpuset".to_owned()], mount: root.path().to_owned() };
+    Hierarchies { v1: vec![v1], unified: None }.create("/pods").unwrap();
+    assert_eq!(cpus.map(|file| fs::read_to_string(file).unwrap()), ["0-1\n", "0-1\n"]);
+
+    for dir in [root.path(), &half] {
+        fs::write(dir.join("cgroup.controllers"), "memory").unwrap();
+    }
+    Hierarchies::unified_at(root.path()).create("/pods/one").unwrap();
+    for dir in [root.path(), &half] {
+        let control = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap();
+        assert_eq!(control, "+memory", "{}", dir.display());
+    }
+}
+
 #[test]
 fn the_device_program_passes_the_verifier() {
     let all = Hierarchies::detect(Path::new("/sys/fs/cgroup")).unwrap();

@@ -1,8 +1,9 @@
 //! What users type: every command that README and the issue promise, on one cluster.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::io::Write as _;
+use std::process::Stdio;
 
+use crate::background::Background;
 use crate::busybox;
 use crate::harness::{Cluster, eventually_http};
 use crate::terminal;
@@ -31,28 +32,6 @@ spec:
   - {name: main, image: "test.local/busybox:1", command: [cat], stdin: true, stdinOnce: true}
 "#;
 
-/// A command that runs on; killed when dropped.
-struct Background(Child);
-
-impl Background {
-    fn start(mut command: Command) -> Background {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        Background(command.spawn().expect("it runs"))
-    }
-
-    fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
-        let out = self.0.stdout.take().expect("taken once");
-        BufReader::new(out).lines().map_while(Result::ok)
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.0.kill().unwrap_or_default();
-        self.0.wait().expect("a killed process ends");
-    }
-}
-
 #[test]
 fn every_command_does_what_it_says() {
     let cluster = Cluster::up("cmd", &[]);
@@ -61,9 +40,8 @@ fn every_command_does_what_it_says() {
     about_the_cluster(&cluster);
 
     let mut watch = Background::start(cluster.kubectl_command_for(&["get", "pods", "-w"]));
-    let mut seen = watch.lines();
     cluster.kubectl_stdin(&["apply", "-f", "-"], TALKER);
-    assert!(seen.any(|line| line.starts_with("talker") && line.contains("Running")), "get -w");
+    watch.until(|line| line.starts_with("talker") && line.contains("Running"));
     cluster.kubectl(&[
         "wait",
         "--for=condition=Ready",
@@ -127,11 +105,10 @@ fn labels_reach_the_volume(cluster: &Cluster) {
 
 fn logs_follow(cluster: &Cluster) {
     let mut follow = Background::start(cluster.kubectl_command_for(&["logs", "-f", "talker"]));
-    let mut lines = follow.lines();
-    assert_eq!(lines.next().as_deref(), Some("one"));
+    assert_eq!(follow.line().as_deref(), Some("one"));
     cluster.kubectl(&["exec", "talker", "--", "touch", "/tmp/go"]);
-    assert_eq!(lines.next().as_deref(), Some("two"));
-    assert_eq!(lines.next(), None, "the end of the container is the end of its log");
+    assert_eq!(follow.line().as_deref(), Some("two"));
+    assert_eq!(follow.line(), None, "the end of the container is the end of its log");
     assert_eq!(cluster.kubectl(&["logs", "talker"]), "one\ntwo", "an unfinished line stays one");
 }
 
@@ -145,9 +122,7 @@ fn attach(cluster: &Cluster) {
 fn forward(cluster: &Cluster) {
     let forward = cluster.kubectl_command_for(&["port-forward", "deployment/web", ":8080"]);
     let mut forward = Background::start(forward);
-    // Kept open: it says more with every connection.
-    let mut lines = forward.lines();
-    let said = lines.next().expect("it says where");
+    let said = forward.line().expect("it says where");
     let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next());
     let port: u16 = port.and_then(|p| p.parse().ok()).expect("a port");
     assert!(eventually_http(port).contains("version: v1"));

@@ -9,7 +9,7 @@ use crate::busybox;
 use crate::netns::Netns;
 
 /// Longest wait for something that happens by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what kubectl cannot wait for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -225,11 +225,7 @@ impl Cluster {
             }
             if start.elapsed() > PATIENCE {
                 let errors = String::from_utf8_lossy(&output.stderr);
-                let events = self.kubectl(&["get", "events", "-A"]);
-                panic!(
-                    "kubectl {args:?} never got there: {shown}{errors}\n{events}\n{}",
-                    self.log()
-                );
+                panic!("kubectl {args:?} never got there: {shown}{errors}");
             }
             std::thread::sleep(LOOK);
         }
@@ -248,14 +244,28 @@ impl Cluster {
         }
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join(&self.name).join("trireme.log"))
-            .unwrap_or_default()
+    /// What a failed test leaves behind to be read.
+    fn tell(&self) {
+        for what in [&["get", "pods", "-A", "-o", "yaml"][..], &["get", "events", "-A"]] {
+            let shown = self.kubectl_command().args(what).output();
+            eprintln!("{what:?}: {}", shown.map(|o| tail(&o.stdout)).unwrap_or_default());
+        }
+        let log = std::fs::read(self.folder().join("trireme.log")).unwrap_or_default();
+        eprintln!("log: {}", tail(&log));
     }
+}
+
+/// The last of it: a report that is longer is not read.
+fn tail(bytes: &[u8]) -> String {
+    const SHOWN: usize = 16 << 10;
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SHOWN)..]).into_owned()
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         let output = self.command().args(["reset", "--yes", "--name", &self.name]).output();
         let failed = output.ok().filter(|o| !o.status.success());
         if let Some(output) = failed {

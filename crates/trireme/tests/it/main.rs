@@ -2,6 +2,7 @@
 
 mod attack_host;
 mod attack_volumes;
+mod background;
 mod busybox;
 mod clients;
 mod cluster;
