@@ -128,6 +128,7 @@ async fn serve() -> Server {
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: Duration::from_secs(3600),
         limits: Limits::default(),
+        auditor: None,
     };
     let server = Server::new(store.expect("a store"), config).expect("a server");
     server.bootstrap(&client::Tasks::new()).await.expect("bootstrap objects");

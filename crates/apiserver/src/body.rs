@@ -54,6 +54,12 @@ pub(crate) struct Decoded {
 /// Decodes a body of the path's kind.
 pub(crate) fn decode(call: &Call<'_>, body: &[u8], format: Format) -> Result<Decoded, Status> {
     let found = call.strategy.decode(call.row, Input::Body(body, format))?;
+    if let Some(audit) = &call.context.audit {
+        let mut told = found.value.clone();
+        // What cannot be defaulted is refused later, and told as it is.
+        call.strategy.default(call.row, &mut told).unwrap_or_default();
+        audit.request_object(&told);
+    }
     lenient(call.row, found, call.context.validation)
 }
 

@@ -1,7 +1,6 @@
 //! A request's data, before and apart from the resource it is about: who asks, for what, how.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Status;
 use auth::{RequestInfo, User};
@@ -20,7 +19,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
     warnings: Mutex<Vec<String>>,
-    annotations: Mutex<BTreeMap<String, String>>,
+    /// What is told of the request, if anything is.
+    pub(crate) audit: Option<Arc<audit::Record>>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -49,7 +49,7 @@ impl<'a> RequestContext<'a> {
             manager,
             now: Timestamp::now(),
             warnings: Mutex::default(),
-            annotations: Mutex::default(),
+            audit: None,
         })
     }
 
@@ -68,8 +68,9 @@ impl<'a> RequestContext<'a> {
 
     /// Adds an annotation to the audit event, unless the key has one.
     pub(crate) fn annotate(&self, key: &str, value: String) {
-        let mut all = self.annotations.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(key.to_owned()).or_insert(value);
+        if let Some(audit) = &self.audit {
+            audit.annotate(key, value);
+        }
     }
 
     /// `2006-01-02T15:04:05Z`.

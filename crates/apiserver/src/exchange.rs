@@ -24,6 +24,9 @@ pub(crate) struct Exchange {
     pub(crate) request: Request<RequestBody>,
     /// The client certificate that TLS verified (DER).
     pub(crate) certificate: Option<Arc<[u8]>>,
+    pub(crate) received: jiff::Timestamp,
+    /// What is told of the request, if anything is.
+    pub(crate) audit: Option<Arc<audit::Record>>,
 }
 
 impl Exchange {
@@ -39,7 +42,16 @@ impl Exchange {
         let info = RequestInfo::parse(request.method(), &path, query.flag("watch"));
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let user = User::default();
-        Ok(Box::new(Exchange { user, info, query, request, certificate: None }))
+        let received = jiff::Timestamp::now();
+        Ok(Box::new(Exchange {
+            user,
+            info,
+            query,
+            request,
+            certificate: None,
+            received,
+            audit: None,
+        }))
     }
 }
 

@@ -33,6 +33,7 @@ mod listen;
 mod local;
 mod managed;
 mod meta;
+mod metrics;
 mod node_proxy;
 mod offload;
 mod openapi;
@@ -52,6 +53,7 @@ mod webhook;
 mod write_failure;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
+pub use audit;
 pub use auth::{Authenticator, AuthorizationModes, TokenFileError, User};
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use encryption::{Encryption, EncryptionError};

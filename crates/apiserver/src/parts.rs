@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use audit::Auditor;
 use tokio_util::sync::CancellationToken;
 
 use crate::dialer::NodeAccess;
@@ -10,6 +11,7 @@ use crate::documents::Documents;
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
+use crate::metrics::Metrics;
 use crate::resources::Resources;
 
 /// The parts of a server. Filters and delegates hold those that they need.
@@ -17,7 +19,9 @@ pub(crate) struct Parts {
     pub(crate) identity: Arc<Identity>,
     pub(crate) resources: Resources,
     pub(crate) nodes: NodeAccess,
+    pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) advertise: (IpAddr, u16),
     pub(crate) life: Life,

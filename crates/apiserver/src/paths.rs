@@ -5,11 +5,12 @@ use api::registry::Resource;
 use crate::health;
 
 /// Paths that depend neither on resources nor on health checks.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis",
     "/apis/",
+    "/metrics",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::registry::Registry;
+use audit::Auditor;
 use auth::{Authenticator, AuthorizationModes, Authorizer, User};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,10 +16,11 @@ use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
 use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
-use crate::filters::Filters;
+use crate::filters::{self, Filters};
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
+use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::ports::StoredObjects;
 use crate::resources::{Resources, Settings};
@@ -39,6 +41,8 @@ pub struct Config {
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
     pub limits: Limits,
+    /// What is told of requests, if anything is (`--audit-*`).
+    pub auditor: Option<Arc<Auditor>>,
 }
 
 /// One API server. Clones are the same one.
@@ -89,11 +93,18 @@ impl Server {
             objects,
             tokens: config.tokens,
         };
+        let in_flight = Arc::new(InFlight::new(&config.limits));
+        let metrics = Arc::new(Metrics::new(in_flight.clone()));
+        if let Some(auditor) = &config.auditor {
+            filters::audit::count(&metrics, auditor.clone());
+        }
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
             resources: Resources::new(store, allocators, admission, settings),
             nodes,
-            in_flight: Arc::new(InFlight::new(&config.limits)),
+            auditor: config.auditor,
+            metrics,
+            in_flight,
             limits: config.limits,
             advertise: config.advertise,
             life: Life::default(),
@@ -114,8 +125,11 @@ impl Server {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         let network = &self.filters.network;
+        let (request, id) = filters::audit::named(request);
         let with = |exchange: &mut Exchange| exchange.certificate = certificate;
-        enter(network, request, with).await
+        let mut response = enter(network, request, with).await;
+        filters::audit::name(&mut response, id);
+        response
     }
 
     /// Answers a request of a known user.

@@ -32,3 +32,19 @@ pub(crate) enum Answer {
     List(list::Listing),
     Watch(watch::Watching),
 }
+
+impl Answer {
+    /// The same again, of an answer that has an end.
+    pub(crate) fn copy(&self) -> Option<Answer> {
+        match self {
+            Answer::Object { code, object } => {
+                Some(Answer::Object { code: *code, object: object.clone() })
+            }
+            Answer::Tree { code, value } => {
+                Some(Answer::Tree { code: *code, value: value.clone() })
+            }
+            Answer::List(listing) => Some(Answer::List(listing.clone())),
+            Answer::Watch(_) => None,
+        }
+    }
+}

@@ -18,7 +18,6 @@ mod node;
 mod objects;
 mod pod;
 mod probe;
-mod process;
 mod runtime_class;
 mod server;
 mod spec;
@@ -30,6 +29,5 @@ mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
 pub use kubelet::Kubelet;
-pub use process::process_metrics;
 pub use server::{TlsError, tls_config};
 pub use thresholds::{Amount, Thresholds};

@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
     pub(crate) limits: apiserver::Limits,
+    /// What is told of requests, if anything is.
+    pub(crate) auditor: Option<Arc<apiserver::audit::Auditor>>,
     pub(crate) token_file: Option<PathBuf>,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
@@ -98,6 +100,7 @@ impl ControlPlane {
             authorization: options.authorization,
             event_ttl: options.event_ttl,
             limits: options.limits,
+            auditor: options.auditor,
         };
         let server = Server::new(store.clone(), config)?;
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;

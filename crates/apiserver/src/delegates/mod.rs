@@ -1,5 +1,7 @@
 //! Delegates: who answers a request that has passed the filters.
 
+mod measure;
+mod metrics;
 mod paths;
 mod resource;
 

@@ -3,7 +3,10 @@
 use api::Status;
 use http::{Response, header};
 
+use super::measure::Measure;
+use super::metrics;
 use crate::exchange::Exchange;
+use crate::metrics::Labels;
 use crate::parts::Parts;
 use crate::respond::{self, Body};
 use crate::{discovery, health, openapi};
@@ -18,8 +21,11 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
     Ok(match parts.as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
-            health::answer(server, endpoint, &check.join("/"), &query).await?
+            let labels = Labels::of(&info, &query, request.method(), "");
+            let measure = Measure::begin(&server.metrics, labels, false);
+            measure.answered(health::answer(server, endpoint, &check.join("/"), &query).await)?
         }
+        ["metrics"] => metrics::answer(server),
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {

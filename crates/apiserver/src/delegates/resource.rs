@@ -6,11 +6,14 @@ use std::sync::Arc;
 use api::{Object, Status};
 use bytes::Bytes;
 use http::{Request, Response, header};
+use http_body_util::BodyExt;
 
+use super::measure::Measure;
 use crate::call::Call;
 use crate::context::RequestContext;
 use crate::exchange::{Exchange, RequestBody};
 use crate::limits::{Room, Taken, weight};
+use crate::metrics::Labels;
 use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Accept, Body};
@@ -19,7 +22,7 @@ use crate::write_failure::write_failure;
 use crate::{body, node_proxy, offload, virtuals};
 
 pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
-    let Exchange { user, info, query, request, .. } = exchange;
+    let Exchange { user, info, query, request, audit, .. } = exchange;
     let path = (info.group.as_str(), info.version.as_str(), info.resource.as_str());
     let found = server.resources.find(path, &info.subresource);
     let (row, strategy) = found.ok_or_else(Status::no_such_path)?;
@@ -29,12 +32,16 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
         return Err(Status::method_not_allowed());
     }
     let agent = header_text(&request, header::USER_AGENT);
-    let context = RequestContext::new(&user, (&info, &query), &agent)?;
+    let content_type = header_text(&request, header::CONTENT_TYPE);
+    let labels = Labels::of(&info, &query, request.method(), &content_type);
+    let measure = Measure::begin(&server.metrics, labels, info.is_long_running());
+    let mut context = RequestContext::new(&user, (&info, &query), &agent)?;
+    context.audit = audit;
     let call = Call::new(&server.resources, context, (row, strategy));
-    match proxied {
+    measure.answered(match proxied {
         true => node_proxy::handle(&server.nodes, &call, request).await,
-        false => answer_resource(server, &call, request).await,
-    }
+        false => answer_resource(server, &call, request, &labels).await,
+    })
 }
 
 fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {
@@ -45,11 +52,13 @@ async fn answer_resource(
     server: &Parts,
     call: &Call<'_>,
     mut request: Request<RequestBody>,
+    labels: &Labels<'_>,
 ) -> Result<Response<Body>, Status> {
     let accept = Accept::of(request.headers())?;
     call.strategy.check_served()?;
     if let Some(warning) = call.strategy.deprecation(call.row) {
         call.context.warn(warning);
+        server.metrics.deprecated(labels);
     }
     let content_type = header_text(&request, header::CONTENT_TYPE);
     let row = call.row;
@@ -84,7 +93,10 @@ async fn answer_resource(
         offload::run(is_large, Box::pin(answer(server, call, verb, (bytes, &content_type))))
             .await?;
     drop(_taken);
-    let answer = converted(call, answered).await?;
+    let mut answer = converted(call, answered).await?;
+    if let Answer::Watch(watching) = &mut answer {
+        watching.sent = Some(server.metrics.watch(labels));
+    }
     let include = call.context.query.get("includeObject").unwrap_or("Metadata");
     let shown = respond::Shown::new(row, call.strategy.clone());
     let answer = match (answer, handshake) {
@@ -95,12 +107,32 @@ async fn answer_resource(
         }
         (answer, _) => answer,
     };
+    tell_answer(call, &answer, accept, &shown, include).await;
     let trees = respond::trees_of(&answer, accept, &shown);
     let _taken = if trees > 0 { room.trees_up_to(weight::of_stored(trees)).await? } else { None };
     let mut response =
         offload::offload_large(trees, || respond::answer(answer, accept, shown, include));
     respond::add_warnings(&mut response, &call.context.take_warnings());
     Ok(response)
+}
+
+/// Tells the audit what the client is answered, as JSON whatever the client asked for.
+async fn tell_answer(
+    call: &Call<'_>,
+    answer: &Answer,
+    accept: Accept,
+    shown: &respond::Shown,
+    include: &str,
+) {
+    let wanted = |audit: &&Arc<audit::Record>| audit.level() >= audit::Level::RequestResponse;
+    let audit = call.context.audit.as_ref().filter(wanted);
+    let Some((audit, answer)) = audit.zip(answer.copy()) else { return };
+    let accept = Accept { encoding: respond::Encoding::Json, gzip: false, ..accept };
+    let body = respond::answer(answer, accept, shown.clone(), include).into_body();
+    let Ok(collected) = body.collect().await;
+    if let Ok(object) = serde_json::from_slice(&collected.to_bytes()) {
+        audit.response_object(&object);
+    }
 }
 
 /// Waits for room for a change, and tells whether the change is large. The object may have grown meanwhile:

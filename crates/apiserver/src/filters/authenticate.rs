@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use ::audit::{Auditor, Stage};
 use api::Status;
 use http::Response;
 
+use super::audit;
 use crate::exchange::{Exchange, Handler};
 use crate::identity::Identity;
+use crate::metrics::Metrics;
 use crate::respond::Body;
 
 pub(crate) struct Authenticate<H> {
     pub(super) identity: Arc<Identity>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) auditor: Option<Arc<Auditor>>,
     pub(super) next: H,
 }
 
@@ -19,7 +24,19 @@ impl<H: Handler> Handler for Authenticate<H> {
         let Identity { authenticator, objects, .. } = &*self.identity;
         let certificate = exchange.certificate.as_deref();
         let headers = exchange.request.headers_mut();
-        exchange.user = authenticator.request(&**objects, headers, certificate)?;
+        let known = authenticator.request(&**objects, headers, certificate);
+        self.metrics.authenticated(known.is_ok());
+        exchange.user = match known {
+            Ok(user) => user,
+            Err(status) => {
+                let auditor = self.auditor.as_ref();
+                let record = auditor.and_then(|all| audit::unknown_sender(all, &exchange, &status));
+                if let Some(record) = record {
+                    record.tell(Stage::ResponseStarted).await;
+                }
+                return Err(status);
+            }
+        };
         self.next.handle(exchange).await
     }
 }

@@ -21,6 +21,7 @@ impl<H: Handler> Handler for Impersonate<H> {
             let request = Attributes::of(&exchange.info).selecting(&fields);
             let check = |user: &User, asked: &Attributes<'_>| self.authorizer.require(user, asked);
             exchange.user = impersonation::become_user(&exchange.user, &wanted, &request, &check)?;
+            exchange.audit.iter().for_each(|audit| audit.impersonate(&exchange.user));
         }
         self.next.handle(exchange).await
     }

@@ -1,6 +1,7 @@
 //! The filter chain: what every request passes before it is routed. One file a filter, outermost first:
-//! authenticate, memory, unsent, impersonate, deadline, flow, authorize.
+//! authenticate, memory, unsent, audit, impersonate, deadline, flow, authorize.
 
+pub(crate) mod audit;
 mod authenticate;
 mod authorize;
 mod deadline;
@@ -15,7 +16,8 @@ use crate::delegates::Router;
 use crate::parts::Parts;
 
 /// Requests whose user is known: where in-process clients enter.
-pub(crate) type Known =
+pub(crate) type Known = audit::Audit<Worked>;
+type Worked =
     impersonate::Impersonate<deadline::Deadline<flow::FlowControl<authorize::Authorize<Router>>>>;
 /// Requests from the network.
 pub(crate) type Network =
@@ -32,7 +34,11 @@ impl Filters {
         let authorizer = &server.identity.authorizer;
         let router = Router::new(server.clone());
         let authorize = authorize::Authorize { authorizer: authorizer.clone(), next: router };
-        let flow = flow::FlowControl { in_flight: server.in_flight.clone(), next: authorize };
+        let flow = flow::FlowControl {
+            in_flight: server.in_flight.clone(),
+            metrics: server.metrics.clone(),
+            next: authorize,
+        };
         let deadline = deadline::Deadline {
             limits: server.limits,
             closing: server.closing.clone(),
@@ -40,12 +46,16 @@ impl Filters {
         };
         let impersonate =
             impersonate::Impersonate { authorizer: authorizer.clone(), next: deadline };
-        let known = Arc::new(impersonate);
+        let known = Arc::new(audit::Audit { auditor: server.auditor.clone(), next: impersonate });
         let unsent =
             unsent::UnsentGuard { in_flight: server.in_flight.clone(), next: known.clone() };
         let memory = memory::MemoryGuard { in_flight: server.in_flight.clone(), next: unsent };
-        let network =
-            authenticate::Authenticate { identity: server.identity.clone(), next: memory };
+        let network = authenticate::Authenticate {
+            identity: server.identity.clone(),
+            metrics: server.metrics.clone(),
+            auditor: server.auditor.clone(),
+            next: memory,
+        };
         Filters { network, known }
     }
 }

@@ -114,6 +114,8 @@ fn too_many() -> Status {
 pub(crate) struct InFlight {
     reads: Option<Semaphore>,
     changes: Option<Semaphore>,
+    /// How many of both there are.
+    places: (usize, usize),
     /// Longest wait for a place: a quarter of the request timeout, as API priority and fairness
     /// lets requests wait in its queues.
     wait: Duration,
@@ -127,6 +129,7 @@ impl InFlight {
         InFlight {
             reads: places(limits.reads),
             changes: places(limits.changes),
+            places: (limits.reads, limits.changes),
             wait: limits.request_timeout / 4,
             room: Room::new(limits.request_timeout / 4, limits.memory),
             memory: MemoryGuard::new(limits.memory),
@@ -140,6 +143,14 @@ impl InFlight {
             true => Err(too_many()),
             false => Ok(()),
         }
+    }
+
+    /// Reads and changes that are worked on and hold a place.
+    pub(crate) fn working(&self) -> (usize, usize) {
+        let held = |places: &Option<Semaphore>, of: usize| {
+            places.as_ref().map_or(0, |places| of.saturating_sub(places.available_permits()))
+        };
+        (held(&self.reads, self.places.0), held(&self.changes, self.places.1))
     }
 
     /// A place to work in; nothing is held by those who always get an answer (`system:masters`).

@@ -4,6 +4,7 @@ mod early;
 mod guarded;
 mod socket;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::filters::audit::Peer;
 use crate::server::Server;
 use guarded::Guarded;
 use socket::Socket;
@@ -112,8 +114,9 @@ impl Listening {
         loop {
             tokio::select! {
                 () = closing.cancelled() => break,
-                (tcp, _, slot) = ::listener::accept(&listener, &gate) => {
+                (tcp, peer, slot) = ::listener::accept(&listener, &gate) => {
                     let handshake = gate.limits().handshake;
+                    let tcp = (tcp, peer.ip());
                     connections.spawn(serve(server.clone(), acceptor.clone(), tcp, slot, handshake));
                 }
                 Some(_) = connections.join_next() => {}
@@ -140,7 +143,7 @@ async fn greet(acceptor: TlsAcceptor, socket: Socket) -> std::io::Result<(Tls, O
 async fn serve(
     server: Server,
     acceptor: TlsAcceptor,
-    tcp: TcpStream,
+    (tcp, peer): (TcpStream, IpAddr),
     slot: Slot,
     handshake: Duration,
 ) {
@@ -158,7 +161,8 @@ async fn serve(
     let last = Arc::new(AtomicBool::new(false));
     let service = service_fn({
         let (connection, last) = (slot.connection().clone(), last.clone());
-        move |request| {
+        move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
             let work = connection.request();
             let (server, certificate, last) = (server.clone(), certificate.clone(), last.clone());
             async move { answer(&server, certificate, request, work, &last).await }

@@ -24,7 +24,7 @@ use crate::verbs::Answer;
 
 pub(crate) use accept::{Accept, Encoding, View};
 pub(crate) use encode::value;
-pub(crate) use stream::{stream, until};
+pub(crate) use stream::{kept, stream, until};
 pub(crate) use warnings::add_warnings;
 pub(crate) use watch::messages;
 

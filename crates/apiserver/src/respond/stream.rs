@@ -39,6 +39,15 @@ impl<B: hyper::body::Body> hyper::body::Body for SyncBody<B> {
     }
 }
 
+/// A body that holds something until it is sent or given up.
+pub(crate) fn kept<T: Send + 'static>(body: Body, held: T) -> Body {
+    let frames = body.into_data_stream().map(move |data| {
+        let _ = &held;
+        data.map(Frame::data)
+    });
+    stream(StreamBody::new(frames))
+}
+
 /// The same answer, whose body ends when the token is cancelled.
 pub(crate) fn until(response: Response<Body>, end: CancellationToken) -> Response<Body> {
     response.map(|body| {

@@ -10,29 +10,32 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{Accept, Body, Encoding, Shown, View, encode, partial, stream, with_body};
+use crate::metrics::Sent;
 use crate::verbs::watch::{Change, Watching};
 
 pub(super) fn watch(
-    watching: Watching,
+    mut watching: Watching,
     accept: Accept,
     shown: Shown,
     include: String,
 ) -> Response<Body> {
     let framing = Framing::of(accept.encoding);
-    let encoder = Encoder { shown, accept, framing, include, headed: false };
+    let sent = watching.sent.take();
+    let encoder = Encoder { shown, accept, framing, include, headed: false, sent };
     let chunks = encoded(watching, encoder, Encoder::encode, Framing::failure);
     with_body(200, framing.content_type(), stream::chunks(chunks))
 }
 
 /// The same events for a WebSocket, each a message without the frame that separates it in a body.
 pub(crate) fn messages(
-    watching: Watching,
+    mut watching: Watching,
     accept: Accept,
     shown: Shown,
     include: String,
 ) -> (streams::messages::Framing, impl Stream<Item = Bytes> + Send + 'static) {
     let framing = Framing::of(accept.encoding);
-    let encoder = Encoder { shown, accept, framing, include, headed: false };
+    let sent = watching.sent.take();
+    let encoder = Encoder { shown, accept, framing, include, headed: false, sent };
     let each = |encoder: &mut Encoder, changes: &[Change]| {
         let framing = encoder.framing;
         let one = |change| framing.unframed(encoder.encode(std::slice::from_ref(change)));
@@ -166,6 +169,7 @@ struct Encoder {
     include: String,
     /// Column definitions were sent (tables send them once).
     headed: bool,
+    sent: Option<Sent>,
 }
 
 impl Encoder {
@@ -180,6 +184,7 @@ impl Encoder {
             };
             self.framing.write(&mut out, kind, &object);
         }
+        self.sent.iter().for_each(|sent| sent.add(changes.len(), out.len()));
         out.freeze()
     }
 

@@ -47,6 +47,9 @@ fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, 
             Format::Yaml => api::yaml::read(body).map_err(Status::bad_request)?.value,
         }
     };
+    if let Some(audit) = call.context.audit.as_ref().filter(|_| !body.is_empty()) {
+        audit.request_object(&sent);
+    }
     Options::of(call, &sent)
 }
 

@@ -10,7 +10,7 @@ use super::options::{Position, continue_token, list_expired};
 use crate::call::Call;
 
 /// A page, before it is rendered.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Listing {
     pub(crate) row: &'static Resource,
     pub(crate) objects: Vec<Arc<Object>>,

@@ -19,6 +19,7 @@ pub(crate) async fn patch(
 ) -> Result<Answer, Status> {
     let media = media_type(content_type);
     check_options(call, is_apply(media))?;
+    call.context.audit.iter().for_each(|audit| audit.request_patch(&body));
     match media {
         "application/json-patch+json" => {
             let patch = json_body(&body)?;

@@ -12,6 +12,7 @@ use super::Answer;
 use super::list::Filter;
 use super::options::Position;
 use crate::call::Call;
+use crate::metrics::Sent;
 use crate::strategy::ResourceStrategy;
 
 /// Between bookmarks of a quiet watch (upstream sends one about every minute).
@@ -34,6 +35,8 @@ pub(crate) struct Watching {
     retired: CancellationToken,
     bookmarks: bool,
     pub(crate) timeout: Duration,
+    /// Counts what is sent.
+    pub(crate) sent: Option<Sent>,
 }
 
 impl std::fmt::Debug for Watching {
@@ -81,6 +84,7 @@ pub(crate) fn watch(call: &Call<'_>) -> Result<Answer, Status> {
         retired: call.strategy.retired(),
         bookmarks: call.context.query.flag("allowWatchBookmarks"),
         timeout,
+        sent: None,
     }))
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::audit::{Auditor, LogFile, Mode, Policy, Rotation, Sink, Sinks};
 use apiserver::{
     Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server,
     ServiceNetwork, User,
@@ -68,14 +69,30 @@ impl World {
     }
 
     pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
-        World::with(node_dialer, Limits::default()).await
+        World::with(node_dialer, Limits::default(), None).await
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> World {
-        World::with(Arc::new(NoNodes), limits).await
+        World::with(Arc::new(NoNodes), limits, None).await
     }
 
-    async fn with(node_dialer: Arc<dyn NodeDialer>, limits: Limits) -> World {
+    /// With an audit that goes into a file.
+    pub(crate) async fn audited(policy: &str, path: &std::path::Path) -> World {
+        let file = LogFile::open(path, Rotation::default()).expect("opened");
+        let (sinks, work) =
+            Sinks::new(vec![Sink::Log { file, mode: Mode::Blocking, truncation: None }]);
+        let auditor = Auditor::new(Policy::parse(policy).expect("a policy"), sinks);
+        let world =
+            World::with(Arc::new(NoNodes), Limits::default(), Some(Arc::new(auditor))).await;
+        work.into_iter().for_each(|part| world.tasks.spawn("audit", part));
+        world
+    }
+
+    async fn with(
+        node_dialer: Arc<dyn NodeDialer>,
+        limits: Limits,
+        auditor: Option<Arc<Auditor>>,
+    ) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
@@ -90,6 +107,7 @@ impl World {
             event_ttl: Duration::from_secs(3600),
             limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+            auditor,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");
         let tasks = client::Tasks::new();

@@ -1,5 +1,6 @@
 //! The server as a whole, asked without sockets.
 
+mod audit;
 mod cbor;
 mod certificates;
 mod connections;
@@ -14,6 +15,7 @@ mod identity;
 mod impersonation;
 mod limits;
 mod malformed;
+mod metrics;
 mod node_objects;
 mod node_reads;
 mod openapi;

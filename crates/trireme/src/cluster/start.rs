@@ -146,6 +146,7 @@ async fn control_plane(
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
         limits: apiserver::Limits::default(),
+        auditor: None,
         etcd: None,
         encryption: None,
         token_file: None,

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::audit_flags::AuditFlags;
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::PkiFiles;
 
@@ -107,12 +108,14 @@ pub(crate) struct Args {
     /// How long everything is still answered after the signal to stop, while /readyz fails.
     #[arg(long, default_value = "0s", value_parser = go_duration)]
     shutdown_delay_duration: Duration,
+    #[command(flatten)]
+    audit: AuditFlags,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
 }
 
-fn go_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn go_duration(text: &str) -> Result<Duration, String> {
     match api::duration::parse(text)? {
         parsed if parsed.negative => Err("must not be negative".into()),
         parsed => Ok(parsed.length),
@@ -186,7 +189,9 @@ async fn serve(args: Args) -> Result<()> {
         connections: args.max_connections.unwrap_or(within.connections),
         memory: within.memory,
     };
+    let auditor = args.audit.auditor(&tasks)?;
     let options = Options {
+        auditor,
         etcd: etcd_options(&args),
         encryption: args.encryption_provider_config,
         data_dir: args.data_dir,

@@ -1,6 +1,7 @@
 //! The components under upstream's names, with their common flags; unknown flags are refused.
 
 pub(crate) mod apiserver;
+mod audit_flags;
 pub(crate) mod component;
 pub(crate) mod controller_manager;
 mod extender;

@@ -1,0 +1,37 @@
+//! `GET /metrics`: what the server counts, and what it stores.
+
+use std::collections::BTreeMap;
+
+use ::metrics::family;
+use http::Response;
+
+use crate::parts::Parts;
+use crate::respond::{self, Body};
+
+/// `GET /metrics`.
+pub(super) fn answer(server: &Parts) -> Response<Body> {
+    let text = server.metrics.text() + &stored(server);
+    respond::with_type(200, ::metrics::CONTENT_TYPE, text)
+}
+
+/// Objects by resource.
+fn stored(server: &Parts) -> String {
+    let resources = &server.resources;
+    let mut counts = BTreeMap::new();
+    for row in resources.rows().into_iter().filter(|row| row.subresource.is_empty()) {
+        if let Some(collection) = resources.store.collection(&row.prefix) {
+            counts.insert((row.group, row.name), collection.len() as f64);
+        }
+    }
+    let about = ("apiserver_resource_objects", "gauge", "Stored objects of a resource.");
+    let figures =
+        counts.iter().map(|((group, name), n)| ([("group", *group), ("resource", *name)], *n));
+    let text = family(about, figures);
+    let about =
+        ("apiserver_storage_objects", "gauge", "Stored objects of a resource, by its full name.");
+    let named = counts.iter().map(|((group, name), n)| {
+        (if group.is_empty() { (*name).to_owned() } else { format!("{name}.{group}") }, *n)
+    });
+    let named: Vec<(String, f64)> = named.collect();
+    text + &family(about, named.iter().map(|(name, n)| ([("resource", name.as_str())], *n)))
+}
