@@ -8,7 +8,7 @@ use crate::ports::StoredObjects;
 
 /// Identities of one server.
 pub(crate) struct Identity {
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) authorizer: Arc<Authorizer>,
     /// The store, as crate `auth` reads it.
     pub(crate) objects: Arc<StoredObjects>,

@@ -54,7 +54,10 @@ mod write_failure;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
-pub use auth::{Authenticator, AuthorizationModes, TokenFileError, User};
+pub use auth::{
+    Anonymous, Authenticator, AuthorizationModes, Configuration as AuthenticationConfiguration,
+    Fetch, TokenFileError, User,
+};
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use encryption::{Encryption, EncryptionError};
 pub use limits::Limits;

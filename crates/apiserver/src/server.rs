@@ -28,7 +28,7 @@ use crate::respond::{self, Accept, Body};
 
 /// What the wiring decides.
 pub struct Config {
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     pub service_network: ServiceNetwork,
     /// Where kubelets and pods are reached from.
     pub node_dialer: Arc<dyn NodeDialer>,

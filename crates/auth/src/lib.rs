@@ -10,7 +10,9 @@ mod request_info;
 mod user;
 
 pub use authn::impersonation;
-pub use authn::{Authenticator, Known, TokenFileError};
+pub use authn::{
+    Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, Known, TokenFileError,
+};
 pub use authz::{
     Attributes, AuthorizationModes, Authorizer, Resolved, RoleRef, Rule, escalation, forbidden,
     references, refusal,

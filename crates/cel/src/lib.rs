@@ -124,6 +124,25 @@ impl Compiled {
         found
     }
 
+    /// Whether the expression selects a field of a variable: `variable.field`, `variable.?field`.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        let is =
+            |expr: &ast::Expr| matches!(&expr.kind, ast::Kind::Ident(name) if &**name == variable);
+        let named = |expr: &ast::Expr| matches!(&expr.kind, ast::Kind::Literal(ast::Literal::String(text)) if &**text == field);
+        let mut found = false;
+        self.checked.tree.root.walk(&mut |expr| {
+            found |= match &expr.kind {
+                ast::Kind::Select(select) => &*select.field == field && is(&select.operand),
+                ast::Kind::Call(call) => match call.args.as_slice() {
+                    [operand, name] => &*call.function == "_?._" && is(operand) && named(name),
+                    _ => false,
+                },
+                _ => false,
+            };
+        });
+        found
+    }
+
     /// Bounds of what a run can cost when the variables hold data of this declaration.
     pub fn estimate(&self, data: Option<&Decl>) -> Range {
         estimate::estimate(&self.checked, data)

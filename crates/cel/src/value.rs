@@ -169,6 +169,11 @@ impl<'v> Value<'v> {
 }
 
 impl<'v> List<'v> {
+    /// Its items, when all are texts.
+    pub fn texts(&self) -> Option<Vec<String>> {
+        self.iter().map(|item| item.ok()?.as_str().map(str::to_owned)).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             List::Json(items, ..) => items.len(),

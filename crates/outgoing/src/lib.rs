@@ -9,6 +9,7 @@
 
 mod connector;
 mod dial;
+mod document;
 mod idle;
 mod proxy;
 mod resolve;
@@ -17,6 +18,7 @@ mod trust;
 
 pub use connector::{Connector, pool_builder};
 pub use dial::{configure, connect};
+pub use document::document;
 pub use idle::{Idle, ReadIdle};
 pub use proxy::{Proxy, ProxyError};
 pub use resolve::resolve;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::{
-    Authenticator, AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork,
+    AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork,
     TlsSetup, User,
 };
 use client::{Client, Tasks};
@@ -14,6 +14,7 @@ use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use crate::authentication::Authentication;
 use crate::cluster::folder::make_private;
 use crate::pki_files::PkiFiles;
 
@@ -31,7 +32,7 @@ pub(crate) struct Options {
     pub(crate) limits: apiserver::Limits,
     /// What is told of requests, if anything is.
     pub(crate) auditor: Option<Arc<apiserver::audit::Auditor>>,
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) authentication: Authentication,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
     /// Addresses the server's certificate is valid for, besides those of the Service.
@@ -84,10 +85,7 @@ impl ControlPlane {
     ) -> Result<ControlPlane> {
         let store = open_store(&options, pki).await?;
         let tokens = Arc::new(pki.tokens()?);
-        let mut authenticator = Authenticator::new(tokens.clone());
-        if let Some(path) = &options.token_file {
-            authenticator = authenticator.with_token_file(path)?;
-        }
+        let authenticator = options.authentication.authenticator(tokens.clone(), tasks).await?;
         let mut addresses = options.addresses.clone();
         addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
         let pair = pki.api_server(&addresses, &[])?;

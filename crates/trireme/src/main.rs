@@ -1,6 +1,7 @@
 //! Trireme: Kubernetes in one static binary. This crate wires the parts together: roles, flags,
 //! files, and the one-command cluster. How any part works is not known here.
 
+mod authentication;
 mod cluster;
 mod control;
 mod control_plane;

@@ -112,7 +112,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
     let key = pki::TokenIssuer::generate_key().expect("a key");
     let tokens = Arc::new(pki::TokenIssuer::new("https://bench", &key).expect("an issuer"));
     let config = Config {
-        authenticator: Authenticator::new(tokens.clone()),
+        authenticator: Arc::new(Authenticator::new(tokens.clone())),
         service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
         node_dialer: Arc::new(NoNodes),
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),

@@ -22,9 +22,9 @@ pub(crate) struct Authenticate<H> {
 impl<H: Handler> Handler for Authenticate<H> {
     async fn handle(&self, mut exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
         let Identity { authenticator, objects, .. } = &*self.identity;
-        let certificate = exchange.certificate.as_deref();
-        let headers = exchange.request.headers_mut();
-        let known = authenticator.request(&**objects, headers, certificate);
+        let Exchange { certificate, info, request, .. } = &mut *exchange;
+        let (headers, sent) = (request.headers_mut(), (certificate.as_deref(), info.path.as_str()));
+        let known = authenticator.request(&**objects, headers, sent).await;
         self.metrics.authenticated(known.is_ok());
         exchange.user = match known {
             Ok(user) => user,

@@ -28,7 +28,7 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-pub(super) fn token(identity: &Identity, mut review: Value) -> Result<Answer, Status> {
+pub(super) async fn token(identity: &Identity, mut review: Value) -> Result<Answer, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or("").to_owned();
     if token.is_empty() {
         let message = "token is required for TokenReview in authentication";
@@ -36,7 +36,8 @@ pub(super) fn token(identity: &Identity, mut review: Value) -> Result<Answer, St
     }
     let audiences: Vec<String> =
         items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
-    let found = identity.authenticator.token(&*identity.objects, &token, &audiences);
+    let authenticator = &identity.authenticator;
+    let found = authenticator.token(&*identity.objects, &token, &audiences).await;
     review["status"] = match found {
         Ok(known) => json!({
             "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences,

@@ -63,51 +63,66 @@ impl Answer {
     }
 }
 
+/// What a server is made of, beside what all have.
+pub(crate) struct Setup {
+    pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) limits: Limits,
+    pub(crate) auditor: Option<Arc<Auditor>>,
+    pub(crate) authenticator: fn(Authenticator) -> Authenticator,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            dialer: Arc::new(NoNodes),
+            limits: Limits::default(),
+            auditor: None,
+            authenticator: |usual| usual,
+        }
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> World {
-        World::with_dialer(Arc::new(NoNodes)).await
+        World::with(Setup::default()).await
     }
 
-    pub(crate) async fn with_dialer(node_dialer: Arc<dyn NodeDialer>) -> World {
-        World::with(node_dialer, Limits::default(), None).await
+    pub(crate) async fn with_dialer(dialer: Arc<dyn NodeDialer>) -> World {
+        World::with(Setup { dialer, ..Setup::default() }).await
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> World {
-        World::with(Arc::new(NoNodes), limits, None).await
+        World::with(Setup { limits, ..Setup::default() }).await
     }
 
     /// With an audit that goes into a file.
     pub(crate) async fn audited(policy: &str, path: &std::path::Path) -> World {
         let file = LogFile::open(path, Rotation::default()).expect("opened");
-        let (sinks, work) =
-            Sinks::new(vec![Sink::Log { file, mode: Mode::Blocking, truncation: None }]);
+        let sink = Sink::Log { file, mode: Mode::Blocking, truncation: None };
+        let (sinks, work) = Sinks::new(vec![sink]);
         let auditor = Auditor::new(Policy::parse(policy).expect("a policy"), sinks);
         let world =
-            World::with(Arc::new(NoNodes), Limits::default(), Some(Arc::new(auditor))).await;
+            World::with(Setup { auditor: Some(Arc::new(auditor)), ..Setup::default() }).await;
         work.into_iter().for_each(|part| world.tasks.spawn("audit", part));
         world
     }
 
-    async fn with(
-        node_dialer: Arc<dyn NodeDialer>,
-        limits: Limits,
-        auditor: Option<Arc<Auditor>>,
-    ) -> World {
+    pub(crate) async fn with(setup: Setup) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
             pki::TokenIssuer::new("https://kubernetes.default.svc", &key).expect("an issuer");
         let tokens = Arc::new(tokens);
         let config = Config {
-            authenticator: Authenticator::new(tokens.clone()),
+            authenticator: Arc::new((setup.authenticator)(Authenticator::new(tokens.clone()))),
             service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
-            node_dialer,
+            node_dialer: setup.dialer,
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens,
             event_ttl: Duration::from_secs(3600),
-            limits,
+            limits: setup.limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
-            auditor,
+            auditor: setup.auditor,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");
         let tasks = client::Tasks::new();
@@ -131,6 +146,18 @@ impl World {
         let request = request.body(Full::new(body.into())).expect("a request");
         let response = self.server.serve_as(user.clone(), request).await;
         let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body never fails").to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// One request from the network, with these headers and no certificate.
+    pub(crate) async fn ask_from_outside(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = http::Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::<Bytes>::default()).expect("a request");
+        let (parts, body) = self.server.serve(request, None).await.into_parts();
         let bytes = body.collect().await.expect("a body never fails").to_bytes();
         Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
     }

@@ -1,6 +1,7 @@
 //! The server as a whole, asked without sockets.
 
 mod audit;
+mod authentication;
 mod cbor;
 mod certificates;
 mod connections;

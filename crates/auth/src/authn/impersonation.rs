@@ -302,7 +302,7 @@ fn fault(key: &str, values: &[String]) -> Option<String> {
 }
 
 /// A key is a domain and a path.
-fn path_fault(key: &str) -> Option<String> {
+pub(super) fn path_fault(key: &str) -> Option<String> {
     let invalid = |value: &str, why: &str| Some(format!("Invalid value: {value:?}: {why}"));
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
     if host.is_empty() || path.is_empty() {

@@ -1,35 +1,58 @@
-//! Authentication: client certificates, service account tokens, a static token file.
+//! Authentication: client certificates, service account tokens, a static token file, bootstrap tokens,
+//! tokens of foreign issuers.
 //!
 //! Each kind of credential is tried in turn and the first that is somebody's decides; a bad one
 //! beside it does no harm. With nothing but bad ones a request is refused, with none at all it is
 //! anonymous, whom RBAC lets do nothing but read health and version.
 
 mod accounts;
+mod anonymous;
 mod bearer;
+mod bootstrap;
 mod certificate;
+mod configuration;
 pub mod impersonation;
+mod jwt;
+mod nullable;
 mod token_file;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use api::Status;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use pki::{TokenError, TokenIssuer};
 
+pub use self::anonymous::Anonymous;
+pub use self::configuration::{Configuration, ConfigurationError};
+pub use self::jwt::Fetch;
 pub use self::token_file::TokenFileError;
 use crate::authz::escalation;
 use crate::objects::Objects;
 use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Who a credential belongs to.
-#[derive(Debug, Clone)]
 pub struct Authenticator {
     tokens: Arc<TokenIssuer>,
     fixed: HashMap<String, User>,
+    takes_bootstrap_tokens: bool,
+    /// What the flags say of requests without credentials.
+    anonymous: Anonymous,
+    fetch: Option<Arc<dyn Fetch>>,
+    configuration: RwLock<Arc<Configuration>>,
 }
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authenticator")
+    }
+}
+
+/// Between two attempts to find an issuer (upstream's poll).
+const DISCOVERY: Duration = Duration::from_secs(10);
 
 /// Somebody, and the audiences that the credential is for, of those that were asked about.
 #[derive(Debug, Clone)]
@@ -43,7 +66,66 @@ type Opinion = Result<Option<User>, String>;
 
 impl Authenticator {
     pub fn new(tokens: Arc<TokenIssuer>) -> Authenticator {
-        Authenticator { tokens, fixed: HashMap::new() }
+        Authenticator {
+            tokens,
+            fixed: HashMap::new(),
+            takes_bootstrap_tokens: false,
+            anonymous: Anonymous::Everywhere,
+            fetch: None,
+            configuration: RwLock::new(Arc::new(Configuration::default())),
+        }
+    }
+
+    /// Accepts tokens that are Secrets in `kube-system` (`--enable-bootstrap-token-auth`).
+    #[must_use]
+    pub fn with_bootstrap_tokens(self) -> Authenticator {
+        Authenticator { takes_bootstrap_tokens: true, ..self }
+    }
+
+    /// What becomes of requests without credentials, unless a configuration says it.
+    #[must_use]
+    pub fn with_anonymous(self, anonymous: Anonymous) -> Authenticator {
+        Authenticator { anonymous, ..self }
+    }
+
+    /// Accepts tokens of foreign issuers, whose documents come by `fetch`; [`Authenticator::configure`] says
+    /// who they are.
+    #[must_use]
+    pub fn with_issuers(self, fetch: Arc<dyn Fetch>) -> Authenticator {
+        Authenticator { fetch: Some(fetch), ..self }
+    }
+
+    /// The issuer of service account tokens: nobody else may be configured under its name.
+    pub fn own_issuer(&self) -> &str {
+        self.tokens.issuer()
+    }
+
+    /// From now on this configuration holds. Its issuers are asked for their keys first, so that a change
+    /// makes no gap for those who can be reached.
+    pub async fn configure(&self, configuration: Configuration) {
+        if let Some(fetch) = &self.fetch {
+            for issuer in &configuration.issuers {
+                issuer.discover(&**fetch).await;
+            }
+        }
+        let mut held = self.configuration.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(configuration);
+    }
+
+    fn configured(&self) -> Arc<Configuration> {
+        self.configuration.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks for issuers that were not found yet, for ever.
+    pub async fn find_issuers(&self) {
+        let Some(fetch) = self.fetch.clone() else { return };
+        loop {
+            tokio::time::sleep(DISCOVERY).await;
+            let configured = self.configured();
+            for issuer in configured.issuers.iter().filter(|issuer| !issuer.is_found()) {
+                issuer.discover(&*fetch).await;
+            }
+        }
     }
 
     /// Adds the tokens of a `--token-auth-file`: CSV of token, user, uid and quoted groups.
@@ -52,24 +134,25 @@ impl Authenticator {
         Ok(self)
     }
 
-    /// Who sends a request. Takes the credentials out of its headers: nobody behind here needs them.
-    pub fn request(
+    /// Who sends a request for `path`. Takes the credentials out of its headers: nobody behind here needs
+    /// them.
+    pub async fn request(
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        certificate: Option<&[u8]>,
+        (certificate, path): (Option<&[u8]>, &str),
     ) -> Result<User, Status> {
-        let user = self.first(objects, headers, certificate)?;
+        let user = self.first(objects, headers, (certificate, path)).await?;
         headers.remove(header::AUTHORIZATION);
         bearer::remove_front_proxy(headers);
         Ok(user)
     }
 
-    fn first(
+    async fn first(
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        certificate: Option<&[u8]>,
+        (certificate, path): (Option<&[u8]>, &str),
     ) -> Result<User, Status> {
         let mut bad = false;
         let mut heard = |opinion: Opinion| match opinion {
@@ -83,24 +166,39 @@ impl Authenticator {
         if let Some(user) = certificate.and_then(|der| heard(certificate::user(der))) {
             return Ok(user);
         }
-        let by_token = |token: &str| self.token(objects, token, &[]).map(|known| Some(known.user));
-        let sent = bearer::of_header(headers).map_or(Ok(None), by_token);
+        let sent = bearer::of_header(headers).map(str::to_owned);
+        if let Some(user) = heard(self.user_of(objects, sent.as_deref()).await) {
+            return Ok(user);
+        }
+        let sent = match bearer::of_protocols(headers) {
+            Ok(None) => Ok(None),
+            Ok(Some(sent)) => {
+                let found = self.user_of(objects, Some(&sent.token)).await;
+                found.inspect(|_| sent.take_out(headers))
+            }
+            Err(why) => Err(why),
+        };
         if let Some(user) = heard(sent) {
             return Ok(user);
         }
-        let protocols = bearer::of_protocols(headers);
-        let sent = protocols.and_then(|sent| match sent {
-            Some(sent) => by_token(&sent.token).inspect(|_| sent.take_out(headers)),
+        let configured = self.configured();
+        let anonymous = configured.anonymous.as_ref().unwrap_or(&self.anonymous);
+        if bad || !anonymous.allows(path) {
+            Err(Status::unauthorized())
+        } else {
+            Ok(User::anonymous())
+        }
+    }
+
+    async fn user_of(&self, objects: &dyn Objects, token: Option<&str>) -> Opinion {
+        match token {
+            Some(token) => self.token(objects, token, &[]).await.map(|known| Some(known.user)),
             None => Ok(None),
-        });
-        if let Some(user) = heard(sent) {
-            return Ok(user);
         }
-        if bad { Err(Status::unauthorized()) } else { Ok(User::anonymous()) }
     }
 
     /// Whose a token is that is meant for one of `audiences` (none: for this API).
-    pub fn token(
+    pub async fn token(
         &self,
         objects: &dyn Objects,
         token: &str,
@@ -111,15 +209,36 @@ impl Authenticator {
         let common = |own: &[String]| -> Vec<String> {
             asked.iter().filter(|audience| own.contains(audience)).cloned().collect()
         };
-        // Those of the file say nothing of audiences: they are for this API.
-        let for_api = common(&api);
-        if let Some(user) = self.fixed.get(token).filter(|_| !for_api.is_empty()) {
-            return Ok(Known { user: authenticated(user.clone()), audiences: for_api });
-        }
         let now = Timestamp::now();
+        // Tokens but those of accounts say nothing of audiences of this cluster: they are for this API.
+        let for_api = common(&api);
+        if !for_api.is_empty()
+            && let Some(user) = self.others_token(objects, token, now).await?
+        {
+            return Ok(Known { user: authenticated(user), audiences: for_api });
+        }
         let claims = self.tokens.verify(token, asked, now.as_second()).map_err(|e| told(&e))?;
         let user = accounts::user(objects, &claims, now)?;
         Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
+    }
+
+    /// Whose a token is that is no account's.
+    async fn others_token(&self, objects: &dyn Objects, token: &str, now: Timestamp) -> Opinion {
+        if let Some(user) = self.fixed.get(token) {
+            return Ok(Some(user.clone()));
+        }
+        if self.takes_bootstrap_tokens
+            && let Some(user) = bootstrap::user(objects, token, now)
+        {
+            return Ok(Some(user));
+        }
+        let Some(fetch) = &self.fetch else { return Ok(None) };
+        for issuer in &self.configured().issuers {
+            if let Some(user) = issuer.user(&**fetch, token, now).await? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
     }
 }
 

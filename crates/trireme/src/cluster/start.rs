@@ -19,6 +19,7 @@ use super::place::Place;
 use super::progress::{Progress, say};
 use super::wait::{dns_answers, ready};
 use super::{ClusterPaths, SERVICE_CIDR, dns_address, protect, services};
+use crate::authentication::Authentication;
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
 
@@ -149,7 +150,7 @@ async fn control_plane(
         auditor: None,
         etcd: None,
         encryption: None,
-        token_file: None,
+        authentication: Authentication::usual(),
         advertise: ground.advertise,
         addresses: ground.addresses.clone(),
         client_ca_pem: None,

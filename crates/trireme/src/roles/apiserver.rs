@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::audit_flags::AuditFlags;
+use crate::authentication::AuthenticationFlags;
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::PkiFiles;
 
@@ -35,9 +36,8 @@ pub(crate) struct Args {
     /// Folder of the cluster's keys, made when absent.
     #[arg(long, default_value = "/var/lib/trireme/pki")]
     cert_dir: PathBuf,
-    /// CSV of token, user, uid and quoted groups.
-    #[arg(long)]
-    token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    authentication: AuthenticationFlags,
     /// PEM of the CA that signs client certificates; the cluster's own when absent.
     #[arg(long)]
     client_ca_file: Option<PathBuf>,
@@ -200,7 +200,7 @@ async fn serve(args: Args) -> Result<()> {
         authorization: modes(&args.authorization_mode)?,
         event_ttl: args.event_ttl,
         limits,
-        token_file: args.token_auth_file,
+        authentication: args.authentication.read()?,
         advertise: SocketAddr::new(ip, local.port()),
         addresses: vec![loopback, ip],
         client_ca_pem,

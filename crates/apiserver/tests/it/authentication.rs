@@ -1,0 +1,68 @@
+//! Who may be somebody: bootstrap tokens, and requests without credentials.
+
+use apiserver::Anonymous;
+use serde_json::json;
+
+use crate::harness::{Setup, World};
+
+const WHOAMI: &str = "/version";
+
+#[tokio::test]
+async fn a_bootstrap_token_is_a_user_until_it_is_deleted() {
+    let setup = Setup { authenticator: |usual| usual.with_bootstrap_tokens(), ..Setup::default() };
+    let world = World::with(setup).await;
+    let secret = json!({
+        "metadata": {"name": "bootstrap-token-abcdef", "namespace": "kube-system"},
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true", "auth-extra-groups": "system:bootstrappers:nodes",
+        },
+    });
+    let token = [("authorization", "Bearer abcdef.0123456789abcdef")];
+    let unknown = world.ask_from_outside(WHOAMI, &token).await;
+    assert_eq!(unknown.code, 401);
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    assert_eq!(world.ask("POST", secrets, &secret).await.code, 201);
+
+    let review = json!({"spec": {"token": "abcdef.0123456789abcdef"}});
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let known = world.ask("POST", path, &review).await.json();
+    assert_eq!(
+        known["status"]["user"],
+        json!({
+            "username": "system:bootstrap:abcdef",
+            "groups": ["system:bootstrappers", "system:bootstrappers:nodes", "system:authenticated"],
+        }),
+        "{known}"
+    );
+    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 200);
+    let forged = [("authorization", "Bearer abcdef.0123456789abcdee")];
+    assert_eq!(world.ask_from_outside(WHOAMI, &forged).await.code, 401);
+    let one = format!("{secrets}/bootstrap-token-abcdef");
+    assert_eq!(world.ask("DELETE", &one, &serde_json::Value::Null).await.code, 200);
+    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 401);
+}
+
+#[tokio::test]
+async fn a_bootstrap_token_is_nothing_where_it_is_not_switched_on() {
+    let world = World::new().await;
+    let token = [("authorization", "Bearer abcdef.0123456789abcdef")];
+    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 401);
+}
+
+#[tokio::test]
+async fn nobody_may_ask_only_where_that_is_said() {
+    let world = World::new().await;
+    assert_eq!(world.ask_from_outside("/livez", &[]).await.code, 200);
+    assert_eq!(world.ask_from_outside("/api/v1/pods", &[]).await.told().0, 403);
+    let nowhere = |usual: apiserver::Authenticator| usual.with_anonymous(Anonymous::Nowhere);
+    let world = World::with(Setup { authenticator: nowhere, ..Setup::default() }).await;
+    assert_eq!(world.ask_from_outside("/livez", &[]).await.told(), (401, "Unauthorized".into()));
+    let at = |usual: apiserver::Authenticator| {
+        usual.with_anonymous(Anonymous::At(vec!["/livez".into()]))
+    };
+    let world = World::with(Setup { authenticator: at, ..Setup::default() }).await;
+    assert_eq!(world.ask_from_outside("/livez", &[]).await.code, 200);
+    assert_eq!(world.ask_from_outside("/readyz", &[]).await.code, 401);
+}
