@@ -1,6 +1,6 @@
 //! A request on its way through filters and delegates.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::Status;
 use auth::{RequestInfo, User, decode_path};
@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     /// The client certificate that TLS verified (DER).
     pub(crate) certificate: Option<Arc<[u8]>>,
     pub(crate) received: jiff::Timestamp,
+    /// The flow that the request belongs to, once that is known.
+    pub(crate) flow: Arc<OnceLock<flowcontrol::Names>>,
     /// What is told of the request, if anything is.
     pub(crate) audit: Option<Arc<audit::Record>>,
 }
@@ -50,6 +52,7 @@ impl Exchange {
             request,
             certificate: None,
             received,
+            flow: Arc::default(),
             audit: None,
         }))
     }

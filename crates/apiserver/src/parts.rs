@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use audit::Auditor;
+use flowcontrol::FlowControl;
 use tokio_util::sync::CancellationToken;
 
 use crate::dialer::NodeAccess;
@@ -20,6 +21,7 @@ pub(crate) struct Parts {
     pub(crate) resources: Resources,
     pub(crate) nodes: NodeAccess,
     pub(crate) auditor: Option<Arc<Auditor>>,
+    pub(crate) flow_control: Arc<FlowControl>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,

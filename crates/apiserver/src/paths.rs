@@ -5,11 +5,13 @@ use api::registry::Resource;
 use crate::health;
 
 /// Paths that depend neither on resources nor on health checks.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 13] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis",
     "/apis/",
+    "/debug/api_priority_and_fairness/dump_priority_levels",
+    "/debug/api_priority_and_fairness/dump_queues",
     "/metrics",
     "/openapi/v2",
     "/openapi/v3",

@@ -7,6 +7,7 @@ use api::registry::Registry;
 use audit::Auditor;
 use auth::{Authenticator, AuthorizationModes, Authorizer, User};
 use bytes::Bytes;
+use flowcontrol::FlowControl;
 use http::{Request, Response};
 use store::{CollectionSpec, EngineError, Store};
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,10 @@ impl Server {
         };
         let in_flight = Arc::new(InFlight::new(&config.limits));
         let metrics = Arc::new(Metrics::new(in_flight.clone()));
+        let seats = u32::try_from(config.limits.reads + config.limits.changes).unwrap_or(u32::MAX);
+        let patience = config.limits.request_timeout / 4;
+        let flow_control = Arc::new(FlowControl::new(seats, patience));
+        metrics.add_flow_control(flow_control.clone());
         if let Some(auditor) = &config.auditor {
             filters::audit::count(&metrics, auditor.clone());
         }
@@ -104,6 +109,7 @@ impl Server {
             nodes,
             auditor: config.auditor,
             metrics,
+            flow_control,
             in_flight,
             limits: config.limits,
             advertise: config.advertise,
@@ -166,12 +172,14 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let form = Accept::of_failure(request.headers());
-    let answered = match Exchange::new(request) {
-        Ok(mut exchange) => {
-            complete(&mut exchange);
-            entrance.handle(exchange).await
-        }
-        Err(status) => Err(status),
+    let mut exchange = match Exchange::new(request) {
+        Ok(exchange) => exchange,
+        Err(status) => return respond::failure(&status, form),
     };
-    answered.unwrap_or_else(|status| respond::failure(&status, form))
+    complete(&mut exchange);
+    let flow = exchange.flow.clone();
+    let answered = entrance.handle(exchange).await;
+    let mut response = answered.unwrap_or_else(|status| respond::failure(&status, form));
+    filters::flow::name(&mut response, flow.get());
+    response
 }

@@ -31,6 +31,7 @@ mod replicas;
 mod resourcequota;
 mod rootca;
 mod serviceaccount;
+mod serviceaccounttoken;
 mod servicecidr;
 mod services;
 mod statefulset;
@@ -62,6 +63,8 @@ pub struct Config {
     pub node_cidr_mask_v6: u8,
     /// Signs certificate signing requests; without it nobody does.
     pub authority: Option<Arc<pki::Authority>>,
+    /// Makes the tokens of Secrets; without it nobody does.
+    pub tokens: Option<Arc<pki::TokenIssuer>>,
     /// The longest life of a certificate that is signed.
     pub signing_life: Duration,
 }
@@ -75,6 +78,7 @@ impl Default for Config {
             node_cidr_mask: 24,
             node_cidr_mask_v6: 64,
             authority: None,
+            tokens: None,
             // Upstream's --cluster-signing-duration.
             signing_life: Duration::from_secs(365 * 24 * 3600),
         }
@@ -121,6 +125,7 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
     ("disruption-controller", "disruption", disruption::start),
     ("endpoints-controller", "endpoint", endpoints::start),
     ("serviceaccount-controller", "serviceaccount", serviceaccount::start),
+    ("serviceaccount-token-controller", "serviceaccount-token", serviceaccounttoken::start),
     ("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", rootca::start),
     ("namespace-controller", "namespace", namespace::start),
     ("node-ipam-controller", "nodeipam", nodeipam::start),

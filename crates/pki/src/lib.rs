@@ -12,7 +12,7 @@ mod token;
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Subject, Usage, subject_of};
 pub use kubeconfig::{Identity, kubeconfig};
 pub use request::{SigningRequest, expires};
-pub use token::{Bound, Claims, TokenError, TokenIssuer, TokenRequest};
+pub use token::{Bound, Claims, LegacyToken, TokenError, TokenIssuer, TokenRequest};
 
 /// SHA-256, for names derived from content.
 pub fn sha256(data: &[u8]) -> [u8; 32] {

@@ -86,6 +86,32 @@ pub struct TokenRequest {
     pub id: String,
 }
 
+/// A token without an end, kept in a Secret (`pkg/serviceaccount/legacy.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyToken {
+    pub namespace: String,
+    pub secret: String,
+    pub account: String,
+    pub account_uid: String,
+}
+
+/// Who issues tokens without an end.
+const LEGACY: &str = "kubernetes/serviceaccount";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LegacyClaims {
+    iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    account_uid: String,
+    sub: String,
+}
+
 /// Signs and verifies.
 pub struct TokenIssuer {
     issuer: String,
@@ -159,7 +185,41 @@ impl TokenIssuer {
         self.sign(&claims)
     }
 
-    fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
+    /// Signs a token without an end.
+    pub fn issue_legacy(&self, token: &LegacyToken) -> Result<String, TokenError> {
+        self.sign(&LegacyClaims {
+            iss: LEGACY.into(),
+            namespace: token.namespace.clone(),
+            secret: token.secret.clone(),
+            account: token.account.clone(),
+            account_uid: token.account_uid.clone(),
+            sub: subject(&token.namespace, &token.account),
+        })
+    }
+
+    /// Checks the signature of a token without an end. Whether it still counts, its Secret says.
+    pub fn verify_legacy(&self, token: &str) -> Result<LegacyToken, TokenError> {
+        let claims: LegacyClaims = unsigned(token)?;
+        if claims.iss != LEGACY {
+            return Err(TokenError::Foreign);
+        }
+        self.check_signature(token)?;
+        if claims.sub != subject(&claims.namespace, &claims.account) || claims.secret.is_empty() {
+            return Err(TokenError::Subject);
+        }
+        let LegacyClaims { namespace, secret, account, account_uid, .. } = claims;
+        Ok(LegacyToken { namespace, secret, account, account_uid })
+    }
+
+    fn check_signature(&self, token: &str) -> Result<(), TokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Foreign)?;
+        let public =
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
+        public.verify(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         let header = json!({"alg": "ES256", "kid": self.key_id});
         let payload = serde_json::to_vec(claims).map_err(|e| TokenError::Key(e.to_string()))?;
         let signed = format!(
@@ -179,17 +239,11 @@ impl TokenIssuer {
         audiences: &[String],
         now: i64,
     ) -> Result<Claims, TokenError> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
-        let (_, payload) = signed.split_once('.').ok_or(TokenError::Foreign)?;
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Foreign);
-        let claims: Claims =
-            serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Foreign)?;
+        let claims: Claims = unsigned(token)?;
         if claims.iss != self.issuer {
             return Err(TokenError::Foreign);
         }
-        let public =
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
-        public.verify(signed.as_bytes(), &decode(signature)?).map_err(|_| TokenError::Signature)?;
+        self.check_signature(token)?;
         check_times(&claims, now)?;
         // The subject is for others to read; here the account is who the private claims say.
         if claims.sub != subject(&claims.private.namespace, &claims.private.serviceaccount.name) {
@@ -213,6 +267,14 @@ impl TokenIssuer {
             "y": URL_SAFE_NO_PAD.encode(&point[33..65]),
         }]})
     }
+}
+
+/// A token's claims, whoever signed them.
+fn unsigned<T: serde::de::DeserializeOwned>(token: &str) -> Result<T, TokenError> {
+    let mut parts = token.split('.');
+    let payload = parts.nth(1).ok_or(TokenError::Foreign)?;
+    let bytes = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Foreign)?;
+    serde_json::from_slice(&bytes).map_err(|_| TokenError::Foreign)
 }
 
 fn subject(namespace: &str, account: &str) -> String {
@@ -262,6 +324,21 @@ mod tests {
         claims.sub = "system:serviceaccount:kube-system:a".into();
         let torn = issuer.sign(&claims).expect("signed");
         assert_eq!(issuer.verify(&torn, &[], 1001), Err(TokenError::Subject));
+        let legacy = LegacyToken {
+            namespace: "default".into(),
+            secret: "s".into(),
+            account: "a".into(),
+            account_uid: "u".into(),
+        };
+        let endless = issuer.issue_legacy(&legacy).expect("issued");
+        assert_eq!(issuer.verify_legacy(&endless), Ok(legacy.clone()));
+        assert_eq!(issuer.verify(&endless, &[], 1001), Err(TokenError::Foreign));
+        assert_eq!(issuer.verify_legacy(&token), Err(TokenError::Foreign));
+        let stranger = TokenIssuer::generate_key().expect("a key");
+        let stranger = TokenIssuer::new("https://x", &stranger).expect("an issuer");
+        assert_eq!(stranger.verify_legacy(&endless), Err(TokenError::Signature));
+        let nameless = issuer.issue_legacy(&LegacyToken { secret: String::new(), ..legacy });
+        assert_eq!(issuer.verify_legacy(&nameless.expect("issued")), Err(TokenError::Subject));
         let other = TokenIssuer::new("https://x", &key).expect("an issuer");
         assert_eq!(other.verify(&token, &[], 1001), Err(TokenError::Foreign));
     }

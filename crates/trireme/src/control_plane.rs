@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::{
-    AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork,
-    TlsSetup, User,
+    AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
 };
 use client::{Client, Tasks};
 use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};

@@ -19,6 +19,7 @@ pub(crate) async fn start(
     let config = controllers::Config {
         cluster_ca_pem: pki.ca_pem().to_owned(),
         authority: Some(Arc::new(Authority::load(pki.ca.pem().clone())?)),
+        tokens: Some(Arc::new(pki.tokens()?)),
         ..controllers::Config::default()
     };
     controllers::run(informers, tasks, config)?;

@@ -1,5 +1,5 @@
 //! Priority levels and flow schemas that every cluster starts with (apiserver `flowcontrol/bootstrap`),
-//! and the `Dangling` condition of every flow schema.
+//! the `Dangling` condition of every flow schema, and what the flow control is told of them.
 //!
 //! Objects that say `apf.kubernetes.io/autoupdate-spec: true` get their specification back at every
 //! start; those named `exempt` and `catch-all` get it whatever they say.
@@ -204,6 +204,8 @@ impl Server {
         let this = Conditions { server: self.clone(), client: client(self, agent, tasks) };
         this.pass().await?;
         tasks.spawn("flow schemas", this.run());
+        let control = self.parts.flow_control.clone();
+        tasks.spawn("seats of priority levels", async move { control.lend().await });
         Ok(())
     }
 }
@@ -268,9 +270,13 @@ impl Conditions {
         let levels =
             self.server.parts.resources.collection_of(group, "v1", "prioritylevelconfigurations");
         let flows = self.server.parts.resources.collection_of(group, "v1", "flowschemas");
-        let page = flows.list("", None, 0, usize::MAX, &|_| true);
-        for flow in page.map(|page| page.objects).unwrap_or_default() {
-            let flow = flow.to_value();
+        let all = |collection: &store::Collection| -> Vec<Value> {
+            let page = collection.list("", None, 0, usize::MAX, &|_| true);
+            page.map(|page| page.objects.iter().map(|o| o.to_value()).collect()).unwrap_or_default()
+        };
+        let flows = all(&flows);
+        self.server.parts.flow_control.configure(&flows, &all(&levels));
+        for flow in flows {
             let level = flow["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or("");
             if let Some(condition) = condition(&flow, level, levels.get(level).is_some()) {
                 self.apply(&flow["metadata"]["name"], condition).await?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ::metrics::family;
 use http::Response;
+use telemetry::family;
 
 use crate::parts::Parts;
 use crate::respond::{self, Body};
@@ -11,7 +11,7 @@ use crate::respond::{self, Body};
 /// `GET /metrics`.
 pub(super) fn answer(server: &Parts) -> Response<Body> {
     let text = server.metrics.text() + &stored(server);
-    respond::with_type(200, ::metrics::CONTENT_TYPE, text)
+    respond::with_type(200, telemetry::CONTENT_TYPE, text)
 }
 
 /// Objects by resource.

@@ -26,6 +26,14 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
             measure.answered(health::answer(server, endpoint, &check.join("/"), &query).await)?
         }
         ["metrics"] => metrics::answer(server),
+        ["debug", "api_priority_and_fairness", what] if server.limits.fairness => {
+            let text = match *what {
+                "dump_priority_levels" => server.flow_control.dump_levels(),
+                "dump_queues" => server.flow_control.dump_queues(),
+                _ => return Err(Status::no_such_path()),
+            };
+            respond::with_type(200, "text/plain; charset=utf-8", text)
+        }
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {

@@ -129,7 +129,7 @@ pub(crate) fn count(metrics: &Metrics, auditor: Arc<Auditor>) {
     metrics.add_source(move || {
         let (made, lost) = auditor.counts();
         let family = |name, help, n: u64| {
-            ::metrics::family((name, "counter", help), [([("", ""); 0], n as f64)])
+            telemetry::family((name, "counter", help), [([("", ""); 0], n as f64)])
         };
         family("apiserver_audit_event_total", "Audit events that were made.", made)
             + &family(

@@ -5,7 +5,7 @@ pub(crate) mod audit;
 mod authenticate;
 mod authorize;
 mod deadline;
-mod flow;
+pub(crate) mod flow;
 mod impersonate;
 mod memory;
 mod unsent;
@@ -34,11 +34,7 @@ impl Filters {
         let authorizer = &server.identity.authorizer;
         let router = Router::new(server.clone());
         let authorize = authorize::Authorize { authorizer: authorizer.clone(), next: router };
-        let flow = flow::FlowControl {
-            in_flight: server.in_flight.clone(),
-            metrics: server.metrics.clone(),
-            next: authorize,
-        };
+        let flow = flow::FlowControl { server: server.clone(), next: authorize };
         let deadline = deadline::Deadline {
             limits: server.limits,
             closing: server.closing.clone(),

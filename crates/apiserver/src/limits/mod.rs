@@ -4,6 +4,7 @@ mod memory;
 mod room;
 pub(crate) mod weight;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::Status;
@@ -22,6 +23,9 @@ pub struct Limits {
     /// Shortest life of a watch whose client names none; up to twice that
     /// (`--min-request-timeout`).
     pub watch_min: Duration,
+    /// Whether places are shared by priority levels (`--enable-priority-and-fairness`) rather than by the two
+    /// numbers that follow.
+    pub fairness: bool,
     /// Reads worked on at a time (`--max-requests-inflight`); 0 is no limit.
     pub reads: usize,
     /// Changes worked on at a time (`--max-mutating-requests-inflight`); 0 is no limit.
@@ -64,6 +68,7 @@ impl Limits {
         Limits {
             request_timeout: Duration::from_secs(60),
             watch_min: Duration::from_secs(1800),
+            fairness: true,
             reads: 400,
             changes: 200,
             history: Duration::from_secs(300),
@@ -104,9 +109,18 @@ pub(crate) fn timed_out() -> Status {
     Status::timeout("Timeout: request did not complete within the allotted timeout")
 }
 
-fn too_many() -> Status {
+pub(crate) fn too_many() -> Status {
     let message = "Too many requests, please try again later.";
     Status::failure(429, "TooManyRequests", message).with_retry_after(1)
+}
+
+/// A request that is worked on.
+pub(crate) struct Working<'a>(&'a AtomicUsize);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Places for requests that are worked on. Streams take none.
@@ -114,8 +128,8 @@ fn too_many() -> Status {
 pub(crate) struct InFlight {
     reads: Option<Semaphore>,
     changes: Option<Semaphore>,
-    /// How many of both there are.
-    places: (usize, usize),
+    /// Reads and changes that are worked on.
+    working: [AtomicUsize; 2],
     /// Longest wait for a place: a quarter of the request timeout, as API priority and fairness
     /// lets requests wait in its queues.
     wait: Duration,
@@ -129,7 +143,7 @@ impl InFlight {
         InFlight {
             reads: places(limits.reads),
             changes: places(limits.changes),
-            places: (limits.reads, limits.changes),
+            working: Default::default(),
             wait: limits.request_timeout / 4,
             room: Room::new(limits.request_timeout / 4, limits.memory),
             memory: MemoryGuard::new(limits.memory),
@@ -145,12 +159,17 @@ impl InFlight {
         }
     }
 
-    /// Reads and changes that are worked on and hold a place.
+    /// Reads and changes that are worked on.
     pub(crate) fn working(&self) -> (usize, usize) {
-        let held = |places: &Option<Semaphore>, of: usize| {
-            places.as_ref().map_or(0, |places| of.saturating_sub(places.available_permits()))
-        };
-        (held(&self.reads, self.places.0), held(&self.changes, self.places.1))
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (read(&self.working[0]), read(&self.working[1]))
+    }
+
+    /// Counts a request as long as the guard lives.
+    pub(crate) fn work(&self, info: &RequestInfo) -> Working<'_> {
+        let count = &self.working[usize::from(!info.is_read())];
+        count.fetch_add(1, Ordering::Relaxed);
+        Working(count)
     }
 
     /// A place to work in; nothing is held by those who always get an answer (`system:masters`).

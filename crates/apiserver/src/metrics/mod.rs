@@ -4,7 +4,8 @@ mod labels;
 
 use std::sync::Arc;
 
-use metrics::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, exponential, family};
+use flowcontrol::FlowControl;
+use telemetry::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, exponential, family};
 
 use crate::limits::InFlight;
 
@@ -119,6 +120,19 @@ impl Metrics {
     /// Adds figures that are read when they are asked for.
     pub(crate) fn add_source(&self, source: impl Fn() -> String + Send + Sync + 'static) {
         self.registry.add_source(source);
+    }
+
+    /// Adds the figures of priority levels.
+    pub(crate) fn add_flow_control(&self, control: Arc<FlowControl>) {
+        self.add_source(move || {
+            let text = |told: flowcontrol::Family| {
+                let figures = told.figures.iter().map(|(labels, figure)| {
+                    (labels.iter().map(|(name, value)| (*name, value.as_str())), *figure)
+                });
+                family((told.name, told.kind, told.help), figures)
+            };
+            control.figures().into_iter().map(text).collect()
+        });
     }
 
     /// Counts a request that was ended before it reached its handler.

@@ -1,6 +1,8 @@
 //! Who may be somebody: bootstrap tokens, and requests without credentials.
 
 use apiserver::Anonymous;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::harness::{Setup, World};
@@ -65,4 +67,58 @@ async fn nobody_may_ask_only_where_that_is_said() {
     let world = World::with(Setup { authenticator: at, ..Setup::default() }).await;
     assert_eq!(world.ask_from_outside("/livez", &[]).await.code, 200);
     assert_eq!(world.ask_from_outside("/readyz", &[]).await.code, 401);
+}
+
+#[tokio::test]
+async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
+    let world = World::new().await;
+    let account = json!({"metadata": {"name": "robot"}});
+    let namespaced = |what: &str| format!("/api/v1/namespaces/default/{what}");
+    assert_eq!(world.ask("POST", &namespaced("serviceaccounts"), &account).await.code, 201);
+    let config = controllers::Config {
+        controllers: vec!["serviceaccount-token".into()],
+        cluster_ca_pem: "PEM".into(),
+        tokens: Some(world.tokens.clone()),
+        ..controllers::Config::default()
+    };
+    let informers = client::Informers::new(world.client(), world.tasks.clone());
+    controllers::run(&informers, &world.tasks, config).expect("started");
+    let secret = json!({
+        "metadata": {"name": "robot", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token",
+    });
+    let one = namespaced("secrets/robot");
+    assert_eq!(world.ask("POST", &namespaced("secrets"), &secret).await.code, 201);
+    let token = loop {
+        let filled = world.ask("GET", &one, &serde_json::Value::Null).await.json();
+        if let Some(token) = filled["data"]["token"].as_str() {
+            assert_eq!(filled["data"]["namespace"], "ZGVmYXVsdA==");
+            break STANDARD.decode(token).expect("base64");
+        }
+        tokio::task::yield_now().await;
+    };
+    let token = String::from_utf8(token).expect("text");
+    let bearer = format!("Bearer {token}");
+    let ask = async || world.ask_from_outside(WHOAMI, &[("authorization", bearer.as_str())]).await;
+    assert_eq!(ask().await.code, 200);
+    let review = json!({"spec": {"token": token}});
+    let known =
+        world.ask("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &review).await.json();
+    assert_eq!(known["status"]["user"]["username"], "system:serviceaccount:default:robot");
+
+    let invalid =
+        json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
+    assert_eq!(world.ask_by(&world.admin, ("PATCH", &one), &invalid).await.code, 200);
+    assert_eq!(ask().await.code, 401);
+    let valid = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": null}}});
+    assert_eq!(world.ask_by(&world.admin, ("PATCH", &one), &valid).await.code, 200);
+    assert_eq!(ask().await.code, 200);
+
+    // The account goes, and with it the Secret.
+    let path = namespaced("serviceaccounts/robot");
+    assert_eq!(world.ask("DELETE", &path, &serde_json::Value::Null).await.code, 200);
+    while world.ask("GET", &one, &serde_json::Value::Null).await.code != 404 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask().await.code, 401);
 }

@@ -36,7 +36,8 @@ impl NodeDialer for Here {
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) admin: User,
-    tasks: client::Tasks,
+    pub(crate) tasks: client::Tasks,
+    pub(crate) tokens: Arc<pki::TokenIssuer>,
 }
 
 impl Drop for World {
@@ -118,7 +119,7 @@ impl World {
             service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
             node_dialer: setup.dialer,
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
-            tokens,
+            tokens: tokens.clone(),
             event_ttl: Duration::from_secs(3600),
             limits: setup.limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
@@ -128,7 +129,7 @@ impl World {
         let tasks = client::Tasks::new();
         server.bootstrap(&tasks).await.expect("bootstrap objects");
         let admin = User::new("admin", &["system:masters", "system:authenticated"]);
-        World { server, admin, tasks }
+        World { server, admin, tasks, tokens }
     }
 
     /// One request with its headers, by somebody.
@@ -148,6 +149,17 @@ impl World {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body never fails").to_bytes();
         Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// A client of the administrator's, within the process.
+    pub(crate) fn client(&self) -> client::Client {
+        let (user, tasks) = (self.admin.clone(), self.tasks.clone());
+        client::Client::new(Arc::new(apiserver::Local::new(
+            self.server.clone(),
+            user,
+            "test",
+            tasks,
+        )))
     }
 
     /// One request from the network, with these headers and no certificate.

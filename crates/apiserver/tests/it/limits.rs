@@ -57,7 +57,8 @@ async fn a_request_has_a_deadline() {
 
 #[tokio::test]
 async fn more_than_fit_wait_and_are_sent_away() {
-    let world = World::with_limits(Limits { changes: 1, ..Limits::default() }).await;
+    let world =
+        World::with_limits(Limits { changes: 1, fairness: false, ..Limits::default() }).await;
     tokio::time::pause();
     let user = User::new("anna", &["system:authenticated"]);
     let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});

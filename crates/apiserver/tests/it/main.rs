@@ -9,6 +9,7 @@ mod conversion;
 mod custom;
 mod escalation;
 mod eviction;
+mod fairness;
 mod harness;
 mod hook;
 mod hostile;

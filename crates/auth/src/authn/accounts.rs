@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use api::Object;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use pki::{Bound, Claims};
+use pki::{Bound, Claims, LegacyToken};
 
 use crate::objects::Objects;
 use crate::user::{User, account_groups, account_name};
@@ -41,6 +43,54 @@ pub(super) fn user(objects: &dyn Objects, claims: &Claims, now: Timestamp) -> Re
         there.bound("node", ("nodes", &node.name), node)?;
     }
     Ok(described(claims))
+}
+
+/// Since when a token without an end is not accepted any more, where somebody said so.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+
+/// The user of a token without an end: its Secret must still have it (`pkg/serviceaccount/legacy.go`).
+pub(super) fn legacy_user(
+    objects: &dyn Objects,
+    claims: &LegacyToken,
+    (token, now): (&str, Timestamp),
+) -> Result<User, String> {
+    let there = Present { objects, now };
+    let local = |name: &str| format!("{}/{name}", claims.namespace);
+    let secret = there.object("secrets", &local(&claims.secret)).ok_or(INVALIDATED)?;
+    if secret.meta().deletion_timestamp.is_some() {
+        return Err(INVALIDATED.into());
+    }
+    let tree = secret.to_value();
+    let kept = STANDARD.decode(tree["data"]["token"].as_str().unwrap_or("")).unwrap_or_default();
+    if kept != token.as_bytes() {
+        return Err("token does not match server's copy".into());
+    }
+    let account = there.object("serviceaccounts", &local(&claims.account));
+    let account =
+        account.ok_or_else(|| format!("serviceaccount {:?} not found", claims.account))?;
+    if account.meta().deletion_timestamp.is_some() {
+        return Err(format!("ServiceAccount {} has been deleted", local(&claims.account)));
+    }
+    if account.meta().uid.as_ref() != claims.account_uid {
+        let uid = &account.meta().uid;
+        return Err(format!(
+            "ServiceAccount UID ({uid}) does not match claim ({})",
+            claims.account_uid
+        ));
+    }
+    if secret.meta().label(INVALID_SINCE).is_some() {
+        return Err(format!(
+            "the token in secret {} for service account {} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token",
+            local(&claims.secret),
+            local(&claims.account)
+        ));
+    }
+    Ok(User {
+        name: account_name(&claims.namespace, &claims.account),
+        uid: claims.account_uid.clone(),
+        groups: account_groups(&claims.namespace),
+        extra: BTreeMap::new(),
+    })
 }
 
 struct Present<'a> {

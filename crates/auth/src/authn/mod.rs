@@ -222,10 +222,15 @@ impl Authenticator {
         Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
     }
 
-    /// Whose a token is that is no account's.
+    /// Whose a token is that is bound to nothing: of the file, of a Secret, of others.
     async fn others_token(&self, objects: &dyn Objects, token: &str, now: Timestamp) -> Opinion {
         if let Some(user) = self.fixed.get(token) {
             return Ok(Some(user.clone()));
+        }
+        match self.tokens.verify_legacy(token) {
+            Ok(claims) => return accounts::legacy_user(objects, &claims, (token, now)).map(Some),
+            Err(TokenError::Foreign) => {}
+            Err(fault) => return Err(told(&fault)),
         }
         if self.takes_bootstrap_tokens
             && let Some(user) = bootstrap::user(objects, token, now)

@@ -36,5 +36,5 @@ pub(super) async fn own(shared: &Shared) -> Response {
             text += &format!("kubelet_running_containers{{container_state={name:?}}} {count}\n");
         }
     }
-    answer(200, text + &metrics::process_metrics())
+    answer(200, text + &telemetry::process_metrics())
 }

@@ -91,6 +91,9 @@ pub(crate) struct Args {
     /// Seconds a watch lives at least when its client names no time; up to twice that.
     #[arg(long, default_value_t = 1800)]
     min_request_timeout: u64,
+    /// Share places by priority levels; otherwise as the two flags below say.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_priority_and_fairness: Option<bool>,
     /// Reads worked on at a time; 0 is no limit.
     #[arg(long, default_value_t = 400)]
     max_requests_inflight: usize,
@@ -183,6 +186,7 @@ async fn serve(args: Args) -> Result<()> {
     let limits = Limits {
         request_timeout: args.request_timeout,
         watch_min: Duration::from_secs(args.min_request_timeout),
+        fairness: args.enable_priority_and_fairness != Some(false),
         reads: args.max_requests_inflight,
         changes: args.max_mutating_requests_inflight,
         history: args.etcd_compaction_interval,
@@ -190,6 +194,12 @@ async fn serve(args: Args) -> Result<()> {
         memory: within.memory,
     };
     let auditor = args.audit.auditor(&tasks)?;
+    if limits.fairness && limits.reads + limits.changes == 0 {
+        bail!(
+            "--max-requests-inflight and --max-mutating-requests-inflight must be greater than 0 together \
+             when priority and fairness are enabled"
+        );
+    }
     let options = Options {
         auditor,
         etcd: etcd_options(&args),

@@ -1,13 +1,19 @@
 //! `trireme kube-controller-manager`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use client::{Informers, Tasks};
 use network::ipnet::IpNet;
+use pki::{Authority, KeyPairPem, TokenIssuer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use super::component::{Connection, KubeconfigArg, block_on, lead};
 use super::health::SecurePort;
+use crate::pki_files::TOKEN_ISSUER;
 
 /// Flags of upstream that these controllers know.
 #[derive(Debug, clap::Args)]
@@ -31,9 +37,19 @@ pub(crate) struct Args {
     /// PEM of the CA published to pods; the kubeconfig's when absent.
     #[arg(long, value_name = "FILE")]
     root_ca_file: Option<PathBuf>,
-    /// Accepted for compatibility and not read: tokens are signed by the API server alone.
+    /// Key (ECDSA P-256, PKCS#8) that tokens in Secrets are signed with: that of the API server. Without one
+    /// nobody fills such Secrets.
     #[arg(long, value_name = "FILE")]
     service_account_private_key_file: Option<PathBuf>,
+    /// PEM of the authority that signs certificate signing requests; without one nobody does.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_key_file")]
+    cluster_signing_cert_file: Option<PathBuf>,
+    /// PEM of that authority's key.
+    #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
+    cluster_signing_key_file: Option<PathBuf>,
+    /// Longest life of a certificate that is signed, as Go writes durations.
+    #[arg(long, default_value = "8760h0m0s", value_parser = super::apiserver::go_duration)]
+    cluster_signing_duration: Duration,
     /// Work only while holding the lease kube-system/kube-controller-manager.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
     leader_elect: Option<bool>,
@@ -82,6 +98,9 @@ fn config(args: &Args, connection: &Connection) -> Result<controllers::Config> {
     };
     let config = controllers::Config {
         controllers: args.controllers.clone(),
+        authority: authority(args)?,
+        tokens: args.service_account_private_key_file.as_deref().map(tokens).transpose()?.flatten(),
+        signing_life: args.cluster_signing_duration,
         cluster_ca_pem,
         cluster_cidrs: cluster_cidrs(args)?,
         node_cidr_mask: args.node_cidr_mask_size,
@@ -89,6 +108,34 @@ fn config(args: &Args, connection: &Connection) -> Result<controllers::Config> {
     };
     config.check().context("--controllers")?;
     Ok(config)
+}
+
+fn authority(args: &Args) -> Result<Option<Arc<Authority>>> {
+    let files = (&args.cluster_signing_cert_file, &args.cluster_signing_key_file);
+    let (Some(cert), Some(key)) = files else { return Ok(None) };
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+    };
+    let pair = KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? };
+    let authority = Authority::load(pair).context("--cluster-signing-cert-file")?;
+    Ok(Some(Arc::new(authority)))
+}
+
+/// The issuer of a key file. Keys that are none of ours (RSA) sign nothing, and the log says so.
+fn tokens(path: &Path) -> Result<Option<Arc<TokenIssuer>>> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let key = match PrivatePkcs8KeyDer::from_pem_slice(&bytes) {
+        Ok(key) => key.secret_pkcs8_der().to_vec(),
+        Err(_) => bytes,
+    };
+    match TokenIssuer::new(TOKEN_ISSUER, &key) {
+        Ok(issuer) => Ok(Some(Arc::new(issuer))),
+        Err(error) => {
+            let file = path.display();
+            tracing::warn!(%file, %error, "no ECDSA P-256 key in PKCS#8: Secrets get no tokens");
+            Ok(None)
+        }
+    }
 }
 
 fn cluster_cidrs(args: &Args) -> Result<Vec<IpNet>> {

@@ -181,7 +181,7 @@ impl HealthPort {
         {
             return text(code, why);
         }
-        text(StatusCode::OK, metrics::process_metrics())
+        text(StatusCode::OK, telemetry::process_metrics())
     }
 }
 
