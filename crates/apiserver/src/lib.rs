@@ -43,12 +43,12 @@ mod query;
 mod resources;
 mod respond;
 mod server;
+mod service_network;
 mod strategy;
 mod transaction;
 mod type_names;
 mod verbs;
 mod virtuals;
-mod webhook;
 mod write_failure;
 
 pub use allocate::{NODE_PORTS, ServiceNetwork};
