@@ -9,6 +9,8 @@ use auth::{Authorizer, RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::versions::Versions;
+
 /// The operation on the object, as upstream names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -68,6 +70,8 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     pub now: Timestamp,
     pub cluster: &'a dyn Cluster,
+    /// The object in other versions.
+    pub versions: &'a dyn Versions,
     /// Tells the client something.
     pub warn: &'a (dyn Fn(String) + Sync),
     /// Adds an annotation to the request's audit event: key (`plugin/name`), value. The first value of a

@@ -5,10 +5,14 @@
 
 mod attributes;
 mod chain;
+#[cfg(test)]
+mod fakes;
 mod plugin;
 mod plugins;
+mod versions;
 
 pub mod limits;
+pub mod matching;
 pub mod node_labels;
 pub mod pod_security;
 pub mod quota;
@@ -16,3 +20,4 @@ pub mod quota;
 pub use attributes::{Attributes, BoxFuture, Cluster, Gvr, Operation};
 pub use chain::Chain;
 pub use plugin::{Decision, Plugin, Verdict};
+pub use versions::Versions;

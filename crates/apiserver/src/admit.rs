@@ -73,6 +73,7 @@ impl<'a> Admitted<'a> {
             dry_run: context.dry_run,
             now: context.now,
             cluster: &call.resources.admission.cluster,
+            versions: call,
             warn,
             annotate,
         }

@@ -48,6 +48,7 @@ mod strategy;
 mod transaction;
 mod type_names;
 mod verbs;
+mod versions;
 mod virtuals;
 mod write_failure;
 
