@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use api::registry::Resource;
+use api::registry::{Registry, Resource};
+use api::selector::LabelSelector;
 use api::{Object, Status};
 use auth::{AuthorizationModes, Authorizer};
 use serde_json::Value;
@@ -71,6 +72,33 @@ impl Cluster for Fake {
             *plural == resource.2 && key.starts_with(prefix)
         };
         objects.iter().filter(of).map(|(_, tree)| stored(tree)).collect()
+    }
+
+    fn row_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+        Registry::built_in().by_kind(group, version, kind)
+    }
+
+    fn read<'a>(
+        &'a self,
+        row: &'static Resource,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Value>, Status>> {
+        let objects = self.objects.lock().expect("unpoisoned");
+        let found = objects.get(&(row.name.to_owned(), key.to_owned())).cloned();
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn read_all<'a>(
+        &'a self,
+        row: &'static Resource,
+        prefix: &'a str,
+        labels: &'a LabelSelector,
+    ) -> BoxFuture<'a, Result<Vec<Value>, Status>> {
+        let all = self.list((row.group, row.version, row.name), prefix);
+        let mut all: Vec<_> =
+            all.iter().filter(|o| labels.matches(o.meta())).map(|o| o.to_value()).collect();
+        all.sort_by_key(|object| object["metadata"]["name"].to_string());
+        Box::pin(std::future::ready(Ok(all)))
     }
 
     fn exists(&self, row: &Resource, key: &str) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! [`Chain`] runs the plugins; the cluster is read through [`Cluster`]. Decisions that need nothing but
 //! objects are pure functions in modules of their own ([`limits`], [`pod_security`], [`quota`]).
+//! [`expressions`] evaluates CEL for webhooks and policies, [`matching`] decides which requests these look at,
+//! [`policies`] are the admission policies themselves.
 
 mod attributes;
 mod chain;
@@ -9,15 +11,19 @@ mod chain;
 mod fakes;
 mod plugin;
 mod plugins;
+mod reinvocation;
 mod versions;
 
+pub mod expressions;
 pub mod limits;
 pub mod matching;
 pub mod node_labels;
 pub mod pod_security;
+pub mod policies;
 pub mod quota;
 
 pub use attributes::{Attributes, BoxFuture, Cluster, Gvr, Operation};
 pub use chain::Chain;
 pub use plugin::{Decision, Plugin, Verdict};
+pub use reinvocation::Reinvocation;
 pub use versions::Versions;

@@ -21,8 +21,13 @@ pub trait Versions: Send + Sync {
     ) -> BoxFuture<'a, Result<Value, Status>>;
 
     /// A tree that a patch made of an object of the row, decoded and with defaults. Fields that a custom
-    /// resource's schema does not know are still there.
-    fn patched(&self, row: &Resource, tree: Value) -> Result<Value, Status>;
+    /// resource's schema does not know are still there; those that a built-in type does not know are refused
+    /// if `strict`, and left out otherwise.
+    fn patched(&self, row: &Resource, tree: Value, strict: bool) -> Result<Value, Status>;
+
+    /// A partial object laid over an object of the row by the rules of server-side apply. It must not have
+    /// lists, maps or structs that can be replaced only as one.
+    fn merge(&self, row: &Resource, live: &Value, partial: &Value) -> Result<Value, String>;
 
     /// An object of the request's own row after its patches, without the fields that its schema does not know.
     fn pruned(&self, object: Value) -> Result<Value, Status>;
@@ -47,8 +52,14 @@ impl Versions for Single {
         Box::pin(std::future::ready(Ok(object)))
     }
 
-    fn patched(&self, _: &Resource, tree: Value) -> Result<Value, Status> {
+    fn patched(&self, _: &Resource, tree: Value, _: bool) -> Result<Value, Status> {
         Ok(tree)
+    }
+
+    fn merge(&self, _: &Resource, live: &Value, partial: &Value) -> Result<Value, String> {
+        let mut merged = live.clone();
+        api::patch::apply_merge_patch(&mut merged, partial);
+        Ok(merged)
     }
 
     fn pruned(&self, object: Value) -> Result<Value, Status> {

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use ::admission::policies::Policies;
 use ::admission::{BoxFuture, Chain, Cluster, Gvr};
 use api::registry::{Registry, Resource};
+use api::selector::LabelSelector;
 use api::{Draft, Object, Status};
 use auth::Authorizer;
 use serde_json::Value;
 use store::{Expect, Store, Write, WriteError};
 
+use crate::custom::Customs;
+use crate::strategy::{BuiltIns, ResourceStrategy};
 use crate::write_failure::write_failure;
 
 /// The chain of a server, and the cluster that its plugins see.
@@ -18,9 +22,16 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(store: Store, authorizer: Arc<Authorizer>) -> Admission {
-        let cluster = StoredCluster { store, registry: Registry::built_in(), authorizer };
-        Admission { chain: Chain::default(), cluster }
+    pub(crate) fn new(
+        store: Store,
+        authorizer: Arc<Authorizer>,
+        objects: &dyn auth::Objects,
+        customs: Arc<Customs>,
+    ) -> Admission {
+        let registry = Registry::built_in();
+        let built_ins = BuiltIns::of(registry);
+        let cluster = StoredCluster { store, registry, authorizer, customs, built_ins };
+        Admission { chain: Chain::new(Arc::new(Policies::new(objects))), cluster }
     }
 }
 
@@ -29,9 +40,56 @@ pub(crate) struct StoredCluster {
     store: Store,
     registry: &'static Registry,
     authorizer: Arc<Authorizer>,
+    customs: Arc<Customs>,
+    built_ins: BuiltIns,
 }
 
 impl StoredCluster {
+    fn strategy(&self, row: &'static Resource) -> Option<Arc<dyn ResourceStrategy>> {
+        let path = (row.group, row.version, row.name);
+        match self.registry.find(row.group, row.version, row.name, "") {
+            Some(_) => Some(self.built_ins.of_row(row)),
+            None => Some(self.customs.find(path, "")?.1),
+        }
+    }
+
+    /// An object as its version shows it.
+    async fn shown(&self, row: &'static Resource, object: &Object) -> Result<Value, Status> {
+        let strategy = self.strategy(row).ok_or_else(Status::no_such_path)?;
+        let mut tree = strategy.read(object).await?;
+        tree["apiVersion"] = row.api_version().into();
+        tree["kind"] = row.kind.into();
+        Ok(tree)
+    }
+
+    async fn read_one(
+        &self,
+        row: &'static Resource,
+        key: &str,
+    ) -> Result<Option<Value>, Status> {
+        let found = self.store.collection(&row.prefix).and_then(|all| all.get(key));
+        match found {
+            Some(object) => self.shown(row, &object).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn read_selected(
+        &self,
+        row: &'static Resource,
+        prefix: &str,
+        labels: &LabelSelector,
+    ) -> Result<Vec<Value>, Status> {
+        let collection = self.store.collection(&row.prefix);
+        let selected = |object: &Object| labels.matches(object.meta());
+        let page = collection.and_then(|all| all.list(prefix, None, 0, usize::MAX, &selected).ok());
+        let mut all = Vec::new();
+        for object in page.map(|page| page.objects).unwrap_or_default() {
+            all.push(self.shown(row, &object).await?);
+        }
+        Ok(all)
+    }
+
     fn row(&self, (group, version, name): Gvr) -> &'static Resource {
         self.registry.find(group, version, name, "").expect("plugins read built-in resources")
     }
@@ -64,6 +122,32 @@ impl Cluster for StoredCluster {
         // The present state never expires.
         let page = collection.and_then(|all| all.list(prefix, None, 0, usize::MAX, &|_| true).ok());
         page.map(|page| page.objects).unwrap_or_default()
+    }
+
+    fn row_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+        if let Some(row) = self.registry.by_kind(group, version, kind) {
+            return Some(row).filter(|row| !row.prefix.is_empty());
+        }
+        let installed = self.customs.installed();
+        let rows = installed.all().iter().map(|served| served.row);
+        rows.into_iter().find(|row| (row.group, row.version, row.kind) == (group, version, kind))
+    }
+
+    fn read<'a>(
+        &'a self,
+        row: &'static Resource,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Value>, Status>> {
+        Box::pin(self.read_one(row, key))
+    }
+
+    fn read_all<'a>(
+        &'a self,
+        row: &'static Resource,
+        prefix: &'a str,
+        labels: &'a LabelSelector,
+    ) -> BoxFuture<'a, Result<Vec<Value>, Status>> {
+        Box::pin(self.read_selected(row, prefix, labels))
     }
 
     fn exists(&self, row: &Resource, key: &str) -> bool {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
+use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
@@ -76,7 +77,9 @@ impl Server {
         let allocators = Allocators::new(&config.service_network, &store);
         let settings = Settings { event_ttl: config.event_ttl, watch_min: config.limits.watch_min };
         let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
-        let admission = Admission::new(store.clone(), authorizer.clone());
+        let customs = Arc::<Customs>::default();
+        let admission =
+            Admission::new(store.clone(), authorizer.clone(), &*objects, customs.clone());
         let closing = CancellationToken::new();
         let nodes = NodeAccess {
             dialer: config.node_dialer,
@@ -91,7 +94,7 @@ impl Server {
         };
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
-            resources: Resources::new(store, allocators, admission, settings),
+            resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             in_flight: Arc::new(InFlight::new(&config.limits)),
             limits: config.limits,

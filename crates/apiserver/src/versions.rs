@@ -1,8 +1,10 @@
 //! The versions in which a request's resource is served, as admission asks for them.
 
 use ::admission::{BoxFuture, Versions};
-use api::Status;
+use api::apply::{self, Node};
 use api::registry::Resource;
+use api::schema::Shape;
+use api::Status;
 use serde_json::Value;
 use validation::convert;
 
@@ -41,20 +43,65 @@ impl Versions for Call<'_> {
         Box::pin(self.converted(object, from, to))
     }
 
-    fn patched(&self, row: &Resource, tree: Value) -> Result<Value, Status> {
+    fn patched(&self, row: &Resource, tree: Value, strict: bool) -> Result<Value, Status> {
         let path = (row.group, row.version, row.name);
         let found = self.resources.find(path, row.subresource);
         let (row, strategy) = found.ok_or_else(Status::no_such_path)?;
         let is_custom = row.ty.is_none() && self.resources.customs.find(path, "").is_some();
         let mut object = match is_custom {
             true => tree,
-            false => strategy.decode(row, Input::Tree(tree))?.value,
+            false => {
+                let found = strategy.decode(row, Input::Tree(tree))?;
+                if strict && !found.strict.is_empty() {
+                    let faults = found.strict.join(", ");
+                    return Err(Status::internal(format!("strict decoding error: {faults}")));
+                }
+                found.value
+            }
         };
         // Objects of subresources of their own kind have no defaults.
         if row.kind == strategy.resource().kind {
             strategy.default(row, &mut object)?;
         }
         Ok(object)
+    }
+
+    fn merge(&self, row: &Resource, live: &Value, partial: &Value) -> Result<Value, String> {
+        let path = (row.group, row.version, row.name);
+        let (row, strategy) = self
+            .resources
+            .find(path, row.subresource)
+            .ok_or_else(|| format!("the resource {} is not served", row.qualified()))?;
+        let (types, own);
+        let (schema, shape) = match row.ty {
+            Some(ty) => {
+                own = Shape::Struct(ty);
+                (self.resources.schema, &own)
+            }
+            None => {
+                types = strategy.types();
+                (types.schema(), types.shape())
+            }
+        };
+        let root = Node::root(shape);
+        let faults = apply::check(schema, root, partial);
+        if !faults.is_empty() {
+            let faults = match faults.as_slice() {
+                [one] => one.clone(),
+                many => format!("errors:\n  {}", many.join("\n  ")),
+            };
+            return Err(format!("failed to convert patch object to typed object: {faults}"));
+        }
+        let atomics = apply::atomics(schema, root, partial);
+        if !atomics.is_empty() {
+            return Err(format!(
+                "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+                atomics.join(", ")
+            ));
+        }
+        let merged = apply::merge(schema, root, Some(live), Some(partial));
+        let merged = merged.map_err(|fault| format!("failed to merge patch: {fault}"))?;
+        Ok(merged.unwrap_or_else(|| live.clone()))
     }
 
     fn pruned(&self, object: Value) -> Result<Value, Status> {

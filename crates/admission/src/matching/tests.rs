@@ -27,8 +27,12 @@ impl Versions for Also {
         Box::pin(std::future::ready(Ok(object)))
     }
 
-    fn patched(&self, _: &Resource, tree: Value) -> Result<Value, Status> {
+    fn patched(&self, _: &Resource, tree: Value, _: bool) -> Result<Value, Status> {
         Ok(tree)
+    }
+
+    fn merge(&self, _: &Resource, live: &Value, _: &Value) -> Result<Value, String> {
+        Ok(live.clone())
     }
 
     fn pruned(&self, object: Value) -> Result<Value, Status> {
@@ -71,8 +75,10 @@ impl Asked {
             name: self.name,
             old: self.old.as_ref(),
             dry_run: false,
+            options: &|| Value::Null,
             now: Timestamp::UNIX_EPOCH,
             cluster: &cluster,
+            reinvocation: &crate::Reinvocation::default(),
             versions: &Also(if is_scaler { others } else { Vec::new() }),
             warn: &|_| {},
             annotate: &|_, _| {},

@@ -16,12 +16,28 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::plugin::Plugin;
+use crate::policies::{Mutating, Policies, Validating};
 
-/// All plugins that are on by default.
-pub(crate) fn in_order() -> Vec<Box<dyn Plugin>> {
+/// All plugins that are on by default, with the plugins of the policies where there are such.
+pub(crate) fn in_order(policies: Option<Arc<Policies>>) -> Vec<Box<dyn Plugin>> {
+    let mut plugins = built_in();
+    let (mutating, validating) = match policies {
+        Some(policies) => (Some(Mutating(policies.clone())), Some(Validating(policies))),
+        None => (None, None),
+    };
+    plugins.extend(mutating.map(|plugin| Box::new(plugin) as Box<dyn Plugin>));
+    plugins.extend(validating.map(|plugin| Box::new(plugin) as Box<dyn Plugin>));
+    plugins.push(Box::new(resource_quota::ResourceQuota::default()));
+    plugins
+}
+
+/// The plugins before webhooks and policies.
+fn built_in() -> Vec<Box<dyn Plugin>> {
     vec![
         Box::new(namespace_lifecycle::NamespaceLifecycle),
         Box::new(limit_ranger::LimitRanger),
@@ -42,7 +58,6 @@ pub(crate) fn in_order() -> Vec<Box<dyn Plugin>> {
         Box::new(nodes::PodTopologyLabels),
         Box::new(nodes::NodeDeclaredFeatureValidator),
         Box::new(rbac_escalation::RbacEscalation),
-        Box::new(resource_quota::ResourceQuota::default()),
     ]
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::attributes::{Attributes, Operation};
 use crate::chain::Chain;
 use crate::fakes::Fake;
+use crate::reinvocation::Reinvocation;
 use crate::versions::Single;
 
 fn usual() -> Vec<(&'static str, Value)> {
@@ -49,9 +50,11 @@ async fn run(
         name,
         old,
         dry_run: false,
+        options: &|| Value::Null,
         now: Timestamp::UNIX_EPOCH,
         cluster,
         versions: &Single,
+        reinvocation: &Reinvocation::default(),
         warn: &|_| {},
         annotate: &|_, _| {},
     };

@@ -18,6 +18,7 @@ mod node_objects;
 mod node_reads;
 mod openapi;
 mod pages;
+mod policies;
 mod proxied;
 mod quota;
 mod reach;
