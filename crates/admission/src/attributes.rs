@@ -63,6 +63,10 @@ pub trait Cluster: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<Value>, Status>>;
     /// Whether an object of any resource is stored.
     fn exists(&self, row: &Resource, key: &str) -> bool;
+    /// The revision of the last change of a built-in resource's objects.
+    fn last_change(&self, resource: Gvr) -> u64;
+    /// Makes a namespace, unless it is there by now.
+    fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
     fn authorizer(&self) -> &Authorizer;
     /// Writes `tree` in place of `stored`; false when another write came between.
     fn replace<'a>(
@@ -88,6 +92,8 @@ pub struct Attributes<'a> {
     /// The request's options (`CreateOptions`, …), null for a connection. Built when asked for.
     pub options: &'a (dyn Fn() -> Value + Sync),
     pub now: Timestamp,
+    /// When the client stops waiting, if it said so.
+    pub deadline: Option<tokio::time::Instant>,
     pub cluster: &'a dyn Cluster,
     /// The object in other versions, and changed objects read again.
     pub versions: &'a dyn Versions,

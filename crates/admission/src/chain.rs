@@ -1,14 +1,11 @@
 //! The admission chain: plugins in upstream's order. First all change the object, then, when it is complete
 //! and valid, all may refuse it.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
 use crate::attributes::Attributes;
 use crate::plugin::{Plugin, Verdict};
-use crate::plugins;
-use crate::policies::Policies;
+use crate::plugins::{self, Setup};
 
 /// The plugins of one server.
 pub struct Chain {
@@ -22,16 +19,23 @@ impl std::fmt::Debug for Chain {
 }
 
 impl Default for Chain {
-    /// The built-in plugins that v1.36 enables by default.
+    /// The built-in plugins that are on by default.
     fn default() -> Chain {
-        Chain { plugins: plugins::in_order(None) }
+        Chain::new(&Setup::default()).expect("the defaults are in order")
     }
 }
 
 impl Chain {
-    /// The same with the policies of a server.
-    pub fn new(policies: Arc<Policies>) -> Chain {
-        Chain { plugins: plugins::in_order(Some(policies)) }
+    /// The default plugins with policies.
+    #[cfg(test)]
+    pub(crate) fn of_policies(policies: std::sync::Arc<crate::policies::Policies>) -> Chain {
+        let setup = Setup { policies: Some(policies), ..Setup::default() };
+        Chain::new(&setup).expect("the defaults are in order")
+    }
+
+    /// The plugins of a server. The error says what of flags and configuration cannot be used.
+    pub fn new(setup: &Setup<'_>) -> Result<Chain, String> {
+        Ok(Chain { plugins: plugins::in_order(setup)? })
     }
 
     /// The first phase: once, and once more if a webhook or policy changed the object. Stops at the first

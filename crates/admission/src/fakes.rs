@@ -106,6 +106,17 @@ impl Cluster for Fake {
         objects.contains_key(&(row.name.to_owned(), key.to_owned()))
     }
 
+    fn last_change(&self, _: Gvr) -> u64 {
+        1
+    }
+
+    fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        let mut objects = self.objects.lock().expect("unpoisoned");
+        let namespace = serde_json::json!({"metadata": {"name": name}});
+        objects.insert(("namespaces".into(), name.to_owned()), namespace);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }

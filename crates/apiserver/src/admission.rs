@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ::admission::policies::Policies;
-use ::admission::{BoxFuture, Chain, Cluster, Gvr};
+use ::admission::webhooks::Webhooks;
+use ::admission::{BoxFuture, Chain, Cluster, Gvr, Setup};
 use api::registry::{Registry, Resource};
 use api::selector::LabelSelector;
 use api::{Draft, Object, Status};
@@ -11,6 +12,7 @@ use auth::Authorizer;
 use serde_json::Value;
 use store::{Expect, Store, Write, WriteError};
 
+use crate::admission_options::{self, AdmissionOptions};
 use crate::custom::Customs;
 use crate::strategy::{BuiltIns, ResourceStrategy};
 use crate::write_failure::write_failure;
@@ -18,20 +20,31 @@ use crate::write_failure::write_failure;
 /// The chain of a server, and the cluster that its plugins see.
 pub(crate) struct Admission {
     pub(crate) chain: Chain,
+    #[expect(dead_code, reason = "lock-outs are told from it")]
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) cluster: StoredCluster,
 }
 
 impl Admission {
+    /// The error says what of the options cannot be used.
     pub(crate) fn new(
         store: Store,
-        authorizer: Arc<Authorizer>,
-        objects: &dyn auth::Objects,
+        (authorizer, objects): (Arc<Authorizer>, &dyn auth::Objects),
         customs: Arc<Customs>,
-    ) -> Admission {
+        (options, services): (&AdmissionOptions, &Arc<dyn webhook::Services>),
+    ) -> Result<Admission, String> {
         let registry = Registry::built_in();
         let built_ins = BuiltIns::of(registry);
         let cluster = StoredCluster { store, registry, authorizer, customs, built_ins };
-        Admission { chain: Chain::new(Arc::new(Policies::new(objects))), cluster }
+        let webhooks = Arc::new(options.webhooks(services)?);
+        let setup = Setup {
+            selection: &options.selection,
+            configuration: &options.configuration,
+            policies: Some(Arc::new(Policies::new(objects))),
+            webhooks: Some(webhooks.clone()),
+            reach: &|path| admission_options::reach(path, services),
+        };
+        Ok(Admission { chain: Chain::new(&setup)?, webhooks, cluster })
     }
 }
 
@@ -62,11 +75,7 @@ impl StoredCluster {
         Ok(tree)
     }
 
-    async fn read_one(
-        &self,
-        row: &'static Resource,
-        key: &str,
-    ) -> Result<Option<Value>, Status> {
+    async fn read_one(&self, row: &'static Resource, key: &str) -> Result<Option<Value>, Status> {
         let found = self.store.collection(&row.prefix).and_then(|all| all.get(key));
         match found {
             Some(object) => self.shown(row, &object).await.map(Some),
@@ -92,6 +101,25 @@ impl StoredCluster {
 
     fn row(&self, (group, version, name): Gvr) -> &'static Resource {
         self.registry.find(group, version, name, "").expect("plugins read built-in resources")
+    }
+
+    async fn make_namespace(&self, name: &str) -> Result<(), Status> {
+        let row = self.row(("", "v1", "namespaces"));
+        let Some(collection) = self.store.collection(&row.prefix) else { return Ok(()) };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let tree = serde_json::json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "uid": uuid::Uuid::new_v4().to_string(),
+                "creationTimestamp": now, "labels": {"kubernetes.io/metadata.name": name}},
+            "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Active"},
+        });
+        let draft = Some(Draft::new(&tree, row.selectable));
+        let write = Write { collection, key: name.to_owned(), expect: Expect::Absent, draft };
+        match self.store.write(write).await {
+            Ok(_) | Err(WriteError::Conflict(_)) => Ok(()),
+            Err(other) => Err(write_failure(other, row, name)),
+        }
     }
 
     async fn write(&self, resource: Gvr, stored: &Object, tree: Value) -> Result<bool, Status> {
@@ -152,6 +180,15 @@ impl Cluster for StoredCluster {
 
     fn exists(&self, row: &Resource, key: &str) -> bool {
         self.store.collection(&row.prefix).is_some_and(|all| all.get(key).is_some())
+    }
+
+    fn last_change(&self, resource: Gvr) -> u64 {
+        let collection = self.store.collection(&self.row(resource).prefix);
+        collection.map_or(0, |all| all.last_change())
+    }
+
+    fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.make_namespace(name))
     }
 
     fn authorizer(&self) -> &Authorizer {

@@ -112,6 +112,7 @@ impl<'a> Admitted<'a> {
             dry_run: self.dry_run(call),
             options,
             now: context.now,
+            deadline: context.deadline,
             cluster: &call.resources.admission.cluster,
             versions: call,
             reinvocation: &self.reinvocation,

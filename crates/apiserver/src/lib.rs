@@ -6,6 +6,7 @@
 
 mod addresses;
 mod admission;
+mod admission_options;
 mod admit;
 mod allocate;
 mod body;
@@ -52,6 +53,8 @@ mod versions;
 mod virtuals;
 mod write_failure;
 
+pub use ::admission::{Configuration, Selection};
+pub use admission_options::AdmissionOptions;
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use auth::{Authenticator, AuthorizationModes, TokenFileError, User};
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
@@ -60,7 +63,7 @@ pub use limits::Limits;
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
 pub use offload::release_memory_by;
-pub use server::{Config, Server, collections};
+pub use server::{Config, Server, StartError, collections};
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =

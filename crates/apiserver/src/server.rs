@@ -7,10 +7,11 @@ use api::registry::Registry;
 use auth::{Authenticator, AuthorizationModes, Authorizer, User};
 use bytes::Bytes;
 use http::{Request, Response};
-use store::{CollectionSpec, EngineError, Store};
+use store::{CollectionSpec, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::admission_options::AdmissionOptions;
 use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
 use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
@@ -24,6 +25,7 @@ use crate::parts::Parts;
 use crate::ports::StoredObjects;
 use crate::resources::{Resources, Settings};
 use crate::respond::{self, Accept, Body};
+use crate::service_network::ServiceNetwork as NetworkOfServices;
 
 /// What the wiring decides.
 pub struct Config {
@@ -39,7 +41,15 @@ pub struct Config {
     pub event_ttl: std::time::Duration,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
+    pub admission: AdmissionOptions,
     pub limits: Limits,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("admission: {0}")]
+    Admission(String),
 }
 
 /// One API server. Clones are the same one.
@@ -71,15 +81,23 @@ pub fn collections() -> Vec<CollectionSpec> {
 
 impl Server {
     /// A server over a store that was opened with [`collections`].
-    pub fn new(store: Store, config: Config) -> Result<Server, EngineError> {
+    pub fn new(store: Store, config: Config) -> Result<Server, StartError> {
         let objects =
             Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
         let allocators = Allocators::new(&config.service_network, &store);
         let settings = Settings { event_ttl: config.event_ttl, watch_min: config.limits.watch_min };
         let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
         let customs = Arc::<Customs>::default();
-        let admission =
-            Admission::new(store.clone(), authorizer.clone(), &*objects, customs.clone());
+        let network =
+            NetworkOfServices { store: store.clone(), dialer: config.node_dialer.clone() };
+        let services: Arc<dyn webhook::Services> = Arc::new(network);
+        let admission = Admission::new(
+            store.clone(),
+            (authorizer.clone(), &*objects),
+            customs.clone(),
+            (&config.admission, &services),
+        );
+        let admission = admission.map_err(StartError::Admission)?;
         let closing = CancellationToken::new();
         let nodes = NodeAccess {
             dialer: config.node_dialer,

@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
+    pub(crate) admission: apiserver::AdmissionOptions,
     pub(crate) limits: apiserver::Limits,
     pub(crate) token_file: Option<PathBuf>,
     /// Published as the `kubernetes` Service's endpoint.
@@ -97,6 +98,7 @@ impl ControlPlane {
             tokens,
             authorization: options.authorization,
             event_ttl: options.event_ttl,
+            admission: options.admission,
             limits: options.limits,
         };
         let server = Server::new(store.clone(), config)?;

@@ -100,7 +100,8 @@ impl Compiler {
         wanted: &[Type],
     ) -> Result<(Program, Type), String> {
         let env = self.environment(given);
-        let compiled = env.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
+        let compiled =
+            env.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
         let found = compiled.output();
         if !wanted.is_empty() && !wanted.contains(found) {
             return Err(wrong_type(wanted, found));
@@ -174,10 +175,7 @@ static TYPES: LazyLock<Objects> = LazyLock::new(|| {
     let text_map = || Type::map(Type::String, Type::String);
     let object = Type::object;
     let text = || Type::String;
-    add(
-        "kubernetes.GroupVersionKind",
-        &[("group", text()), ("version", text()), ("kind", text())],
-    );
+    add("kubernetes.GroupVersionKind", &[("group", text()), ("version", text()), ("kind", text())]);
     add(
         "kubernetes.GroupVersionResource",
         &[("group", text()), ("version", text()), ("resource", text())],
@@ -221,10 +219,7 @@ static TYPES: LazyLock<Objects> = LazyLock::new(|| {
     );
     add(
         "kubernetes.NamespaceStatus",
-        &[
-            ("conditions", Type::list(object("kubernetes.NamespaceCondition"))),
-            ("phase", text()),
-        ],
+        &[("conditions", Type::list(object("kubernetes.NamespaceCondition"))), ("phase", text())],
     );
     add(
         "kubernetes.NamespaceMetadata",

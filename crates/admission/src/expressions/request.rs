@@ -4,6 +4,7 @@ use api::registry::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::attributes::Attributes;
+use crate::matching::namespace;
 
 /// The request, where `matched` is the row whose version a rule matched: that of the path, or an equivalent.
 pub fn admission_request(request: &Attributes<'_>, matched: &Resource) -> Value {
@@ -16,7 +17,7 @@ pub fn admission_request(request: &Attributes<'_>, matched: &Resource) -> Value 
     map.insert("requestResource".into(), resource(request.row));
     insert_text(&mut map, "requestSubResource", subresource);
     insert_text(&mut map, "name", request.name);
-    insert_text(&mut map, "namespace", request.namespace());
+    insert_text(&mut map, "namespace", namespace(request));
     map.insert("operation".into(), request.operation.name().into());
     map.insert("userInfo".into(), user_info(request));
     map.insert("dryRun".into(), request.dry_run.into());

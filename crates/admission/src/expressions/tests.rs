@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Activation, Budget, Compiler, Expression, FailurePolicy, Given, Inputs, MatchConditions, Matched,
-    RequestAuthorizer, admission_request, namespace_object,
+    Activation, Budget, Compiler, Expression, FailurePolicy, Given, Inputs, MatchConditions,
+    Matched, RequestAuthorizer, admission_request, namespace_object,
 };
 use crate::attributes::{Attributes, Operation};
 use crate::fakes::Fake;
@@ -33,6 +33,7 @@ fn with_request(test: impl FnOnce(&Attributes<'_>)) {
         dry_run: true,
         options: &|| json!({"kind": "CreateOptions", "fieldManager": "me"}),
         now: Timestamp::UNIX_EPOCH,
+        deadline: None,
         cluster: &Fake::with(&[]),
         versions: &Single,
         reinvocation: &Reinvocation::default(),
@@ -102,7 +103,10 @@ fn variables_of_the_request_are_bound() {
 
 #[test]
 fn faults_have_the_texts_of_upstream() {
-    refuse("object.spec.missing", "expression 'object.spec.missing' resulted in error: no such key: missing");
+    refuse(
+        "object.spec.missing",
+        "expression 'object.spec.missing' resulted in error: no such key: missing",
+    );
     refuse("request.nothing", "undefined field 'nothing'");
     refuse("objct.spec", "undeclared reference to 'objct' (in container '')");
     refuse("has(request.object)", "undefined field 'object'");
@@ -191,7 +195,10 @@ fn messages_say_how_to_change_an_object() {
             .as_deref(),
         Ok("[JSONPatch{op: \"add\", path: \"/a/k~1~0\", value: {\"x\": 1}}]")
     );
-    assert_eq!(run("Object{?a: optional.none(), ?b: optional.of(1)}").as_deref(), Ok("Object{b: 1}"));
+    assert_eq!(
+        run("Object{?a: optional.none(), ?b: optional.of(1)}").as_deref(),
+        Ok("Object{b: 1}")
+    );
     let fault = run("JSONPatch{op: 1}").expect_err("op is text");
     assert!(fault.contains("expected type of field 'op' is 'string' but provided type is 'int'"));
     assert!(run("JSONPatch{what: 1}").expect_err("no field").contains("undefined field 'what'"));
@@ -220,10 +227,12 @@ fn a_budget_ends_evaluation() {
     let first = activation.evaluate(&costly, &mut budget).expect("a call stays below the budget");
     let want = "operation cancelled: actual cost limit exceeded";
     assert!(first.as_ref().is_err_and(|fault| fault.ends_with(want)), "{first:?}");
-    let again = activation.evaluate(&costly, &mut budget).and_then(|_| {
-        activation.evaluate(&costly, &mut budget).map(drop)
-    });
-    assert!(again.expect_err("three are too much").to_string().starts_with("validation failed due"));
+    let again = activation
+        .evaluate(&costly, &mut budget)
+        .and_then(|_| activation.evaluate(&costly, &mut budget).map(drop));
+    assert!(
+        again.expect_err("three are too much").to_string().starts_with("validation failed due")
+    );
 }
 
 /// The answer of conditions that have these expressions.

@@ -77,6 +77,7 @@ impl Asked {
             dry_run: false,
             options: &|| Value::Null,
             now: Timestamp::UNIX_EPOCH,
+            deadline: None,
             cluster: &cluster,
             reinvocation: &crate::Reinvocation::default(),
             versions: &Also(if is_scaler { others } else { Vec::new() }),

@@ -52,6 +52,7 @@ async fn run(
         dry_run: false,
         options: &|| Value::Null,
         now: Timestamp::UNIX_EPOCH,
+        deadline: None,
         cluster,
         versions: &Single,
         reinvocation: &Reinvocation::default(),

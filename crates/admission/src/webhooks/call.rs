@@ -42,7 +42,7 @@ pub(super) fn meets_conditions(
         return Ok(true);
     }
     let asked = admission_request(request, shown.row);
-    let authorizer = RequestAuthorizer::new(request, shown.row);
+    let authorizer = RequestAuthorizer::new(request);
     let present = |value: &'_ Value| !value.is_null();
     let inputs = Inputs {
         object: Some(shown.object).filter(|value| present(value)),
@@ -82,13 +82,14 @@ pub(super) async fn call(
     let review = question(version, &uid, (request, shown.row), (shown.object, shown.old));
     let called = caller.call(&review, time_limit(hook, request)).await;
     let failed = |why: &str| Failure::Calling(format!("failed to call webhook: {why}"));
-    let review = called.map_err(|why| failed(&why))?;
-    let answer = answer(version, &uid, is_mutating, &review).map_err(|unusable| match unusable {
-        Unusable::Undecodable(why) => failed(&why),
-        Unusable::Invalid(why) => {
-            Failure::Calling(format!("received invalid webhook response: {why}"))
-        }
-    })?;
+    let review = called.map_err(|failure| failed(&failure.message))?;
+    let answer =
+        answer(version, &uid, is_mutating, &review).map_err(|unusable| match unusable {
+            Unusable::Undecodable(why) => failed(&why),
+            Unusable::Invalid(why) => {
+                Failure::Calling(format!("received invalid webhook response: {why}"))
+            }
+        })?;
     pass_on(hook, request, &answer);
     match answer.is_allowed {
         true => Ok(answer),
@@ -106,7 +107,9 @@ fn pass_on(hook: &Hook, request: &Attributes<'_>, answer: &Answer) {
     for (key, value) in &answer.annotations {
         // A key is a prefix and a name; upstream drops others.
         match key.contains('/') || key.is_empty() {
-            true => tracing::warn!(webhook = &*hook.name, key, "audit annotation has no proper key"),
+            true => {
+                tracing::warn!(webhook = &*hook.name, key, "audit annotation has no proper key")
+            }
             false => (request.annotate)(&format!("{}/{key}", hook.name), value.clone()),
         }
     }

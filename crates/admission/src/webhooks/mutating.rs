@@ -104,11 +104,7 @@ async fn run(hook: &Hook, index: usize, versioned: &mut Versioned<'_, '_>) -> Ve
 }
 
 /// Whether the hook changed the object.
-async fn ask(
-    hook: &Hook,
-    place: &str,
-    versioned: &mut Versioned<'_, '_>,
-) -> Result<bool, Failure> {
+async fn ask(hook: &Hook, place: &str, versioned: &mut Versioned<'_, '_>) -> Result<bool, Failure> {
     let answer = call::call(hook, versioned.request, versioned.shown(), true).await?;
     let Some(patch) = operations(&answer)? else { return Ok(false) };
     if versioned.object.is_null() {
@@ -123,7 +119,7 @@ async fn ask(
     }
     let mut tree = versioned.object.clone();
     apply_json_patch(&mut tree, &patch).map_err(Status::internal)?;
-    let new = versioned.request.versions.patched(versioned.row, tree).map_err(internal)?;
+    let new = versioned.request.versions.patched(versioned.row, tree, false).map_err(internal)?;
     let changed = new != *versioned.object;
     let value = format!(
         "{{\"configuration\":{},\"webhook\":{},\"patch\":{patch},\"patchType\":\"JSONPatch\"}}",

@@ -105,8 +105,9 @@ pub(super) fn answer(
     };
     let has_type = response["patchType"].is_string();
     match (version, is_mutating) {
-        (ReviewVersion::V1, _) => check_v1(uid, is_mutating, has_type, review, &answer)
-            .map_err(Unusable::Invalid)?,
+        (ReviewVersion::V1, _) => {
+            check_v1(uid, is_mutating, has_type, review, &answer).map_err(Unusable::Invalid)?
+        }
         (ReviewVersion::V1Beta1, true) => {
             let patches = !answer.patch.is_empty();
             answer.patch_type = if patches { "JSONPatch".into() } else { String::new() };
@@ -161,9 +162,7 @@ fn check_kind(version: ReviewVersion, review: &Value) -> Result<(), String> {
         (found, KIND) if is_review => {
             let found = found.rsplit('/').next().unwrap_or("");
             let wanted = version.name();
-            Err(format!(
-                "converting ({found}.{KIND}) to ({wanted}.{KIND}): unknown conversion"
-            ))
+            Err(format!("converting ({found}.{KIND}) to ({wanted}.{KIND}): unknown conversion"))
         }
         (found, kind) => Err(format!(
             "no kind {kind:?} is registered for version {found:?} in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go\""
@@ -220,7 +219,9 @@ fn unmarshal(found: &Value, field: &str, wanted: &str) -> String {
     };
     match field {
         "" => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
-        _ => format!("json: cannot unmarshal {found} into Go struct field {field} of type {wanted}"),
+        _ => {
+            format!("json: cannot unmarshal {found} into Go struct field {field} of type {wanted}")
+        }
     }
 }
 
@@ -326,7 +327,9 @@ mod tests {
             undecodable(json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": KIND})),
             "converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion"
         );
-        assert!(undecodable(json!({"apiVersion": "v1", "kind": "Pod"})).starts_with("no kind \"Pod\""));
+        assert!(
+            undecodable(json!({"apiVersion": "v1", "kind": "Pod"})).starts_with("no kind \"Pod\"")
+        );
         assert_eq!(
             undecodable(v1(json!({"uid": "u", "allowed": "yes"}))),
             "json: cannot unmarshal string into Go struct field AdmissionResponse.response.allowed of type bool"
@@ -349,14 +352,22 @@ mod tests {
     fn refusals_say_who_refused_and_have_an_error_code() {
         for (result, code, message) in [
             (Value::Null, 400, "admission webhook \"w\" denied the request without explanation"),
-            (json!({"code": 200}), 400, "admission webhook \"w\" denied the request without explanation"),
+            (
+                json!({"code": 200}),
+                400,
+                "admission webhook \"w\" denied the request without explanation",
+            ),
             (json!({"reason": "Gone"}), 400, "admission webhook \"w\" denied the request: Gone"),
             (
                 json!({"message": "no", "reason": "Gone", "code": 418}),
                 418,
                 "admission webhook \"w\" denied the request: no",
             ),
-            (json!({"message": "no", "code": 70000}), 500, "admission webhook \"w\" denied the request: no"),
+            (
+                json!({"message": "no", "code": 70000}),
+                500,
+                "admission webhook \"w\" denied the request: no",
+            ),
         ] {
             let status = refusal("w", &result);
             assert_eq!((status.code, status.message.as_str()), (code, message));

@@ -28,7 +28,8 @@ pub struct Snapshot {
 
 /// The webhooks of a server.
 pub struct Webhooks {
-    callers: Arc<dyn Callers>,
+    /// Of mutating webhooks, and of validating ones.
+    callers: [Arc<dyn Callers>; 2],
     current: RwLock<Arc<Snapshot>>,
     /// Held while a snapshot is made.
     renewing: Mutex<()>,
@@ -41,7 +42,9 @@ impl std::fmt::Debug for Webhooks {
 }
 
 impl Webhooks {
-    pub fn new(callers: Arc<dyn Callers>) -> Webhooks {
+    /// Callers of mutating webhooks, and of validating ones.
+    pub fn new(mutating: Arc<dyn Callers>, validating: Arc<dyn Callers>) -> Webhooks {
+        let callers = [mutating, validating];
         Webhooks { callers, current: RwLock::default(), renewing: Mutex::default() }
     }
 
@@ -67,29 +70,36 @@ impl Webhooks {
     }
 
     /// Hooks of configurations that did not change keep their compiled conditions and connections.
-    fn renewed(&self, former: &Snapshot, cluster: &dyn Cluster, seen: Option<[u64; 2]>) -> Snapshot {
+    fn renewed(
+        &self,
+        former: &Snapshot,
+        cluster: &dyn Cluster,
+        seen: Option<[u64; 2]>,
+    ) -> Snapshot {
         let mut read = Read::default();
-        let mut all = |resource: Gvr| -> Vec<Arc<Hook>> {
+        let mut all = |resource: Gvr, callers: &dyn Callers| -> Vec<Arc<Hook>> {
             let mut objects = cluster.list(resource, "");
             objects.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
             let mut hooks = Vec::new();
             for object in objects {
                 let state = (object.meta().uid.clone(), object.revision());
                 let known = former.read.get(&state).cloned();
-                let own = known.unwrap_or_else(|| self.read(&object));
+                let own = known.unwrap_or_else(|| hooks_of(&object, callers));
                 hooks.extend(own.iter().cloned());
                 read.insert(state, own);
             }
             hooks
         };
-        let (mutating, validating) = (all(MUTATING), all(VALIDATING));
+        let [of_mutating, of_validating] = &self.callers;
+        let mutating = all(MUTATING, &**of_mutating);
+        let validating = all(VALIDATING, &**of_validating);
         Snapshot { seen, mutating, validating, read }
     }
+}
 
-    fn read(&self, object: &Object) -> Vec<Arc<Hook>> {
-        let tree = object.to_value();
-        let name = &object.meta().name;
-        let hooks = items(&tree, "webhooks").enumerate();
-        hooks.map(|hook| Arc::new(Hook::read(name, hook, &*self.callers))).collect()
-    }
+fn hooks_of(object: &Object, callers: &dyn Callers) -> Vec<Arc<Hook>> {
+    let tree = object.to_value();
+    let name = &object.meta().name;
+    let hooks = items(&tree, "webhooks").enumerate();
+    hooks.map(|hook| Arc::new(Hook::read(name, hook, callers))).collect()
 }

@@ -64,7 +64,8 @@ pub(super) async fn dispatch(
         let shown = forms.shown(at);
         async move {
             let asked = call::call(hook, request, shown, false).await;
-            let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+            let key =
+                format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
             asked.map(drop).or_else(|failure| call::after_failure(hook, request, failure, &key))
         }
     });

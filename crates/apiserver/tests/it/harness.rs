@@ -88,6 +88,7 @@ impl World {
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens,
             event_ttl: Duration::from_secs(3600),
+            admission: apiserver::AdmissionOptions::default(),
             limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         };

@@ -77,6 +77,15 @@ pub(crate) struct Args {
     /// key in the folder of the cluster's keys.
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
+    /// Admission plugins that are on beside the usual ones, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugins that are off although they are on usually, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// An AdmissionConfiguration, with the configuration of admission plugins.
+    #[arg(long)]
+    admission_control_config_file: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
     #[arg(long, default_value = "1h0m0s", value_parser = go_duration)]
     event_ttl: Duration,
@@ -186,6 +195,13 @@ async fn serve(args: Args) -> Result<()> {
         connections: args.max_connections.unwrap_or(within.connections),
         memory: within.memory,
     };
+    let selection = ::apiserver::Selection {
+        enabled: args.enable_admission_plugins.clone(),
+        disabled: args.disable_admission_plugins.clone(),
+    };
+    let file = args.admission_control_config_file.as_deref();
+    let admission = ::apiserver::AdmissionOptions::load(selection, file)
+        .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
     let options = Options {
         etcd: etcd_options(&args),
         encryption: args.encryption_provider_config,
@@ -194,6 +210,7 @@ async fn serve(args: Args) -> Result<()> {
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization: modes(&args.authorization_mode)?,
         event_ttl: args.event_ttl,
+        admission,
         limits,
         token_file: args.token_auth_file,
         advertise: SocketAddr::new(ip, local.port()),

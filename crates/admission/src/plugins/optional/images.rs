@@ -62,9 +62,12 @@ fn check(request: &Attributes<'_>, pod: &Value) -> Verdict {
     }
     let containers = LISTS.into_iter().flat_map(|list| {
         let all = items(&pod["spec"], list).enumerate();
-        all.map(move |(at, c)| (format!("spec.{list}[{at}].imagePullPolicy"), &c["imagePullPolicy"]))
+        all.map(move |(at, c)| {
+            (format!("spec.{list}[{at}].imagePullPolicy"), &c["imagePullPolicy"])
+        })
     });
-    let volumes = items(&pod["spec"], "volumes").enumerate().filter(|(_, v)| v["image"].is_object());
+    let volumes =
+        items(&pod["spec"], "volumes").enumerate().filter(|(_, v)| v["image"].is_object());
     let volumes = volumes.map(|(at, volume)| {
         (format!("spec.volumes[{at}].image.pullPolicy"), &volume["image"]["pullPolicy"])
     });

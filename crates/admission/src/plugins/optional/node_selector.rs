@@ -31,9 +31,8 @@ impl PodNodeSelector {
     fn of_namespace(&self, request: &Attributes<'_>) -> Result<Labels, Status> {
         let name = request.namespace();
         let namespace = request.cluster.get(("", "v1", "namespaces"), name);
-        let namespace = namespace.ok_or_else(|| {
-            Status::internal(format!("namespace {name} does not exist"))
-        })?;
+        let namespace = namespace
+            .ok_or_else(|| Status::internal(format!("namespace {name} does not exist")))?;
         let tree = namespace.to_value();
         let own = tree["metadata"]["annotations"][ANNOTATION].as_str();
         labels(own.or_else(|| self.selectors.get(DEFAULT).map(String::as_str)).unwrap_or(""))
@@ -42,7 +41,10 @@ impl PodNodeSelector {
     fn check(&self, request: &Attributes<'_>, pod: &Value) -> Verdict {
         let wanted = labels_of(pod);
         if conflicts(&self.of_namespace(request)?, &wanted) {
-            return forbid(pod, "pod node label selector conflicts with its namespace node label selector");
+            return forbid(
+                pod,
+                "pod node label selector conflicts with its namespace node label selector",
+            );
         }
         let allowed = self.selectors.get(request.namespace()).map_or("", String::as_str);
         let allowed = labels(allowed)?;
@@ -58,7 +60,10 @@ impl PodNodeSelector {
     fn merge(&self, request: &Attributes<'_>, pod: &mut Value) -> Verdict {
         let (mut own, wanted) = (self.of_namespace(request)?, labels_of(pod));
         if conflicts(&own, &wanted) {
-            return forbid(pod, "pod node label selector conflicts with its namespace node label selector");
+            return forbid(
+                pod,
+                "pod node label selector conflicts with its namespace node label selector",
+            );
         }
         own.extend(wanted);
         if !own.is_empty() {

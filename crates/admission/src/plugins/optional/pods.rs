@@ -81,7 +81,9 @@ fn tolerate(pod: &mut Value, resource: &str) {
     let toleration = json!({"key": resource, "operator": "Exists", "effect": "NoSchedule"});
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_owned();
     let is_same = |other: &Value| {
-        ["key", "operator", "effect", "value"].iter().all(|key| text(other, key) == text(&toleration, key))
+        ["key", "operator", "effect", "value"]
+            .iter()
+            .all(|key| text(other, key) == text(&toleration, key))
     };
     let spec = &mut pod["spec"];
     if !spec["tolerations"].is_array() {

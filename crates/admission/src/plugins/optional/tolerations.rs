@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use crate::attributes::{Attributes, Operation};
 use crate::plugin::{Decision, Plugin, Verdict};
 
-
 const DEFAULTS: &str = "scheduler.alpha.kubernetes.io/defaultTolerations";
 const ALLOWED: &str = "scheduler.alpha.kubernetes.io/tolerationsWhitelist";
 
@@ -90,7 +89,8 @@ fn of_namespace(request: &Attributes<'_>, key: &str) -> Result<Option<Vec<Value>
     }
     let list = serde_json::from_str::<Option<Vec<Value>>>(text);
     list.map_err(|fault| {
-        let fault = validation::go_syntax_fault(text.as_bytes()).unwrap_or_else(|| fault.to_string());
+        let fault =
+            validation::go_syntax_fault(text.as_bytes()).unwrap_or_else(|| fault.to_string());
         Status::failure(500, "", fault)
     })
 }

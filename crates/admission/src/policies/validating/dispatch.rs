@@ -5,9 +5,9 @@ use std::sync::Arc;
 use api::registry::Resource;
 use serde_json::Value;
 
+use super::Validations;
 use super::evaluate::evaluate;
 use super::report::{Annotations, Report};
-use super::Validations;
 use crate::attributes::Attributes;
 use crate::expressions::{Inputs, RequestAuthorizer, admission_request};
 use crate::plugin::Verdict;

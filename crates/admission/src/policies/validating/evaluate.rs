@@ -137,7 +137,9 @@ fn annotations<'v>(
     let expressions = annotations.iter().map(|annotation| Some(&annotation.value));
     let results = all(policy, &without_authorizer, expressions, &mut Budget::POLICY.clone())?;
     let pairs = annotations.iter().zip(results.into_iter().flatten());
-    Ok(pairs.filter_map(|(annotation, result)| published(policy.failure, annotation, result)).collect())
+    Ok(pairs
+        .filter_map(|(annotation, result)| published(policy.failure, annotation, result))
+        .collect())
 }
 
 /// `None` if the annotation is left out: it is null or blank, or its failure is ignored.
