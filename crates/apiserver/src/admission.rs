@@ -62,11 +62,7 @@ impl StoredCluster {
         Ok(tree)
     }
 
-    async fn read_one(
-        &self,
-        row: &'static Resource,
-        key: &str,
-    ) -> Result<Option<Value>, Status> {
+    async fn read_one(&self, row: &'static Resource, key: &str) -> Result<Option<Value>, Status> {
         let found = self.store.collection(&row.prefix).and_then(|all| all.get(key));
         match found {
             Some(object) => self.shown(row, &object).await.map(Some),

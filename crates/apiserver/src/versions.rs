@@ -1,10 +1,10 @@
 //! The versions in which a request's resource is served, as admission asks for them.
 
 use ::admission::{BoxFuture, Versions};
+use api::Status;
 use api::apply::{self, Node};
 use api::registry::Resource;
 use api::schema::Shape;
-use api::Status;
 use serde_json::Value;
 use validation::convert;
 

@@ -35,11 +35,7 @@ impl Checked {
     }
 }
 
-pub(crate) fn check(
-    mut tree: Tree,
-    env: &Env,
-    issues: &mut Issues,
-) -> Checked {
+pub(crate) fn check(mut tree: Tree, env: &Env, issues: &mut Issues) -> Checked {
     let types = vec![Type::Dyn; tree.places.len()];
     let mut checker = Checker {
         env,

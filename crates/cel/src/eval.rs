@@ -6,9 +6,9 @@ mod paths;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::composition::Composition;
 use crate::equal::{contains, equal};
 use crate::error::{Error, Failure};
-use crate::composition::Composition;
 use crate::estimate::{LIST_COST, MAP_COST, STRUCT_COST};
 use crate::library;
 use crate::meter::Price;

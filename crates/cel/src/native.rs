@@ -14,7 +14,8 @@ impl Value<'_> {
             Value::Int(n) => Json::from(*n),
             Value::Uint(n) => Json::from(*n),
             Value::Double(n) => Json::Number(
-                Number::from_f64(*n).ok_or_else(|| unsupported("a number that JSON cannot hold"))?,
+                Number::from_f64(*n)
+                    .ok_or_else(|| unsupported("a number that JSON cannot hold"))?,
             ),
             Value::String(text) => Json::String(text.to_string()),
             Value::Bytes(bytes) => Json::String(base64(bytes)),

@@ -88,8 +88,7 @@ impl Type {
 
     /// The whole type, as texts about the type that an expression must have print it.
     pub fn declared(&self) -> String {
-        let parameters: Vec<String> =
-            self.parameters().into_iter().map(Type::declared).collect();
+        let parameters: Vec<String> = self.parameters().into_iter().map(Type::declared).collect();
         match parameters.is_empty() {
             true => self.name().to_owned(),
             false => format!("{}({})", self.name(), parameters.join(", ")),

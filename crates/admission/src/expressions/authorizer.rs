@@ -50,8 +50,7 @@ impl<'a> RequestAuthorizer<'a> {
         let authorizer = self.request.cluster.authorizer();
         let (allowed, reason) = match question.target {
             Target::Path(path) => {
-                let wanted =
-                    Wanted { verb: question.verb, path: Some(path), ..Wanted::default() };
+                let wanted = Wanted { verb: question.verb, path: Some(path), ..Wanted::default() };
                 authorizer.review(user, &wanted)
             }
             Target::Resource(check) => {

@@ -68,6 +68,27 @@ impl Compiler {
         this
     }
 
+    /// For type checking: with the type of `object` and `oldObject`, and that of `params` where the policy
+    /// declares a kind of parameters; the inner `None` says that nothing is known of it.
+    pub(crate) fn typed(
+        object: (&Type, &Objects),
+        params: Option<Option<(&Type, &Objects)>>,
+    ) -> Compiler {
+        let mut this = Compiler::of_policy(params.is_some());
+        this.objects.extend(object.1);
+        let params = params.flatten();
+        if let Some((_, objects)) = params {
+            this.objects.extend(objects);
+        }
+        this.types = [object.0.clone(), params.map_or(Type::Dyn, |(ty, _)| ty.clone())];
+        this
+    }
+
+    /// What is wrong with an expression, whatever its value is to be used for.
+    pub(crate) fn issues(&self, text: &str, given: Given) -> Option<String> {
+        self.environment(given).compile(text).err().map(|issues| issues.to_string())
+    }
+
     /// Adds a variable, which later variables and all expressions may use.
     pub fn variable(&mut self, name: &str, text: &str) {
         let compiled = self.compile(text, Given::AUTHORIZER, &[]);
@@ -100,7 +121,8 @@ impl Compiler {
         wanted: &[Type],
     ) -> Result<(Program, Type), String> {
         let env = self.environment(given);
-        let compiled = env.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
+        let compiled =
+            env.compile(text).map_err(|issues| format!("compilation failed: {issues}"))?;
         let found = compiled.output();
         if !wanted.is_empty() && !wanted.contains(found) {
             return Err(wrong_type(wanted, found));
@@ -174,10 +196,7 @@ static TYPES: LazyLock<Objects> = LazyLock::new(|| {
     let text_map = || Type::map(Type::String, Type::String);
     let object = Type::object;
     let text = || Type::String;
-    add(
-        "kubernetes.GroupVersionKind",
-        &[("group", text()), ("version", text()), ("kind", text())],
-    );
+    add("kubernetes.GroupVersionKind", &[("group", text()), ("version", text()), ("kind", text())]);
     add(
         "kubernetes.GroupVersionResource",
         &[("group", text()), ("version", text()), ("resource", text())],
@@ -221,10 +240,7 @@ static TYPES: LazyLock<Objects> = LazyLock::new(|| {
     );
     add(
         "kubernetes.NamespaceStatus",
-        &[
-            ("conditions", Type::list(object("kubernetes.NamespaceCondition"))),
-            ("phase", text()),
-        ],
+        &[("conditions", Type::list(object("kubernetes.NamespaceCondition"))), ("phase", text())],
     );
     add(
         "kubernetes.NamespaceMetadata",

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Activation, Budget, Compiler, Expression, FailurePolicy, Given, Inputs, MatchConditions, Matched,
-    RequestAuthorizer, admission_request, namespace_object,
+    Activation, Budget, Compiler, Expression, FailurePolicy, Given, Inputs, MatchConditions,
+    Matched, RequestAuthorizer, admission_request, namespace_object,
 };
 use crate::attributes::{Attributes, Operation};
 use crate::fakes::Fake;
@@ -102,7 +102,10 @@ fn variables_of_the_request_are_bound() {
 
 #[test]
 fn faults_have_the_texts_of_upstream() {
-    refuse("object.spec.missing", "expression 'object.spec.missing' resulted in error: no such key: missing");
+    refuse(
+        "object.spec.missing",
+        "expression 'object.spec.missing' resulted in error: no such key: missing",
+    );
     refuse("request.nothing", "undefined field 'nothing'");
     refuse("objct.spec", "undeclared reference to 'objct' (in container '')");
     refuse("has(request.object)", "undefined field 'object'");
@@ -191,7 +194,10 @@ fn messages_say_how_to_change_an_object() {
             .as_deref(),
         Ok("[JSONPatch{op: \"add\", path: \"/a/k~1~0\", value: {\"x\": 1}}]")
     );
-    assert_eq!(run("Object{?a: optional.none(), ?b: optional.of(1)}").as_deref(), Ok("Object{b: 1}"));
+    assert_eq!(
+        run("Object{?a: optional.none(), ?b: optional.of(1)}").as_deref(),
+        Ok("Object{b: 1}")
+    );
     let fault = run("JSONPatch{op: 1}").expect_err("op is text");
     assert!(fault.contains("expected type of field 'op' is 'string' but provided type is 'int'"));
     assert!(run("JSONPatch{what: 1}").expect_err("no field").contains("undefined field 'what'"));
@@ -220,10 +226,12 @@ fn a_budget_ends_evaluation() {
     let first = activation.evaluate(&costly, &mut budget).expect("a call stays below the budget");
     let want = "operation cancelled: actual cost limit exceeded";
     assert!(first.as_ref().is_err_and(|fault| fault.ends_with(want)), "{first:?}");
-    let again = activation.evaluate(&costly, &mut budget).and_then(|_| {
-        activation.evaluate(&costly, &mut budget).map(drop)
-    });
-    assert!(again.expect_err("three are too much").to_string().starts_with("validation failed due"));
+    let again = activation
+        .evaluate(&costly, &mut budget)
+        .and_then(|_| activation.evaluate(&costly, &mut budget).map(drop));
+    assert!(
+        again.expect_err("three are too much").to_string().starts_with("validation failed due")
+    );
 }
 
 /// The answer of conditions that have these expressions.
@@ -289,7 +297,10 @@ fn values_become_json() {
         json("Object{a: [1, 2], b: {'k': object.spec.list}, c: Object.c{d: duration('90s')}}"),
         Ok(json!({"a": [1, 2], "b": {"k": [1, 2]}, "c": {"d": "90s"}}))
     );
-    assert_eq!(json("[dyn(null), b'ab', true, 0.5]"), Ok(json!([null, "YWI=", true, 0.5])));
+    assert_eq!(
+        json("[dyn(null), dyn(b'ab'), dyn(true), dyn(0.5)]"),
+        Ok(json!([null, "YWI=", true, 0.5]))
+    );
     let keys = json("{1: 'a'}").expect_err("keys of JSON are text");
     assert_eq!(keys, "map key 1 is of type int, not string");
     assert!(json("url('https://a/')").is_err());

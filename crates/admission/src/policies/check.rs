@@ -16,10 +16,9 @@ pub fn check_validating(policy: &At<'_>) {
     }
     let compiler = common(&spec);
     for validation in spec.get("validations").items() {
-        let (expression, message) = (validation.get("expression"), validation.get("messageExpression"));
-        compiled(&expression, |text| {
-            compiler.expression(text, Given::AUTHORIZER, &[Type::Bool])
-        });
+        let (expression, message) =
+            (validation.get("expression"), validation.get("messageExpression"));
+        compiled(&expression, |text| compiler.expression(text, Given::AUTHORIZER, &[Type::Bool]));
         compiled(&message, |text| compiler.expression(text, Given::NOTHING, &[Type::String]));
     }
     for annotation in spec.get("auditAnnotations").items() {

@@ -29,7 +29,9 @@ impl ParamKind {
     pub(crate) fn resolve(&self, request: &Attributes<'_>) -> Result<&'static Resource, String> {
         let Self { group, version, kind } = self;
         request.cluster.row_of_kind(group, version, kind).ok_or_else(|| {
-            format!("failed to find resource referenced by paramKind: '{group}/{version}, Kind={kind}'")
+            format!(
+                "failed to find resource referenced by paramKind: '{group}/{version}, Kind={kind}'"
+            )
         })
     }
 }
@@ -107,10 +109,10 @@ impl ParamRef {
         if !kind.namespaced {
             return match self.namespace.is_empty() {
                 true => Ok(""),
-                false => Err(
-                    "paramRef.namespace must not be provided for a cluster-scoped `paramKind`"
-                        .to_owned(),
-                ),
+                false => {
+                    Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`"
+                        .to_owned())
+                }
             };
         }
         match (&*self.namespace, request.namespace()) {

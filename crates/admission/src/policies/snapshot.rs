@@ -116,9 +116,10 @@ impl Policies {
     /// the next request.
     fn renewed(&self, former: &Snapshot) -> Snapshot {
         let versions = self.versions();
-        let lists = self.collections.each_ref().map(|all| {
-            all.as_ref().map_or_else(Vec::new, |all| all.list("", &|_| true))
-        });
+        let lists = self
+            .collections
+            .each_ref()
+            .map(|all| all.as_ref().map_or_else(Vec::new, |all| all.list("", &|_| true)));
         let [validating, validating_bindings, mutating, mutating_bindings] = &lists;
         Snapshot {
             versions,

@@ -89,9 +89,11 @@ impl Configured {
     }
 
     fn mutating(spec: Value) -> Configured {
-        Configured::default()
-            .policy("mutatingadmissionpolicies", "p", spec)
-            .binding("mutatingadmissionpolicybindings", "b", json!({}))
+        Configured::default().policy("mutatingadmissionpolicies", "p", spec).binding(
+            "mutatingadmissionpolicybindings",
+            "b",
+            json!({}),
+        )
     }
 
     fn bound(self, spec: Value) -> Configured {
@@ -173,8 +175,7 @@ async fn a_failed_validation_is_told_as_upstream_tells_it() {
     let denied = Configured::validating(checking("object.data.a == '2'")).denying();
     let met = denied.create(json!({"a": "1"})).await;
     let status = met.verdict.expect_err("refused");
-    let text =
-        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: failed expression: object.data.a == '2'";
+    let text = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: failed expression: object.data.a == '2'";
     assert_eq!(status.message, format!("configmaps \"c\" is forbidden: {text}"));
     assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
     assert_eq!(status.details.expect("details").causes[0].message, text);
@@ -192,7 +193,9 @@ async fn a_policy_without_binding_and_a_binding_without_policy_do_nothing() {
 
 #[tokio::test]
 async fn reasons_have_their_codes() {
-    for (reason, code) in [("Forbidden", 403), ("Unauthorized", 401), ("RequestEntityTooLarge", 413)] {
+    for (reason, code) in
+        [("Forbidden", 403), ("Unauthorized", 401), ("RequestEntityTooLarge", 413)]
+    {
         let spec = json!({"validations": [{"expression": "false", "reason": reason}]});
         let met = Configured::validating(spec).denying().create(json!({})).await;
         let status = met.verdict.expect_err("refused");
@@ -211,18 +214,27 @@ async fn messages_come_from_their_expression_if_it_says_something_usable() {
         ("plain", "'  '", "plain"),
         ("", "['x', 'y'].join('').size() > 0 ? '' : 'z'", "failed expression: false"),
         ("plain", "string(authorizer)", "plain"),
-        ("plain", "'0123456789'.replace('', '0123456789').replace('', '0123456789').replace('', '0123456789')", "plain"),
+        (
+            "plain",
+            "'0123456789'.replace('', '0123456789').replace('', '0123456789').replace('', '0123456789')",
+            "plain",
+        ),
     ] {
         let spec = json!({"validations": [
             {"expression": "false", "message": message, "messageExpression": by}]});
         let met = Configured::validating(spec).denying().create(json!({"a": "1"})).await;
-        assert!(met.message().ends_with(&format!("denied request: {want}")), "{by}: {}", met.message());
+        assert!(
+            met.message().ends_with(&format!("denied request: {want}")),
+            "{by}: {}",
+            met.message()
+        );
     }
 }
 
 #[tokio::test]
 async fn warnings_and_audit_let_requests_pass() {
-    let spec = json!({"validations": [{"expression": "true"}, {"expression": "false", "message": "no"}]});
+    let spec =
+        json!({"validations": [{"expression": "true"}, {"expression": "false", "message": "no"}]});
     let met = Configured::validating(spec)
         .bound(json!({"validationActions": ["Warn", "Audit"]}))
         .create(json!({}))
@@ -244,7 +256,8 @@ async fn warnings_and_audit_let_requests_pass() {
 async fn faults_are_subject_to_the_failure_policy() {
     let fault = "object.data.missing == ''";
     let met = Configured::validating(checking(fault)).denying().create(json!({"a": "1"})).await;
-    let want = format!("denied request: expression '{fault}' resulted in error: no such key: missing");
+    let want =
+        format!("denied request: expression '{fault}' resulted in error: no such key: missing");
     assert!(met.message().ends_with(&want), "{}", met.message());
     for expression in [fault, "1 +", "'text'"] {
         let mut spec = checking(expression);
@@ -288,9 +301,23 @@ async fn bindings_narrow_what_a_policy_matches() {
     let selecting = |selector: &str, labels: Value| {
         with(json!({"matchPolicy": "Exact", selector: {"matchLabels": labels}}))
     };
-    assert!(selecting("namespaceSelector", json!({"team": "red"})).create(json!({})).await.verdict.is_err());
-    assert!(selecting("namespaceSelector", json!({"team": "blue"})).create(json!({})).await.verdict.is_ok());
-    assert!(selecting("objectSelector", json!({"k": "v"})).create(json!({})).await.verdict.is_err());
+    assert!(
+        selecting("namespaceSelector", json!({"team": "red"}))
+            .create(json!({}))
+            .await
+            .verdict
+            .is_err()
+    );
+    assert!(
+        selecting("namespaceSelector", json!({"team": "blue"}))
+            .create(json!({}))
+            .await
+            .verdict
+            .is_ok()
+    );
+    assert!(
+        selecting("objectSelector", json!({"k": "v"})).create(json!({})).await.verdict.is_err()
+    );
     assert!(selecting("objectSelector", json!({"k": "w"})).create(json!({})).await.verdict.is_ok());
     let excluding = json!({"excludeResourceRules": [{"operations": ["CREATE"], "apiGroups": [""],
         "apiVersions": ["v1"], "resources": ["configmaps"], "resourceNames": ["c"]}]});
@@ -303,14 +330,17 @@ fn with_params(reference: Value) -> Configured {
         "validations": [{"expression": "params == null || int(object.data.n) <= int(params.data.max)",
             "messageExpression": "'max ' + params.data.max"}],
     });
-    Configured::validating(spec).bound(json!({"validationActions": ["Deny"], "paramRef": reference}))
+    Configured::validating(spec)
+        .bound(json!({"validationActions": ["Deny"], "paramRef": reference}))
 }
 
 #[tokio::test]
 async fn parameters_are_named_or_selected() {
     let n = |n: &str| json!({"n": n});
     let named = |namespace: &str, name: &str, missing: &str| {
-        with_params(json!({"name": name, "namespace": namespace, "parameterNotFoundAction": missing}))
+        with_params(
+            json!({"name": name, "namespace": namespace, "parameterNotFoundAction": missing}),
+        )
     };
     assert!(named("", "five", "Deny").create(n("5")).await.verdict.is_ok());
     assert!(named("", "five", "Deny").create(n("6")).await.message().ends_with("request: max 5"));
@@ -340,14 +370,18 @@ async fn parameters_that_cannot_be_are_refused() {
     let want = "ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: failed to find resource referenced by paramKind: 'x.io/v1, Kind=Nope'";
     assert!(met.message().ends_with(want), "{}", met.message());
     let cluster_scoped = json!({"apiVersion": "v1", "kind": "Node"});
-    let met = kinds(cluster_scoped.clone(), json!({"name": "n", "namespace": "x"})).create(json!({})).await;
+    let met = kinds(cluster_scoped.clone(), json!({"name": "n", "namespace": "x"}))
+        .create(json!({}))
+        .await;
     let want = "paramRef.namespace must not be provided for a cluster-scoped `paramKind`";
     assert!(met.message().ends_with(want), "{}", met.message());
     assert!(kinds(cluster_scoped, json!({"name": "n"})).create(json!({})).await.verdict.is_ok());
-    let namespaced = kinds(json!({"apiVersion": "v1", "kind": "ConfigMap"}), json!({"name": "five"}));
+    let namespaced =
+        kinds(json!({"apiVersion": "v1", "kind": "ConfigMap"}), json!({"name": "five"}));
     let namespace = json!({"metadata": {"name": "new"}});
     let met = namespaced.meet(Operation::Create, ("namespaces", ""), namespace).await;
-    let want = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
+    let want =
+        "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
     assert!(met.message().ends_with(want), "{}", met.message());
 }
 
@@ -362,13 +396,15 @@ async fn audit_annotations_are_published_once_a_value() {
             {"key": "blank", "valueExpression": "'  '"},
         ],
     });
-    let reference = json!({"selector": {"matchLabels": {"is": "param"}}, "parameterNotFoundAction": "Deny"});
+    let reference =
+        json!({"selector": {"matchLabels": {"is": "param"}}, "parameterNotFoundAction": "Deny"});
     let bound = Configured::validating(spec)
         .bound(json!({"validationActions": ["Deny"], "paramRef": reference}));
     let met = bound.create(json!({"a": "1"})).await;
     let want = [("p/max", "5, 9"), ("p/same", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(met.annotations, want);
-    let failing = json!({"auditAnnotations": [{"key": "k", "valueExpression": "string(object.data.none)"}]});
+    let failing =
+        json!({"auditAnnotations": [{"key": "k", "valueExpression": "string(object.data.none)"}]});
     let met = Configured::validating(failing.clone()).denying().create(json!({"a": "1"})).await;
     assert!(met.message().ends_with("no such key: none"), "{}", met.message());
     let mut ignoring = failing;
@@ -379,7 +415,8 @@ async fn audit_annotations_are_published_once_a_value() {
 
 #[tokio::test]
 async fn deletions_connections_and_namespaces_are_seen() {
-    let gone = checking("object == null && oldObject.data.a == '1' && request.operation == 'DELETE'");
+    let gone =
+        checking("object == null && oldObject.data.a == '1' && request.operation == 'DELETE'");
     let config = json!({"metadata": {"name": "c", "namespace": "default"}, "data": {"a": "1"}});
     let policy = Configured::validating(gone).denying();
     let met = policy.meet(Operation::Delete, ("configmaps", ""), config).await;
@@ -401,7 +438,8 @@ async fn costs_have_a_limit_for_all_validations_together() {
         [1,2,3,4,5,6,7,8,9,10].all(c, [1,2,3,4,5,6,7,8,9,10].all(d, a + b + c + d > 0 && \
         [1,2,3,4,5,6,7,8,9,10].all(e, e > 0)))))";
     let many: Vec<Value> = (0..30).map(|_| json!({"expression": costly})).collect();
-    let met = Configured::validating(json!({"validations": many})).denying().create(json!({})).await;
+    let met =
+        Configured::validating(json!({"validations": many})).denying().create(json!({})).await;
     let want = "denied request: validation failed due to running out of cost budget, no further validation rules will be run";
     assert!(met.message().ends_with(want), "{}", met.message());
 }

@@ -57,7 +57,9 @@ mod tests {
         let deployment = Shape::Struct(schema.find("apps.v1.Deployment").expect("built in"));
         let of = |value| atomics(schema, Node::root(&deployment), &value);
         let pod = |spec| json!({"spec": {"template": {"spec": spec}}});
-        assert!(of(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1}})).is_empty());
+        assert!(
+            of(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1}})).is_empty()
+        );
         assert!(of(pod(json!({"containers": [{"name": "c", "image": "i"}]}))).is_empty());
         assert_eq!(
             of(pod(json!({"tolerations": [{"key": "k"}], "nodeSelector": {"a": "b"}}))),

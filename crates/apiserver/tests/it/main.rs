@@ -25,5 +25,6 @@ mod reach;
 mod rights;
 mod services;
 mod strategies;
+mod type_checking;
 mod websocket;
 mod wire;

@@ -43,7 +43,8 @@ async fn mutating(world: &World, name: &str, rule: Value, mut spec: Value) {
     }
     let policy = json!({"metadata": {"name": name}, "spec": spec});
     world.make(&format!("{GROUP}/mutatingadmissionpolicies"), &policy).await;
-    let binding = json!({"metadata": {"name": format!("{name}-binding")}, "spec": {"policyName": name}});
+    let binding =
+        json!({"metadata": {"name": format!("{name}-binding")}, "spec": {"policyName": name}});
     world.make(&format!("{GROUP}/mutatingadmissionpolicybindings"), &binding).await;
 }
 
@@ -64,7 +65,8 @@ async fn should_validate_against_a_deployment() {
         "expression": "namespaceObject.metadata.name == 'default'", "message": "Internal error! Other namespace should not be allowed."}]});
     // A message of the wrong type is refused when the policy is written.
     let mut wrong = json!({"metadata": {"name": "wrong"}, "spec": spec});
-    wrong["spec"]["matchConstraints"] = json!({"resourceRules": [rule("apps", "v1", "deployments")]});
+    wrong["spec"]["matchConstraints"] =
+        json!({"resourceRules": [rule("apps", "v1", "deployments")]});
     wrong["spec"]["validations"][0]["messageExpression"] = "1".into();
     let refused = world.ask("POST", &format!("{GROUP}/validatingadmissionpolicies"), &wrong).await;
     assert_eq!(refused.code, 422, "{}", refused.json());
@@ -78,10 +80,11 @@ async fn should_validate_against_a_deployment() {
     let want = "deployments.apps \"small\" is forbidden: ValidatingAdmissionPolicy 'replicas' with binding 'replicas-binding' denied request: wants replicas > 1, got 1";
     assert_eq!(refused.told(), (422, want.to_owned()));
     world.make(DEPLOYMENTS, &deployment("large", 2)).await;
-    let scaled = world.ask_by(&world.admin, ("PATCH", &format!("{DEPLOYMENTS}/large")), &json!({"spec": {"replicas": 1}}));
-    assert_eq!(scaled.await.code, 422, "updates are validated");
-    let gone = world.ask("DELETE", &format!("{GROUP}/validatingadmissionpolicybindings/replicas-binding"), &Value::Null);
-    assert_eq!(gone.await.code, 200);
+    let (path, fewer) = (format!("{DEPLOYMENTS}/large"), json!({"spec": {"replicas": 1}}));
+    let scaled = world.ask_by(&world.admin, ("PATCH", &path), &fewer).await;
+    assert_eq!(scaled.code, 422, "updates are validated");
+    let binding = format!("{GROUP}/validatingadmissionpolicybindings/replicas-binding");
+    assert_eq!(world.ask("DELETE", &binding, &Value::Null).await.code, 200);
     world.make(DEPLOYMENTS, &deployment("small", 1)).await;
 }
 
@@ -103,7 +106,8 @@ async fn should_allow_expressions_to_refer_variables() {
     validating(&world, "odd", rule("apps", "v1", "deployments"), spec).await;
     bind(&world, "odd", json!({})).await;
     for (replicas, code) in [(1, 422), (2, 422), (3, 201)] {
-        let answer = world.ask("POST", DEPLOYMENTS, &deployment(&format!("d{replicas}"), replicas)).await;
+        let answer =
+            world.ask("POST", DEPLOYMENTS, &deployment(&format!("d{replicas}"), replicas)).await;
         assert_eq!(answer.code, code, "{replicas}: {}", answer.json());
     }
 }
@@ -111,7 +115,8 @@ async fn should_allow_expressions_to_refer_variables() {
 #[tokio::test]
 async fn should_mutate_a_deployment() {
     let world = World::new().await;
-    let annotate = "Object{metadata: Object.metadata{annotations: {'mutated-by': 'admission-policy'}}}";
+    let annotate =
+        "Object{metadata: Object.metadata{annotations: {'mutated-by': 'admission-policy'}}}";
     mutating(&world, "annotate", rule("apps", "v1", "deployments"), applying(annotate)).await;
     let scale = applying("Object{spec: Object.spec{replicas: 1337}}");
     mutating(&world, "scale", rule("apps", "v1", "deployments"), scale).await;
@@ -144,7 +149,9 @@ async fn lists_merge_by_their_keys_and_what_is_added_has_defaults() {
 async fn mutations_that_no_object_can_have_are_refused() {
     let world = World::new().await;
     let template = |inner: &str| {
-        applying(&format!("Object{{spec: Object.spec{{template: Object.spec.template{{spec: Object.spec.template.spec{{{inner}}}}}}}}}"))
+        applying(&format!(
+            "Object{{spec: Object.spec{{template: Object.spec.template{{spec: Object.spec.template.spec{{{inner}}}}}}}}}"
+        ))
     };
     for (name, spec, code, want) in [
         (
@@ -215,20 +222,32 @@ async fn parameters_may_be_of_a_custom_kind_that_comes_later() {
             "messageExpression": "params.kind + ' ' + string(params.max)"}],
     });
     validating(&world, "limited", rule("apps", "v1", "deployments"), spec).await;
-    bind(&world, "limited", json!({"paramRef": {"name": "five", "parameterNotFoundAction": "Deny"}})).await;
+    bind(
+        &world,
+        "limited",
+        json!({"paramRef": {"name": "five", "parameterNotFoundAction": "Deny"}}),
+    )
+    .await;
     let (code, message) = world.ask("POST", DEPLOYMENTS, &deployment("d", 6)).await.told();
     let want = "failed to configure policy: failed to find resource referenced by paramKind: 'e.com/v1, Kind=Limit'";
     assert_eq!(code, 422);
     assert!(message.ends_with(want), "{message}");
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     world.make(definitions, &limits_definition()).await;
-    world.until(&format!("{definitions}?watch=true"), |_, definition| {
-        let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
-    }).await;
+    world
+        .until(&format!("{definitions}?watch=true"), |_, definition| {
+            let conditions =
+                definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+        })
+        .await;
     let (_, message) = world.ask("POST", DEPLOYMENTS, &deployment("d", 6)).await.told();
-    assert!(message.ends_with("no params found for policy binding with `Deny` parameterNotFoundAction"), "{message}");
-    let five = json!({"apiVersion": "e.com/v1", "kind": "Limit", "metadata": {"name": "five"}, "max": 5});
+    assert!(
+        message.ends_with("no params found for policy binding with `Deny` parameterNotFoundAction"),
+        "{message}"
+    );
+    let five =
+        json!({"apiVersion": "e.com/v1", "kind": "Limit", "metadata": {"name": "five"}, "max": 5});
     world.make("/apis/e.com/v1/namespaces/default/limits", &five).await;
     let (_, message) = world.ask("POST", DEPLOYMENTS, &deployment("d", 6)).await.told();
     assert!(message.ends_with("denied request: Limit 5"), "{message}");
@@ -386,9 +405,13 @@ async fn should_support_policy_api_operations() {
         let patched = world.set(&format!("{path}/{name}"), &json!({"metadata": {"annotations": {"patched": "true"}}, "spec": {"failurePolicy": "Ignore"}})).await;
         assert_eq!(patched["spec"]["failurePolicy"], "Ignore");
         assert_eq!(patched["metadata"]["generation"], 2);
-        let list = world.ask("GET", &format!("{path}?labelSelector=test%3De2e"), &Value::Null).await.json();
+        let list = world
+            .ask("GET", &format!("{path}?labelSelector=test%3De2e"), &Value::Null)
+            .await
+            .json();
         assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
-        let all = world.ask("DELETE", &format!("{path}?labelSelector=test%3De2e"), &Value::Null).await;
+        let all =
+            world.ask("DELETE", &format!("{path}?labelSelector=test%3De2e"), &Value::Null).await;
         assert_eq!(all.code, 200);
         let list = world.ask("GET", &path, &Value::Null).await.json();
         assert_eq!(list["items"].as_array().map(Vec::len), Some(0));

@@ -41,13 +41,20 @@ impl Invocation<'_> {
 struct Denials(Vec<(String, &'static str)>);
 
 impl Denials {
-    fn add<E>(&mut self, policy: &Policy<E>, binding: Option<&str>, (why, reason): (&str, &'static str)) {
+    fn add<E>(
+        &mut self,
+        policy: &Policy<E>,
+        binding: Option<&str>,
+        (why, reason): (&str, &'static str),
+    ) {
         if policy.failure == FailurePolicy::Ignore {
             return;
         }
         let name = &policy.name;
         let text = match binding {
-            Some(binding) => format!("policy '{name}' with binding '{binding}' denied request: {why}"),
+            Some(binding) => {
+                format!("policy '{name}' with binding '{binding}' denied request: {why}")
+            }
             None => format!("policy {name:?} denied request: {why}"),
         };
         self.0.push((text, reason));
@@ -101,8 +108,12 @@ async fn collect<'s>(
     };
     for binding in &bound.bindings {
         match params(request, object, kind, binding).await {
-            Ok(all) => invocations
-                .extend(all.into_iter().map(|params| Invocation { policy, binding, row, params })),
+            Ok(all) => invocations.extend(all.into_iter().map(|params| Invocation {
+                policy,
+                binding,
+                row,
+                params,
+            })),
             Err(why) => {
                 let why = format!("failed to configure binding: {why}");
                 denials.add(policy, Some(&binding.name), (&why, ""));
@@ -166,7 +177,9 @@ async fn run_all(
 enum Ran {
     /// A match condition does not hold.
     Skipped,
-    Done { patched: bool },
+    Done {
+        patched: bool,
+    },
 }
 
 struct Site<'s> {
@@ -199,7 +212,10 @@ impl Site<'_> {
             namespace: self.namespace.object(),
             authorizer: Some(self.authorizer),
         };
-        match policy.conditions.matches(&Inputs { object: Some(&current), ..inputs }, &policy.variables) {
+        match policy
+            .conditions
+            .matches(&Inputs { object: Some(&current), ..inputs }, &policy.variables)
+        {
             Matched::Yes => {}
             Matched::No(_) => return Ok(Ran::Skipped),
             Matched::Failed(why) => {

@@ -46,7 +46,10 @@ pub(super) fn patched<'v>(
         },
     };
     let strict = mutation.patch == PatchType::JsonPatch;
-    request.versions.patched(row, changed, strict).map_err(|status| Refused::Status(Box::new(status)))
+    request
+        .versions
+        .patched(row, changed, strict)
+        .map_err(|status| Refused::Status(Box::new(status)))
 }
 
 /// The configuration laid over the object as server-side apply does it, without owners of fields.

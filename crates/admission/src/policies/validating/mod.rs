@@ -45,8 +45,7 @@ impl Evaluator for Validations {
         let text = |item: &Value, key: &str| item[key].as_str().unwrap_or("").to_owned();
         let validation = |item: &Value| {
             let by = text(item, "messageExpression");
-            let message =
-                |by: String| compiler.expression(&by, Given::NOTHING, &[Type::String]);
+            let message = |by: String| compiler.expression(&by, Given::NOTHING, &[Type::String]);
             Validation {
                 expression: compiler.expression(
                     &text(item, "expression"),

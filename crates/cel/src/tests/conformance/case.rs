@@ -186,7 +186,9 @@ fn double(word: &str) -> Option<f64> {
 /// The same type and the same value; what is not a number is the same as itself here.
 fn same(found: &Value<'_>, wanted: &Value<'_>) -> bool {
     match (found, wanted) {
-        (Value::Double(a), Value::Double(b)) => a.to_bits() == b.to_bits() || a == b || a.is_nan() && b.is_nan(),
+        (Value::Double(a), Value::Double(b)) => {
+            a.to_bits() == b.to_bits() || a == b || a.is_nan() && b.is_nan()
+        }
         (Value::List(a), Value::List(b)) => {
             a.len() == b.len()
                 && a.iter().zip(b.iter()).all(|pair| matches!(pair, (Ok(a), Ok(b)) if same(&a, &b)))
@@ -199,9 +201,7 @@ fn same(found: &Value<'_>, wanted: &Value<'_>) -> bool {
                 })
         }
         (Value::Type(a), Value::Type(b)) => a.name() == b.name(),
-        _ => {
-            found.type_of() == wanted.type_of() && crate::equal::equal(found, wanted) == Ok(true)
-        }
+        _ => found.type_of() == wanted.type_of() && crate::equal::equal(found, wanted) == Ok(true),
     }
 }
 
@@ -236,6 +236,12 @@ impl Case {
             (Err(_), Wanted::Error) => return Ok(()),
             (Err(error), _) => return Err(error.to_string()),
         };
+        if let Wanted::Value(None, Some(ty)) = &self.wanted {
+            return match ty == compiled.output() {
+                true => Ok(()),
+                false => Err(format!("type {} instead of {ty}", compiled.output())),
+            };
+        }
         let found = program.run(bindings, PER_CALL_LIMIT).value;
         match (&self.wanted, found) {
             (Wanted::Error, Err(_)) => Ok(()),
@@ -248,7 +254,10 @@ impl Case {
                 }
                 match value.as_ref().is_none_or(|value| same(&found, value)) {
                     true => Ok(()),
-                    false => Err(format!("{found} instead of {}", value.as_ref().unwrap_or(&Value::Null))),
+                    false => Err(format!(
+                        "{found} instead of {}",
+                        value.as_ref().unwrap_or(&Value::Null)
+                    )),
                 }
             }
         }

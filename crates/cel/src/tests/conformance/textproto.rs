@@ -46,7 +46,11 @@ impl Reader<'_> {
     fn skip(&mut self) {
         while let Some(byte) = self.bytes.get(self.at) {
             match byte {
-                b'#' => while self.bytes.get(self.at).is_some_and(|b| *b != b'\n') { self.at += 1 },
+                b'#' => {
+                    while self.bytes.get(self.at).is_some_and(|b| *b != b'\n') {
+                        self.at += 1
+                    }
+                }
                 b if b.is_ascii_whitespace() || *b == b',' || *b == b';' => self.at += 1,
                 _ => return,
             }
