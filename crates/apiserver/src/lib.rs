@@ -43,6 +43,7 @@ mod ports;
 mod query;
 mod resources;
 mod respond;
+mod scale_view;
 mod server;
 mod service_network;
 mod strategy;

@@ -147,6 +147,15 @@ impl Objects {
         }
     }
 
+    pub fn has_field(&self, object: &str, field: &str) -> bool {
+        self.0.get(object).is_some_and(|fields| fields.contains_key(field))
+    }
+
+    /// Adds the objects of another set.
+    pub fn extend(&mut self, other: &Objects) {
+        self.0.extend(other.0.iter().map(|(name, fields)| (name.clone(), fields.clone())));
+    }
+
     /// The type of an object's field; the outer `None` says there is no such object.
     pub(crate) fn field(&self, object: &str, field: &str) -> Option<Option<&Type>> {
         Some(self.0.get(object)?.get(field))

@@ -39,6 +39,7 @@ mod tainteviction;
 mod tokencleaner;
 mod ttl;
 mod ttlafterfinished;
+mod validatingadmissionpolicystatus;
 mod volumeexpand;
 
 use std::sync::Arc;
@@ -158,6 +159,11 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         storageprotection::start_claims,
     ),
     ("persistentvolume-protection-controller", "pv-protection", storageprotection::start_volumes),
+    (
+        "validatingadmissionpolicy-status-controller",
+        "validatingadmissionpolicy-status",
+        validatingadmissionpolicystatus::start,
+    ),
     // Upstream gives this one no short name.
     (
         "volumeattributesclass-protection-controller",

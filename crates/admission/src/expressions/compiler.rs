@@ -68,6 +68,27 @@ impl Compiler {
         this
     }
 
+    /// For type checking: with the type of `object` and `oldObject`, and that of `params` where the policy
+    /// declares a kind of parameters; the inner `None` says that nothing is known of it.
+    pub(crate) fn typed(
+        object: (&Type, &Objects),
+        params: Option<Option<(&Type, &Objects)>>,
+    ) -> Compiler {
+        let mut this = Compiler::of_policy(params.is_some());
+        this.objects.extend(object.1);
+        let params = params.flatten();
+        if let Some((_, objects)) = params {
+            this.objects.extend(objects);
+        }
+        this.types = [object.0.clone(), params.map_or(Type::Dyn, |(ty, _)| ty.clone())];
+        this
+    }
+
+    /// What is wrong with an expression, whatever its value is to be used for.
+    pub(crate) fn issues(&self, text: &str, given: Given) -> Option<String> {
+        self.environment(given).compile(text).err().map(|issues| issues.to_string())
+    }
+
     /// Adds a variable, which later variables and all expressions may use.
     pub fn variable(&mut self, name: &str, text: &str) {
         let compiled = self.compile(text, Given::AUTHORIZER, &[]);

@@ -298,7 +298,10 @@ fn values_become_json() {
         json("Object{a: [1, 2], b: {'k': object.spec.list}, c: Object.c{d: duration('90s')}}"),
         Ok(json!({"a": [1, 2], "b": {"k": [1, 2]}, "c": {"d": "90s"}}))
     );
-    assert_eq!(json("[dyn(null), b'ab', true, 0.5]"), Ok(json!([null, "YWI=", true, 0.5])));
+    assert_eq!(
+        json("[dyn(null), dyn(b'ab'), dyn(true), dyn(0.5)]"),
+        Ok(json!([null, "YWI=", true, 0.5]))
+    );
     let keys = json("{1: 'a'}").expect_err("keys of JSON are text");
     assert_eq!(keys, "map key 1 is of type int, not string");
     assert!(json("url('https://a/')").is_err());

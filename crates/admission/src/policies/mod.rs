@@ -10,12 +10,18 @@ mod matched;
 mod mutating;
 mod params;
 mod policy;
+mod schema_types;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod type_checking;
 mod validating;
 
 pub use check::{check_mutating, check_validating, check_webhooks};
 pub use mutating::Mutating;
 pub use snapshot::Policies;
+pub use type_checking::{
+    GroupVersionKind, NamedResource, Warning, check_types, kinds_to_check, named_resources,
+    param_kind,
+};
 pub use validating::Validating;

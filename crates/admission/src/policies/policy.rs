@@ -49,9 +49,14 @@ impl<E: Evaluator> Policy<E> {
 /// A compiler that knows the policy's variables.
 pub(crate) fn compiler(spec: &Value) -> Compiler {
     let mut compiler = Compiler::of_policy(spec["paramKind"].is_object());
+    variables(spec, &mut compiler);
+    compiler
+}
+
+/// Adds the policy's variables to a compiler.
+pub(crate) fn variables(spec: &Value, compiler: &mut Compiler) {
     for variable in validation::items(spec, "variables") {
         let text = |key: &str| variable[key].as_str().unwrap_or("");
         compiler.variable(text("name"), text("expression"));
     }
-    compiler
 }

@@ -25,6 +25,7 @@ mod reach;
 mod rights;
 mod services;
 mod strategies;
+mod type_checking;
 mod webhooks;
 mod websocket;
 mod wire;

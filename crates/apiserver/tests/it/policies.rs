@@ -80,18 +80,11 @@ async fn should_validate_against_a_deployment() {
     let want = "deployments.apps \"small\" is forbidden: ValidatingAdmissionPolicy 'replicas' with binding 'replicas-binding' denied request: wants replicas > 1, got 1";
     assert_eq!(refused.told(), (422, want.to_owned()));
     world.make(DEPLOYMENTS, &deployment("large", 2)).await;
-    let scaled = world.ask_by(
-        &world.admin,
-        ("PATCH", &format!("{DEPLOYMENTS}/large")),
-        &json!({"spec": {"replicas": 1}}),
-    );
-    assert_eq!(scaled.await.code, 422, "updates are validated");
-    let gone = world.ask(
-        "DELETE",
-        &format!("{GROUP}/validatingadmissionpolicybindings/replicas-binding"),
-        &Value::Null,
-    );
-    assert_eq!(gone.await.code, 200);
+    let (path, fewer) = (format!("{DEPLOYMENTS}/large"), json!({"spec": {"replicas": 1}}));
+    let scaled = world.ask_by(&world.admin, ("PATCH", &path), &fewer).await;
+    assert_eq!(scaled.code, 422, "updates are validated");
+    let binding = format!("{GROUP}/validatingadmissionpolicybindings/replicas-binding");
+    assert_eq!(world.ask("DELETE", &binding, &Value::Null).await.code, 200);
     world.make(DEPLOYMENTS, &deployment("small", 1)).await;
 }
 

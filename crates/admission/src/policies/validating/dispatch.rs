@@ -13,7 +13,6 @@ use crate::expressions::{Inputs, RequestAuthorizer, admission_request};
 use crate::plugin::Verdict;
 use crate::policies::binding::Binding;
 use crate::policies::matched::{Namespace, Versioned, matches};
-use crate::policies::policy::Policy;
 use crate::policies::snapshot::{Bound, Snapshot};
 
 pub(super) async fn dispatch(
@@ -22,7 +21,7 @@ pub(super) async fn dispatch(
     object: &Value,
 ) -> Verdict {
     let authorizer = RequestAuthorizer::new(request);
-    let mut report = Report::default();
+    let (mut report, mut namespace) = (Report::default(), None);
     for bound in &snapshot.validating {
         let policy = &*bound.policy;
         let row = match matches(&policy.constraints, request, object) {
@@ -34,7 +33,7 @@ pub(super) async fn dispatch(
             }
         };
         let site = Site { request, object, row, authorizer: &authorizer };
-        site.policy(bound, &mut report).await?;
+        site.policy(bound, &mut namespace, &mut report).await?;
     }
     report.verdict(request, object)
 }
@@ -49,7 +48,13 @@ struct Site<'s> {
 }
 
 impl Site<'_> {
-    async fn policy(&self, bound: &Bound<Validations>, report: &mut Report) -> Verdict {
+    /// `namespace` is read when the first policy needs it.
+    async fn policy(
+        &self,
+        bound: &Bound<Validations>,
+        namespace: &mut Option<Namespace>,
+        report: &mut Report,
+    ) -> Verdict {
         let (policy, request) = (&*bound.policy, self.request);
         let kind = match policy.param_kind.as_ref().map(|kind| kind.resolve(request)).transpose() {
             Ok(kind) => kind,
@@ -59,15 +64,21 @@ impl Site<'_> {
             }
         };
         let mut annotations = Annotations::default();
-        let mut versioned: Option<Versioned<'_>> = None;
+        let (mut versioned, mut sent) = (None, None);
         for binding in &bound.bindings {
             match self.params(kind, binding, &mut versioned).await {
                 Ok(None) => {}
                 Ok(Some(params)) => {
-                    let namespace = Namespace::of(request)?;
-                    let Some(versioned) = &versioned else { continue };
+                    if namespace.is_none() {
+                        *namespace = Some(Namespace::of(request)?);
+                    }
+                    let (Some(versioned), Some(namespace)) = (&versioned, &*namespace) else {
+                        continue;
+                    };
+                    let sent = sent.get_or_insert_with(|| admission_request(request, self.row));
                     for params in &params {
-                        let outcome = self.evaluate(policy, versioned, params.as_ref(), &namespace);
+                        let inputs = self.inputs(versioned, sent, params.as_ref(), namespace);
+                        let outcome = evaluate(policy, &inputs);
                         report.decided(request, &policy.name, binding, &outcome);
                         annotations.add(&outcome);
                     }
@@ -110,22 +121,20 @@ impl Site<'_> {
         Ok(Some(params))
     }
 
-    fn evaluate(
-        &self,
-        policy: &Policy<Validations>,
-        versioned: &Versioned<'_>,
-        params: Option<&Value>,
-        namespace: &Namespace,
-    ) -> super::evaluate::Outcome {
-        let sent = admission_request(self.request, self.row);
-        let inputs = Inputs {
+    fn inputs<'v>(
+        &'v self,
+        versioned: &'v Versioned<'_>,
+        sent: &'v Value,
+        params: Option<&'v Value>,
+        namespace: &'v Namespace,
+    ) -> Inputs<'v> {
+        Inputs {
             object: versioned.object(),
             old_object: versioned.old(),
-            request: &sent,
+            request: sent,
             params,
             namespace: namespace.object(),
             authorizer: Some(self.authorizer),
-        };
-        evaluate(policy, &inputs)
+        }
     }
 }

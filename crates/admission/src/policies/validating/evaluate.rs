@@ -86,12 +86,13 @@ fn all<'v>(
     expressions: impl Iterator<Item = Option<&'v Expression>>,
     budget: &mut Budget,
 ) -> Result<Vec<Option<Evaluated<'v>>>, OutOfBudget> {
-    let mut activation = Activation::new(inputs, &policy.variables);
-    expressions
-        .map(|expression| {
-            expression.map(|expression| activation.evaluate(expression, budget)).transpose()
-        })
-        .collect()
+    let mut activation: Option<Activation<'v>> = None;
+    let mut evaluated = |expression: &'v Expression| {
+        let activation =
+            activation.get_or_insert_with(|| Activation::new(inputs, &policy.variables));
+        activation.evaluate(expression, budget)
+    };
+    expressions.map(|expression| expression.map(&mut evaluated).transpose()).collect()
 }
 
 fn decide(

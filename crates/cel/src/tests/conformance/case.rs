@@ -236,6 +236,12 @@ impl Case {
             (Err(_), Wanted::Error) => return Ok(()),
             (Err(error), _) => return Err(error.to_string()),
         };
+        if let Wanted::Value(None, Some(ty)) = &self.wanted {
+            return match ty == compiled.output() {
+                true => Ok(()),
+                false => Err(format!("type {} instead of {ty}", compiled.output())),
+            };
+        }
         let found = program.run(bindings, PER_CALL_LIMIT).value;
         match (&self.wanted, found) {
             (Wanted::Error, Err(_)) => Ok(()),
