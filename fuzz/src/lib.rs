@@ -127,6 +127,7 @@ async fn serve() -> Server {
         tokens,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: Duration::from_secs(3600),
+        admission: apiserver::AdmissionOptions::default(),
         limits: Limits::default(),
         auditor: None,
     };

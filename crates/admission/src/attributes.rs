@@ -4,10 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use api::registry::Resource;
+use api::selector::LabelSelector;
 use api::{Object, Status};
 use auth::{Authorizer, RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::reinvocation::Reinvocation;
+use crate::versions::Versions;
 
 /// The operation on the object, as upstream names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +46,27 @@ pub trait Cluster: Send + Sync {
     fn get(&self, resource: Gvr, key: &str) -> Option<Arc<Object>>;
     /// The stored objects whose keys start with `prefix`.
     fn list(&self, resource: Gvr, prefix: &str) -> Vec<Arc<Object>>;
+    /// The resource whose objects are of this kind, built in or custom, if it is served.
+    fn row_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Resource>;
+    /// A stored object of any resource, in the version of the row.
+    fn read<'a>(
+        &'a self,
+        row: &'static Resource,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Value>, Status>>;
+    /// The stored objects of any resource whose keys start with `prefix` and whose labels match.
+    fn read_all<'a>(
+        &'a self,
+        row: &'static Resource,
+        prefix: &'a str,
+        labels: &'a LabelSelector,
+    ) -> BoxFuture<'a, Result<Vec<Value>, Status>>;
     /// Whether an object of any resource is stored.
     fn exists(&self, row: &Resource, key: &str) -> bool;
+    /// The revision of the last change of a built-in resource's objects.
+    fn last_change(&self, resource: Gvr) -> u64;
+    /// Makes a namespace, unless it is there by now.
+    fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
     fn authorizer(&self) -> &Authorizer;
     /// Writes `tree` in place of `stored`; false when another write came between.
     fn replace<'a>(
@@ -66,8 +89,15 @@ pub struct Attributes<'a> {
     /// The state before; `None` in a creation and a connection.
     pub old: Option<&'a Value>,
     pub dry_run: bool,
+    /// The request's options (`CreateOptions`, …), null for a connection. Built when asked for.
+    pub options: &'a (dyn Fn() -> Value + Sync),
     pub now: Timestamp,
+    /// When the client stops waiting, if it said so.
+    pub deadline: Option<tokio::time::Instant>,
     pub cluster: &'a dyn Cluster,
+    /// The object in other versions, and changed objects read again.
+    pub versions: &'a dyn Versions,
+    pub reinvocation: &'a Reinvocation,
     /// Tells the client something.
     pub warn: &'a (dyn Fn(String) + Sync),
     /// Adds an annotation to the request's audit event: key (`plugin/name`), value. The first value of a

@@ -2,25 +2,49 @@
 
 use std::sync::Arc;
 
-use ::admission::{BoxFuture, Chain, Cluster, Gvr};
+use ::admission::policies::Policies;
+use ::admission::webhooks::Webhooks;
+use ::admission::{BoxFuture, Chain, Cluster, Gvr, Setup};
 use api::registry::{Registry, Resource};
+use api::selector::LabelSelector;
 use api::{Draft, Object, Status};
 use auth::Authorizer;
 use serde_json::Value;
 use store::{Expect, Store, Write, WriteError};
 
+use crate::admission_options::{self, AdmissionOptions};
+use crate::custom::Customs;
+use crate::strategy::{BuiltIns, ResourceStrategy};
 use crate::write_failure::write_failure;
 
 /// The chain of a server, and the cluster that its plugins see.
 pub(crate) struct Admission {
     pub(crate) chain: Chain,
+    #[expect(dead_code, reason = "lock-outs are told from it")]
+    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) cluster: StoredCluster,
 }
 
 impl Admission {
-    pub(crate) fn new(store: Store, authorizer: Arc<Authorizer>) -> Admission {
-        let cluster = StoredCluster { store, registry: Registry::built_in(), authorizer };
-        Admission { chain: Chain::default(), cluster }
+    /// The error says what of the options cannot be used.
+    pub(crate) fn new(
+        store: Store,
+        (authorizer, objects): (Arc<Authorizer>, &dyn auth::Objects),
+        customs: Arc<Customs>,
+        (options, services): (&AdmissionOptions, &Arc<dyn webhook::Services>),
+    ) -> Result<Admission, String> {
+        let registry = Registry::built_in();
+        let built_ins = BuiltIns::of(registry);
+        let cluster = StoredCluster { store, registry, authorizer, customs, built_ins };
+        let webhooks = Arc::new(options.webhooks(services)?);
+        let setup = Setup {
+            selection: &options.selection,
+            configuration: &options.configuration,
+            policies: Some(Arc::new(Policies::new(objects))),
+            webhooks: Some(webhooks.clone()),
+            reach: &|path| admission_options::reach(path, services),
+        };
+        Ok(Admission { chain: Chain::new(&setup)?, webhooks, cluster })
     }
 }
 
@@ -29,11 +53,73 @@ pub(crate) struct StoredCluster {
     store: Store,
     registry: &'static Registry,
     authorizer: Arc<Authorizer>,
+    customs: Arc<Customs>,
+    built_ins: BuiltIns,
 }
 
 impl StoredCluster {
+    fn strategy(&self, row: &'static Resource) -> Option<Arc<dyn ResourceStrategy>> {
+        let path = (row.group, row.version, row.name);
+        match self.registry.find(row.group, row.version, row.name, "") {
+            Some(_) => Some(self.built_ins.of_row(row)),
+            None => Some(self.customs.find(path, "")?.1),
+        }
+    }
+
+    /// An object as its version shows it.
+    async fn shown(&self, row: &'static Resource, object: &Object) -> Result<Value, Status> {
+        let strategy = self.strategy(row).ok_or_else(Status::no_such_path)?;
+        let mut tree = strategy.read(object).await?;
+        tree["apiVersion"] = row.api_version().into();
+        tree["kind"] = row.kind.into();
+        Ok(tree)
+    }
+
+    async fn read_one(&self, row: &'static Resource, key: &str) -> Result<Option<Value>, Status> {
+        let found = self.store.collection(&row.prefix).and_then(|all| all.get(key));
+        match found {
+            Some(object) => self.shown(row, &object).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn read_selected(
+        &self,
+        row: &'static Resource,
+        prefix: &str,
+        labels: &LabelSelector,
+    ) -> Result<Vec<Value>, Status> {
+        let collection = self.store.collection(&row.prefix);
+        let selected = |object: &Object| labels.matches(object.meta());
+        let page = collection.and_then(|all| all.list(prefix, None, 0, usize::MAX, &selected).ok());
+        let mut all = Vec::new();
+        for object in page.map(|page| page.objects).unwrap_or_default() {
+            all.push(self.shown(row, &object).await?);
+        }
+        Ok(all)
+    }
+
     fn row(&self, (group, version, name): Gvr) -> &'static Resource {
         self.registry.find(group, version, name, "").expect("plugins read built-in resources")
+    }
+
+    async fn make_namespace(&self, name: &str) -> Result<(), Status> {
+        let row = self.row(("", "v1", "namespaces"));
+        let Some(collection) = self.store.collection(&row.prefix) else { return Ok(()) };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let tree = serde_json::json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "uid": uuid::Uuid::new_v4().to_string(),
+                "creationTimestamp": now, "labels": {"kubernetes.io/metadata.name": name}},
+            "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Active"},
+        });
+        let draft = Some(Draft::new(&tree, row.selectable));
+        let write = Write { collection, key: name.to_owned(), expect: Expect::Absent, draft };
+        match self.store.write(write).await {
+            Ok(_) | Err(WriteError::Conflict(_)) => Ok(()),
+            Err(other) => Err(write_failure(other, row, name)),
+        }
     }
 
     async fn write(&self, resource: Gvr, stored: &Object, tree: Value) -> Result<bool, Status> {
@@ -66,8 +152,43 @@ impl Cluster for StoredCluster {
         page.map(|page| page.objects).unwrap_or_default()
     }
 
+    fn row_of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
+        if let Some(row) = self.registry.by_kind(group, version, kind) {
+            return Some(row).filter(|row| !row.prefix.is_empty());
+        }
+        let installed = self.customs.installed();
+        let rows = installed.all().iter().map(|served| served.row);
+        rows.into_iter().find(|row| (row.group, row.version, row.kind) == (group, version, kind))
+    }
+
+    fn read<'a>(
+        &'a self,
+        row: &'static Resource,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Value>, Status>> {
+        Box::pin(self.read_one(row, key))
+    }
+
+    fn read_all<'a>(
+        &'a self,
+        row: &'static Resource,
+        prefix: &'a str,
+        labels: &'a LabelSelector,
+    ) -> BoxFuture<'a, Result<Vec<Value>, Status>> {
+        Box::pin(self.read_selected(row, prefix, labels))
+    }
+
     fn exists(&self, row: &Resource, key: &str) -> bool {
         self.store.collection(&row.prefix).is_some_and(|all| all.get(key).is_some())
+    }
+
+    fn last_change(&self, resource: Gvr) -> u64 {
+        let collection = self.store.collection(&self.row(resource).prefix);
+        collection.map_or(0, |all| all.last_change())
+    }
+
+    fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.make_namespace(name))
     }
 
     fn authorizer(&self) -> &Authorizer {

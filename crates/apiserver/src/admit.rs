@@ -1,8 +1,8 @@
 //! The way of requests through the admission chain.
 
-use ::admission::{Attributes, Operation};
+use ::admission::{Attributes, Operation, Reinvocation};
 use api::Status;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 
@@ -12,23 +12,32 @@ pub(crate) struct Admitted<'a> {
     /// Empty when the server generates it.
     name: &'a str,
     old: Option<&'a Value>,
+    /// The options of a deletion, as the client sent them.
+    options: Option<&'a Value>,
+    reinvocation: Reinvocation,
 }
 
 impl<'a> Admitted<'a> {
+    fn new(operation: Operation, name: &'a str, old: Option<&'a Value>) -> Admitted<'a> {
+        let reinvocation = Reinvocation::default();
+        Admitted { operation, name, old, options: None, reinvocation }
+    }
+
     pub(crate) fn created(name: &'a str) -> Admitted<'a> {
-        Admitted { operation: Operation::Create, name, old: None }
+        Admitted::new(Operation::Create, name, None)
     }
 
     pub(crate) fn updated(name: &'a str, old: &'a Value) -> Admitted<'a> {
-        Admitted { operation: Operation::Update, name, old: Some(old) }
+        Admitted::new(Operation::Update, name, Some(old))
     }
 
-    pub(crate) fn deleted(name: &'a str, old: &'a Value) -> Admitted<'a> {
-        Admitted { operation: Operation::Delete, name, old: Some(old) }
+    pub(crate) fn deleted(name: &'a str, old: &'a Value, options: &'a Value) -> Admitted<'a> {
+        let new = Admitted::new(Operation::Delete, name, Some(old));
+        Admitted { options: Some(options), ..new }
     }
 
     pub(crate) fn connected(name: &'a str) -> Admitted<'a> {
-        Admitted { operation: Operation::Connect, name, old: None }
+        Admitted::new(Operation::Connect, name, None)
     }
 
     /// The phase in which plugins change the object.
@@ -36,8 +45,8 @@ impl<'a> Admitted<'a> {
         if call.is_admitted {
             return Ok(());
         }
-        let (warn, annotate) = notes(call);
-        let attributes = self.attributes(call, (&warn, &annotate));
+        let ((warn, annotate), options) = (notes(call), || self.options(call));
+        let attributes = self.attributes(call, (&warn, &annotate, &options));
         call.resources.admission.chain.mutate(&attributes, object).await
     }
 
@@ -46,8 +55,8 @@ impl<'a> Admitted<'a> {
         if call.is_admitted {
             return Ok(());
         }
-        let (warn, annotate) = notes(call);
-        let attributes = self.attributes(call, (&warn, &annotate));
+        let ((warn, annotate), options) = (notes(call), || self.options(call));
+        let attributes = self.attributes(call, (&warn, &annotate, &options));
         call.resources.admission.chain.validate(&attributes, object).await
     }
 
@@ -57,10 +66,40 @@ impl<'a> Admitted<'a> {
         self.validate(call, object).await
     }
 
+    fn dry_run(&self, call: &Call<'_>) -> bool {
+        let asked = self.options.map(|options| &options["dryRun"]).and_then(Value::as_array);
+        call.context.dry_run || asked.is_some_and(|list| !list.is_empty())
+    }
+
+    /// The options as upstream decodes them; a patch is shown as the creation or update that it becomes.
+    fn options(&self, call: &Call<'_>) -> Value {
+        let (kind, keys): (&str, &[&str]) = match self.operation {
+            Operation::Create => ("CreateOptions", &["fieldManager", "fieldValidation"]),
+            Operation::Update => ("UpdateOptions", &["fieldManager", "fieldValidation"]),
+            Operation::Delete => ("DeleteOptions", &[]),
+            Operation::Connect => return Value::Null,
+        };
+        let mut options = Map::new();
+        options.insert("kind".into(), kind.into());
+        options.insert("apiVersion".into(), "meta.k8s.io/v1".into());
+        let query = call.context.query;
+        for key in keys {
+            if let Some(text) = query.get(key).filter(|text| !text.is_empty()) {
+                options.insert((*key).into(), text.into());
+            }
+        }
+        let sent = self.options.and_then(Value::as_object).into_iter().flatten();
+        options.extend(sent.map(|(key, value)| (key.clone(), value.clone())));
+        if call.context.dry_run {
+            options.insert("dryRun".into(), json!(["All"]));
+        }
+        Value::Object(options)
+    }
+
     fn attributes<'b>(
         &'b self,
         call: &'b Call<'_>,
-        (warn, annotate): (&'b Warn<'b>, &'b Annotate<'b>),
+        (warn, annotate, options): (&'b Warn<'b>, &'b Annotate<'b>, &'b Options<'b>),
     ) -> Attributes<'b> {
         let context = &call.context;
         Attributes {
@@ -70,15 +109,20 @@ impl<'a> Admitted<'a> {
             row: call.row,
             name: self.name,
             old: self.old,
-            dry_run: context.dry_run,
+            dry_run: self.dry_run(call),
+            options,
             now: context.now,
+            deadline: context.deadline,
             cluster: &call.resources.admission.cluster,
+            versions: call,
+            reinvocation: &self.reinvocation,
             warn,
             annotate,
         }
     }
 }
 
+type Options<'a> = dyn Fn() -> Value + Sync + 'a;
 type Warn<'a> = dyn Fn(String) + Sync + 'a;
 type Annotate<'a> = dyn Fn(&str, String) + Sync + 'a;
 

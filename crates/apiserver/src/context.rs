@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::Status;
 use auth::{RequestInfo, User};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::query::{FieldValidation, Query};
 
@@ -18,6 +19,8 @@ pub(crate) struct RequestContext<'a> {
     /// Who manages the fields this request sets.
     pub(crate) manager: String,
     pub(crate) now: Timestamp,
+    /// When the client stops waiting, if it said so.
+    pub(crate) deadline: Option<Instant>,
     warnings: Mutex<Vec<String>>,
     /// What is told of the request, if anything is.
     pub(crate) audit: Option<Arc<audit::Record>>,
@@ -48,6 +51,7 @@ impl<'a> RequestContext<'a> {
             validation: query.field_validation(options)?,
             manager,
             now: Timestamp::now(),
+            deadline: deadline(query),
             warnings: Mutex::default(),
             audit: None,
         })
@@ -77,6 +81,13 @@ impl<'a> RequestContext<'a> {
     pub(crate) fn now_text(&self) -> String {
         self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
+}
+
+/// The end of the time that the query gives, counted from now.
+fn deadline(query: &Query) -> Option<Instant> {
+    let asked = api::duration::parse(query.get("timeout")?).ok()?;
+    let is_limit = !asked.negative && !asked.length.is_zero();
+    is_limit.then(|| Instant::now().checked_add(asked.length)).flatten()
 }
 
 /// The default field manager: the user agent's first word (apiserver `managerOrUserAgent`).

@@ -19,7 +19,7 @@ use crate::local::Local;
 use crate::offload::offload_large;
 use crate::parts::Parts;
 use crate::server::Server;
-use crate::webhook::Network;
+use crate::service_network::ServiceNetwork;
 
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -93,10 +93,9 @@ fn state_of(object: &Object) -> (Box<str>, u64) {
 fn install<'d>(server: &Parts, definitions: impl Iterator<Item = (&'d Arc<Head>, &'d Value)>) {
     let mut served: Vec<Arc<Served>> = Vec::new();
     let dialer = server.nodes.dialer.clone();
-    let (network, former) = (
-        Network { store: server.resources.store.clone(), dialer },
-        server.resources.customs.installed(),
-    );
+    let store = server.resources.store.clone();
+    let services: Arc<dyn webhook::Services> = Arc::new(ServiceNetwork { store, dialer });
+    let former = server.resources.customs.installed();
     for (head, slim) in definitions.filter(|(_, slim)| names::is_true(slim, "Established")) {
         let source = Source::of(slim);
         let same = former.same(&source);
@@ -108,7 +107,7 @@ fn install<'d>(server: &Parts, definitions: impl Iterator<Item = (&'d Arc<Head>,
         let mut definition = Definition::parse(slim);
         definition.names = Names::parse(&slim["status"]["acceptedNames"]);
         let known = former.conversion(&definition.group, &definition.names.plural);
-        let conversion = Conversion::of(&definition, known, &network);
+        let conversion = Conversion::of(&definition, known, &services);
         let versions = definition.versions.iter().map(|version| version.name.clone()).collect();
         let readied = server.resources.customs.readied.clone();
         let schemas = Schemas::new(head.object.clone(), versions, readied);

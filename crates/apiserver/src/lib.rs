@@ -6,6 +6,7 @@
 
 mod addresses;
 mod admission;
+mod admission_options;
 mod admit;
 mod allocate;
 mod body;
@@ -43,15 +44,19 @@ mod ports;
 mod query;
 mod resources;
 mod respond;
+mod scale_view;
 mod server;
+mod service_network;
 mod strategy;
 mod transaction;
 mod type_names;
 mod verbs;
+mod versions;
 mod virtuals;
-mod webhook;
 mod write_failure;
 
+pub use ::admission::{Configuration, Selection};
+pub use admission_options::AdmissionOptions;
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{
@@ -64,7 +69,7 @@ pub use limits::Limits;
 pub use listen::{Listening, TlsSetup, listen};
 pub use local::Local;
 pub use offload::release_memory_by;
-pub use server::{Config, Server, collections};
+pub use server::{Config, Server, StartError, collections};
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =

@@ -27,7 +27,7 @@ pub(crate) struct Resources {
     pub(crate) store: Store,
     pub(crate) registry: &'static Registry,
     pub(crate) schema: &'static Schema,
-    pub(crate) customs: Customs,
+    pub(crate) customs: Arc<Customs>,
     pub(crate) allocators: Arc<Allocators>,
     pub(crate) admission: Admission,
     pub(crate) settings: Settings,
@@ -38,7 +38,7 @@ impl Resources {
     pub(crate) fn new(
         store: Store,
         allocators: Allocators,
-        admission: Admission,
+        (admission, customs): (Admission, Arc<Customs>),
         settings: Settings,
     ) -> Resources {
         let registry = Registry::built_in();
@@ -46,7 +46,7 @@ impl Resources {
             store,
             registry,
             schema: Schema::built_in(),
-            customs: Customs::default(),
+            customs,
             allocators: Arc::new(allocators),
             admission,
             settings,

@@ -9,11 +9,13 @@ use auth::{Authenticator, AuthorizationModes, Authorizer, User};
 use bytes::Bytes;
 use flowcontrol::FlowControl;
 use http::{Request, Response};
-use store::{CollectionSpec, EngineError, Store};
+use store::{CollectionSpec, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::admission_options::AdmissionOptions;
 use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
+use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
@@ -26,6 +28,7 @@ use crate::parts::Parts;
 use crate::ports::StoredObjects;
 use crate::resources::{Resources, Settings};
 use crate::respond::{self, Accept, Body};
+use crate::service_network::ServiceNetwork as NetworkOfServices;
 
 /// What the wiring decides.
 pub struct Config {
@@ -41,9 +44,17 @@ pub struct Config {
     pub event_ttl: std::time::Duration,
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
+    pub admission: AdmissionOptions,
     pub limits: Limits,
     /// What is told of requests, if anything is (`--audit-*`).
     pub auditor: Option<Arc<Auditor>>,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("admission: {0}")]
+    Admission(String),
 }
 
 /// One API server. Clones are the same one.
@@ -75,13 +86,23 @@ pub fn collections() -> Vec<CollectionSpec> {
 
 impl Server {
     /// A server over a store that was opened with [`collections`].
-    pub fn new(store: Store, config: Config) -> Result<Server, EngineError> {
+    pub fn new(store: Store, config: Config) -> Result<Server, StartError> {
         let objects =
             Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
         let allocators = Allocators::new(&config.service_network, &store);
         let settings = Settings { event_ttl: config.event_ttl, watch_min: config.limits.watch_min };
         let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
-        let admission = Admission::new(store.clone(), authorizer.clone());
+        let customs = Arc::<Customs>::default();
+        let network =
+            NetworkOfServices { store: store.clone(), dialer: config.node_dialer.clone() };
+        let services: Arc<dyn webhook::Services> = Arc::new(network);
+        let admission = Admission::new(
+            store.clone(),
+            (authorizer.clone(), &*objects),
+            customs.clone(),
+            (&config.admission, &services),
+        );
+        let admission = admission.map_err(StartError::Admission)?;
         let closing = CancellationToken::new();
         let nodes = NodeAccess {
             dialer: config.node_dialer,
@@ -105,7 +126,7 @@ impl Server {
         }
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
-            resources: Resources::new(store, allocators, admission, settings),
+            resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             auditor: config.auditor,
             metrics,

@@ -26,8 +26,8 @@ pub(crate) enum Kind {
     Call(Box<Call>),
     List(Vec<Element>),
     Map(Vec<Entry>),
-    /// A message literal: Kubernetes' environment has no messages, so it is an error when checked.
-    Struct(Box<str>),
+    /// A message literal: `Object{…}` and `JSONPatch{…}`, where the environment has these types.
+    Struct(Box<Struct>),
     Fold(Box<Fold>),
 }
 
@@ -62,6 +62,21 @@ pub(crate) struct Call {
 pub(crate) struct Element {
     pub(crate) value: Expr,
     /// `[?value]`.
+    pub(crate) optional: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Struct {
+    pub(crate) name: Box<str>,
+    pub(crate) fields: Vec<StructField>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct StructField {
+    pub(crate) id: Id,
+    pub(crate) name: Box<str>,
+    pub(crate) value: Expr,
+    /// `Name{?field: value}`.
     pub(crate) optional: bool,
 }
 
@@ -126,7 +141,8 @@ impl Expr {
 
     pub(crate) fn children(&self) -> Vec<&Expr> {
         match &self.kind {
-            Kind::Literal(_) | Kind::Ident(_) | Kind::Struct(_) => Vec::new(),
+            Kind::Literal(_) | Kind::Ident(_) => Vec::new(),
+            Kind::Struct(made) => made.fields.iter().map(|field| &field.value).collect(),
             Kind::Select(select) => vec![&select.operand],
             Kind::Call(call) => call.target.iter().chain(&call.args).collect(),
             Kind::List(elements) => elements.iter().map(|e| &e.value).collect(),

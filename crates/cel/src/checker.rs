@@ -2,11 +2,12 @@
 //! of functions with dotted names, and dotted names of types, become what they are on the way.
 
 mod calls;
+mod structs;
 
 use std::collections::HashMap;
 
+use crate::Env;
 use crate::ast::{Expr, Fold, Id, Kind, Literal, Select, Tree};
-use crate::declared::Objects;
 use crate::functions::type_named;
 use crate::issues::Issues;
 use crate::types::Type;
@@ -34,17 +35,12 @@ impl Checked {
     }
 }
 
-pub(crate) fn check(
-    mut tree: Tree,
-    objects: &Objects,
-    variables: &[(Box<str>, Type)],
-    issues: &mut Issues,
-) -> Checked {
+pub(crate) fn check(mut tree: Tree, env: &Env, issues: &mut Issues) -> Checked {
     let types = vec![Type::Dyn; tree.places.len()];
     let mut checker = Checker {
-        objects,
+        env,
         places: &tree.places,
-        scopes: variables.to_vec(),
+        scopes: env.variables.clone(),
         types,
         overloads: HashMap::new(),
         type_names: HashMap::new(),
@@ -59,7 +55,7 @@ pub(crate) fn check(
 }
 
 struct Checker<'c> {
-    objects: &'c Objects,
+    env: &'c Env,
     places: &'c [u32],
     /// Innermost last.
     scopes: Vec<(Box<str>, Type)>,
@@ -101,10 +97,7 @@ impl Checker<'_> {
             Kind::Call(_) => self.call(expr),
             Kind::List(_) => self.list(expr),
             Kind::Map(_) => self.map(expr),
-            Kind::Struct(name) => {
-                let name = name.clone();
-                self.undeclared(id, &name)
-            }
+            Kind::Struct(made) => self.structure(id, made),
             Kind::Fold(fold) => self.fold(fold),
         };
         self.types[id as usize] = ty.clone();
@@ -130,19 +123,21 @@ impl Checker<'_> {
     }
 
     fn type_name(&mut self, id: Id, name: &str) -> Option<Type> {
-        let ty = type_named(name)?;
+        let ty = type_named(name).or_else(|| self.constructed(name))?;
         self.type_names.insert(id, ty.clone());
         Some(Type::Type(Some(ty.into())))
     }
 
     fn select(&mut self, expr: &mut Expr) -> Type {
         let id = expr.id;
-        // `net.IP` is a name, not a field.
-        if let Some(name) = expr.qualified_name()
-            && let Some(ty) = self.type_name(id, name.trim_start_matches('.'))
-        {
-            expr.kind = Kind::Ident(name.into());
-            return ty;
+        // `net.IP` and `authorizer.requestResource` are names, not fields.
+        if let Some(name) = expr.qualified_name() {
+            let plain = name.trim_start_matches('.');
+            let known = self.variable(plain).or_else(|| self.type_name(id, plain));
+            if let Some(ty) = known {
+                expr.kind = Kind::Ident(plain.into());
+                return ty;
+            }
         }
         let Kind::Select(select) = &mut expr.kind else { return Type::Error };
         let Select { operand, field, test_only } = &mut **select;
@@ -159,6 +154,12 @@ impl Checker<'_> {
         let target = inner.unwrap_or(&operand).clone();
         let ty = match &target {
             Type::Map(_, value) => (**value).clone(),
+            Type::Object(name) if self.env.patches && structs::is_constructed(name) => {
+                structs::field_type(name, field).unwrap_or_else(|| {
+                    self.fault(id, format!("undefined field '{field}'"));
+                    Type::Error
+                })
+            }
             Type::Object(name) => self.object_field(id, name, field),
             Type::Var(_) => {
                 self.bindings.assignable(&Type::Dyn, &target);
@@ -175,7 +176,7 @@ impl Checker<'_> {
     }
 
     fn object_field(&mut self, id: Id, object: &str, field: &str) -> Type {
-        match self.objects.field(object, field) {
+        match self.env.objects.field(object, field) {
             Some(Some(ty)) => ty.clone(),
             Some(None) => {
                 self.fault(id, format!("undefined field '{field}'"));

@@ -96,6 +96,11 @@ impl Decl {
         Decl { ty: Type::object(name), max: 0, min_bytes, nullable: false, shape }
     }
 
+    /// Nothing is declared: the JSON says by itself what it is.
+    pub(crate) fn is_any(&self) -> bool {
+        self.shape == Shape::Scalar(Scalar::Any)
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<&Arc<Decl>> {
         match &self.shape {
             Shape::Object(fields) => fields.get(name).map(|field| &field.decl),
@@ -105,7 +110,7 @@ impl Decl {
 }
 
 /// Objects by the names of their types.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Objects(HashMap<Arc<str>, HashMap<Box<str>, Type>>);
 
 impl Objects {
@@ -128,6 +133,27 @@ impl Objects {
                 }
             }
         }
+    }
+
+    /// Adds an object of which only the fields' types are known.
+    pub fn insert(&mut self, name: &str, fields: impl IntoIterator<Item = (Box<str>, Type)>) {
+        self.0.insert(name.into(), fields.into_iter().collect());
+    }
+
+    /// Adds a field, or gives it another type.
+    pub fn set_field(&mut self, object: &str, field: &str, ty: Type) {
+        if let Some(fields) = self.0.get_mut(object) {
+            fields.insert(field.into(), ty);
+        }
+    }
+
+    pub fn has_field(&self, object: &str, field: &str) -> bool {
+        self.0.get(object).is_some_and(|fields| fields.contains_key(field))
+    }
+
+    /// Adds the objects of another set.
+    pub fn extend(&mut self, other: &Objects) {
+        self.0.extend(other.0.iter().map(|(name, fields)| (name.clone(), fields.clone())));
     }
 
     /// The type of an object's field; the outer `None` says there is no such object.

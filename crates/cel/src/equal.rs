@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::declared::{Decl, ListKind, Shape};
 use crate::error::Error;
 use crate::json;
-use crate::value::{List, Map, Value};
+use crate::value::{List, Map, Struct, Value};
 
 pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Error> {
     Ok(match (a, b) {
@@ -27,7 +27,9 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Error> {
             _ => false,
         },
         (Value::List(a), Value::List(b)) => lists(a, b)?,
-        (Value::List(List::Json(..)), _) | (Value::Map(Map::Json(..)), _) if !is_map(a, b) => {
+        (Value::List(List::Json(..)), _) | (Value::Map(Map::Json(..)), _)
+            if !is_map(a, b) && is_declared(a) =>
+        {
             return Err(Error::no_overload());
         }
         (Value::Map(a), Value::Map(b)) => maps(a, b)?,
@@ -37,9 +39,18 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Error> {
         (Value::Url(a), Value::Url(b)) => a.text == b.text,
         (Value::Semver(a), Value::Semver(b)) => a.order(b) == Ordering::Equal,
         (Value::Format(a), Value::Format(b)) => a.name == b.name,
+        (Value::Struct(a), Value::Struct(b)) => structs(a, b)?,
         _ if a.is_opaque() => return Err(Error::no_overload()),
         _ => matches!(numbers(a, b), Some(Ok(Ordering::Equal))),
     })
+}
+
+/// Data without a declaration compares as values that expressions make.
+fn is_declared(value: &Value<'_>) -> bool {
+    match value {
+        Value::List(List::Json(_, decl, _)) | Value::Map(Map::Json(_, decl)) => !decl.is_any(),
+        _ => false,
+    }
 }
 
 fn is_map(a: &Value<'_>, b: &Value<'_>) -> bool {
@@ -98,7 +109,10 @@ fn lists(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
 }
 
 fn in_order(a: &List<'_>, b: &List<'_>) -> Result<bool, Error> {
-    let made = matches!(a, List::Made(_));
+    let made = match a {
+        List::Json(_, item, _) => item.is_any(),
+        List::Made(_) => true,
+    };
     for at in 0..a.len() {
         match equal(&a.get(at)?, &b.get(at)?) {
             Ok(true) => {}
@@ -148,7 +162,7 @@ fn key_fits(ours: &Json, theirs: &Value<'_>, key: &str) -> bool {
 /// Whether a list holds a value. Of data, what cannot be compared is an error unless another item is
 /// equal.
 pub(crate) fn contains(list: &List<'_>, value: &Value<'_>) -> Result<bool, Error> {
-    let of_data = matches!(list, List::Json(..));
+    let of_data = matches!(list, List::Json(_, item, _) if !item.is_any());
     let mut fault = None;
     for item in list.iter() {
         match item.and_then(|item| equal(&item, value)) {
@@ -158,6 +172,18 @@ pub(crate) fn contains(list: &List<'_>, value: &Value<'_>) -> Result<bool, Error
         }
     }
     fault.filter(|_| of_data).map_or(Ok(false), Err)
+}
+
+fn structs(a: &Struct<'_>, b: &Struct<'_>) -> Result<bool, Error> {
+    if a.name != b.name || !a.fields.keys().eq(b.fields.keys()) {
+        return Ok(false);
+    }
+    for (ours, theirs) in a.fields.values().zip(b.fields.values()) {
+        if !equal(ours, theirs)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn maps(a: &Map<'_>, b: &Map<'_>) -> Result<bool, Error> {

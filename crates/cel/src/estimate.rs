@@ -17,6 +17,7 @@ pub use range::Range;
 
 pub(crate) const LIST_COST: u64 = 10;
 pub(crate) const MAP_COST: u64 = 30;
+pub(crate) const STRUCT_COST: u64 = 40;
 /// Looking at one character.
 pub(crate) const PER_CHARACTER: f64 = 0.1;
 /// One character of a pattern, for each step over the text.
@@ -84,7 +85,11 @@ pub(crate) fn estimate(checked: &Checked, root: Option<&Decl>) -> Range {
 impl<'c> Coster<'c> {
     fn cost(&mut self, expr: &'c Expr) -> Range {
         match &expr.kind {
-            Kind::Literal(_) | Kind::Struct(_) => Range::fixed(0),
+            Kind::Literal(_) => Range::fixed(0),
+            Kind::Struct(made) => made
+                .fields
+                .iter()
+                .fold(Range::fixed(STRUCT_COST), |sum, field| sum.plus(self.cost(&field.value))),
             Kind::Ident(name) => self.ident(expr, name),
             Kind::Select(select) => self.select(expr, select),
             Kind::Call(call) => self.call(expr, call),

@@ -6,13 +6,14 @@ mod paths;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::composition::Composition;
 use crate::equal::{contains, equal};
 use crate::error::{Error, Failure};
-use crate::estimate::{LIST_COST, MAP_COST};
+use crate::estimate::{LIST_COST, MAP_COST, STRUCT_COST};
 use crate::library;
 use crate::meter::Price;
-use crate::plan::{CallNode, Conditional, FoldNode, Node, Operation, Plan};
-use crate::value::{Entries, Key, List, Map, Value};
+use crate::plan::{CallNode, Conditional, FoldNode, Node, Operation, Plan, StructNode};
+use crate::value::{Entries, Key, List, Map, Struct, Value};
 
 type Outcome<'v> = Result<Value<'v>, Failure>;
 
@@ -23,7 +24,8 @@ enum Slot<'v> {
     Later(&'v Node),
 }
 
-pub(crate) struct Machine<'v> {
+pub(crate) struct Machine<'c, 'v> {
+    composition: Option<&'c mut Composition<'v>>,
     slots: Vec<Slot<'v>>,
     names: &'v [Box<str>],
     cost: u64,
@@ -38,11 +40,12 @@ pub(crate) fn run<'v>(
     names: &'v [Box<str>],
     variables: Vec<Binding<'v>>,
     limit: u64,
+    composition: Option<&mut Composition<'v>>,
 ) -> (Outcome<'v>, u64) {
     let mut slots: Vec<Slot<'v>> =
         variables.into_iter().map(|value| value.map_or(Slot::Empty, Slot::Value)).collect();
     slots.resize_with(plan.slots, || Slot::Empty);
-    let mut machine = Machine { slots, names, cost: 0, limit };
+    let mut machine = Machine { composition, slots, names, cost: 0, limit };
     let value = machine.eval(&plan.root);
     (value, machine.cost)
 }
@@ -51,7 +54,7 @@ fn not_bool<'v>() -> Outcome<'v> {
     Err(Error::no_overload().into())
 }
 
-impl<'v> Machine<'v> {
+impl<'v> Machine<'_, 'v> {
     fn charge(&mut self, cost: u64) -> Result<(), Failure> {
         self.cost = self.cost.saturating_add(cost);
         if self.cost > self.limit { Err(Failure::CostExceeded) } else { Ok(()) }
@@ -75,6 +78,7 @@ impl<'v> Machine<'v> {
             }
             Node::OptionalOr(sides, unwraps) => self.optional_or(sides, *unwraps),
             Node::Fold(fold) => self.fold(fold),
+            Node::Struct(made) => self.structure(made),
         }
     }
 
@@ -202,6 +206,37 @@ impl<'v> Machine<'v> {
         Ok(entries)
     }
 
+    fn structure(&mut self, made: &'v StructNode) -> Outcome<'v> {
+        let fields = self.structure_fields(made);
+        if fields.as_ref().err() != Some(&Failure::CostExceeded) {
+            self.charge(STRUCT_COST)?;
+        }
+        Ok(Value::Struct(Arc::new(Struct { name: made.name.clone(), fields: fields? })))
+    }
+
+    fn structure_fields(
+        &mut self,
+        made: &'v StructNode,
+    ) -> Result<BTreeMap<Box<str>, Value<'v>>, Failure> {
+        let mut fields = BTreeMap::new();
+        for (name, node, optional) in &made.fields {
+            match (self.eval(node)?, optional) {
+                (value, false) => drop(fields.insert(name.clone(), value)),
+                (Value::Optional(None), true) => drop(fields.remove(name)),
+                (Value::Optional(Some(inner)), true) => {
+                    fields.insert(name.clone(), (*inner).clone());
+                }
+                (other, true) => {
+                    let message = format!(
+                        "cannot initialize optional entry '{name}' from non-optional value {other}"
+                    );
+                    return Err(Error::new(message).into());
+                }
+            }
+        }
+        Ok(fields)
+    }
+
     fn optional_or(&mut self, sides: &'v [Node; 2], unwraps: bool) -> Outcome<'v> {
         match self.eval(&sides[0])? {
             Value::Optional(None) => self.eval(&sides[1]),
@@ -322,6 +357,9 @@ fn go_type(value: &Value<'_>) -> &'static str {
         Value::Url(_) => "cel.URL",
         Value::Semver(_) => "cel.Semver",
         Value::Format(_) => "cel.Format",
+        Value::Struct(_) => "*dynamic.ObjectVal",
+        Value::Authorization(_) => "library.authorizerVal",
+        Value::Variables => "*lazy.MapValue",
         Value::List(_) | Value::Map(_) => "iterable",
     }
 }

@@ -22,11 +22,12 @@ pub(crate) struct Overload {
 pub(crate) type Functions = HashMap<Box<str>, Vec<Overload>>;
 
 /// In the order in which Kubernetes adds them: it decides which overload is found first.
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     include_str!("functions/standard.txt"),
     include_str!("functions/kubernetes.txt"),
     include_str!("functions/extensions.txt"),
     include_str!("functions/authorization.txt"),
+    include_str!("functions/json_patch.txt"),
 ];
 
 pub(crate) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {

@@ -121,7 +121,7 @@ fn decode(text: &str) -> Option<Arc<[u8]>> {
 }
 
 /// JSON by its own types.
-fn read_any(json: &Json) -> Value<'_> {
+pub(crate) fn read_any(json: &Json) -> Value<'_> {
     match json {
         Json::Null => Value::Null,
         Json::Bool(b) => Value::Bool(*b),
@@ -142,10 +142,11 @@ impl<'v> Map<'v> {
             Map::Made(entries) => {
                 Ok(Key::of(key).and_then(|key| entries.get(&key)).map(|(_, value)| value.clone()))
             }
-            Map::Json(map, decl) => {
-                let name = key.as_str().ok_or_else(Error::no_overload)?;
-                find_in(map, decl, name)
-            }
+            Map::Json(map, decl) => match key.as_str() {
+                Some(name) => find_in(map, decl, name),
+                None if decl.is_any() => Ok(None),
+                None => Err(Error::no_overload()),
+            },
         }
     }
 

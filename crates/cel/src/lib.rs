@@ -6,6 +6,7 @@
 
 mod ast;
 mod checker;
+mod composition;
 mod declared;
 mod equal;
 mod error;
@@ -19,6 +20,8 @@ mod library;
 mod literal;
 mod macros;
 mod meter;
+mod names;
+mod native;
 mod parser;
 mod plan;
 mod time;
@@ -35,14 +38,17 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+pub use composition::{Composition, Variable};
 pub use declared::{Decl, Field, ListKind, Objects, Scalar, Shape};
 pub use error::{Error, Failure};
 pub use estimate::Range;
 pub use eval::Binding;
 pub use issues::Issues;
+pub use library::authorization::{Authorize, Decision, Question, ResourceCheck, Target};
+pub use names::escaped;
 pub use parser::is_reserved;
 pub use types::Type;
-pub use value::{Key, List, Map, Text, Value};
+pub use value::{Key, List, Map, Struct, Text, VARIABLES_TYPE, Value};
 
 /// The most one run of an expression may cost (apiserver `celconfig.PerCallLimit`).
 pub const PER_CALL_LIMIT: u64 = 1_000_000;
@@ -57,6 +63,8 @@ pub const REQUEST_MAX: u64 = 3 * 1024 * 1024;
 pub struct Env {
     objects: Arc<Objects>,
     variables: Vec<(Box<str>, Type)>,
+    /// Expressions may make `Object{…}` and `JSONPatch{…}`.
+    patches: bool,
 }
 
 /// An expression whose types are right.
@@ -81,7 +89,7 @@ pub struct Outcome<'v> {
 
 impl Env {
     pub fn new(objects: Arc<Objects>) -> Env {
-        Env { objects, variables: Vec::new() }
+        Env { objects, variables: Vec::new(), patches: false }
     }
 
     /// One variable more. Runs bind variables in this order.
@@ -91,11 +99,17 @@ impl Env {
         self
     }
 
+    /// With messages that say how to change an object.
+    #[must_use]
+    pub fn with_patches(self) -> Env {
+        Env { patches: true, ..self }
+    }
+
     /// Reads and checks an expression. The issues print as upstream's clients see them.
     pub fn compile(&self, text: &str) -> Result<Compiled, Issues> {
         let tree = parser::parse(text)?;
         let mut issues = Issues::of(text);
-        let checked = checker::check(tree, &self.objects, &self.variables, &mut issues);
+        let checked = checker::check(tree, self, &mut issues);
         if issues.is_empty() {
             validators::validate(&checked, &mut issues);
         }
@@ -158,7 +172,19 @@ impl Compiled {
 impl Program {
     /// Runs with the variables of the environment, in its order, up to a cost.
     pub fn run<'v>(&'v self, variables: Vec<Binding<'v>>, limit: u64) -> Outcome<'v> {
-        let (value, cost) = eval::run(&self.plan, &self.variables, variables, limit);
+        let (value, cost) = eval::run(&self.plan, &self.variables, variables, limit, None);
+        Outcome { value, cost }
+    }
+
+    /// Runs with the bindings of a composition and its variables.
+    pub fn run_composed<'v>(
+        &'v self,
+        composition: &mut Composition<'v>,
+        limit: u64,
+    ) -> Outcome<'v> {
+        let bindings = composition.bindings().to_vec();
+        let (value, cost) =
+            eval::run(&self.plan, &self.variables, bindings, limit, Some(composition));
         Outcome { value, cost }
     }
 }
@@ -173,6 +199,11 @@ impl<'v> Value<'v> {
     /// Data as its declaration has it; not copied but for single values.
     pub fn of_json(json: &'v Json, decl: &'v Decl) -> Result<Value<'v>, Error> {
         json::read(json, decl)
+    }
+
+    /// JSON without a declaration, read by its own types.
+    pub fn of_any(json: &'v Json) -> Value<'v> {
+        json::read_any(json)
     }
 
     /// A value that may be missing.

@@ -1,6 +1,7 @@
 //! What functions do. Arguments come checked as far as their types were known; what does not fit at
 //! run time is "no such overload", as in upstream.
 
+pub(crate) mod authorization;
 pub(crate) mod cidr;
 mod convert;
 pub(crate) mod formatting;
@@ -44,37 +45,12 @@ pub(crate) fn function(name: &str) -> Option<Function> {
         .or_else(|| url::find(name))
         .or_else(|| semver::find(name))
         .or_else(|| named::find(name))
-        .or_else(|| is_authorization(name).then_some(unknown as Function))
+        .or_else(|| authorization::find(name))
 }
 
 /// Names that several libraries have: each is asked in turn.
 fn either<'v>(functions: &[Function], args: &[Value<'v>]) -> Answer<'v> {
     functions.iter().find_map(|function| function(args))
-}
-
-fn is_authorization(name: &str) -> bool {
-    matches!(
-        name,
-        "path"
-            | "group"
-            | "serviceAccount"
-            | "resource"
-            | "subresource"
-            | "namespace"
-            | "name"
-            | "check"
-            | "errored"
-            | "error"
-            | "allowed"
-            | "reason"
-            | "fieldSelector"
-            | "labelSelector"
-    )
-}
-
-/// There is no authorizer here, so no value these functions take.
-fn unknown<'v>(_: &[Value<'v>]) -> Answer<'v> {
-    None
 }
 
 pub(crate) fn invoke<'v>(

@@ -303,7 +303,11 @@ impl Maker<'_> {
         let at = self.nodes.place(expr.id);
         expr.id = self.nodes.id(at);
         match &mut expr.kind {
-            Kind::Literal(_) | Kind::Ident(_) | Kind::Struct(_) => {}
+            Kind::Literal(_) | Kind::Ident(_) => {}
+            Kind::Struct(made) => made.fields.iter_mut().for_each(|field| {
+                field.id = self.nodes.id(self.nodes.place(field.id));
+                self.renumber(&mut field.value);
+            }),
             Kind::Select(select) => self.renumber(&mut select.operand),
             Kind::Call(call) => {
                 call.target.iter_mut().chain(&mut call.args).for_each(|e| self.renumber(e));

@@ -115,8 +115,20 @@ fn kubernetes(function: &str, overload: &str) -> Option<Price> {
         "fieldSelector" | "labelSelector" => Price::Selector,
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Price::Traverse,
         "ip" if overload == "cidr_ip" => Price::Fixed(1),
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR"
-        | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver" => Price::Read(PER_CHARACTER),
+        "url"
+        | "jsonpatch.escapeKey"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "ip"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => Price::Read(PER_CHARACTER),
         "replace" | "split" | "ip.isCanonical" => Price::Read(2.0 * PER_CHARACTER),
         "join" => Price::Build(2.0 * PER_CHARACTER),
         "find" | "findAll" => Price::Pattern,

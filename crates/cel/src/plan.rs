@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use crate::ast::{ACCUMULATOR, Call, Expr, Fold, Kind};
+use crate::ast::{ACCUMULATOR, Call, Expr, Fold, Kind, Struct};
 use crate::checker::Checked;
 use crate::error::Error;
 use crate::library::Function;
@@ -32,6 +32,13 @@ pub(crate) enum Node {
     /// `or`, and with `true` `orValue`, of optionals.
     OptionalOr(Box<[Node; 2]>, bool),
     Fold(Box<FoldNode>),
+    Struct(Box<StructNode>),
+}
+
+/// A message: its fields, and which of them are optional.
+pub(crate) struct StructNode {
+    pub(crate) name: Arc<str>,
+    pub(crate) fields: Vec<(Box<str>, Node, bool)>,
 }
 
 pub(crate) struct Path {
@@ -145,7 +152,7 @@ impl Planner<'_> {
                     .map(|e| Ok((self.node(&e.key)?, self.node(&e.value)?, e.optional)));
                 Ok(map(parts.collect::<Result<_, Error>>()?))
             }
-            Kind::Struct(name) => Err(Error::new(format!("unknown type: {name}"))),
+            Kind::Struct(made) => self.structure(made),
             Kind::Fold(fold) => self.fold(fold),
         }
     }
@@ -185,6 +192,13 @@ impl Planner<'_> {
             }
             (_, Err(args)) => operation(name, overload, args),
         }
+    }
+
+    fn structure(&mut self, made: &Struct) -> Result<Node, Error> {
+        let fields = made.fields.iter();
+        let fields = fields.map(|f| Ok((f.name.clone(), self.node(&f.value)?, f.optional)));
+        let fields = fields.collect::<Result<_, Error>>()?;
+        Ok(Node::Struct(Box::new(StructNode { name: (*made.name).into(), fields })))
     }
 
     fn slot(&mut self) -> usize {

@@ -1,5 +1,6 @@
 //! Tables of expressions with upstream's answers.
 
+mod conformance;
 mod facts;
 mod robust;
 

@@ -86,6 +86,15 @@ impl Type {
         }
     }
 
+    /// The whole type, as texts about the type that an expression must have print it.
+    pub fn declared(&self) -> String {
+        let parameters: Vec<String> = self.parameters().into_iter().map(Type::declared).collect();
+        match parameters.is_empty() {
+            true => self.name().to_owned(),
+            false => format!("{}({})", self.name(), parameters.join(", ")),
+        }
+    }
+
     /// The name without parameters, as expressions and run-time faults spell it.
     pub fn name(&self) -> &str {
         match self {

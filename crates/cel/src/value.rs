@@ -12,7 +12,9 @@ use serde_json::Value as Json;
 
 use crate::declared::{Decl, ListKind};
 use crate::error::Error;
-use crate::library::{cidr::Cidr, named::Format, semver::Semver, url::Url};
+use crate::library::{
+    authorization::Authorization, cidr::Cidr, named::Format, semver::Semver, url::Url,
+};
 use crate::time::{Span, Time};
 use crate::types::Type;
 
@@ -38,6 +40,17 @@ pub enum Value<'v> {
     Url(Arc<Url>),
     Semver(Arc<Semver>),
     Format(&'static Format),
+    Struct(Arc<Struct<'v>>),
+    Authorization(Arc<Authorization<'v>>),
+    /// The variables of a [`crate::Composition`], which are computed when they are asked for.
+    Variables,
+}
+
+/// A message that an expression made. Its type says what it is for, not which fields it has.
+#[derive(Debug, Clone)]
+pub struct Struct<'v> {
+    pub name: Arc<str>,
+    pub fields: BTreeMap<Box<str>, Value<'v>>,
 }
 
 /// Text of the data, or made by the expression.
@@ -57,6 +70,9 @@ impl Deref for Text<'_> {
         }
     }
 }
+
+/// The type of the variables that a policy composes.
+pub const VARIABLES_TYPE: &str = "kubernetes.variables";
 
 #[derive(Debug, Clone)]
 pub enum List<'v> {
@@ -101,8 +117,11 @@ impl Key {
 impl<'v> Value<'v> {
     /// Kubernetes' own types, which are compared as one thing in one step.
     pub(crate) fn is_opaque(&self) -> bool {
-        use Value::{Cidr, Format, Ip, Quantity, Semver, Url};
-        matches!(self, Quantity(_) | Ip(_) | Cidr(_) | Url(_) | Semver(_) | Format(_))
+        use Value::{Authorization, Cidr, Format, Ip, Quantity, Semver, Url};
+        matches!(
+            self,
+            Quantity(_) | Ip(_) | Cidr(_) | Url(_) | Semver(_) | Format(_) | Authorization(_)
+        )
     }
 
     pub fn text(text: impl Into<Arc<str>>) -> Value<'v> {
@@ -150,6 +169,9 @@ impl<'v> Value<'v> {
             Value::Url(_) => Type::object("kubernetes.URL"),
             Value::Semver(_) => Type::object("kubernetes.Semver"),
             Value::Format(_) => Type::object("kubernetes.NamedFormat"),
+            Value::Struct(made) => Type::Object(made.name.clone()),
+            Value::Authorization(value) => Type::object(value.type_name()),
+            Value::Variables => Type::object(VARIABLES_TYPE),
         }
     }
 
@@ -247,8 +269,19 @@ impl std::fmt::Display for Value<'_> {
             Value::Url(url) => f.write_str(&url.text),
             Value::Semver(version) => write!(f, "{version}"),
             Value::Format(format) => f.write_str(format.name),
+            Value::Struct(made) => fmt_struct(made, f),
+            Value::Authorization(value) => f.write_str(value.type_name()),
+            Value::Variables => f.write_str(VARIABLES_TYPE),
         }
     }
+}
+
+fn fmt_struct(made: &Struct<'_>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    write!(f, "{}{{", made.name)?;
+    for (count, (name, value)) in made.fields.iter().enumerate() {
+        write!(f, "{}{name}: {value}", if count > 0 { ", " } else { "" })?;
+    }
+    f.write_char('}')
 }
 
 fn fmt_map(map: &Map<'_>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -19,6 +19,7 @@ mod connect;
 mod lanes;
 mod watch;
 
+pub use auth::{Auth, Proof};
 pub use connect::{Credentials, HttpsConfig};
 use lanes::{Held, Lanes, Place};
 
@@ -42,7 +43,7 @@ struct Shared {
     /// The pools, and the generation of the certificate that their connections show.
     lanes: Mutex<(u64, Lanes<Http>)>,
     config: HttpsConfig,
-    auth: auth::Auth,
+    auth: Auth,
     /// `https://host:port`.
     server: String,
     tasks: Tasks,
@@ -57,9 +58,9 @@ impl std::fmt::Debug for HttpsTransport {
 impl HttpsTransport {
     /// Follows run in `tasks`.
     pub fn new(config: HttpsConfig, tasks: Tasks) -> Result<HttpsTransport, rustls::Error> {
-        let auth = auth::Auth::new(config.credentials.clone());
+        let auth = Auth::new(config.credentials.clone())?;
         // Faults of the configuration are told now.
-        connect::connector(&config, &auth.certificate)?;
+        connect::connector(&config, &auth)?;
         let lanes = Mutex::new((0, Lanes::new()));
         let server = config.server.trim_end_matches('/').to_owned();
         Ok(HttpsTransport { shared: Arc::new(Shared { lanes, config, auth, server, tasks }) })
@@ -73,7 +74,7 @@ impl HttpsTransport {
             *lanes = (generation, Lanes::new());
         }
         lanes.1.place(|| {
-            let connector = connect::connector(&shared.config, &shared.auth.certificate)?;
+            let connector = connect::connector(&shared.config, &shared.auth)?;
             Ok(outgoing::pool_builder().build(connector))
         })
     }
@@ -99,8 +100,8 @@ impl HttpsTransport {
             .proof()
             .await
             .map_err(|e| failed(format!("getting credentials: {e}").into()))?;
-        if let Some(token) = &proof.token {
-            builder = builder.header("authorization", format!("Bearer {token}"));
+        if let Some(authorization) = &proof.authorization {
+            builder = builder.header("authorization", authorization);
         }
         let request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
         let (http, place) = self.pool(proof.generation).map_err(|e| failed(e.into()))?;

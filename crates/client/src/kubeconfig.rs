@@ -118,6 +118,26 @@ impl Kubeconfig {
     }
 }
 
+impl Kubeconfig {
+    /// The credentials of a user, for servers that the file does not name; `None` when no user has
+    /// the name.
+    pub fn user(&self, name: &str) -> Option<Result<Credentials, KubeconfigError>> {
+        let failed = |why| KubeconfigError { path: self.path.display().to_string(), why };
+        self.file.users.iter().flatten().find(|user| user.name == name)?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let nowhere = HttpsConfig::new(String::new(), Vec::new(), Credentials::Anonymous);
+        let user = body(&self.file.users, "user", name);
+        Some(user.and_then(|user| credentials(user, folder, &nowhere)).map_err(failed))
+    }
+
+    /// The user of the current context.
+    pub fn current_user(&self) -> Option<String> {
+        let context: ContextBody =
+            body(&self.file.contexts, "context", &self.file.current_context).ok()?;
+        Some(context.user).filter(|user| !user.is_empty())
+    }
+}
+
 fn connection(file: &File, context: &str, folder: &Path) -> Result<HttpsConfig, String> {
     if context.is_empty() {
         return Err("current-context is not set".into());
@@ -167,8 +187,6 @@ where
 fn credentials(user: UserBody, folder: &Path, config: &HttpsConfig) -> Result<Credentials, String> {
     let refused = [
         ("auth-provider", user.auth_provider.is_some()),
-        ("username", user.username.is_some()),
-        ("password", user.password.is_some()),
         ("as", user.impersonate.is_some()),
         ("as-uid", user.as_uid.is_some()),
         ("as-groups", user.as_groups.is_some()),
@@ -199,11 +217,17 @@ fn credentials(user: UserBody, folder: &Path, config: &HttpsConfig) -> Result<Cr
         (Some(path), _) => Some(Credentials::TokenFile(folder.join(path))),
         (None, token) => token.map(Credentials::Token),
     };
+    let (username, password) =
+        (user.username.unwrap_or_default(), user.password.unwrap_or_default());
+    let basic = (!username.is_empty() || !password.is_empty())
+        .then_some(Credentials::Basic { username, password });
     let exec = user.exec.map(|plugin| exec(plugin, folder, config)).transpose()?;
-    let mut given = [certificate, token, exec].into_iter().flatten();
+    let mut given = [certificate, token, basic, exec].into_iter().flatten();
     let first = given.next().unwrap_or(Credentials::Anonymous);
     match given.next() {
-        Some(_) => Err("the user has more than one of client-certificate, token and exec".into()),
+        Some(_) => {
+            Err("the user has more than one of client-certificate, token, username and exec".into())
+        }
         None => Ok(first),
     }
 }
@@ -308,7 +332,7 @@ contexts:
         assert!(user("client-key-data: a2V5").contains("without its"));
         assert!(user("auth-provider: {name: gcp}").contains("auth-provider is not supported"));
         assert!(user("as: x").contains("as is not supported"));
-        assert!(user("username: x").contains("username is not supported"));
+        assert!(user("token: a, username: x").contains("more than one"));
         assert!(user("exec: {command: x}").contains("invalid apiVersion"));
         let exec = "exec: {command: x, apiVersion: client.authentication.k8s.io/v1beta1}";
         assert!(user(&format!("token: a, {exec}")).contains("more than one"));

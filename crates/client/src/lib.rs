@@ -23,7 +23,7 @@ pub use error::Error;
 pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;
 pub use follow::{Follow, FollowEvent, Follower};
-pub use https::{Credentials, HttpsConfig, HttpsTransport};
+pub use https::{Auth, Credentials, HttpsConfig, HttpsTransport, Proof};
 pub use informer::{Change, Index, IndexKey, Informer, Informers};
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use lease::LeaderElection;

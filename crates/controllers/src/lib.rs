@@ -40,6 +40,7 @@ mod tainteviction;
 mod tokencleaner;
 mod ttl;
 mod ttlafterfinished;
+mod validatingadmissionpolicystatus;
 mod volumeexpand;
 
 use std::sync::Arc;
@@ -163,6 +164,11 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         storageprotection::start_claims,
     ),
     ("persistentvolume-protection-controller", "pv-protection", storageprotection::start_volumes),
+    (
+        "validatingadmissionpolicy-status-controller",
+        "validatingadmissionpolicy-status",
+        validatingadmissionpolicystatus::start,
+    ),
     // Upstream gives this one no short name.
     (
         "volumeattributesclass-protection-controller",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::schema;
-use cel::{Decl, Field, ListKind, REQUEST_MAX, Scalar};
+use cel::{Decl, Field, ListKind, REQUEST_MAX, Scalar, escaped};
 
 use crate::node::Node;
 
@@ -129,45 +129,6 @@ fn string(node: &Node) -> Decl {
             let listed = (!checks.one_of_values.is_empty()).then(|| longest.unwrap_or(0));
             let max = checks.max_length.map(|max| max * PER_CHARACTER).or(listed);
             Decl::scalar(Scalar::String, max.unwrap_or(REQUEST_MAX - 2), MIN_STRING)
-        }
-    }
-}
-
-/// A field's name as rules spell it (apiserver `cel.Escape`); `None` if they cannot.
-pub(crate) fn escaped(name: &str) -> Option<String> {
-    if cel::is_reserved(name) {
-        return Some(format!("__{name}__"));
-    }
-    let spellable = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
-    if name.is_empty()
-        || name.starts_with(|c: char| c.is_ascii_digit())
-        || !name.chars().all(spellable)
-    {
-        return None;
-    }
-    let mut out = name.replace("__", "__underscores__");
-    for (character, word) in [(".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")] {
-        out = out.replace(character, word);
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn names_that_rules_cannot_spell_are_escaped() {
-        for (name, want) in [
-            ("size", Some("size")),
-            ("while", Some("__while__")),
-            ("var", Some("__var__")),
-            ("a.b-c/d", Some("a__dot__b__dash__c__slash__d")),
-            ("x__y", Some("x__underscores__y")),
-            ("1st", None),
-            ("$ref", None),
-        ] {
-            assert_eq!(escaped(name).as_deref(), want);
         }
     }
 }

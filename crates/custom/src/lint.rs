@@ -6,12 +6,12 @@ mod words;
 
 use std::sync::Arc;
 
-use cel::{Decl, Objects, Shape};
+use cel::{Decl, Objects, Shape, escaped};
 use serde_json::Value;
 use validation::At;
 
 use crate::compile::{Ready, Scope, Written};
-use crate::declared::{declare, escaped};
+use crate::declared::declare;
 use crate::node::Node;
 use cost::{Cardinality, RULE_MAX, Total, exceeds};
 

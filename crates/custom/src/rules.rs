@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
-use cel::{Binding, Decl, Failure, Objects, Outcome, PER_CALL_LIMIT, RUNTIME_BUDGET, Value as Cel};
+use cel::{
+    Binding, Decl, Failure, Objects, Outcome, PER_CALL_LIMIT, RUNTIME_BUDGET, Value as Cel, escaped,
+};
 use serde_json::Value;
 use validation::At;
 
 use crate::compile::{Message, Ready, Scope, Written};
-use crate::declared::{declare, escaped};
+use crate::declared::declare;
 use crate::field_path::{self, Step};
 use crate::node::Node;
 use crate::validate::for_items;

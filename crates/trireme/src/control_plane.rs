@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
+    pub(crate) admission: apiserver::AdmissionOptions,
     pub(crate) limits: apiserver::Limits,
     /// What is told of requests, if anything is.
     pub(crate) auditor: Option<Arc<apiserver::audit::Auditor>>,
@@ -96,6 +97,7 @@ impl ControlPlane {
             tokens,
             authorization: options.authorization,
             event_ttl: options.event_ttl,
+            admission: options.admission,
             limits: options.limits,
             auditor: options.auditor,
         };

@@ -56,6 +56,31 @@ impl Plugin for CertificateSigning {
     }
 }
 
+/// Trust bundles of a signer are written by those who may attest for it.
+pub(super) struct ClusterTrustBundleAttest;
+
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        writes && request.path() == (GROUP, "clustertrustbundles", "")
+    }
+
+    fn validate<'a>(&'a self, request: &'a Attributes<'a>, new: &'a Value) -> Decision<'a> {
+        let signer = new["spec"]["signerName"].as_str().unwrap_or("");
+        let collected =
+            request.old.is_some_and(|old| super::rbac_escalation::only_collected(old, new));
+        if signer.is_empty() || collected || may(request, "attest", signer) {
+            return Decision::ALLOWED;
+        }
+        let why = format!("user not permitted to attest for signerName {signer:?}");
+        Err(request.forbid(new, &why)).into()
+    }
+}
+
 /// Nobody becomes an administrator by certificate.
 pub(super) struct CertificateSubjectRestriction;
 

@@ -1,10 +1,13 @@
 //! Nodes: taints of new ones, their topology labels on pods, and the features that pods need of them.
 
+use api::quantity::Quantity;
+use api::status::Cause;
 use serde_json::{Value, json};
 use validation::set_default;
 
 use crate::attributes::{Attributes, Operation};
 use crate::plugin::{Decision, Plugin, Verdict};
+use crate::quota::{self, Measured};
 
 const NODES: (&str, &str, &str) = ("", "v1", "nodes");
 
@@ -91,4 +94,60 @@ fn has_node(request: &Attributes<'_>, pod: &Value) -> Verdict {
         true => Ok(()),
         false => Err(request.forbid(pod, &format!("node {node:?} not found"))),
     }
+}
+
+/// A pod is not resized beyond what its node can give (`plugin/pkg/admission/podresize`).
+pub(super) struct PodResizeValidator;
+
+impl Plugin for PodResizeValidator {
+    fn name(&self) -> &'static str {
+        "PodResizeValidator"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.operation == Operation::Update && request.path() == ("", "pods", "resize")
+    }
+
+    fn validate<'a>(&'a self, request: &'a Attributes<'a>, pod: &'a Value) -> Decision<'a> {
+        check_resize(request, pod).into()
+    }
+}
+
+fn check_resize(request: &Attributes<'_>, pod: &Value) -> Verdict {
+    let name = pod["spec"]["nodeName"].as_str().unwrap_or("");
+    let generation = |pod: &Value| pod["metadata"]["generation"].as_i64();
+    let is_same = request.old.is_some_and(|old| generation(old) == generation(pod));
+    if name.is_empty() || is_same {
+        return Ok(());
+    }
+    let Some(node) = request.read(NODES, name) else {
+        return Err(request.forbid(pod, &format!("node {name:?} not found")));
+    };
+    let refuse = |why: String, reason: &str| {
+        let cause = Cause { reason: reason.into(), ..Cause::default() };
+        Err(request.forbid(pod, &why).with_causes(vec![cause]))
+    };
+    let system = node["metadata"]["labels"]["kubernetes.io/os"].as_str().unwrap_or("linux");
+    if system != "linux" {
+        let why =
+            format!("pod resize is only supported on linux nodes, node {name:?} is {system:?}");
+        return refuse(why, "UnsupportedPlatform");
+    }
+    let wanted = Measured::of("", "pods", pod).usage(request.now);
+    let given = quota::amounts(&node["status"]["allocatable"]);
+    let number = |resource: &str, quantity: &Quantity| match resource {
+        "cpu" => quantity.milli_value(),
+        _ => quantity.value(),
+    };
+    let too_much = ["cpu", "memory"].into_iter().filter_map(|resource| {
+        let wanted = number(resource, wanted.get(&format!("requests.{resource}"))?);
+        let given = given.get(resource).map_or(0, |given| number(resource, given));
+        (wanted > given).then(|| format!("{resource}, requested: {wanted}, allocatable: {given}"))
+    });
+    let too_much: Vec<String> = too_much.collect();
+    if too_much.is_empty() {
+        return Ok(());
+    }
+    let why = too_much.join("; ");
+    refuse(format!("node didn't have enough allocatable resources: {why}"), "NodeCapacity")
 }

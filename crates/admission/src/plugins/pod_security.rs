@@ -6,10 +6,56 @@ use api::tree::metadata_text;
 use serde_json::{Map, Value, json};
 
 use crate::attributes::{Attributes, Operation};
+use crate::config::Configuration;
 use crate::plugin::{Decision, Plugin, Verdict};
 use crate::pod_security::{self, Level};
 
-pub(super) struct PodSecurity;
+/// What namespaces without labels get, and who is exempt.
+#[derive(Default)]
+pub(super) struct PodSecurity {
+    /// As labels of a namespace.
+    defaults: Map<String, Value>,
+    usernames: Vec<String>,
+    namespaces: Vec<String>,
+    runtime_classes: Vec<String>,
+}
+
+impl PodSecurity {
+    /// Of the plugin's configuration (`pod-security.admission.config.k8s.io`).
+    pub(super) fn read(configuration: &Configuration) -> Result<PodSecurity, String> {
+        let group = "pod-security.admission.config.k8s.io";
+        let own = configuration.typed("PodSecurity", "PodSecurityConfiguration", group)?;
+        let defaults = own["defaults"].as_object().into_iter().flatten();
+        let defaults: Map<String, Value> = defaults
+            .map(|(key, value)| (format!("{}{key}", pod_security::PREFIX), value.clone()))
+            .collect();
+        let all = Value::Object(defaults.clone());
+        let modes = ["enforce", "audit", "warn"].into_iter();
+        let bad = modes.flat_map(|mode| pod_security::policy(&all, mode).1).next();
+        if let Some(bad) = bad {
+            let key = bad.key.trim_start_matches(pod_security::PREFIX);
+            return Err(format!("defaults.{key}: Invalid value: {:?}: {}", bad.value, bad.fault));
+        }
+        let list = |key: &str| -> Vec<String> {
+            let names = validation::items(&own["exemptions"], key).filter_map(Value::as_str);
+            names.map(str::to_owned).collect()
+        };
+        Ok(PodSecurity {
+            defaults,
+            usernames: list("usernames"),
+            namespaces: list("namespaces"),
+            runtime_classes: list("runtimeClasses"),
+        })
+    }
+
+    fn exempts(&self, request: &Attributes<'_>, spec: &Value) -> bool {
+        let has = |list: &[String], name: &str| list.iter().any(|own| own == name);
+        let class = spec["runtimeClassName"].as_str();
+        has(&self.usernames, &request.user.name)
+            || has(&self.namespaces, request.namespace())
+            || class.is_some_and(|class| has(&self.runtime_classes, class))
+    }
+}
 
 impl Plugin for PodSecurity {
     fn name(&self) -> &'static str {
@@ -26,50 +72,54 @@ impl Plugin for PodSecurity {
         match (request.path(), request.old) {
             (("", "namespaces", _), old) => check_namespace(request, old, new).into(),
             (_, Some(old)) if old["spec"] == new["spec"] => Decision::ALLOWED,
-            _ => check_pod(request, new).into(),
+            _ => self.check_pod(request, new).into(),
         }
     }
 }
 
-/// A pod that the enforced level forbids is refused; what the warned level forbids is told, of pods
-/// and of what makes pods.
-fn check_pod(request: &Attributes<'_>, object: &Value) -> Verdict {
-    let (row, namespace) = (request.row, request.namespace());
-    let Some((pod_meta, spec)) = pod_security::pod_of(row.group, row.name, object) else {
-        return Ok(());
-    };
-    let labels = labels_of(request, namespace);
-    if labels.is_null() {
-        return Ok(());
-    }
-    let (enforced, _) = pod_security::policy(&labels, "enforce");
-    if row.name == "pods" {
-        let found = pod_security::violations(enforced, pod_meta, spec);
+impl PodSecurity {
+    /// A pod that the enforced level forbids is refused; what the warned level forbids is told, of pods
+    /// and of what makes pods.
+    fn check_pod(&self, request: &Attributes<'_>, object: &Value) -> Verdict {
+        let (row, namespace) = (request.row, request.namespace());
+        let Some((pod_meta, spec)) = pod_security::pod_of(row.group, row.name, object) else {
+            return Ok(());
+        };
+        let labels = self.labels_of(request, namespace);
+        if labels.is_null() || self.exempts(request, spec) {
+            return Ok(());
+        }
+        let (enforced, _) = pod_security::policy(&labels, "enforce");
+        if row.name == "pods" {
+            let found = pod_security::violations(enforced, pod_meta, spec);
+            if !found.is_empty() {
+                let told = pod_security::told(&found);
+                let why = format!("violates PodSecurity \"{enforced}\": {told}");
+                return Err(request.forbid(object, &why));
+            }
+        }
+        let warned = pod_security::warned(&labels);
+        let found = pod_security::violations(warned, pod_meta, spec);
         if !found.is_empty() {
             let told = pod_security::told(&found);
-            let why = format!("violates PodSecurity \"{enforced}\": {told}");
-            return Err(request.forbid(object, &why));
+            (request.warn)(format!("would violate PodSecurity \"{warned}\": {told}"));
         }
+        Ok(())
     }
-    let warned = pod_security::warned(&labels);
-    let found = pod_security::violations(warned, pod_meta, spec);
-    if !found.is_empty() {
-        let told = pod_security::told(&found);
-        (request.warn)(format!("would violate PodSecurity \"{warned}\": {told}"));
-    }
-    Ok(())
-}
 
-/// The namespace's labels that ask for something; null when none does, as in most.
-fn labels_of(request: &Attributes<'_>, namespace: &str) -> Value {
-    let Some(found) = request.cluster.get(("", "v1", "namespaces"), namespace) else {
-        return Value::Null;
-    };
-    let labels =
-        found.meta().labels.iter().filter(|(key, _)| key.starts_with(pod_security::PREFIX));
-    let asking: Map<String, Value> =
-        labels.map(|(key, value)| (key.to_string(), value.as_ref().into())).collect();
-    if asking.is_empty() { Value::Null } else { asking.into() }
+    /// The namespace's labels that ask for something; null when none does, as in most.
+    fn labels_of(&self, request: &Attributes<'_>, namespace: &str) -> Value {
+        let Some(found) = request.cluster.get(("", "v1", "namespaces"), namespace) else {
+            return Value::Null;
+        };
+        let labels =
+            found.meta().labels.iter().filter(|(key, _)| key.starts_with(pod_security::PREFIX));
+        let asking: Map<String, Value> =
+            labels.map(|(key, value)| (key.to_string(), value.as_ref().into())).collect();
+        let mut all = self.defaults.clone();
+        all.extend(asking);
+        if all.is_empty() { Value::Null } else { all.into() }
+    }
 }
 
 /// Labels of a namespace that cannot be read are refused, unless they were there before.

@@ -45,7 +45,7 @@ fn check(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
     }
 }
 
-fn only_collected(old: &Value, new: &Value) -> bool {
+pub(super) fn only_collected(old: &Value, new: &Value) -> bool {
     let rest = |object: &Value| {
         let mut object = object.clone();
         let meta = object.get_mut("metadata").and_then(Value::as_object_mut);

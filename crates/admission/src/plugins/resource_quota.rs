@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::attributes::{Attributes, Gvr, Operation};
+use crate::config::Configuration;
 use crate::plugin::{Decision, Plugin, Verdict};
 use crate::quota::{self, Request};
 
@@ -43,6 +44,18 @@ impl Queues {
 #[derive(Debug, Default)]
 pub(super) struct ResourceQuota {
     queues: Queues,
+}
+
+impl ResourceQuota {
+    /// Of the plugin's configuration, of which limited resources are not supported.
+    pub(super) fn read(configuration: &Configuration) -> Result<ResourceQuota, String> {
+        let (kind, group) = ("ResourceQuotaConfiguration", "apiserver.config.k8s.io");
+        let own = configuration.typed("ResourceQuota", kind, group)?;
+        match own["limitedResources"].as_array().is_some_and(|list| !list.is_empty()) {
+            true => Err("limitedResources is not supported".into()),
+            false => Ok(ResourceQuota::default()),
+        }
+    }
 }
 
 impl Plugin for ResourceQuota {

@@ -1,101 +1,16 @@
 //! The chain with a cluster of a few objects: each plugin's changes, and each of its refusals.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-
-use api::registry::{Registry, Resource};
-use api::{Object, Status};
-use auth::{AuthorizationModes, Authorizer, RequestInfo, User};
+use api::Status;
+use api::registry::Registry;
+use auth::{RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::attributes::{Attributes, BoxFuture, Cluster, Gvr, Operation};
+use crate::attributes::{Attributes, Operation};
 use crate::chain::Chain;
-
-struct Nothing;
-
-impl auth::Objects for Nothing {
-    fn of(&self, _: &str, _: &str) -> Option<Arc<dyn auth::Collection>> {
-        Some(Arc::new(Nothing))
-    }
-}
-
-impl auth::Collection for Nothing {
-    fn get(&self, _: &str) -> Option<Arc<Object>> {
-        None
-    }
-
-    fn list(&self, _: &str, _: &dyn Fn(&Object) -> bool) -> Vec<Arc<Object>> {
-        Vec::new()
-    }
-
-    fn last_change(&self) -> u64 {
-        0
-    }
-}
-
-/// Objects by plural and key.
-struct Fake {
-    objects: Mutex<HashMap<(String, String), Value>>,
-    authorizer: Authorizer,
-}
-
-impl Fake {
-    fn with(objects: &[(&str, Value)]) -> Fake {
-        let keyed = objects.iter().map(|(plural, object)| {
-            let meta = &object["metadata"];
-            let name = meta["name"].as_str().expect("a name");
-            let key =
-                meta["namespace"].as_str().map_or(name.to_owned(), |ns| format!("{ns}/{name}"));
-            (((*plural).to_owned(), key), object.clone())
-        });
-        let modes = AuthorizationModes { node: false, rbac: true, always_allow: false };
-        Fake {
-            objects: Mutex::new(keyed.collect()),
-            authorizer: Authorizer::new(Arc::new(Nothing), modes),
-        }
-    }
-}
-
-fn stored(tree: &Value) -> Arc<Object> {
-    Arc::new(Object::new(tree, 1, &[]))
-}
-
-impl Cluster for Fake {
-    fn get(&self, resource: Gvr, key: &str) -> Option<Arc<Object>> {
-        let objects = self.objects.lock().expect("unpoisoned");
-        objects.get(&(resource.2.to_owned(), key.to_owned())).map(stored)
-    }
-
-    fn list(&self, resource: Gvr, prefix: &str) -> Vec<Arc<Object>> {
-        let objects = self.objects.lock().expect("unpoisoned");
-        let of = |((plural, key), _): &(&(String, String), &Value)| {
-            *plural == resource.2 && key.starts_with(prefix)
-        };
-        objects.iter().filter(of).map(|(_, tree)| stored(tree)).collect()
-    }
-
-    fn exists(&self, row: &Resource, key: &str) -> bool {
-        let objects = self.objects.lock().expect("unpoisoned");
-        objects.contains_key(&(row.name.to_owned(), key.to_owned()))
-    }
-
-    fn authorizer(&self) -> &Authorizer {
-        &self.authorizer
-    }
-
-    fn replace<'a>(
-        &'a self,
-        resource: Gvr,
-        stored: &'a Object,
-        tree: Value,
-    ) -> BoxFuture<'a, Result<bool, Status>> {
-        let key = format!("{}/{}", stored.meta().namespace, stored.meta().name);
-        let mut objects = self.objects.lock().expect("unpoisoned");
-        objects.insert((resource.2.to_owned(), key), tree);
-        Box::pin(std::future::ready(Ok(true)))
-    }
-}
+use crate::fakes::Fake;
+use crate::reinvocation::Reinvocation;
+use crate::versions::Single;
 
 fn usual() -> Vec<(&'static str, Value)> {
     vec![
@@ -135,8 +50,12 @@ async fn run(
         name,
         old,
         dry_run: false,
+        options: &|| Value::Null,
         now: Timestamp::UNIX_EPOCH,
+        deadline: None,
         cluster,
+        versions: &Single,
+        reinvocation: &Reinvocation::default(),
         warn: &|_| {},
         annotate: &|_, _| {},
     };

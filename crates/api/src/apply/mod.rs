@@ -6,6 +6,7 @@
 //! [`Manage`] does the two operations on them, update and apply. Who is asking and what time it
 //! is comes from the caller.
 
+mod atomics;
 mod compare;
 mod element;
 mod extract;
@@ -21,6 +22,7 @@ mod remove;
 mod set;
 mod versions;
 
+pub use atomics::atomics;
 pub use compare::Differences;
 pub use element::{Element, Path, Scalar, go_json};
 pub use extract::{check, fields};

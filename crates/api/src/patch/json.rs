@@ -14,14 +14,40 @@ const WORK_MAX: usize = 100_000_000;
 
 /// Applies all operations or, on error, says why; `target` is then unspecified.
 pub fn apply_json_patch(target: &mut Value, patch: &Value) -> Result<(), String> {
+    apply(target, patch).map_err(|stop| stop.text)
+}
+
+/// The same, but false when a test of the patch does not hold.
+pub fn apply_tested_json_patch(target: &mut Value, patch: &Value) -> Result<bool, String> {
+    match apply(target, patch) {
+        Ok(()) => Ok(true),
+        Err(stop) if stop.is_failed_test => Ok(false),
+        Err(stop) => Err(stop.text),
+    }
+}
+
+/// Why a patch was not applied.
+struct Stop {
+    text: String,
+    is_failed_test: bool,
+}
+
+impl From<String> for Stop {
+    fn from(text: String) -> Stop {
+        Stop { text, is_failed_test: false }
+    }
+}
+
+fn apply(target: &mut Value, patch: &Value) -> Result<(), Stop> {
     let Value::Array(operations) = patch else {
-        return Err("a JSON patch is a list of operations".into());
+        return Err("a JSON patch is a list of operations".to_owned().into());
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(format!(
             "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
             operations.len()
-        ));
+        )
+        .into());
     }
     let mut patching =
         Patching { target, copies: Budget::new(EXPANSION_MAX), work: Budget::new(WORK_MAX) };
@@ -37,7 +63,16 @@ struct Patching<'a> {
 }
 
 impl Patching<'_> {
-    fn apply(&mut self, operation: &Value) -> Result<(), String> {
+    fn apply(&mut self, operation: &Value) -> Result<(), Stop> {
+        if operation["op"] == "test" {
+            let path = operation["path"].as_str();
+            let missing = || "test operation failed to decode path: missing value".to_owned();
+            return test(self.target, path.ok_or_else(missing)?, operation.get("value"));
+        }
+        Ok(self.change(operation)?)
+    }
+
+    fn change(&mut self, operation: &Value) -> Result<(), String> {
         let op = operation["op"].as_str().unwrap_or("unknown");
         let text = |key: &str| {
             let missing = || format!("{op} operation failed to decode {key}: missing value");
@@ -48,7 +83,6 @@ impl Patching<'_> {
             "add" => self.add(op, text("path")?, value()),
             "remove" => self.remove(op, text("path")?).map(drop),
             "replace" => self.replace(text("path")?, value()),
-            "test" => test(self.target, text("path")?, operation.get("value")),
             "copy" => {
                 let copied = self.copied(text("from")?)?;
                 self.add(op, text("path")?, copied)
@@ -208,7 +242,7 @@ fn unescape(token: &str) -> String {
 }
 
 /// Null and nothing are the same.
-fn test(target: &Value, path: &str, expected: Option<&Value>) -> Result<(), String> {
+fn test(target: &Value, path: &str, expected: Option<&Value>) -> Result<(), Stop> {
     let found = if path.is_empty() {
         Some(target)
     } else {
@@ -217,6 +251,9 @@ fn test(target: &Value, path: &str, expected: Option<&Value>) -> Result<(), Stri
     };
     match found.unwrap_or(&Value::Null) == expected.unwrap_or(&Value::Null) {
         true => Ok(()),
-        false => Err(format!("testing value {path} failed: test failed")),
+        false => {
+            let text = format!("testing value {path} failed: test failed");
+            Err(Stop { text, is_failed_test: true })
+        }
     }
 }

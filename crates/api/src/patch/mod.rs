@@ -7,7 +7,7 @@ mod merge;
 mod strategic;
 
 pub use fault::conversion_fault;
-pub use json::{OPERATIONS_MAX, apply_json_patch};
+pub use json::{OPERATIONS_MAX, apply_json_patch, apply_tested_json_patch};
 pub use merge::apply_merge_patch;
 pub use strategic::apply_strategic_patch;
 

@@ -7,6 +7,7 @@
 //!     cargo bench -p apiserver
 
 mod crowd;
+mod policies;
 mod requests;
 mod scale;
 mod schedule;
@@ -33,6 +34,7 @@ async fn main() {
     // Memory first: what later parts free is not all given back.
     scale::run(stick).await;
     requests::run(stick).await;
+    policies::run(stick).await;
     schedule::run().await;
     crowd::run();
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use api::{Draft, Object, Status};
 use custom::{Compiled, ReviewVersion, accept};
 use serde_json::Value;
+use webhook::{Client, Endpoint, Services};
 
 use super::{Depth, Served};
-use crate::webhook::{Client, Network};
 
 /// How a definition's objects get from one version to another.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Conversion {
     pub(crate) fn of(
         definition: &custom::Definition,
         former: Option<&Conversion>,
-        network: &Network,
+        services: &Arc<dyn Services>,
     ) -> Conversion {
         let custom::Conversion::Webhook(config) = &definition.conversion else {
             return Conversion::None;
@@ -46,7 +46,8 @@ impl Conversion {
         {
             return Conversion::Webhook(known.clone());
         }
-        match Client::new(&config["clientConfig"], network.clone()) {
+        let endpoint = Endpoint::of_client_config(&config["clientConfig"]);
+        match endpoint.and_then(|endpoint| Client::new(endpoint, services.clone())) {
             Ok(client) => {
                 let review = ReviewVersion::choose(&config["conversionReviewVersions"]);
                 Conversion::Webhook(Arc::new(Webhook { config: config.clone(), review, client }))
@@ -80,8 +81,11 @@ impl Webhook {
         let review = self.review.ok_or("no supported conversion review versions")?;
         let uid = uuid::Uuid::new_v4().to_string();
         let asked: Vec<&Value> = sent.iter().map(|at| &objects[*at]).collect();
-        let answer = self.client.post(&review.request(&uid, wanted, &asked)).await;
-        let converted = answer.and_then(|answer| review.converted(&uid, answer));
+        let answer =
+            self.client.post(&review.request(&uid, wanted, &asked), webhook::TIMEOUT).await;
+        let converted = answer
+            .map_err(|failure| failure.to_string())
+            .and_then(|answer| review.converted(&uid, answer));
         let converted = converted.map_err(|why| format!("{subject} failed: {why}"))?;
         if converted.len() != sent.len() {
             let (found, expected) = (converted.len(), sent.len());

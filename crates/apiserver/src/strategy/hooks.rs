@@ -5,7 +5,7 @@ use api::Status;
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::kinds::{definition, namespace, pod, request, service, small};
+use super::kinds::{admission, definition, namespace, pod, request, service, small};
 use super::{BoxFuture, Step};
 
 type PrepareCreate = fn(&Step<'_>, &mut Value) -> Result<(), Status>;
@@ -104,6 +104,14 @@ fn of_kind(row: &Resource) -> Hooks {
         ("", "services") => service::HOOKS,
         ("", "namespaces") => namespace::HOOKS,
         ("", "nodes") => Hooks { brings_status: true, ..DEFAULT },
+        ("admissionregistration.k8s.io", name) => match name {
+            "validatingadmissionpolicies" => admission::VALIDATING_POLICY,
+            "mutatingadmissionpolicies" => admission::MUTATING_POLICY,
+            "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => {
+                admission::WEBHOOKS
+            }
+            _ => CONDITIONAL,
+        },
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition::HOOKS,
         ("apiregistration.k8s.io", "apiservices") => small::API_SERVICE,
         ("apps", "daemonsets") => small::DAEMON_SET,
@@ -120,7 +128,7 @@ fn of_kind(row: &Resource) -> Hooks {
         | ("resource.k8s.io", _) => RETURNED,
         ("storage.k8s.io", "volumeattachments" | "csidrivers" | "csinodes") => CONDITIONAL_RETURNED,
         ("storage.k8s.io", "csistoragecapacities")
-        | ("admissionregistration.k8s.io" | "policy", _)
+        | ("policy", _)
         | ("node.k8s.io", "runtimeclasses")
         | ("certificates.k8s.io" | "coordination.k8s.io", _) => CONDITIONAL,
         ("", "endpoints" | "events") | ("events.k8s.io", "events") => CREATE_ON_UPDATE,

@@ -44,16 +44,17 @@ pub(crate) async fn create_object(
             }
         }
     }
-    metadata::prepare_create(call, &mut object)?;
-    steps::reset_status(call, &mut object);
+    metadata::begin_create(call, &mut object)?;
     let name = meta::text(&object, "name").to_owned();
-    let admitted = Admitted::created(&name);
-    admitted.mutate(call, &mut object).await?;
+    Admitted::created(&name).mutate(call, &mut object).await?;
+    metadata::fill_created(call, &mut object)?;
+    steps::reset_status(call, &mut object);
     steps::prepare_create(call, &mut object)?;
     call.strategy.default(call.row, &mut object)?;
     call.strategy.canonicalize(&mut object);
     call.validate((row.kind, meta::text(&object, "name")), &object, None)?;
-    admitted.validate(call, &object).await?;
+    let name = meta::text(&object, "name").to_owned();
+    Admitted::created(&name).validate(call, &object).await?;
     write(call, &mut object, operation).await
 }
 

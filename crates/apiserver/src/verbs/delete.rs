@@ -29,6 +29,8 @@ pub(crate) struct Options {
     /// Finalizers the deletion adds and removes.
     propagation: Option<String>,
     pub(crate) dry_run: bool,
+    /// What admission sees of it.
+    shown: Value,
 }
 
 fn options(call: &Call<'_>, body: &[u8], content_type: &str) -> Result<Options, Status> {
@@ -81,6 +83,7 @@ impl Options {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
         Ok(Options {
+            shown: shown(call, sent),
             grace: sent["gracePeriodSeconds"]
                 .as_i64()
                 .or(call.context.query.number("gracePeriodSeconds")?),
@@ -91,6 +94,21 @@ impl Options {
                 || sent["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
         })
     }
+}
+
+/// The options as upstream decodes them: of the body, or else of the query.
+fn shown(call: &Call<'_>, sent: &Value) -> Value {
+    const KEYS: [&str; 5] =
+        ["gracePeriodSeconds", "preconditions", "orphanDependents", "propagationPolicy", "dryRun"];
+    let query = |key: &str| match (key, call.context.query.get(key)?) {
+        ("gracePeriodSeconds", text) => text.parse::<i64>().ok().map(Value::from),
+        ("propagationPolicy", text) => Some(text.into()),
+        ("orphanDependents", _) => Some(call.context.query.flag(key).into()),
+        _ => None,
+    };
+    let value = |key: &str| sent.get(key).filter(|v| !v.is_null()).cloned().or_else(|| query(key));
+    let shown = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), value(key)?)));
+    Value::Object(shown.collect())
 }
 
 pub(crate) async fn delete(
@@ -122,7 +140,7 @@ pub(crate) async fn delete_one(
         let old = found.ok_or_else(|| Status::not_found(call.row.group, row.name, name))?;
         let old_tree = call.strategy.read(&old).await?;
         check_preconditions((call.group(), call.row.kind), &old_tree, options)?;
-        Admitted::deleted(name, &old_tree).admit(call, &mut Value::Null).await?;
+        Admitted::deleted(name, &old_tree, &options.shown).admit(call, &mut Value::Null).await?;
         let mut new = old_tree.clone();
         mark(call, &mut new, options);
         let gone = is_finished(row.name, &new);

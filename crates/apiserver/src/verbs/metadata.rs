@@ -2,15 +2,15 @@
 
 use api::Status;
 use api::registry::Resource;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::call::Call;
 use crate::meta::{generate_name, of, text};
 
-/// Fills a new object's metadata.
-pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
-    let row = call.main_row();
-    check_namespace(call, row, object)?;
+/// Takes from a new object's metadata what only the server sets. Admission sees it so: without a generated name,
+/// uid and time.
+pub(crate) fn begin_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    check_namespace(call, call.main_row(), object)?;
     let meta = of(object);
     if meta.get("resourceVersion").is_some_and(|v| v != "") {
         return Err(Status::failure(
@@ -19,22 +19,37 @@ pub(crate) fn prepare_create(call: &Call<'_>, object: &mut Value) -> Result<(), 
             "resourceVersion should not be set on objects to be created",
         ));
     }
+    wipe(meta);
+    Ok(())
+}
+
+/// Fills a new object's metadata, whatever admission made of it.
+pub(crate) fn fill_created(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    let row = call.main_row();
+    check_namespace(call, row, object)?;
+    let meta = of(object);
+    wipe(meta);
     generate_name(meta);
-    for key in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "generation",
-        "resourceVersion",
-    ] {
-        meta.remove(key);
-    }
     meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
     meta.insert("creationTimestamp".into(), call.context.now_text().into());
     if row.generation {
         meta.insert("generation".into(), 1.into());
     }
     Ok(())
+}
+
+fn wipe(meta: &mut Map<String, Value>) {
+    for key in [
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+        "resourceVersion",
+        "uid",
+    ] {
+        meta.remove(key);
+    }
 }
 
 /// The body's namespace must be the path's; cluster-scoped objects have none.

@@ -12,6 +12,7 @@ use crate::admit::Admitted;
 use crate::body;
 use crate::call::Call;
 use crate::decode::Format;
+use crate::scale_view::{set_replicas, view};
 use crate::write_failure::write_failure;
 use crate::{managed, meta};
 
@@ -126,22 +127,40 @@ fn track(
     metadata::prepare_update(call, old, new)
 }
 
-/// Everything between the requested state and the one to store.
+/// Everything between the requested state and the one to store. Admission sees a Scale as such.
 async fn admit(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     let name = call.context.info.name.as_str();
-    let admitted = Admitted::updated(name, old);
-    admitted.mutate(call, new).await?;
+    match call.row.subresource {
+        "scale" => {
+            let (old_scale, mut scale) = (view(call, old), view(call, new));
+            let admitted = Admitted::updated(name, &old_scale);
+            admitted.mutate(call, &mut scale).await?;
+            set_replicas(call, new, &scale)?;
+            complete(call, old, new)?;
+            admitted.validate(call, &view(call, new)).await?;
+        }
+        _ => {
+            let admitted = Admitted::updated(name, old);
+            admitted.mutate(call, new).await?;
+            complete(call, old, new)?;
+            admitted.validate(call, new).await?;
+        }
+    }
+    match call.context.dry_run {
+        true => Ok(()),
+        false => steps::book(call, new).await,
+    }
+}
+
+/// From the requested state to one that is complete and valid.
+fn complete(call: &Call<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     keep_other_parts(call, old, new);
     steps::prepare_update(call, old, new)?;
     call.strategy.default(call.row, new)?;
     call.strategy.canonicalize(new);
     metadata::bump_generation(call, old, new);
-    call.validate((call.main_row().kind, name), new, Some(old))?;
-    admitted.validate(call, new).await?;
-    match call.context.dry_run {
-        true => Ok(()),
-        false => steps::book(call, new).await,
-    }
+    let name = call.context.info.name.as_str();
+    call.validate((call.main_row().kind, name), new, Some(old))
 }
 
 /// An update of the resource keeps the status, one of the status keeps the rest.

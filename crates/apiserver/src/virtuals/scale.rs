@@ -2,53 +2,16 @@
 
 use api::Status;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::call::Call;
 use crate::decode::media_type;
+use crate::scale_view::{at, check_replicas, set_replicas, view};
 use crate::verbs::Answer;
 use crate::verbs::patch::{
     applied_body, check_options, is_apply, json_body, must_be_operations, unprocessable,
 };
 use crate::verbs::update::{Operation, change};
-
-/// The Scale view of an object.
-fn view(call: &Call<'_>, object: &Value) -> Value {
-    let meta = &object["metadata"];
-    let mut scale = json!({
-        "kind": "Scale", "apiVersion": call.row.kind_api_version(),
-        "metadata": {
-            "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
-            "resourceVersion": meta["resourceVersion"], "creationTimestamp": meta["creationTimestamp"],
-        },
-        "spec": {},
-    });
-    let paths = call.strategy.scale_paths();
-    let number = |path: &str| at(object, path).and_then(Value::as_i64).unwrap_or(0);
-    scale["status"] = json!({"replicas": number(&paths.status_replicas)});
-    if number(&paths.spec_replicas) != 0 {
-        scale["spec"]["replicas"] = number(&paths.spec_replicas).into();
-    }
-    let selector = match paths.selector {
-        None => selector_text(&object["spec"]["selector"]),
-        Some(path) => at(object, &path).and_then(Value::as_str).unwrap_or("").to_owned(),
-    };
-    if !selector.is_empty() {
-        scale["status"]["selector"] = selector.into();
-    }
-    scale
-}
-
-fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
-    path.split('.').try_fold(object, |value, key| value.get(key))
-}
-
-/// The selector as text; replication controllers select by a plain map.
-fn selector_text(selector: &Value) -> String {
-    let is_map = !selector["matchLabels"].is_object() && !selector["matchExpressions"].is_array();
-    let whole = json!({"matchLabels": selector});
-    printers::plain_selector(if is_map { &whole } else { selector }).unwrap_or_default()
-}
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Answer, Status> {
     let collection = call.resources.collection(call.main_row());
@@ -105,10 +68,8 @@ async fn set(
 ) -> Result<Answer, Status> {
     let answer = change(call, Operation::Update, |object| {
         let scale = compute(&view(call, object))?;
-        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        check_replicas(call, replicas)?;
         let mut object = object.clone();
-        call.strategy.scale_paths().set_replicas(&mut object, replicas);
+        set_replicas(call, &mut object, &scale)?;
         let based_on = scale["metadata"]["resourceVersion"].clone();
         let meta = crate::meta::of(&mut object);
         let same = meta.get("resourceVersion") == Some(&based_on);
@@ -121,15 +82,6 @@ async fn set(
     })
     .await?;
     viewed(call, answer).await
-}
-
-fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
-    if replicas >= 0 {
-        return Ok(());
-    }
-    let detail = "must be greater than or equal to 0";
-    let cause = crate::meta::invalid("spec.replicas", &replicas.into(), detail);
-    Err(Status::invalid("autoscaling", "Scale", &call.context.info.name, vec![cause]))
 }
 
 /// The Scale of the object that was written.

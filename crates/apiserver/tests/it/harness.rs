@@ -121,6 +121,7 @@ impl World {
             advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
             tokens: tokens.clone(),
             event_ttl: Duration::from_secs(3600),
+            admission: apiserver::AdmissionOptions::default(),
             limits: setup.limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
             auditor: setup.auditor,

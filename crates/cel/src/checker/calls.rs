@@ -28,7 +28,7 @@ impl Checker<'_> {
         let dotted = target
             .qualified_name()
             .map(|t| format!("{}.{}", t.trim_start_matches('.'), call.function));
-        if let Some(name) = dotted.filter(|name| FUNCTIONS.contains_key(&**name)) {
+        if let Some(name) = dotted.filter(|name| self.function(name).is_some()) {
             call.function = name.into();
             let name = call.function.clone();
             return self.resolve_named(id, &name, false, args);
@@ -53,10 +53,16 @@ impl Checker<'_> {
     }
 
     fn resolve_named(&mut self, id: Id, name: &str, member: bool, args: Vec<Type>) -> Type {
-        match FUNCTIONS.get(name) {
+        match self.function(name) {
             Some(overloads) => self.resolve(id, name, overloads, member, &args),
             None => self.undeclared(id, name),
         }
+    }
+
+    /// The overloads of a function, if the environment has it.
+    fn function(&self, name: &str) -> Option<&'static [Overload]> {
+        let hidden = name == "jsonpatch.escapeKey" && !self.env.patches;
+        FUNCTIONS.get(name).filter(|_| !hidden).map(Vec::as_slice)
     }
 
     fn resolve(

@@ -68,7 +68,7 @@ impl<'c> Coster<'c> {
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => {
                 cost(self.compare_all(target?))
             }
-            "url" if args.len() == 1 => {
+            "url" | "jsonpatch.escapeKey" if args.len() == 1 => {
                 let size = self.guess(&args[0]);
                 sized(read(size), size)
             }

@@ -5,7 +5,7 @@ use crate::error::{Error, Failure};
 use crate::plan::{Path, PathStep, Root, StepKey};
 use crate::value::Value;
 
-impl<'v> Machine<'v> {
+impl<'v> Machine<'_, 'v> {
     pub(super) fn path(&mut self, path: &'v Path) -> Outcome<'v> {
         let value = self.resolve(path);
         let own = match path.root {
@@ -82,6 +82,23 @@ impl<'v> Machine<'v> {
         })
     }
 
+    /// A variable of the composition; whether it is there is known without its value.
+    fn variable(
+        &mut self,
+        key: &Value<'_>,
+        lenient: bool,
+        tested: bool,
+    ) -> Result<Option<Value<'v>>, Failure> {
+        let name = key.as_str().unwrap_or("");
+        let known = self.composition.as_mut().filter(|all| all.has(name));
+        match known {
+            Some(_) if tested => Ok(Some(Value::Null)),
+            Some(all) => Ok(Some(all.value(name)?)),
+            None if lenient => Ok(None),
+            None => Err(Error::no_key(&plain(key)).into()),
+        }
+    }
+
     /// The value one step further; `None` if it is not there and need not be.
     fn step(
         &mut self,
@@ -91,6 +108,9 @@ impl<'v> Machine<'v> {
         tested: bool,
     ) -> Result<Option<Value<'v>>, Failure> {
         let found = match &step.key {
+            StepKey::Const(key) if matches!(value, Value::Variables) => {
+                self.variable(key, optional || tested, tested)
+            }
             StepKey::Const(key) => at(value, key, optional || tested),
             StepKey::Path(path) => self.resolve(path).and_then(|key| at(value, &key, optional)),
             StepKey::Value(node) => self.eval(node).and_then(|key| at(value, &key, optional)),

@@ -15,6 +15,7 @@ pub(super) fn find(name: &str) -> Option<Function> {
         "charAt" => char_at,
         "indexOf" => |args| either(&[index_of, lists::index_of], args),
         "lastIndexOf" => |args| either(&[last_index_of, lists::last_index_of], args),
+        "jsonpatch.escapeKey" => |args| one(args, |key| key.replace('~', "~0").replace('/', "~1")),
         "lowerAscii" => |args| one(args, str::to_ascii_lowercase),
         "upperAscii" => |args| one(args, str::to_ascii_uppercase),
         "trim" => |args| one(args, |text| text.trim().to_owned()),

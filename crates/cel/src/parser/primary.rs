@@ -1,7 +1,7 @@
 //! Names, literals, lists, maps, and what stands in parentheses.
 
 use super::{Parsed, Parser, RESERVED, START, starts};
-use crate::ast::{Element, Entry, Expr, Kind, Literal};
+use crate::ast::{Element, Entry, Expr, Kind, Literal, Struct, StructField};
 use crate::lexer::{Token, Word};
 use crate::literal;
 
@@ -116,20 +116,29 @@ impl<'t> Parser<'t> {
             return Ok(None);
         }
         let at = self.take().at;
+        let mut fields = Vec::new();
         while !self.is("}") {
-            self.take_if("?");
-            if self.peek().word != Word::Name {
-                return self.mismatched("IDENTIFIER");
-            }
-            self.next += 1;
-            self.expect(":", None)?;
-            self.expr(START)?;
+            fields.push(self.field()?);
             if !self.take_if(",") {
                 break;
             }
         }
         self.expect("}", None)?;
-        Ok(Some(self.node(at, Kind::Struct(name.into()))?))
+        let made = Struct { name: name.into(), fields };
+        Ok(Some(self.node(at, Kind::Struct(Box::new(made)))?))
+    }
+
+    /// `name: value` of a message.
+    fn field(&mut self) -> Parsed<StructField> {
+        let optional = self.take_if("?");
+        if self.peek().word != Word::Name {
+            return self.mismatched("IDENTIFIER");
+        }
+        let name = self.take();
+        let colon = self.peek().at;
+        self.expect(":", None)?;
+        let id = self.nodes.id(colon);
+        Ok(StructField { id, name: name.text.into(), value: self.expr(START)?, optional })
     }
 
     fn list(&mut self) -> Parsed {

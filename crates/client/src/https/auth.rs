@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -20,17 +22,30 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is sent with a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Proof {
-    pub(super) token: Option<String>,
+pub struct Proof {
+    /// The value of the header `Authorization`.
+    pub authorization: Option<String>,
     /// Grows when connections have to be made anew, since they show another certificate.
-    pub(super) generation: u64,
+    pub generation: u64,
+}
+
+impl Proof {
+    fn bearer(token: &str) -> Proof {
+        Proof { authorization: Some(format!("Bearer {token}")), generation: 0 }
+    }
 }
 
 /// Gives the credentials of the moment.
-pub(super) struct Auth {
+pub struct Auth {
     source: Credentials,
-    pub(super) certificate: Arc<CurrentCertificate>,
+    certificate: Arc<CurrentCertificate>,
     cached: Mutex<Cached>,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Auth")
+    }
 }
 
 #[derive(Default)]
@@ -43,15 +58,27 @@ struct Cached {
 }
 
 impl Auth {
-    pub(super) fn new(source: Credentials) -> Auth {
-        Auth { source, certificate: Arc::default(), cached: Mutex::default() }
+    /// Fails when a certificate and its key cannot be used.
+    pub fn new(source: Credentials) -> Result<Auth, rustls::Error> {
+        let certificate: Arc<CurrentCertificate> = Arc::default();
+        if let Credentials::Certificate { cert_pem, key_pem } = &source {
+            certificate.set(Some(Arc::new(certified(cert_pem, key_pem)?)));
+        }
+        Ok(Auth { source, certificate, cached: Mutex::default() })
     }
 
-    pub(super) async fn proof(&self) -> Result<Proof, Failure> {
+    /// The client certificate of new TLS connections.
+    pub fn certificate(&self) -> Arc<dyn rustls::client::ResolvesClientCert> {
+        self.certificate.clone()
+    }
+
+    pub async fn proof(&self) -> Result<Proof, Failure> {
         match &self.source {
             Credentials::Anonymous | Credentials::Certificate { .. } => Ok(Proof::default()),
-            Credentials::Token(token) => {
-                Ok(Proof { token: Some(token.clone()), ..Proof::default() })
+            Credentials::Token(token) => Ok(Proof::bearer(token)),
+            Credentials::Basic { username, password } => {
+                let pair = STANDARD.encode(format!("{username}:{password}"));
+                Ok(Proof { authorization: Some(format!("Basic {pair}")), generation: 0 })
             }
             Credentials::TokenFile(path) => self.of_file(path).await,
             Credentials::Exec(plugin) => self.of_plugin(plugin).await,
@@ -59,7 +86,7 @@ impl Auth {
     }
 
     /// The server did not accept this: the next request asks anew.
-    pub(super) async fn refused(&self, proof: &Proof) {
+    pub async fn refused(&self, proof: &Proof) {
         let mut cached = self.cached.lock().await;
         if cached.proof.as_ref() == Some(proof) {
             (cached.due, cached.expires) = (None, Some(Timestamp::UNIX_EPOCH));
@@ -75,7 +102,7 @@ impl Auth {
         cached.due = Some(Instant::now() + TOKEN_FILE_PERIOD);
         match read_token(path).await {
             Ok(token) => {
-                let proof = Proof { token: Some(token), ..Proof::default() };
+                let proof = Proof::bearer(&token);
                 cached.proof = Some(proof.clone());
                 Ok(proof)
             }
@@ -105,7 +132,8 @@ impl Auth {
             generation += 1;
         }
         cached.expires = credential.expires;
-        let proof = Proof { token: credential.token, generation };
+        let bearer = credential.token.map(|token| Proof::bearer(&token)).unwrap_or_default();
+        let proof = Proof { generation, ..bearer };
         cached.proof = Some(proof.clone());
         Ok(proof)
     }
@@ -130,18 +158,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_file_is_read_again_and_the_last_token_kept() {
         let path = std::env::temp_dir().join(format!("trireme-token-{}", std::process::id()));
-        let auth = Auth::new(Credentials::TokenFile(path.clone()));
+        let auth = Auth::new(Credentials::TokenFile(path.clone())).expect("no certificate");
         assert!(auth.proof().await.is_err(), "there is no file");
-        let token = async || auth.proof().await.expect("a token").token.expect("a token");
+        let token = async || auth.proof().await.expect("a token").authorization.expect("a token");
         std::fs::write(&path, "one\n").expect("written");
         tokio::time::advance(TOKEN_FILE_PERIOD).await;
-        assert_eq!(token().await, "one");
+        assert_eq!(token().await, "Bearer one");
         std::fs::write(&path, "two").expect("written");
-        assert_eq!(token().await, "one");
+        assert_eq!(token().await, "Bearer one");
         auth.refused(&auth.proof().await.expect("a token")).await;
-        assert_eq!(token().await, "two", "a refused token is read again at once");
+        assert_eq!(token().await, "Bearer two", "a refused token is read again at once");
         std::fs::remove_file(&path).expect("removed");
         tokio::time::advance(TOKEN_FILE_PERIOD).await;
-        assert_eq!(token().await, "two");
+        assert_eq!(token().await, "Bearer two");
     }
 }

@@ -12,10 +12,7 @@ pub(super) fn general(error: impl std::fmt::Display) -> rustls::Error {
 }
 
 /// A certificate and its key, as TLS wants them.
-pub(super) fn identity(
-    cert_pem: &[u8],
-    key_pem: &[u8],
-) -> Result<outgoing::Identity, rustls::Error> {
+fn identity(cert_pem: &[u8], key_pem: &[u8]) -> Result<outgoing::Identity, rustls::Error> {
     let read = |e: rustls::pki_types::pem::Error| general(format!("read PEM: {e}"));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert_pem).collect();
     Ok((chain.map_err(read)?, PrivateKeyDer::from_pem_slice(key_pem).map_err(read)?))

@@ -8,7 +8,8 @@ use outgoing::{Connector, Proxy, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
-use super::certificate::{CurrentCertificate, general, identity};
+use super::auth::Auth;
+use super::certificate::general;
 use crate::exec_plugin::ExecPlugin;
 
 /// Where the server is and how to prove who we are.
@@ -51,6 +52,10 @@ pub enum Credentials {
         key_pem: Vec<u8>,
     },
     Token(String),
+    Basic {
+        username: String,
+        password: String,
+    },
     /// A file that holds a token and is replaced before the token ends.
     TokenFile(PathBuf),
     /// A program that prints a token or a certificate.
@@ -77,18 +82,9 @@ fn trust(config: &HttpsConfig) -> Result<Trust, rustls::Error> {
     Ok(Trust::Authorities(roots))
 }
 
-pub(super) fn connector(
-    config: &HttpsConfig,
-    current: &Arc<CurrentCertificate>,
-) -> Result<Connector, rustls::Error> {
-    let given = match &config.credentials {
-        Credentials::Certificate { cert_pem, key_pem } => Some(identity(cert_pem, key_pem)?),
-        _ => None,
-    };
-    let mut tls = outgoing::client_config(trust(config)?, given)?;
-    if matches!(config.credentials, Credentials::Exec(_)) {
-        tls.client_auth_cert_resolver = current.clone();
-    }
+pub(super) fn connector(config: &HttpsConfig, auth: &Auth) -> Result<Connector, rustls::Error> {
+    let mut tls = outgoing::client_config(trust(config)?, None)?;
+    tls.client_auth_cert_resolver = auth.certificate();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let uri: Uri = config.server.parse().map_err(general)?;
     let host = uri.host().unwrap_or("").trim_matches(['[', ']']);

@@ -146,6 +146,7 @@ async fn control_plane(
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
+        admission: apiserver::AdmissionOptions::default(),
         limits: apiserver::Limits::default(),
         auditor: None,
         etcd: None,

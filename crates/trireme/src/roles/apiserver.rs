@@ -78,6 +78,15 @@ pub(crate) struct Args {
     /// key in the folder of the cluster's keys.
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
+    /// Admission plugins that are on beside the usual ones, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plugins that are off although they are on usually, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// An AdmissionConfiguration, with the configuration of admission plugins.
+    #[arg(long)]
+    admission_control_config_file: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
     #[arg(long, default_value = "1h0m0s", value_parser = go_duration)]
     event_ttl: Duration,
@@ -200,6 +209,13 @@ async fn serve(args: Args) -> Result<()> {
              when priority and fairness are enabled"
         );
     }
+    let selection = ::apiserver::Selection {
+        enabled: args.enable_admission_plugins.clone(),
+        disabled: args.disable_admission_plugins.clone(),
+    };
+    let file = args.admission_control_config_file.as_deref();
+    let admission = ::apiserver::AdmissionOptions::load(selection, file)
+        .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
     let options = Options {
         auditor,
         etcd: etcd_options(&args),
@@ -209,6 +225,7 @@ async fn serve(args: Args) -> Result<()> {
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization: modes(&args.authorization_mode)?,
         event_ttl: args.event_ttl,
+        admission,
         limits,
         authentication: args.authentication.read()?,
         advertise: SocketAddr::new(ip, local.port()),

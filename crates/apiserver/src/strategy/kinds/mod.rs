@@ -1,5 +1,6 @@
 //! Kinds with hooks of their own.
 
+pub(super) mod admission;
 pub(super) mod definition;
 pub(super) mod namespace;
 pub(super) mod pod;

@@ -4,18 +4,18 @@ use serde_json::Value;
 
 /// Where a webhook is, and how it is addressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    /// The whole address as it is sent and told in errors, with the time limit that upstream
-    /// tells its webhooks.
-    pub(super) uri: String,
+pub(crate) struct Target {
+    /// The address as it is sent and told in errors, without a query.
+    pub(crate) uri: String,
+    pub(crate) host: String,
     /// Name (or address) that the certificate must be for.
-    pub(super) host: String,
-    pub(super) place: Place,
+    pub(crate) server_name: String,
+    pub(crate) place: Place,
 }
 
 /// Where connections are opened to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The host of a URL, as this process reaches it.
     Host {
         port: u16,
@@ -29,7 +29,7 @@ pub(super) enum Place {
 
 impl Target {
     /// Reads a `clientConfig` that was validated; what is not in order all the same is an error.
-    pub(super) fn parse(config: &Value) -> Result<Target, String> {
+    pub(crate) fn parse(config: &Value) -> Result<Target, String> {
         let service = &config["service"];
         if service.is_object() {
             return Ok(Target::of_service(service));
@@ -45,18 +45,33 @@ impl Target {
         let (namespace, name) = (text("namespace"), text("name"));
         let port = service["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(443);
         let host = format!("{name}.{namespace}.svc");
-        let uri = format!("https://{host}:{port}{}?timeout=30s", rooted(&text("path")));
-        Target { uri, host, place: Place::Service { namespace, name, port } }
+        let uri = format!("https://{host}:{port}{}", rooted(&text("path")));
+        Target {
+            uri,
+            server_name: host.clone(),
+            host,
+            place: Place::Service { namespace, name, port },
+        }
     }
 
-    fn of_url(url: &str) -> Result<Target, String> {
+    pub(crate) fn host_and_port(&self) -> String {
+        let (Place::Host { port } | Place::Service { port, .. }) = self.place;
+        match self.host.contains(':') {
+            true => format!("[{}]:{port}", self.host),
+            false => format!("{}:{port}", self.host),
+        }
+    }
+
+    pub(crate) fn of_url(url: &str) -> Result<Target, String> {
         let unusable = |why: &str| format!("Unparsable URL: parse {url:?}: {why}");
         let uri: http::Uri = url.parse().map_err(|_| unusable("invalid URI"))?;
         let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(|| unusable("no host"))?;
         let authority = uri.authority().map_or("", |a| a.as_str());
+        let host = host.trim_matches(['[', ']']).to_owned();
         Ok(Target {
-            uri: format!("https://{authority}{}?timeout=30s", rooted(uri.path())),
-            host: host.trim_matches(['[', ']']).to_owned(),
+            uri: format!("https://{authority}{}", rooted(uri.path())),
+            server_name: host.clone(),
+            host,
             place: Place::Host { port: uri.port_u16().unwrap_or(443) },
         })
     }
@@ -76,15 +91,18 @@ mod tests {
     fn services_are_addressed_by_their_dns_name() {
         let service = json!({"service": {"namespace": "ns", "name": "hook", "path": "/convert"}});
         let target = Target::parse(&service).expect("a target");
-        assert_eq!(target.uri, "https://hook.ns.svc:443/convert?timeout=30s");
-        assert_eq!(target.host, "hook.ns.svc");
+        assert_eq!(target.uri, "https://hook.ns.svc:443/convert");
+        assert_eq!(target.server_name, "hook.ns.svc");
+        assert_eq!(target.host_and_port(), "hook.ns.svc:443");
     }
 
     #[test]
     fn a_url_keeps_its_host() {
         let target = Target::parse(&json!({"url": "https://[::1]:8443/x"})).expect("a target");
-        assert_eq!(target.uri, "https://[::1]:8443/x?timeout=30s");
+        assert_eq!(target.uri, "https://[::1]:8443/x");
         assert_eq!((target.host.as_str(), target.place), ("::1", Place::Host { port: 8443 }));
+        let target = Target::parse(&json!({"url": "https://[::1]:8443/x"})).expect("a target");
+        assert_eq!(target.host_and_port(), "[::1]:8443");
         assert!(Target::parse(&json!({"url": "https://a b"})).is_err());
         assert!(Target::parse(&json!({})).is_err());
     }

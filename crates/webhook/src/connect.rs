@@ -13,12 +13,12 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::resolve::Network;
-use super::target::{Place, Target};
+use crate::Services;
+use crate::target::{Place, Target};
 
 /// Opens connections to one webhook.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     shared: Arc<Shared>,
 }
 
@@ -26,25 +26,25 @@ struct Shared {
     target: Target,
     name: ServerName<'static>,
     tls: tokio_rustls::TlsConnector,
-    network: Network,
+    services: Arc<dyn Services>,
 }
 
 impl Connector {
-    pub(super) fn new(
+    pub(crate) fn new(
         target: Target,
         tls: Arc<rustls::ClientConfig>,
-        network: Network,
+        services: Arc<dyn Services>,
     ) -> Result<Connector, String> {
-        let name = ServerName::try_from(target.host.clone());
-        let name = name.map_err(|e| format!("{:?}: {e}", target.host))?;
-        Ok(Connector { shared: Arc::new(Shared { target, name, tls: tls.into(), network }) })
+        let name = ServerName::try_from(target.server_name.clone());
+        let name = name.map_err(|e| format!("{:?}: {e}", target.server_name))?;
+        Ok(Connector { shared: Arc::new(Shared { target, name, tls: tls.into(), services }) })
     }
 }
 
 /// Why no connection came to be, in the words that the client is told.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreachable(String);
+pub(crate) struct Unreachable(String);
 
 impl Service<Uri> for Connector {
     type Response = Stream;
@@ -64,9 +64,9 @@ impl Service<Uri> for Connector {
 impl Shared {
     async fn open(&self) -> Result<Stream, String> {
         let tcp = match &self.target.place {
-            Place::Host { port } => to_host(&self.target.host, *port).await?,
+            Place::Host { port } => dial_host(&self.target.host, *port).await?,
             Place::Service { namespace, name, port } => {
-                self.network.connect((namespace, name), *port).await?
+                self.services.connect((namespace, name), *port).await?
             }
         };
         outgoing::configure(&tcp);
@@ -74,8 +74,8 @@ impl Shared {
     }
 }
 
-/// A connection to a host as this process sees it.
-pub(super) async fn to_host(host: &str, port: u16) -> Result<TcpStream, String> {
+/// A connection to a host as this process sees it; the error is that of Go's dialer.
+pub async fn dial_host(host: &str, port: u16) -> Result<TcpStream, String> {
     let shown =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let dialed = outgoing::connect(host, port).await;
@@ -83,7 +83,7 @@ pub(super) async fn to_host(host: &str, port: u16) -> Result<TcpStream, String> 
 }
 
 /// An error of connecting as Go tells it.
-pub(super) fn go_error(error: &io::Error) -> String {
+pub fn go_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
         io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
@@ -130,7 +130,7 @@ fn wrong_name(expected: &str, presented: &[String]) -> String {
 }
 
 /// The innermost reason of a failed request.
-pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;

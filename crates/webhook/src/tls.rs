@@ -1,37 +1,50 @@
-//! Who is believed to be a webhook: whoever its `caBundle` vouches for, or the machine's authorities.
+//! TLS towards webhooks. A webhook's certificate is signed by its `caBundle` or by the machine's
+//! authorities.
 //!
 //! As Go does, and rustls alone does not, a certificate that is itself in the bundle is accepted
 //! though it is marked as an authority: that is what `openssl req -x509` makes.
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// The client's side for a `caBundle` (base64 of PEM; blank means the machine's authorities).
-pub(super) fn config(bundle: &str) -> Result<ClientConfig, String> {
-    let bundle = STANDARD.decode(bundle).map_err(|e| format!("illegal base64 data: {e}"))?;
+use crate::endpoint::Endpoint;
+
+/// The client's side of TLS towards an endpoint, with the certificate to show.
+pub(crate) fn config(
+    endpoint: &Endpoint,
+    certificate: Arc<dyn ResolvesClientCert>,
+) -> Result<ClientConfig, String> {
+    let mut config = match endpoint.is_insecure {
+        true => {
+            outgoing::client_config(outgoing::Trust::Anybody, None).map_err(|e| e.to_string())?
+        }
+        false => verified(&endpoint.ca_pem)?,
+    };
+    config.client_auth_cert_resolver = certificate;
+    // One connection a request in flight, so that requests spread over a service's endpoints.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn verified(bundle: &[u8]) -> Result<ClientConfig, String> {
     let blank = bundle.iter().all(u8::is_ascii_whitespace);
-    let given = if blank { Vec::new() } else { given(&bundle)? };
+    let given = if blank { Vec::new() } else { given(bundle)? };
     let roots = if blank { outgoing::machine_roots() } else { store(&given) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let web = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let web = web.build().map_err(|e| e.to_string())?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { web, given }))
-        .with_no_client_auth();
-    // One connection a request in flight, so that requests spread over a service's endpoints.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+        .with_custom_certificate_verifier(Arc::new(Verifier { web, given }));
+    Ok(builder.with_no_client_auth())
 }
 
 fn given(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

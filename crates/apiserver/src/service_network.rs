@@ -12,12 +12,13 @@ use serde_json::Value;
 use store::Store;
 use tokio::net::TcpStream;
 use validation::items;
+use webhook::Services;
 
 use crate::dialer::{NodeDialer, is_proxyable};
 
 /// How the cluster's services are found and reached.
 #[derive(Clone)]
-pub(crate) struct Network {
+pub(crate) struct ServiceNetwork {
     pub(crate) store: Store,
     pub(crate) dialer: Arc<dyn NodeDialer>,
 }
@@ -29,19 +30,14 @@ enum Route {
     Outside(String, u16),
 }
 
-impl Network {
-    /// A connection to a service's port; the error is upstream's text.
-    pub(super) async fn connect(
-        &self,
-        (namespace, name): (&str, &str),
-        port: u16,
-    ) -> Result<TcpStream, String> {
+impl ServiceNetwork {
+    async fn open(&self, (namespace, name): (&str, &str), port: u16) -> Result<TcpStream, String> {
         match self.route(namespace, name, port)? {
             Route::Endpoint(address) => {
                 let dialed = self.dialer.dial(address).await;
-                dialed.map_err(|e| format!("dial tcp {address}: {}", super::connect::go_error(&e)))
+                dialed.map_err(|e| format!("dial tcp {address}: {}", webhook::go_error(&e)))
             }
-            Route::Outside(host, port) => super::connect::to_host(&host, port).await,
+            Route::Outside(host, port) => webhook::dial_host(&host, port).await,
         }
     }
 
@@ -76,6 +72,16 @@ impl Network {
         let found: Vec<SocketAddr> = trees.flat_map(|slice| ready(&slice, port)).collect();
         let pick = usize::from(uuid::Uuid::new_v4().as_bytes()[0]);
         found.get(pick % found.len().max(1)).copied()
+    }
+}
+
+impl Services for ServiceNetwork {
+    fn connect<'a>(
+        &'a self,
+        service: (&'a str, &'a str),
+        port: u16,
+    ) -> webhook::BoxFuture<'a, Result<TcpStream, String>> {
+        Box::pin(self.open(service, port))
     }
 }
 
