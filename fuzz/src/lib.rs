@@ -125,7 +125,7 @@ async fn serve() -> Server {
         node_dialer: Arc::new(NoNodes),
         advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
         tokens,
-        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        authorization: AuthorizationModes::usual(),
         event_ttl: Duration::from_secs(3600),
         admission: apiserver::AdmissionOptions::default(),
         limits: Limits::default(),

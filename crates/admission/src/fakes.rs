@@ -48,7 +48,7 @@ impl Fake {
                 meta["namespace"].as_str().map_or(name.to_owned(), |ns| format!("{ns}/{name}"));
             (((*plural).to_owned(), key), object.clone())
         });
-        let modes = AuthorizationModes { node: false, rbac: true, always_allow: false };
+        let modes = AuthorizationModes { rbac: true, ..AuthorizationModes::default() };
         Fake {
             objects: Mutex::new(keyed.collect()),
             authorizer: Authorizer::new(Arc::new(Nothing), modes),

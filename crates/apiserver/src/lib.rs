@@ -60,8 +60,8 @@ pub use admission_options::AdmissionOptions;
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{
-    Anonymous, Authenticator, AuthorizationModes, Configuration as AuthenticationConfiguration,
-    Fetch, TokenFileError, User,
+    Abac, Anonymous, Authenticator, AuthorizationModes,
+    Configuration as AuthenticationConfiguration, Fetch, TokenFileError, TokenReviews, User,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use encryption::{Encryption, EncryptionError};

@@ -12,10 +12,11 @@ mod user;
 pub use authn::impersonation;
 pub use authn::{
     Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, Known, TokenFileError,
+    TokenReviews,
 };
 pub use authz::{
-    Attributes, AuthorizationModes, Authorizer, Resolved, RoleRef, Rule, escalation, forbidden,
-    references, refusal,
+    Abac, Attributes, AuthorizationModes, Authorizer, PolicyFileError, Resolved, RoleRef, Rule,
+    escalation, forbidden, references, refusal,
 };
 pub use objects::{Collection, Objects};
 pub use request_info::{RequestInfo, decode_path, encode_path};

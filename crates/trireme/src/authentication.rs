@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Anonymous, AuthenticationConfiguration, Authenticator, Fetch};
+use apiserver::{Anonymous, AuthenticationConfiguration, Authenticator, Fetch, TokenReviews};
 use client::Tasks;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
+use crate::hooks;
 
 /// Largest document of an issuer that is read, in bytes.
 const DOCUMENT_MAX: usize = 1 << 20;
@@ -20,13 +22,14 @@ const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(10);
 
 /// What the flags say.
-#[derive(Debug)]
 pub(crate) struct Authentication {
     pub(crate) token_file: Option<PathBuf>,
     /// Secrets of `kube-system` are tokens with which nodes join.
     pub(crate) bootstrap_tokens: bool,
     pub(crate) anonymous: Anonymous,
     pub(crate) configuration: Issuers,
+    /// Who knows tokens that nobody here does, and how long answers are kept.
+    pub(crate) webhook: Option<(Arc<dyn TokenReviews>, Duration)>,
 }
 
 /// Where the issuers of foreign tokens are told.
@@ -47,6 +50,7 @@ impl Authentication {
             bootstrap_tokens: true,
             anonymous: Anonymous::Everywhere,
             configuration: Issuers::None,
+            webhook: None,
         }
     }
 
@@ -62,6 +66,9 @@ impl Authentication {
         }
         if self.bootstrap_tokens {
             made = made.with_bootstrap_tokens();
+        }
+        if let Some((reviews, life)) = self.webhook {
+            made = made.with_webhook(reviews, life);
         }
         if let Issuers::None = self.configuration {
             return Ok(Arc::new(made));
@@ -153,6 +160,15 @@ pub(crate) struct AuthenticationFlags {
     /// An AuthenticationConfiguration: issuers of tokens, and where nobody may ask. It is followed.
     #[arg(long)]
     authentication_config: Option<PathBuf>,
+    /// A kubeconfig of a server that knows tokens which nobody here does; it is asked by TokenReviews.
+    #[arg(long)]
+    authentication_token_webhook_config_file: Option<PathBuf>,
+    /// Version of those TokenReviews: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1")]
+    authentication_token_webhook_version: String,
+    /// How long its answers are kept, as Go writes durations.
+    #[arg(long, default_value = "2m0s", value_parser = crate::roles::apiserver::go_duration)]
+    authentication_token_webhook_cache_ttl: Duration,
     /// Issuer of OpenID tokens (https).
     #[arg(long, requires = "oidc_client_id")]
     oidc_issuer_url: Option<String>,
@@ -196,6 +212,11 @@ impl AuthenticationFlags {
                 "--anonymous-auth cannot be set when --authentication-config has anonymous: one of them decides"
             );
         }
+        let life = self.authentication_token_webhook_cache_ttl;
+        let version = self.authentication_token_webhook_version.as_str();
+        let webhook = self.authentication_token_webhook_config_file.as_deref();
+        let webhook = webhook.map(|file| hooks::tokens(file, version)).transpose()?;
+        let webhook = webhook.map(|reviews| (reviews, life));
         let anonymous = match self.anonymous_auth {
             Some(false) => Anonymous::Nowhere,
             _ => Anonymous::Everywhere,
@@ -205,6 +226,7 @@ impl AuthenticationFlags {
             bootstrap_tokens: self.enable_bootstrap_token_auth,
             anonymous,
             configuration,
+            webhook,
         })
     }
 

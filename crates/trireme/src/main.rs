@@ -7,6 +7,7 @@ mod control;
 mod control_plane;
 mod demo;
 mod doctor;
+mod hooks;
 mod image;
 mod logging;
 mod loops;

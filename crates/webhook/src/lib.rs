@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use client::{Auth, Proof};
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use serde_json::Value;
@@ -78,10 +78,24 @@ impl Client {
     /// Sends a question and reads the answer, within `timeout`, of which the webhook is told. The error is
     /// the sentence of Go's client: what was asked of whom, and why it failed.
     pub async fn post(&self, question: &Value, timeout: Duration) -> Result<Value, Failure> {
+        let (status, body) = self.send(question.to_string(), timeout).await?;
+        answer::read(status, &body)
+    }
+
+    /// Sends JSON whose answer says no more than its status code.
+    pub async fn notify(&self, json: String, timeout: Duration) -> Result<(), Failure> {
+        let (status, body) = self.send(json, timeout).await?;
+        match status.is_success() {
+            true => Ok(()),
+            false => answer::read(status, &body).map(drop),
+        }
+    }
+
+    async fn send(&self, json: String, timeout: Duration) -> Result<(StatusCode, Bytes), Failure> {
         let begun = Instant::now();
         let seconds = timeout.as_millis().div_ceil(1000);
         let uri = format!("{}?timeout={seconds}s", self.endpoint.target.uri);
-        let asked = tokio::time::timeout(timeout, self.exchange(&uri, question)).await;
+        let asked = tokio::time::timeout(timeout, self.exchange(&uri, json)).await;
         let took = begun.elapsed();
         if took > SLOW {
             tracing::info!(webhook = uri, ?took, "a webhook was slow");
@@ -89,8 +103,8 @@ impl Client {
         asked.unwrap_or_else(|_| Err(failed(&uri, "context deadline exceeded")))
     }
 
-    async fn exchange(&self, uri: &str, question: &Value) -> Result<Value, Failure> {
-        let body = Bytes::from(question.to_string());
+    async fn exchange(&self, uri: &str, json: String) -> Result<(StatusCode, Bytes), Failure> {
+        let body = Bytes::from(json);
         let limit = ANSWER_MAX.max(body.len().saturating_mul(4));
         let proof = self.auth.proof().await;
         let proof = proof.map_err(|e| failed(uri, format!("getting credentials: {e}")))?;
@@ -99,12 +113,12 @@ impl Client {
         let response = pool.request(request).await;
         let response = response.map_err(|e| failed(uri, connect::cause(&e)))?;
         let status = response.status();
-        if status == http::StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             self.auth.refused(&proof).await;
         }
         let body = Limited::new(response.into_body(), limit).collect().await;
         let body = body.map_err(|e| failed(uri, e))?.to_bytes();
-        answer::read(status, &body)
+        Ok((status, body))
     }
 
     fn request(

@@ -117,7 +117,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         node_dialer: Arc::new(NoNodes),
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
         tokens,
-        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        authorization: AuthorizationModes::usual(),
         event_ttl: Duration::from_secs(3600),
         auditor: None,
         admission: apiserver::AdmissionOptions::default(),

@@ -12,6 +12,10 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::respond::Body;
 
+/// Why a client's certificate is not believed; an extension of its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Stranger(pub(crate) Arc<str>);
+
 pub(crate) struct Authenticate<H> {
     pub(super) identity: Arc<Identity>,
     pub(super) metrics: Arc<Metrics>,
@@ -23,7 +27,12 @@ impl<H: Handler> Handler for Authenticate<H> {
     async fn handle(&self, mut exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
         let Identity { authenticator, objects, .. } = &*self.identity;
         let Exchange { certificate, info, request, .. } = &mut *exchange;
-        let (headers, sent) = (request.headers_mut(), (certificate.as_deref(), info.path.as_str()));
+        let stranger = request.extensions().get::<Stranger>().cloned();
+        let certificate = match &stranger {
+            Some(Stranger(why)) => Some(Err(&**why)),
+            None => certificate.as_deref().map(Ok),
+        };
+        let (headers, sent) = (request.headers_mut(), (certificate, info.path.as_str()));
         let known = authenticator.request(&**objects, headers, sent).await;
         self.metrics.authenticated(known.is_ok());
         exchange.user = match known {

@@ -1,5 +1,6 @@
 //! The listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2, upgrades.
 
+mod clients;
 mod early;
 mod guarded;
 mod socket;
@@ -17,12 +18,14 @@ use hyper_util::server::conn::auto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::filters::audit::Peer;
 use crate::server::Server;
+use clients::{AnyClient, Client};
 use guarded::Guarded;
 use socket::Socket;
 
@@ -55,25 +58,25 @@ pub enum TlsError {
 }
 
 impl TlsSetup {
-    fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    /// TLS, and who vouches for clients.
+    fn acceptor(&self) -> Result<Acceptor, TlsError> {
         let mut roots = rustls::RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(self.client_ca_pem.as_bytes()) {
             roots.add(cert?)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()?;
+        let known = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()?;
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(AnyClient(known.clone())))
             .with_single_cert(chain?, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok((TlsAcceptor::from(Arc::new(config)), known))
     }
 }
 
@@ -81,8 +84,11 @@ impl TlsSetup {
 pub struct Listening {
     server: Server,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    /// TLS, and who vouches for clients.
+    acceptor: Acceptor,
 }
+
+type Acceptor = (TlsAcceptor, Arc<dyn ClientCertVerifier>);
 
 impl std::fmt::Debug for Listening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,20 +135,20 @@ impl Listening {
 
 type Tls = TlsStream<Socket>;
 
-/// A connection's TLS, and the certificate of its other side.
-async fn greet(acceptor: TlsAcceptor, socket: Socket) -> std::io::Result<(Tls, Option<Arc<[u8]>>)> {
+/// A connection's TLS, and who is at its other side.
+async fn greet((acceptor, known): Acceptor, socket: Socket) -> std::io::Result<(Tls, Client)> {
     // Nagle's delay would be added to every small answer.
     drop(socket.0.set_nodelay(true));
     let limit = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(TLS_BUFFER));
     let stream = acceptor.accept_with(socket, limit).await?;
-    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate = peer.map(|certificate| certificate.as_ref().into());
-    Ok((stream, certificate))
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let client = Client::of(chain, &*known);
+    Ok((stream, client))
 }
 
 async fn serve(
     server: Server,
-    acceptor: TlsAcceptor,
+    acceptor: Acceptor,
     (tcp, peer): (TcpStream, IpAddr),
     slot: Slot,
     handshake: Duration,
@@ -154,7 +160,7 @@ async fn serve(
         () = slot.connection().ended() => return,
         () = closing.cancelled() => return,
     };
-    let (stream, certificate) = match greeted.map_err(std::io::Error::from).flatten() {
+    let (stream, client) = match greeted.map_err(std::io::Error::from).flatten() {
         Ok(greeted) => greeted,
         Err(error) => return tracing::debug!(%error, "TLS handshake failed"),
     };
@@ -163,8 +169,12 @@ async fn serve(
         let (connection, last) = (slot.connection().clone(), last.clone());
         move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            if let Some(stranger) = &client.stranger {
+                request.extensions_mut().insert(stranger.clone());
+            }
             let work = connection.request();
-            let (server, certificate, last) = (server.clone(), certificate.clone(), last.clone());
+            let (server, last) = (server.clone(), last.clone());
+            let certificate = client.certificate.clone();
             async move { answer(&server, certificate, request, work, &last).await }
         }
     });

@@ -22,7 +22,7 @@ async fn a_bootstrap_token_is_a_user_until_it_is_deleted() {
         },
     });
     let token = [("authorization", "Bearer abcdef.0123456789abcdef")];
-    let unknown = world.ask_from_outside(WHOAMI, &token).await;
+    let unknown = world.ask_outside(("GET", WHOAMI), &token, None).await;
     assert_eq!(unknown.code, 401);
     let secrets = "/api/v1/namespaces/kube-system/secrets";
     assert_eq!(world.ask("POST", secrets, &secret).await.code, 201);
@@ -38,35 +38,38 @@ async fn a_bootstrap_token_is_a_user_until_it_is_deleted() {
         }),
         "{known}"
     );
-    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 200);
+    assert_eq!(world.ask_outside(("GET", WHOAMI), &token, None).await.code, 200);
     let forged = [("authorization", "Bearer abcdef.0123456789abcdee")];
-    assert_eq!(world.ask_from_outside(WHOAMI, &forged).await.code, 401);
+    assert_eq!(world.ask_outside(("GET", WHOAMI), &forged, None).await.code, 401);
     let one = format!("{secrets}/bootstrap-token-abcdef");
     assert_eq!(world.ask("DELETE", &one, &serde_json::Value::Null).await.code, 200);
-    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 401);
+    assert_eq!(world.ask_outside(("GET", WHOAMI), &token, None).await.code, 401);
 }
 
 #[tokio::test]
 async fn a_bootstrap_token_is_nothing_where_it_is_not_switched_on() {
     let world = World::new().await;
     let token = [("authorization", "Bearer abcdef.0123456789abcdef")];
-    assert_eq!(world.ask_from_outside(WHOAMI, &token).await.code, 401);
+    assert_eq!(world.ask_outside(("GET", WHOAMI), &token, None).await.code, 401);
 }
 
 #[tokio::test]
 async fn nobody_may_ask_only_where_that_is_said() {
     let world = World::new().await;
-    assert_eq!(world.ask_from_outside("/livez", &[]).await.code, 200);
-    assert_eq!(world.ask_from_outside("/api/v1/pods", &[]).await.told().0, 403);
+    assert_eq!(world.ask_outside(("GET", "/livez"), &[], None).await.code, 200);
+    assert_eq!(world.ask_outside(("GET", "/api/v1/pods"), &[], None).await.told().0, 403);
     let nowhere = |usual: apiserver::Authenticator| usual.with_anonymous(Anonymous::Nowhere);
     let world = World::with(Setup { authenticator: nowhere, ..Setup::default() }).await;
-    assert_eq!(world.ask_from_outside("/livez", &[]).await.told(), (401, "Unauthorized".into()));
+    assert_eq!(
+        world.ask_outside(("GET", "/livez"), &[], None).await.told(),
+        (401, "Unauthorized".into())
+    );
     let at = |usual: apiserver::Authenticator| {
         usual.with_anonymous(Anonymous::At(vec!["/livez".into()]))
     };
     let world = World::with(Setup { authenticator: at, ..Setup::default() }).await;
-    assert_eq!(world.ask_from_outside("/livez", &[]).await.code, 200);
-    assert_eq!(world.ask_from_outside("/readyz", &[]).await.code, 401);
+    assert_eq!(world.ask_outside(("GET", "/livez"), &[], None).await.code, 200);
+    assert_eq!(world.ask_outside(("GET", "/readyz"), &[], None).await.code, 401);
 }
 
 #[tokio::test]
@@ -99,7 +102,9 @@ async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
     };
     let token = String::from_utf8(token).expect("text");
     let bearer = format!("Bearer {token}");
-    let ask = async || world.ask_from_outside(WHOAMI, &[("authorization", bearer.as_str())]).await;
+    let ask = async || {
+        world.ask_outside(("GET", WHOAMI), &[("authorization", bearer.as_str())], None).await
+    };
     assert_eq!(ask().await.code, 200);
     let review = json!({"spec": {"token": token}});
     let known =

@@ -24,11 +24,20 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn with(limits: Limits) -> Served {
+        Served::trusting(limits, None).await
+    }
+
+    /// With clients whose certificates another authority signed, when one is given.
+    async fn trusting(limits: Limits, other: Option<&pki::Authority>) -> Served {
         let world = World::with_limits(limits).await;
         let signed = Signed::new();
+        let mut tls = signed.server();
+        if let Some(other) = other {
+            tls.client_ca_pem = other.pem().cert_pem.clone();
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let at = listener.local_addr().expect("an address");
-        let listening = apiserver::listen(world.server.clone(), listener, &signed.server());
+        let listening = apiserver::listen(world.server.clone(), listener, &tls);
         tokio::spawn(listening.expect("TLS").run());
         let mut client = (*signed.client).clone();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -65,6 +74,34 @@ async fn answer(stream: &mut TlsStream<TcpStream>) -> String {
 async fn closes(stream: &mut TlsStream<TcpStream>) -> bool {
     let mut piece = [0; 16];
     matches!(stream.read(&mut piece).await, Ok(0) | Err(_))
+}
+
+/// Also where a certificate is of no use, what else is sent counts.
+#[tokio::test]
+async fn a_strangers_certificate_is_not_believed_and_does_no_harm_to_a_token() {
+    let other = pki::Authority::create("other").expect("an authority");
+    let served = Served::trusting(Limits::default(), Some(&other)).await;
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    let account = serde_json::json!({"metadata": {"name": "robot"}});
+    let made = served.world.ask("POST", path, &account).await.json();
+    let request = pki::TokenRequest {
+        namespace: "default".into(),
+        service_account: "robot".into(),
+        service_account_uid: made["metadata"]["uid"].as_str().expect("a uid").into(),
+        life: 600,
+        ..pki::TokenRequest::default()
+    };
+    let now = jiff::Timestamp::now().as_second();
+    let token = served.world.tokens.issue(&request, now).expect("a token");
+    let mut stream = served.connect().await;
+    let mut ask = async |header: &str| {
+        let head = format!("GET /version HTTP/1.1\r\nhost: localhost\r\n{header}\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        answer(&mut stream).await
+    };
+    assert!(ask("").await.starts_with("http/1.1 401"), "a bad credential is not none");
+    assert!(ask(&format!("authorization: Bearer {token}\r\n")).await.starts_with("http/1.1 200"));
+    assert!(ask("authorization: Bearer forged\r\n").await.starts_with("http/1.1 401"));
 }
 
 #[tokio::test]

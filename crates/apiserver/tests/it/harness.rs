@@ -123,7 +123,7 @@ impl World {
             event_ttl: Duration::from_secs(3600),
             admission: apiserver::AdmissionOptions::default(),
             limits: setup.limits,
-            authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+            authorization: AuthorizationModes::usual(),
             auditor: setup.auditor,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");
@@ -161,18 +161,6 @@ impl World {
             "test",
             tasks,
         )))
-    }
-
-    /// One request from the network, with these headers and no certificate.
-    pub(crate) async fn ask_from_outside(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = http::Request::get(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::<Bytes>::default()).expect("a request");
-        let (parts, body) = self.server.serve(request, None).await.into_parts();
-        let bytes = body.collect().await.expect("a body never fails").to_bytes();
-        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
     }
 
     /// One JSON request by the administrator.

@@ -15,6 +15,7 @@ pub mod impersonation;
 mod jwt;
 mod nullable;
 mod token_file;
+mod webhook;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use self::anonymous::Anonymous;
 pub use self::configuration::{Configuration, ConfigurationError};
 pub use self::jwt::Fetch;
 pub use self::token_file::TokenFileError;
+pub use self::webhook::TokenReviews;
 use crate::authz::escalation;
 use crate::objects::Objects;
 use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
@@ -41,6 +43,7 @@ pub struct Authenticator {
     takes_bootstrap_tokens: bool,
     /// What the flags say of requests without credentials.
     anonymous: Anonymous,
+    webhook: Option<webhook::Webhook>,
     fetch: Option<Arc<dyn Fetch>>,
     configuration: RwLock<Arc<Configuration>>,
 }
@@ -71,6 +74,7 @@ impl Authenticator {
             fixed: HashMap::new(),
             takes_bootstrap_tokens: false,
             anonymous: Anonymous::Everywhere,
+            webhook: None,
             fetch: None,
             configuration: RwLock::new(Arc::new(Configuration::default())),
         }
@@ -93,6 +97,12 @@ impl Authenticator {
     #[must_use]
     pub fn with_issuers(self, fetch: Arc<dyn Fetch>) -> Authenticator {
         Authenticator { fetch: Some(fetch), ..self }
+    }
+
+    /// Asks another server about tokens that nobody here knows, and keeps its answers for so long.
+    #[must_use]
+    pub fn with_webhook(self, reviews: Arc<dyn TokenReviews>, life: Duration) -> Authenticator {
+        Authenticator { webhook: Some(webhook::Webhook::new(reviews, life)), ..self }
     }
 
     /// The issuer of service account tokens: nobody else may be configured under its name.
@@ -134,13 +144,13 @@ impl Authenticator {
         Ok(self)
     }
 
-    /// Who sends a request for `path`. Takes the credentials out of its headers: nobody behind here needs
+    /// Who sends a request for `path`, with a certificate or why that is not believed. Takes the credentials out of its headers: nobody behind here needs
     /// them.
     pub async fn request(
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        (certificate, path): (Option<&[u8]>, &str),
+        (certificate, path): (Option<Result<&[u8], &str>>, &str),
     ) -> Result<User, Status> {
         let user = self.first(objects, headers, (certificate, path)).await?;
         headers.remove(header::AUTHORIZATION);
@@ -152,7 +162,7 @@ impl Authenticator {
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        (certificate, path): (Option<&[u8]>, &str),
+        (certificate, path): (Option<Result<&[u8], &str>>, &str),
     ) -> Result<User, Status> {
         let mut bad = false;
         let mut heard = |opinion: Opinion| match opinion {
@@ -163,7 +173,9 @@ impl Authenticator {
                 None
             }
         };
-        if let Some(user) = certificate.and_then(|der| heard(certificate::user(der))) {
+        if let Some(user) = certificate
+            .and_then(|sent| heard(sent.map_err(str::to_owned).and_then(certificate::user)))
+        {
             return Ok(user);
         }
         let sent = bearer::of_header(headers).map(str::to_owned);
@@ -217,9 +229,22 @@ impl Authenticator {
         {
             return Ok(Known { user: authenticated(user), audiences: for_api });
         }
-        let claims = self.tokens.verify(token, asked, now.as_second()).map_err(|e| told(&e))?;
+        let claims = match self.tokens.verify(token, asked, now.as_second()) {
+            Ok(claims) => claims,
+            Err(TokenError::Foreign) if self.webhook.is_some() => {
+                let known = self.of_webhook(token, asked).await?;
+                return known.ok_or_else(|| told(&TokenError::Foreign));
+            }
+            Err(error) => return Err(told(&error)),
+        };
         let user = accounts::user(objects, &claims, now)?;
         Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
+    }
+
+    async fn of_webhook(&self, token: &str, asked: &[String]) -> Result<Option<Known>, String> {
+        let Some(webhook) = &self.webhook else { return Ok(None) };
+        let known = webhook.token(token, asked).await?;
+        Ok(known.map(|known| Known { user: authenticated(known.user), ..known }))
     }
 
     /// Whose a token is that is bound to nothing: of the file, of a Secret, of others.

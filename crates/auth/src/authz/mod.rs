@@ -1,5 +1,6 @@
-//! Authorisation: Node, then RBAC. The first that allows decides; nobody denies.
+//! Authorisation: Node, RBAC, ABAC. The first that allows decides; nobody denies.
 
+mod abac;
 pub mod escalation;
 mod node;
 mod rbac;
@@ -15,6 +16,7 @@ use crate::objects::Objects;
 use crate::request_info::RequestInfo;
 use crate::user::{MASTERS, User};
 
+pub use abac::{Abac, PolicyFileError};
 pub use rbac::{Resolved, RoleRef, Rule};
 
 /// What is asked for, in RBAC's terms.
@@ -75,12 +77,22 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Which authorizers are asked, in order Node then RBAC; none means everything is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which authorizers are asked; the first that allows decides, and none forbids. With none of them nothing is
+/// allowed but to `system:masters`.
+#[derive(Debug, Clone, Default)]
 pub struct AuthorizationModes {
     pub node: bool,
     pub rbac: bool,
+    pub abac: Option<Arc<Abac>>,
     pub always_allow: bool,
+    pub always_deny: bool,
+}
+
+impl AuthorizationModes {
+    /// Node, then RBAC.
+    pub fn usual() -> AuthorizationModes {
+        AuthorizationModes { node: true, rbac: true, ..AuthorizationModes::default() }
+    }
 }
 
 /// Asks the authorizers of its modes.
@@ -120,6 +132,15 @@ impl Authorizer {
         if self.modes.rbac {
             let lost = escalation::aggregate(&self.rbac.lost(user, attributes));
             reasons.extend(lost.map(|lost| format!("RBAC: {lost}")));
+        }
+        if let Some(abac) = &self.modes.abac {
+            if abac.allows(user, attributes) {
+                return Ok(());
+            }
+            reasons.push("No policy matched.".into());
+        }
+        if self.modes.always_deny {
+            reasons.push("Everything is forbidden.".into());
         }
         reasons.retain(|reason| !reason.is_empty());
         Err(reasons.join("\n"))

@@ -74,7 +74,7 @@ fn clean(paths: &ClusterPaths) -> Result<()> {
     server::close_host(paths)?;
     host_routes::remove(paths)?;
     leftovers::end_supervisors(paths);
-    leftovers::remove_cgroups(&paths.name);
+    leftovers::remove_cgroups(&paths.cgroup);
     unmount_below(&paths.root)?;
     remove_file(&paths.record())
 }

@@ -56,7 +56,7 @@ pub(crate) fn runtime_config(
     let folder = paths.node(index);
     let mut config = RuntimeConfig::new(folder.join("runtime"), folder.join("run"));
     config.node_netns = node_netns;
-    config.cgroup_parent = format!("/trireme/{}/{index}", paths.name);
+    config.cgroup_parent = format!("/trireme/{}/{index}", paths.cgroup);
     config
 }
 
@@ -143,7 +143,7 @@ async fn start_kubelet(
     config.image_gc_high_percent = shared.upkeep.image_gc_high;
     // Beside the eviction threshold, which is reserved by default.
     config.reserved_memory_bytes += protect::reserved_memory();
-    config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.name);
+    config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.cgroup);
     let user = format!("system:node:{name}");
     let deps = Deps {
         client: shared.plane.client(&user, &["system:nodes"], "kubelet"),

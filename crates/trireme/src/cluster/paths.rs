@@ -1,6 +1,6 @@
 //! Where a cluster keeps its files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ const NAME_MAX: usize = 24;
 pub(crate) struct ClusterPaths {
     pub(crate) name: String,
     pub(crate) root: PathBuf,
+    /// Name of its cgroup below `/trireme`: clusters of one name in different places have one each.
+    pub(crate) cgroup: String,
 }
 
 /// What is written down of a running cluster.
@@ -37,7 +39,8 @@ impl ClusterPaths {
         }
         let parent =
             std::env::var_os("TRIREME_ROOT").map_or_else(|| PathBuf::from(ROOT), PathBuf::from);
-        Ok(ClusterPaths { name: name.to_owned(), root: parent.join(name) })
+        let cgroup = cgroup(name, &parent);
+        Ok(ClusterPaths { name: name.to_owned(), root: parent.join(name), cgroup })
     }
 
     pub(crate) fn record(&self) -> PathBuf {
@@ -87,5 +90,33 @@ impl ClusterPaths {
     /// The process whose cluster this is.
     pub(crate) fn holder(&self) -> Result<Option<Holder>> {
         Holder::find(&self.root)
+    }
+}
+
+/// The cluster's name, and where it is unless that is the usual place.
+fn cgroup(name: &str, parent: &Path) -> String {
+    let parent = std::path::absolute(parent).unwrap_or_else(|_| parent.to_owned());
+    let parent: PathBuf = parent.components().collect();
+    if parent == Path::new(ROOT) {
+        return name.to_owned();
+    }
+    // FNV-1a: the name must be the same in every process and build.
+    let hash = parent.as_os_str().as_encoded_bytes().iter();
+    let hash = hash
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("{name}-{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_of_one_name_in_different_places_share_no_cgroup() {
+        assert_eq!(cgroup("a", Path::new("/var/lib/trireme/clusters/")), "a");
+        let [one, two] = ["/tmp/one", "/tmp/two"].map(|parent| cgroup("a", Path::new(parent)));
+        assert_ne!(one, two);
+        assert_eq!(one, cgroup("a", Path::new("/tmp/one/")));
+        assert!(one.starts_with("a-") && one.len() == 10, "{one}");
     }
 }

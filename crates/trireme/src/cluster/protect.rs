@@ -30,7 +30,7 @@ pub(super) fn this_process(paths: &ClusterPaths) {
     note("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", OOM_SCORE));
     let root = memory_root();
     let former = own_group(&root);
-    let done = enter(&root, &format!("trireme/{}/system", paths.name));
+    let done = enter(&root, &format!("trireme/{}/system", paths.cgroup));
     if let (true, Some(former)) = (done.is_ok(), former) {
         FORMER.get_or_init(|| former);
     }
@@ -64,7 +64,7 @@ pub(super) fn limit_pods(paths: &ClusterPaths, nodes: usize) {
     let Some(limit) = pods_limit() else { return };
     let root = memory_root();
     for index in 0..nodes {
-        let group = root.join("trireme").join(&paths.name).join(index.to_string());
+        let group = root.join("trireme").join(&paths.cgroup).join(index.to_string());
         let file = limit_file(&root, &group);
         // The runtime may have no cgroup there yet on a kernel without this controller.
         if file.exists() {

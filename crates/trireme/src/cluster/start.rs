@@ -144,7 +144,7 @@ async fn control_plane(
     let options = Options {
         data_dir: paths.root.clone(),
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
-        authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
+        authorization: AuthorizationModes::usual(),
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
         limits: apiserver::Limits::default(),
@@ -202,7 +202,7 @@ impl Running {
             }
         }
         protect::leave();
-        super::leftovers::remove_cgroups(&paths.name);
+        super::leftovers::remove_cgroups(&paths.cgroup);
         super::lifecycle::unmount_below(&paths.root)
     }
 }

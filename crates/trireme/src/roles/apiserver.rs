@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::apiserver::{AuthorizationModes, KubeletTls, Limits, NodeDialer, ServiceNetwork};
+use ::apiserver::{Abac, AuthorizationModes, KubeletTls, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
@@ -71,9 +71,12 @@ pub(crate) struct Args {
     /// CIDRs that Services get their addresses from, one a family.
     #[arg(long, default_value = "10.43.0.0/16")]
     service_cluster_ip_range: String,
-    /// Comma-separated: AlwaysAllow, Node, RBAC.
+    /// Comma-separated: AlwaysAllow, AlwaysDeny, ABAC, Node, RBAC. The first that allows decides.
     #[arg(long, default_value = "Node,RBAC")]
     authorization_mode: String,
+    /// Policies of ABAC: JSON, one a line.
+    #[arg(long)]
+    authorization_policy_file: Option<PathBuf>,
     /// An EncryptionConfiguration; without one, Secrets in the embedded store are encrypted with the
     /// key in the folder of the cluster's keys.
     #[arg(long)]
@@ -127,26 +130,40 @@ pub(crate) struct Args {
     allow_privileged: Option<bool>,
 }
 
-pub(super) fn go_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn go_duration(text: &str) -> Result<Duration, String> {
     match api::duration::parse(text)? {
         parsed if parsed.negative => Err("must not be negative".into()),
         parsed => Ok(parsed.length),
     }
 }
 
-fn modes(text: &str) -> Result<AuthorizationModes> {
-    let mut modes = AuthorizationModes { node: false, rbac: false, always_allow: false };
-    for mode in text.split(',') {
+fn modes(args: &Args) -> Result<AuthorizationModes> {
+    let mut modes = AuthorizationModes::default();
+    for mode in args.authorization_mode.split(',') {
         match mode.trim() {
             "Node" => modes.node = true,
             "RBAC" => modes.rbac = true,
+            "ABAC" => modes.abac = Some(Arc::new(abac(args.authorization_policy_file.as_deref())?)),
             "AlwaysAllow" => modes.always_allow = true,
-            other => {
-                bail!("--authorization-mode: {other:?} is not known; use AlwaysAllow, Node, RBAC")
-            }
+            "AlwaysDeny" => modes.always_deny = true,
+            "Webhook" => bail!("--authorization-mode: Webhook is not supported yet"),
+            other => bail!(
+                "--authorization-mode: {other:?} is not known; use AlwaysAllow, AlwaysDeny, ABAC, Node, RBAC"
+            ),
         }
     }
+    if modes.abac.is_none() && args.authorization_policy_file.is_some() {
+        bail!("cannot specify --authorization-policy-file without mode ABAC");
+    }
     Ok(modes)
+}
+
+fn abac(path: Option<&Path>) -> Result<Abac> {
+    let Some(path) = path else {
+        bail!("authorization-mode ABAC's authorization policy file not passed");
+    };
+    let read = Abac::parse(&read(path)?);
+    read.with_context(|| format!("--authorization-policy-file: {}", path.display()))
 }
 
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
@@ -191,24 +208,8 @@ async fn serve(args: Args) -> Result<()> {
     let pki = PkiFiles::open(&args.cert_dir)?;
     let client_ca_pem = args.client_ca_file.as_deref().map(read).transpose()?;
     let dialer = PlainDialer { tls: kubelet_tls_of(&args, &pki)? };
-    let within = args.memory_limit.map_or_else(Limits::default, Limits::within);
-    let limits = Limits {
-        request_timeout: args.request_timeout,
-        watch_min: Duration::from_secs(args.min_request_timeout),
-        fairness: args.enable_priority_and_fairness != Some(false),
-        reads: args.max_requests_inflight,
-        changes: args.max_mutating_requests_inflight,
-        history: args.etcd_compaction_interval,
-        connections: args.max_connections.unwrap_or(within.connections),
-        memory: within.memory,
-    };
+    let limits = limits(&args)?;
     let auditor = args.audit.auditor(&tasks)?;
-    if limits.fairness && limits.reads + limits.changes == 0 {
-        bail!(
-            "--max-requests-inflight and --max-mutating-requests-inflight must be greater than 0 together \
-             when priority and fairness are enabled"
-        );
-    }
     let selection = ::apiserver::Selection {
         enabled: args.enable_admission_plugins.clone(),
         disabled: args.disable_admission_plugins.clone(),
@@ -216,6 +217,7 @@ async fn serve(args: Args) -> Result<()> {
     let file = args.admission_control_config_file.as_deref();
     let admission = ::apiserver::AdmissionOptions::load(selection, file)
         .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
+    let authorization = modes(&args)?;
     let options = Options {
         auditor,
         etcd: etcd_options(&args),
@@ -223,7 +225,7 @@ async fn serve(args: Args) -> Result<()> {
         data_dir: args.data_dir,
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
-        authorization: modes(&args.authorization_mode)?,
+        authorization,
         event_ttl: args.event_ttl,
         admission,
         limits,
@@ -245,6 +247,27 @@ async fn serve(args: Args) -> Result<()> {
     tasks.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+fn limits(args: &Args) -> Result<Limits> {
+    let within = args.memory_limit.map_or_else(Limits::default, Limits::within);
+    let limits = Limits {
+        request_timeout: args.request_timeout,
+        watch_min: Duration::from_secs(args.min_request_timeout),
+        fairness: args.enable_priority_and_fairness != Some(false),
+        reads: args.max_requests_inflight,
+        changes: args.max_mutating_requests_inflight,
+        history: args.etcd_compaction_interval,
+        connections: args.max_connections.unwrap_or(within.connections),
+        memory: within.memory,
+    };
+    if limits.fairness && limits.reads + limits.changes == 0 {
+        bail!(
+            "--max-requests-inflight and --max-mutating-requests-inflight must be greater than 0 together \
+             when priority and fairness are enabled"
+        );
+    }
+    Ok(limits)
 }
 
 /// A flag's number of bytes, as a quantity.

@@ -10,6 +10,8 @@ use apiserver::audit::{
 };
 use client::Tasks;
 
+use crate::hooks;
+
 /// What is told of requests, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditFlags {
@@ -58,15 +60,58 @@ pub(crate) struct AuditFlags {
     /// Bytes of a batch at most, when large ones are cut.
     #[arg(long, default_value_t = 10_485_760)]
     audit_log_truncate_max_batch_size: usize,
+    /// A kubeconfig of a server that gets lists of events.
+    #[arg(long)]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// When a request waits until its event is sent: batch, blocking, blocking-strict.
+    #[arg(long, default_value = "batch")]
+    audit_webhook_mode: String,
+    /// Events that wait at most, in batch mode.
+    #[arg(long, default_value_t = Batching::WEBHOOK.buffer)]
+    audit_webhook_batch_buffer_size: usize,
+    /// Events of a list at most.
+    #[arg(long, default_value_t = Batching::WEBHOOK.size)]
+    audit_webhook_batch_max_size: usize,
+    /// Longest wait for a list to fill, as Go writes durations.
+    #[arg(long, default_value = "30s", value_parser = super::apiserver::go_duration)]
+    audit_webhook_batch_max_wait: Duration,
+    /// Whether lists are throttled.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    audit_webhook_batch_throttle_enable: Option<bool>,
+    /// Lists a second.
+    #[arg(long, default_value_t = 10.0)]
+    audit_webhook_batch_throttle_qps: f64,
+    /// Lists at once.
+    #[arg(long, default_value_t = 15)]
+    audit_webhook_batch_throttle_burst: u32,
+    /// First wait before a list is sent again, as Go writes durations.
+    #[arg(long, default_value = "10s", value_parser = super::apiserver::go_duration)]
+    audit_webhook_initial_backoff: Duration,
+    /// Leave the objects out of events that are too large.
+    #[arg(long)]
+    audit_webhook_truncate_enabled: bool,
+    /// Bytes of an event at most, when large ones are cut.
+    #[arg(long, default_value_t = 102_400)]
+    audit_webhook_truncate_max_event_size: usize,
+    /// Bytes of a list at most, when large ones are cut.
+    #[arg(long, default_value_t = 10_485_760)]
+    audit_webhook_truncate_max_batch_size: usize,
+    /// Version of the events; only audit.k8s.io/v1.
+    #[arg(long, default_value = "audit.k8s.io/v1")]
+    audit_webhook_version: String,
 }
 
 impl AuditFlags {
     /// The audit that the flags ask for; its work runs among `tasks`.
     pub(crate) fn auditor(&self, tasks: &Tasks) -> Result<Option<Arc<Auditor>>> {
         let Some(path) = &self.audit_policy_file else {
-            if self.audit_log_path.is_some() {
+            let named = [
+                ("log", self.audit_log_path.is_some()),
+                ("webhook", self.audit_webhook_config_file.is_some()),
+            ];
+            for (backend, _) in named.iter().filter(|(_, set)| *set) {
                 tracing::warn!(
-                    "no audit policy file provided, no events will be recorded for log backend"
+                    "no audit policy file provided, no events will be recorded for {backend} backend"
                 );
             }
             return Ok(None);
@@ -75,7 +120,7 @@ impl AuditFlags {
             .with_context(|| format!("--audit-policy-file: read {}", path.display()))?;
         let policy = Policy::parse(&text)
             .with_context(|| format!("--audit-policy-file: {}", path.display()))?;
-        let (sinks, work) = Sinks::new(self.log()?.into_iter().collect());
+        let (sinks, work) = Sinks::new(self.log()?.into_iter().chain(self.webhook()?).collect());
         for part in work {
             tasks.spawn("audit", part);
         }
@@ -87,12 +132,7 @@ impl AuditFlags {
         if self.audit_log_format != "json" {
             bail!("--audit-log-format: {:?} is not supported; use json", self.audit_log_format);
         }
-        if self.audit_log_version != "audit.k8s.io/v1" {
-            bail!(
-                "--audit-log-version: {:?} is not served; use audit.k8s.io/v1",
-                self.audit_log_version
-            );
-        }
+        check_version("--audit-log-version", &self.audit_log_version)?;
         let rotation = Rotation {
             max_size: self.audit_log_maxsize << 20,
             max_backups: self.audit_log_maxbackup,
@@ -114,6 +154,37 @@ impl AuditFlags {
         });
         Ok(Some(Sink::Log { file, mode, truncation }))
     }
+}
+
+impl AuditFlags {
+    fn webhook(&self) -> Result<Option<Sink>> {
+        let Some(path) = &self.audit_webhook_config_file else { return Ok(None) };
+        check_version("--audit-webhook-version", &self.audit_webhook_version)?;
+        let limits =
+            (self.audit_webhook_batch_throttle_qps, self.audit_webhook_batch_throttle_burst);
+        let batching = Batching {
+            buffer: self.audit_webhook_batch_buffer_size,
+            size: self.audit_webhook_batch_max_size,
+            wait: self.audit_webhook_batch_max_wait,
+            throttle: (self.audit_webhook_batch_throttle_enable != Some(false)).then_some(limits),
+        };
+        Ok(Some(Sink::Webhook {
+            to: hooks::audit(path)?,
+            mode: mode(&self.audit_webhook_mode, batching).context("--audit-webhook-mode")?,
+            truncation: self.audit_webhook_truncate_enabled.then_some(Truncation {
+                max_event: self.audit_webhook_truncate_max_event_size,
+                max_batch: self.audit_webhook_truncate_max_batch_size,
+            }),
+            first_wait: self.audit_webhook_initial_backoff,
+        }))
+    }
+}
+
+fn check_version(flag: &str, version: &str) -> Result<()> {
+    if version != "audit.k8s.io/v1" {
+        bail!("{flag}: {version:?} is not served; use audit.k8s.io/v1");
+    }
+    Ok(())
 }
 
 fn mode(name: &str, batching: Batching) -> Result<Mode> {

@@ -30,9 +30,13 @@ fn the_process_is_protected_and_its_files_are_roots() {
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
     assert_eq!((fields[3], fields[4]), (pid.to_string().as_str(), "0"), "{stat}");
 
-    let own = format!("/trireme/{}/system", cluster.name());
+    // Its place is part of the group's name: this cluster's is not the usual one.
     let cgroups = proc_file(pid, "cgroup");
-    assert!(cgroups.lines().any(|line| line.ends_with(&own)), "{cgroups}");
+    let group = format!("/trireme/{}-", cluster.name());
+    let own = cgroups.lines().find_map(|line| line.find(&group).map(|at| &line[at..]));
+    let own = own.expect("a group of its own").to_owned();
+    assert!(own.ends_with("/system"), "{cgroups}");
+    let group = own.trim_start_matches("/trireme/").trim_end_matches("/system");
     let limits = proc_file(pid, "limits");
     let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
     let words: Vec<&str> = files.split_whitespace().collect();
@@ -43,7 +47,7 @@ fn the_process_is_protected_and_its_files_are_roots() {
     let kib: u64 = allocatable.trim().trim_end_matches("Ki").parse().expect("kibibytes");
     let allocatable = kib * 1024;
     let limit = ["memory/trireme/NAME/0/memory.limit_in_bytes", "trireme/NAME/0/memory.max"]
-        .map(|file| format!("/sys/fs/cgroup/{}", file.replace("NAME", cluster.name())))
+        .map(|file| format!("/sys/fs/cgroup/{}", file.replace("NAME", group)))
         .iter()
         .find_map(|file| std::fs::read_to_string(file).ok());
     let limit: u64 = limit.expect("a limit of pods' memory").trim().parse().expect("bytes");
