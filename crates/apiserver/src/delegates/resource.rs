@@ -31,9 +31,20 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let agent = header_text(&request, header::USER_AGENT);
     let context = RequestContext::new(&user, (&info, &query), &agent)?;
     let call = Call::new(&server.resources, context, (row, strategy));
-    match proxied {
+    let form = Accept::of_failure(request.headers());
+    let answered = match proxied {
         true => node_proxy::handle(&server.nodes, &call, request).await,
         false => answer_resource(server, &call, request).await,
+    };
+    // A refusal has warnings, too.
+    let warnings = call.context.take_warnings();
+    match answered {
+        Err(status) if !warnings.is_empty() => {
+            let mut response = respond::failure(&status, form);
+            respond::add_warnings(&mut response, &warnings);
+            Ok(response)
+        }
+        other => other,
     }
 }
 
