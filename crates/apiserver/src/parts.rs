@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregate::Aggregator;
 use crate::dialer::NodeAccess;
 use crate::documents::Documents;
 use crate::identity::Identity;
@@ -17,6 +18,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Arc<Identity>,
     pub(crate) resources: Resources,
     pub(crate) nodes: NodeAccess,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) limits: Limits,
     pub(crate) advertise: (IpAddr, u16),

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::admission_options::AdmissionOptions;
+use crate::aggregate::{Aggregator, FrontProxy};
 use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
 use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
@@ -42,6 +43,8 @@ pub struct Config {
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
     pub admission: AdmissionOptions,
+    /// How extension servers know this one.
+    pub front_proxy: Option<FrontProxy>,
     pub limits: Limits,
 }
 
@@ -112,6 +115,7 @@ impl Server {
         };
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
+            aggregator: Arc::new(Aggregator::new(store.clone(), services, config.front_proxy)),
             resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             in_flight: Arc::new(InFlight::new(&config.limits)),

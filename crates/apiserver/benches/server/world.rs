@@ -120,6 +120,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: Duration::from_secs(3600),
         admission: apiserver::AdmissionOptions::default(),
+        front_proxy: None,
         limits: apiserver::Limits::default(),
     };
     let server = Server::new(store, config).expect("a server");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server,
-    ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Config, FrontProxy, KubeletTls, Limits, NoNodes, NodeDialer,
+    Server, ServiceNetwork, User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -75,7 +75,23 @@ impl World {
         World::with(Arc::new(NoNodes), limits).await
     }
 
+    /// One that extension servers know by this certificate.
+    pub(crate) async fn with_front_proxy(
+        node_dialer: Arc<dyn NodeDialer>,
+        front_proxy: FrontProxy,
+    ) -> World {
+        World::start(node_dialer, Limits::default(), Some(front_proxy)).await
+    }
+
     async fn with(node_dialer: Arc<dyn NodeDialer>, limits: Limits) -> World {
+        World::start(node_dialer, limits, None).await
+    }
+
+    async fn start(
+        node_dialer: Arc<dyn NodeDialer>,
+        limits: Limits,
+        front_proxy: Option<FrontProxy>,
+    ) -> World {
         let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
@@ -89,6 +105,7 @@ impl World {
             tokens,
             event_ttl: Duration::from_secs(3600),
             admission: apiserver::AdmissionOptions::default(),
+            front_proxy,
             limits,
             authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         };

@@ -1,5 +1,6 @@
 //! The server as a whole, asked without sockets.
 
+mod aggregation;
 mod cbor;
 mod certificates;
 mod connections;

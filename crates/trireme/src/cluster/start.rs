@@ -146,6 +146,7 @@ async fn control_plane(
         authorization: AuthorizationModes { node: true, rbac: true, always_allow: false },
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
+        front_proxy: None,
         limits: apiserver::Limits::default(),
         etcd: None,
         encryption: None,
