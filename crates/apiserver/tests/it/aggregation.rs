@@ -14,6 +14,7 @@ use pki::{Authority, CertSpec};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Here, World};
@@ -356,4 +357,36 @@ async fn extension_servers_read_whose_proxies_they_may_believe() {
         Some(front_proxy.ca_pem.trim())
     );
     tasks.cancel();
+}
+
+#[tokio::test]
+async fn upgraded_connections_are_piped() {
+    let (world, extension) = world().await;
+    let (near, far) = tokio::io::duplex(65536);
+    let (server, admin) = (world.server.clone(), world.admin.clone());
+    tokio::spawn(async move {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (server, admin) = (server.clone(), admin.clone());
+            async move { Ok::<_, Infallible>(server.serve_as(admin, request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new();
+        drop(connection.serve_connection(TokioIo::new(far), service).with_upgrades().await);
+    });
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(near)).await;
+    let (mut sender, connection) = handshake.expect("a connection");
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    let request = Request::get(format!("{FLUNDERS}/a/echo"))
+        .header("host", "here")
+        .header("connection", "Upgrade")
+        .header("upgrade", "echo")
+        .body(Full::<Bytes>::default());
+    let mut response = sender.send_request(request.expect("a request")).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(extension.take_seen()[0].headers["x-remote-user"], "admin");
+    let upgraded = hyper::upgrade::on(&mut response).await.expect("upgraded");
+    let mut io = TokioIo::new(upgraded);
+    io.write_all(b"ping").await.expect("written");
+    let mut back = [0; 4];
+    io.read_exact(&mut back).await.expect("read");
+    assert_eq!(&back, b"ping");
 }
