@@ -128,6 +128,7 @@ async fn serve() -> Server {
         authorization: AuthorizationModes::usual(),
         event_ttl: Duration::from_secs(3600),
         admission: apiserver::AdmissionOptions::default(),
+        front_proxy: None,
         limits: Limits::default(),
         auditor: None,
     };

@@ -67,6 +67,8 @@ pub trait Cluster: Send + Sync {
     fn last_change(&self, resource: Gvr) -> u64;
     /// Makes a namespace, unless it is there by now.
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+    /// Records an event about a configuration of webhooks: its kind and name, reason, message.
+    fn report(&self, about: (&'static str, &str), reason: &'static str, message: &str);
     fn authorizer(&self) -> &Authorizer;
     /// Writes `tree` in place of `stored`; false when another write came between.
     fn replace<'a>(

@@ -117,6 +117,8 @@ impl Cluster for Fake {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn report(&self, _: (&'static str, &str), _: &'static str, _: &str) {}
+
     fn authorizer(&self) -> &Authorizer {
         &self.authorizer
     }

@@ -1,14 +1,15 @@
 //! The admission chain of a server, over the cluster that its plugins see.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ::admission::policies::Policies;
-use ::admission::webhooks::Webhooks;
 use ::admission::{BoxFuture, Chain, Cluster, Gvr, Setup};
 use api::registry::{Registry, Resource};
 use api::selector::LabelSelector;
 use api::{Draft, Object, Status};
 use auth::Authorizer;
+use client::{EventType, Recorder};
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use store::{Expect, Store, Write, WriteError};
 
@@ -20,8 +21,6 @@ use crate::write_failure::write_failure;
 /// The chain of a server, and the cluster that its plugins see.
 pub(crate) struct Admission {
     pub(crate) chain: Chain,
-    #[expect(dead_code, reason = "lock-outs are told from it")]
-    pub(crate) webhooks: Arc<Webhooks>,
     pub(crate) cluster: StoredCluster,
 }
 
@@ -35,16 +34,22 @@ impl Admission {
     ) -> Result<Admission, String> {
         let registry = Registry::built_in();
         let built_ins = BuiltIns::of(registry);
-        let cluster = StoredCluster { store, registry, authorizer, customs, built_ins };
-        let webhooks = Arc::new(options.webhooks(services)?);
+        let cluster = StoredCluster {
+            store,
+            registry,
+            authorizer,
+            customs,
+            built_ins,
+            recorder: OnceLock::new(),
+        };
         let setup = Setup {
             selection: &options.selection,
             configuration: &options.configuration,
             policies: Some(Arc::new(Policies::new(objects))),
-            webhooks: Some(webhooks.clone()),
+            webhooks: Some(Arc::new(options.webhooks(services)?)),
             reach: &|path| admission_options::reach(path, services),
         };
-        Ok(Admission { chain: Chain::new(&setup)?, webhooks, cluster })
+        Ok(Admission { chain: Chain::new(&setup)?, cluster })
     }
 }
 
@@ -55,9 +60,17 @@ pub(crate) struct StoredCluster {
     authorizer: Arc<Authorizer>,
     customs: Arc<Customs>,
     built_ins: BuiltIns,
+    /// Records events, once the server can write them.
+    recorder: OnceLock<Recorder>,
 }
 
 impl StoredCluster {
+    /// From now on events are recorded.
+    pub(crate) fn record_by(&self, recorder: Recorder) {
+        // A second start of the same server records by the first one's.
+        drop(self.recorder.set(recorder));
+    }
+
     fn strategy(&self, row: &'static Resource) -> Option<Arc<dyn ResourceStrategy>> {
         let path = (row.group, row.version, row.name);
         match self.registry.find(row.group, row.version, row.name, "") {
@@ -189,6 +202,21 @@ impl Cluster for StoredCluster {
 
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(self.make_namespace(name))
+    }
+
+    fn report(&self, (kind, name): (&'static str, &str), reason: &'static str, message: &str) {
+        let Some(recorder) = self.recorder.get() else { return };
+        let (group, version) = ("admissionregistration.k8s.io", "v1");
+        let row = self.registry.by_kind(group, version, kind);
+        let stored = row.and_then(|row| self.store.collection(&row.prefix)?.get(name));
+        let about = ObjectReference {
+            api_version: Some(format!("{group}/{version}")),
+            kind: Some(kind.to_owned()),
+            name: Some(name.to_owned()),
+            uid: stored.map(|object| object.meta().uid.to_string()),
+            ..ObjectReference::default()
+        };
+        recorder.event(&about, EventType::Warning, reason, message);
     }
 
     fn authorizer(&self) -> &Authorizer {

@@ -8,6 +8,7 @@ mod addresses;
 mod admission;
 mod admission_options;
 mod admit;
+mod aggregate;
 mod allocate;
 mod body;
 mod bootstrap;
@@ -57,6 +58,7 @@ mod write_failure;
 
 pub use ::admission::{Configuration, Selection};
 pub use admission_options::AdmissionOptions;
+pub use aggregate::FrontProxy;
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{

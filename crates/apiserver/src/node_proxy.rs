@@ -3,7 +3,7 @@
 //! Upgraded connections are piped byte for byte: the kubelet speaks SPDY and WebSocket itself.
 
 mod checked;
-mod headers;
+pub(crate) mod headers;
 mod html;
 mod options;
 mod target;
@@ -171,18 +171,39 @@ async fn exchange(
     nodes: &NodeAccess,
     call: &Call<'_>,
     target: &Target,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
 ) -> Result<Response<Body>, Status> {
+    let outgoing = outgoing(request, target)?;
+    let failed = |e: String| {
+        let why = format!("dial tcp {}: {e}", target.authority());
+        match call.row.subresource {
+            "proxy" => Status::unavailable(format!("error trying to reach service: {why}")),
+            _ => Status::internal(format!("error dialing backend: {why}")),
+        }
+    };
+    let io = open(nodes, target).await.map_err(|e| failed(e.to_string()))?;
+    forward(&nodes.closing, outgoing, io, failed).await
+}
+
+/// Sends a request on a connection. The answer streams; an upgrade is piped until it ends or the server does.
+pub(crate) async fn forward<I>(
+    closing: &CancellationToken,
+    mut request: Request<RequestBody>,
+    io: I,
+    failed: impl Fn(String) -> Status,
+) -> Result<Response<Body>, Status>
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
     let upgrade = streams::is_upgrade(request.headers());
     let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(request, target)?;
-    let mut response = send(nodes, call, target, outgoing).await?;
+    let mut response = send(io, request).await.map_err(|e| failed(e.to_string()))?;
     let status = response.status();
     let switches = status == http::StatusCode::SWITCHING_PROTOCOLS;
     match client_side {
         Some(client_side) if switches => {
             let node_side = hyper::upgrade::on(&mut response);
-            until_closing(&nodes.closing, pipe(client_side, node_side));
+            until_closing(closing, pipe(client_side, node_side));
         }
         // Neither what was asked for nor a refusal: nobody could make sense of the rest.
         Some(_) if status.as_u16() < 400 => {
@@ -234,28 +255,20 @@ fn outgoing(
     Ok(Request::from_parts(parts, body))
 }
 
-async fn send(
-    nodes: &NodeAccess,
-    call: &Call<'_>,
-    target: &Target,
+async fn send<I>(
+    io: I,
     request: Request<RequestBody>,
-) -> Result<Response<hyper::body::Incoming>, Status> {
-    let failed = |e: &dyn std::fmt::Display| {
-        let why = format!("dial tcp {}: {e}", target.authority());
-        match call.row.subresource {
-            "proxy" => Status::unavailable(format!("error trying to reach service: {why}")),
-            _ => Status::internal(format!("error dialing backend: {why}")),
-        }
-    };
-    let io = open(nodes, target).await.map_err(|e| failed(&e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(|e| failed(&e))?;
+) -> Result<Response<hyper::body::Incoming>, hyper::Error>
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "connection to the node ended");
+            tracing::debug!(%error, "the backend's connection ended");
         }
     });
-    sender.send_request(request).await.map_err(|e| failed(&e))
+    sender.send_request(request).await
 }
 
 /// A connection to the target; the only place where one is opened.

@@ -74,7 +74,14 @@ fn url(server: &Parts, path: &str) -> String {
 pub(crate) async fn v3_index(server: &Parts) -> Result<Response<Body>, Status> {
     let make = || Ok(index(server).to_string().into());
     let installed = server.resources.customs.installed();
-    let index = server.documents.get(&installed, "openapi/v3", make).await?;
+    let mut index = server.documents.get(&installed, "openapi/v3", make).await?;
+    let extensions = server.aggregator.served();
+    if !extensions.is_empty() {
+        let tree: Result<Value, _> = serde_json::from_slice(&index);
+        let mut tree = tree.map_err(|e| Status::internal(e.to_string()))?;
+        extensions.add_open_api(&mut tree);
+        index = tree.to_string().into();
+    }
     Ok(respond::shared(200, "application/json", index))
 }
 

@@ -7,6 +7,7 @@ use audit::Auditor;
 use flowcontrol::FlowControl;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregate::Aggregator;
 use crate::dialer::NodeAccess;
 use crate::documents::Documents;
 use crate::identity::Identity;
@@ -22,6 +23,7 @@ pub(crate) struct Parts {
     pub(crate) nodes: NodeAccess,
     pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) flow_control: Arc<FlowControl>,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,

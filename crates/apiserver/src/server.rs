@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::admission_options::AdmissionOptions;
+use crate::aggregate::{Aggregator, FrontProxy};
 use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
 use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
@@ -45,6 +46,8 @@ pub struct Config {
     /// `--authorization-mode`.
     pub authorization: AuthorizationModes,
     pub admission: AdmissionOptions,
+    /// How extension servers know this one.
+    pub front_proxy: Option<FrontProxy>,
     pub limits: Limits,
     /// What is told of requests, if anything is (`--audit-*`).
     pub auditor: Option<Arc<Auditor>>,
@@ -126,6 +129,7 @@ impl Server {
         }
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
+            aggregator: Arc::new(Aggregator::new(store.clone(), services, config.front_proxy)),
             resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             auditor: config.auditor,

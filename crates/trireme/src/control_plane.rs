@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) authorization: AuthorizationModes,
     pub(crate) event_ttl: std::time::Duration,
     pub(crate) admission: apiserver::AdmissionOptions,
+    /// One of the cluster's own when absent.
+    pub(crate) front_proxy: Option<apiserver::FrontProxy>,
     pub(crate) limits: apiserver::Limits,
     /// What is told of requests, if anything is.
     pub(crate) auditor: Option<Arc<apiserver::audit::Auditor>>,
@@ -89,6 +91,7 @@ impl ControlPlane {
         let mut addresses = options.addresses.clone();
         addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
         let pair = pki.api_server(&addresses, &[])?;
+        let front_proxy = options.front_proxy.map_or_else(|| pki.front_proxy(), Ok)?;
         let config = apiserver::Config {
             authenticator,
             service_network: options.service_network,
@@ -98,6 +101,7 @@ impl ControlPlane {
             authorization: options.authorization,
             event_ttl: options.event_ttl,
             admission: options.admission,
+            front_proxy: Some(front_proxy),
             limits: options.limits,
             auditor: options.auditor,
         };

@@ -1,6 +1,8 @@
 //! `trireme doctor`: what the machine lacks for a cluster, and how to mend it. `up` asks the same
 //! questions and refuses with the same words.
 
+mod lockouts;
+
 use anyhow::{Result, bail};
 
 /// One thing that must be so.
@@ -55,15 +57,16 @@ fn file_system(name: &str) -> bool {
     known.lines().any(|l| l.split_whitespace().last() == Some(name))
 }
 
-/// Prints every check; fails when one does not hold.
-pub(crate) fn doctor() -> Result<()> {
+/// Prints every check, and what the webhooks of a running cluster may do to it; fails when a check does not hold.
+pub(crate) fn doctor(cluster: Option<&str>) -> Result<()> {
     for check in &CHECKS {
         match (check.holds)() {
             true => println!("ok       {}", check.what),
             false => println!("MISSING  {}: {}", check.what, check.remedy),
         }
     }
-    require()
+    require()?;
+    cluster.map_or(Ok(()), lockouts::check)
 }
 
 /// Refuses with the remedies of what is missing.

@@ -52,8 +52,12 @@ enum Command {
     },
     /// Import, list, pull and remove images of a running cluster.
     Image(image::ImageArgs),
-    /// Say what this machine lacks, and how to mend it.
-    Doctor,
+    /// Check this machine and say how to fix what is missing.
+    Doctor {
+        /// Check a running cluster, too: webhooks that lock it out.
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// The echo server of the demo image.
     Demo(demo::DemoArgs),
     /// The API server alone, with upstream's flags.
@@ -95,7 +99,7 @@ fn main() -> ExitCode {
         Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
         Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),
         Command::Image(args) => image::run(args),
-        Command::Doctor => doctor::doctor(),
+        Command::Doctor { name } => doctor::doctor(name.as_deref()),
         Command::Demo(args) => demo::run(&args),
         Command::KubeApiserver(args) => roles::apiserver::run(*args),
         Command::KubeControllerManager(args) => roles::controller_manager::run(args),

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use apiserver::Encryption;
+use apiserver::{Encryption, FrontProxy};
 use pki::{Authority, CertSpec, KeyPairPem, TokenIssuer};
 
 /// The issuer of service account tokens.
@@ -66,6 +66,28 @@ impl PkiFiles {
         let pair = self.ca.issue(&CertSpec::server("kube-apiserver", &all, addresses))?;
         save_pair(&self.folder, "apiserver", &pair)?;
         Ok(pair)
+    }
+
+    /// The certificate by which extension servers know the API server, by an authority of its own: nobody else's
+    /// client certificate may speak for users. Issued anew at every start.
+    pub(crate) fn front_proxy(&self) -> Result<FrontProxy> {
+        const CLIENT: &str = "front-proxy-client";
+        let authority = match load_pair(&self.folder, "front-proxy-ca")? {
+            Some(pem) => Authority::load(pem).context("the front proxy's CA")?,
+            None => {
+                let authority = Authority::create("front-proxy-ca")?;
+                save_pair(&self.folder, "front-proxy-ca", authority.pem())?;
+                authority
+            }
+        };
+        let pair = authority.issue(&CertSpec::client(CLIENT, None))?;
+        save_pair(&self.folder, CLIENT, &pair)?;
+        Ok(FrontProxy {
+            ca_pem: authority.pem().cert_pem.clone(),
+            cert_pem: pair.cert_pem,
+            key_pem: pair.key_pem,
+            allowed_names: vec![CLIENT.to_owned()],
+        })
     }
 
     /// A client certificate, not kept.

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 pub use answer::Failure;
 pub use connect::{dial_host, go_error};
 pub use endpoint::Endpoint;
+pub use tls::client_tls;
 
 use connect::Connector;
 

@@ -20,11 +20,21 @@ pub(crate) fn config(
     endpoint: &Endpoint,
     certificate: Arc<dyn ResolvesClientCert>,
 ) -> Result<ClientConfig, String> {
-    let mut config = match endpoint.is_insecure {
+    client_tls(&endpoint.ca_pem, endpoint.is_insecure, certificate)
+}
+
+/// The client's side of TLS towards a server of the cluster: by the PEM of its authorities (blank for the
+/// machine's), or whoever it is.
+pub fn client_tls(
+    ca_pem: &[u8],
+    is_insecure: bool,
+    certificate: Arc<dyn ResolvesClientCert>,
+) -> Result<ClientConfig, String> {
+    let mut config = match is_insecure {
         true => {
             outgoing::client_config(outgoing::Trust::Anybody, None).map_err(|e| e.to_string())?
         }
-        false => verified(&endpoint.ca_pem)?,
+        false => verified(ca_pem)?,
     };
     config.client_auth_cert_resolver = certificate;
     // One connection a request in flight, so that requests spread over a service's endpoints.

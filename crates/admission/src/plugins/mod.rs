@@ -2,6 +2,7 @@
 
 mod certificates;
 mod limit_ranger;
+mod lockouts;
 mod namespace_lifecycle;
 mod node_restriction;
 mod nodes;
@@ -162,9 +163,10 @@ pub(crate) fn in_order(setup: &Setup<'_>) -> Result<Vec<Boxed>, String> {
     setup.selection.check(&names)?;
     let mut plugins: Vec<Boxed> = Vec::new();
     for entry in TABLE.iter().filter(|e| setup.selection.has(e.name, e.is_default)) {
-        // Roles are looked at after everything that may still change them but policies and webhooks.
+        // Plugins that upstream does not have, which no flag names.
         if entry.name == "MutatingAdmissionPolicy" {
             plugins.push(Box::new(rbac_escalation::RbacEscalation));
+            plugins.push(Box::new(lockouts::WebhookLockouts));
         }
         let made = (entry.make)(setup)
             .map_err(|why| format!("couldn't init admission plugin {:?}: {why}", entry.name))?;

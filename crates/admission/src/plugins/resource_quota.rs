@@ -15,7 +15,8 @@ use tokio::sync::Mutex;
 use crate::attributes::{Attributes, Gvr, Operation};
 use crate::config::Configuration;
 use crate::plugin::{Decision, Plugin, Verdict};
-use crate::quota::{self, Request};
+use crate::quota::{self, LimitedResource, Request};
+use validation::items;
 
 /// Namespaces share this many queues.
 const QUEUES: usize = 64;
@@ -44,17 +45,21 @@ impl Queues {
 #[derive(Debug, Default)]
 pub(super) struct ResourceQuota {
     queues: Queues,
+    /// What may be used only where a quota covers it.
+    limited: Vec<LimitedResource>,
 }
 
 impl ResourceQuota {
-    /// Of the plugin's configuration, of which limited resources are not supported.
+    /// Of the plugin's configuration.
     pub(super) fn read(configuration: &Configuration) -> Result<ResourceQuota, String> {
-        let (kind, group) = ("ResourceQuotaConfiguration", "apiserver.config.k8s.io");
-        let own = configuration.typed("ResourceQuota", kind, group)?;
-        match own["limitedResources"].as_array().is_some_and(|list| !list.is_empty()) {
-            true => Err("limitedResources is not supported".into()),
-            false => Ok(ResourceQuota::default()),
+        const KINDS: [&str; 2] = ["ResourceQuotaConfiguration", "Configuration"];
+        let own = configuration.of("ResourceQuota");
+        let kind = own["kind"].as_str().unwrap_or("");
+        if !own.is_null() && !KINDS.contains(&kind) {
+            return Err(format!("no kind {kind:?} is registered"));
         }
+        let limited = items(own, "limitedResources").map(LimitedResource::read).collect();
+        Ok(ResourceQuota { limited, ..ResourceQuota::default() })
     }
 }
 
@@ -76,7 +81,8 @@ impl Plugin for ResourceQuota {
             let key = request.row.key(request.namespace(), metadata_text(new, "name"));
             request.old.is_none() && request.cluster.exists(request.row, &key)
         };
-        if !counted.counts() || quotas(request).is_empty() || is_taken() {
+        let is_free = self.limited.is_empty() && quotas(request).is_empty();
+        if !counted.counts() || is_free || is_taken() {
             return Decision::ALLOWED;
         }
         Decision::Later(Box::pin(self.charge(request, counted)))
@@ -84,42 +90,53 @@ impl Plugin for ResourceQuota {
 }
 
 impl ResourceQuota {
+    /// Charges the quotas not charged yet, unless one refuses; false when another write came between.
+    async fn try_charge(
+        &self,
+        request: &Attributes<'_>,
+        counted: &Request<'_>,
+        charged: &mut Vec<String>,
+    ) -> Result<bool, Status> {
+        let mut stored = quotas(request);
+        stored.retain(|quota| !charged.iter().any(|name| **name == *quota.meta().name));
+        let trees: Vec<Value> = stored.iter().map(|quota| quota.to_value()).collect();
+        self.check_limited(request, counted)?;
+        let used = quota::charge(&trees, counted, request.now)
+            .map_err(|why| request.forbid(counted.new, &why))?;
+        if request.dry_run {
+            return Ok(true);
+        }
+        let mut complete = true;
+        for ((quota, mut tree), used) in stored.iter().zip(trees).zip(used) {
+            let Some(used) = used else { continue };
+            tree["status"]["used"] = quota::to_json(&used);
+            match request.cluster.replace(QUOTAS, quota, tree).await? {
+                true => charged.push(quota.meta().name.to_string()),
+                false => complete = false,
+            }
+        }
+        Ok(complete)
+    }
+
+    fn check_limited(&self, request: &Attributes<'_>, counted: &Request<'_>) -> Verdict {
+        if self.limited.is_empty() {
+            return Ok(());
+        }
+        let trees: Vec<Value> = quotas(request).iter().map(|quota| quota.to_value()).collect();
+        let covered = quota::check_covered(&self.limited, &trees, counted, request.now);
+        covered.map_err(|why| request.forbid(counted.new, &why))
+    }
+
     async fn charge<'a>(&'a self, request: &'a Attributes<'a>, counted: Request<'a>) -> Verdict {
         let _turn = self.queues.of(request.namespace()).lock().await;
         let mut charged = Vec::new();
         for _ in 0..TRIES {
-            if try_charge(request, &counted, &mut charged).await? {
+            if self.try_charge(request, &counted, &mut charged).await? {
                 return Ok(());
             }
         }
         Err(Status::modified("", "resourcequotas", charged.first().map_or("", String::as_str)))
     }
-}
-
-/// Charges the quotas not charged yet, unless one refuses; false when another write came between.
-async fn try_charge(
-    request: &Attributes<'_>,
-    counted: &Request<'_>,
-    charged: &mut Vec<String>,
-) -> Result<bool, Status> {
-    let mut stored = quotas(request);
-    stored.retain(|quota| !charged.iter().any(|name| **name == *quota.meta().name));
-    let trees: Vec<Value> = stored.iter().map(|quota| quota.to_value()).collect();
-    let used = quota::charge(&trees, counted, request.now)
-        .map_err(|why| request.forbid(counted.new, &why))?;
-    if request.dry_run {
-        return Ok(true);
-    }
-    let mut complete = true;
-    for ((quota, mut tree), used) in stored.iter().zip(trees).zip(used) {
-        let Some(used) = used else { continue };
-        tree["status"]["used"] = quota::to_json(&used);
-        match request.cluster.replace(QUOTAS, quota, tree).await? {
-            true => charged.push(quota.meta().name.to_string()),
-            false => complete = false,
-        }
-    }
-    Ok(complete)
 }
 
 fn quotas(request: &Attributes<'_>) -> Vec<Arc<Object>> {

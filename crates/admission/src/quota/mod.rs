@@ -3,6 +3,7 @@
 //! Admission charges with [`charge`] before an object is stored; the controller counts stored
 //! objects with the same [`Measured`] values.
 
+mod limited;
 mod measure;
 mod scopes;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use api::quantity::Quantity;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use self::limited::{LimitedResource, check_covered};
 pub use self::measure::{Measured, resource_of};
 
 /// Amounts by the names that quotas use.

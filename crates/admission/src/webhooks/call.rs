@@ -7,8 +7,9 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use super::hook::Hook;
+use super::lockout;
 use super::review::{Answer, Unusable, answer, question, refusal};
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, Operation};
 use crate::expressions::{Inputs, Matched, RequestAuthorizer, admission_request};
 
 /// Why a hook did not let the request pass.
@@ -121,7 +122,7 @@ fn pass_on(hook: &Hook, request: &Attributes<'_>, answer: &Answer) {
 /// A call that failed: passed over (and annotated) if the hook fails open, refused otherwise.
 pub(super) fn after_failure(
     hook: &Hook,
-    request: &Attributes<'_>,
+    (request, object): (&Attributes<'_>, &Value),
     failure: Failure,
     failed_open_key: &str,
 ) -> Result<(), Status> {
@@ -131,9 +132,26 @@ pub(super) fn after_failure(
     };
     if !hook.fails_open() {
         tracing::warn!(webhook = &*hook.name, why, "a webhook cannot be called; request refused");
+        tell_lockout(hook, request, object);
         return Err(Status::internal(why));
     }
     tracing::warn!(webhook = &*hook.name, why, "a webhook cannot be called; request passes");
     (request.annotate)(failed_open_key, hook.name.to_string());
     Ok(())
+}
+
+/// Tells client and configuration when a hook that cannot be called refuses a pod that would serve it.
+fn tell_lockout(hook: &Hook, request: &Attributes<'_>, pod: &Value) {
+    let Some((namespace, service)) = lockout::service_of(&hook.client_config) else { return };
+    let is_new_pod = request.operation == Operation::Create && request.path() == ("", "pods", "");
+    if !is_new_pod || request.namespace() != namespace {
+        return;
+    }
+    let stored = request.read(("", "v1", "services"), &format!("{namespace}/{service}"));
+    if stored.is_some_and(|stored| lockout::serves(pod, &stored)) {
+        let place = (namespace, service);
+        let advice = lockout::advice(hook.kind, &hook.configuration, &hook.name, place);
+        request.cluster.report((hook.kind, &hook.configuration), "WebhookLockout", &advice);
+        (request.warn)(advice);
+    }
 }

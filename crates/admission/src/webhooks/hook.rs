@@ -16,7 +16,8 @@ const TIMEOUT_SECONDS: u64 = 10;
 /// A webhook, ready to be asked.
 pub struct Hook {
     pub name: Box<str>,
-    /// The name of its configuration.
+    /// Kind and name of its configuration.
+    pub kind: &'static str,
     pub configuration: Box<str>,
     /// Tells it apart from all other hooks of its kind.
     pub(super) id: String,
@@ -44,7 +45,7 @@ impl std::fmt::Debug for Hook {
 impl Hook {
     /// `nth` counts the hooks of a configuration.
     pub(super) fn read(
-        configuration: &str,
+        (kind, configuration): (&'static str, &str),
         (nth, webhook): (usize, &Value),
         callers: &dyn Callers,
     ) -> Hook {
@@ -56,6 +57,7 @@ impl Hook {
         let side_effects = webhook["sideEffects"].as_str().unwrap_or("");
         Hook {
             name: name.into(),
+            kind,
             configuration: configuration.into(),
             id: format!("{configuration}/{name}/{nth}"),
             constraints: Constraints::of_webhook(webhook),

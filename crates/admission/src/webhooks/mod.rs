@@ -7,6 +7,7 @@
 
 mod call;
 mod hook;
+pub mod lockout;
 mod mutating;
 mod review;
 mod snapshot;

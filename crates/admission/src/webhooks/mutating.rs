@@ -100,7 +100,8 @@ async fn run(hook: &Hook, index: usize, versioned: &mut Versioned<'_, '_>) -> Ve
         request.reinvocation.reinvoke_if_changed(PLUGIN, &hook.id);
     }
     let key = format!("failed-open.{MUTATED}{place}");
-    changed.map(drop).or_else(|failure| call::after_failure(hook, request, failure, &key))
+    let about = (request, &*versioned.object);
+    changed.map(drop).or_else(|failure| call::after_failure(hook, about, failure, &key))
 }
 
 /// Whether the hook changed the object.

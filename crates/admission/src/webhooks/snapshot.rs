@@ -84,7 +84,7 @@ impl Webhooks {
             for object in objects {
                 let state = (object.meta().uid.clone(), object.revision());
                 let known = former.read.get(&state).cloned();
-                let own = known.unwrap_or_else(|| hooks_of(&object, callers));
+                let own = known.unwrap_or_else(|| hooks_of(resource, &object, callers));
                 hooks.extend(own.iter().cloned());
                 read.insert(state, own);
             }
@@ -97,9 +97,13 @@ impl Webhooks {
     }
 }
 
-fn hooks_of(object: &Object, callers: &dyn Callers) -> Vec<Arc<Hook>> {
+fn hooks_of(resource: Gvr, object: &Object, callers: &dyn Callers) -> Vec<Arc<Hook>> {
     let tree = object.to_value();
+    let kind = match resource {
+        MUTATING => "MutatingWebhookConfiguration",
+        _ => "ValidatingWebhookConfiguration",
+    };
     let name = &object.meta().name;
     let hooks = items(&tree, "webhooks").enumerate();
-    hooks.map(|hook| Arc::new(Hook::read(name, hook, callers))).collect()
+    hooks.map(|hook| Arc::new(Hook::read((kind, name), hook, callers))).collect()
 }

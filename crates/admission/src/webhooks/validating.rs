@@ -66,7 +66,9 @@ pub(super) async fn dispatch(
             let asked = call::call(hook, request, shown, false).await;
             let key =
                 format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
-            asked.map(drop).or_else(|failure| call::after_failure(hook, request, failure, &key))
+            asked
+                .map(drop)
+                .or_else(|failure| call::after_failure(hook, (request, object), failure, &key))
         }
     });
     let verdicts = futures::future::join_all(calls).await;

@@ -121,6 +121,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         event_ttl: Duration::from_secs(3600),
         auditor: None,
         admission: apiserver::AdmissionOptions::default(),
+        front_proxy: None,
         limits: apiserver::Limits::default(),
     };
     let server = Server::new(store, config).expect("a server");

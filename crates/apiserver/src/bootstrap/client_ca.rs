@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{call, ensure};
+use crate::aggregate::FrontProxy;
 use crate::server::Server;
 
 const NAME: &str = "extension-apiserver-authentication";
@@ -27,17 +28,40 @@ impl Server {
             let found = call(&client, Method::GET, target.clone(), &json!({})).await?;
             let mut present: Value = serde_json::from_slice(&found.body)
                 .map_err(|source| Error::Decode { target: target.clone(), source })?;
-            let Some(combined) = combined(present["data"][KEY].as_str().unwrap_or(""), ca_pem)
-            else {
+            let before = present.clone();
+            if let Some(combined) = combined(present["data"][KEY].as_str().unwrap_or(""), ca_pem) {
+                present["data"][KEY] = combined.into();
+            }
+            if let Some(proxy) = self.parts.aggregator.front_proxy() {
+                publish_front_proxy(&mut present["data"], proxy);
+            }
+            if present == before {
                 return Ok(());
-            };
-            present["data"][KEY] = combined.into();
+            }
             match call(&client, Method::PUT, target.clone(), &present).await {
                 Err(e) if e.is_conflict() && attempt < RETRIES => {}
                 other => return other.map(drop),
             }
         }
         unreachable!("the loop ends by returning")
+    }
+}
+
+/// Adds whose front proxies are believed, and the headers in which they tell the user.
+fn publish_front_proxy(data: &mut Value, proxy: &FrontProxy) {
+    const CA: &str = "requestheader-client-ca-file";
+    if let Some(combined) = combined(data[CA].as_str().unwrap_or(""), &proxy.ca_pem) {
+        data[CA] = combined.into();
+    }
+    let lists = [
+        ("requestheader-allowed-names", json!(proxy.allowed_names)),
+        ("requestheader-extra-headers-prefix", json!(["X-Remote-Extra-"])),
+        ("requestheader-group-headers", json!(["X-Remote-Group"])),
+        ("requestheader-uid-headers", json!(["X-Remote-Uid"])),
+        ("requestheader-username-headers", json!(["X-Remote-User"])),
+    ];
+    for (key, list) in lists {
+        data[key] = list.to_string().into();
     }
 }
 

@@ -72,6 +72,8 @@ impl Server {
             ensure(&client, "namespaces", &namespace).await?;
         }
         roles::reconcile(&client).await?;
+        let recorder = client::Recorder::new(client.clone(), tasks, "kube-apiserver", "");
+        self.parts.resources.admission.cluster.record_by(recorder);
         for (name, value, description) in PRIORITIES {
             let class = json!({
                 "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
@@ -89,6 +91,8 @@ impl Server {
         });
         self.publish_address(&client, tasks).await?;
         self.follow_addresses(client.clone(), tasks);
+        let aggregator = self.parts.aggregator.clone();
+        tasks.spawn("API service availability", aggregator.run(client.clone()));
         self.follow_definitions(client, tasks);
         if !self.parts.resources.store.is_shared() {
             let events = self.parts.resources.collection_of("", "v1", "events");

@@ -5,6 +5,7 @@ use http::{Response, header};
 
 use super::measure::Measure;
 use super::metrics;
+use crate::aggregate::Served;
 use crate::exchange::Exchange;
 use crate::metrics::Labels;
 use crate::parts::Parts;
@@ -18,6 +19,7 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
     let rows = server.resources.rows();
+    let extensions = server.aggregator.served();
     let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
     Ok(match parts.as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
@@ -41,19 +43,29 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
                 let make = || Ok(discovery::aggregated(&rows, core, version).to_string().into());
                 let name = format!("{} {version}", parts[0]);
                 let installed = server.resources.customs.installed();
-                let document = server.documents.get(&installed, &name, make).await?;
+                let mut document = server.documents.get(&installed, &name, make).await?;
+                if !core && !extensions.is_empty() {
+                    document = with_extensions(&document, &extensions)?;
+                }
                 respond::shared(200, aggregated_type(version), document)
             }
             None if parts == ["api"] => {
                 let (ip, port) = server.advertise;
                 json(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))
             }
-            None => json(&discovery::group_list(&rows)),
+            None => {
+                let mut list = discovery::group_list(&rows);
+                extensions.add_groups(&mut list);
+                json(&list)
+            }
         },
         ["api", version] => {
             json(&discovery::resource_list(&rows, "", version).ok_or_else(Status::no_such_path)?)
         }
-        ["apis", group] => json(&discovery::group(&rows, group).ok_or_else(Status::no_such_path)?),
+        ["apis", group] => {
+            let own = discovery::group(&rows, group);
+            json(&extensions.with_group(own, group).ok_or_else(Status::no_such_path)?)
+        }
         ["apis", group, version] => json(
             &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
         ),
@@ -67,6 +79,14 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
         [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
         _ => return Err(Status::no_such_path()),
     })
+}
+
+/// Aggregated discovery with what extension servers serve.
+fn with_extensions(document: &[u8], extensions: &Served) -> Result<bytes::Bytes, Status> {
+    let tree: Result<serde_json::Value, _> = serde_json::from_slice(document);
+    let mut tree = tree.map_err(|e| Status::internal(e.to_string()))?;
+    extensions.add_aggregated(&mut tree);
+    Ok(tree.to_string().into())
 }
 
 fn openid(server: &Parts) -> serde_json::Value {

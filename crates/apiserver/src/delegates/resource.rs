@@ -38,10 +38,21 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let mut context = RequestContext::new(&user, (&info, &query), &agent)?;
     context.audit = audit;
     let call = Call::new(&server.resources, context, (row, strategy));
-    measure.answered(match proxied {
+    let form = Accept::of_failure(request.headers());
+    let answered = measure.answered(match proxied {
         true => node_proxy::handle(&server.nodes, &call, request).await,
         false => answer_resource(server, &call, request, &labels).await,
-    })
+    });
+    // A refusal has warnings, too.
+    let warnings = call.context.take_warnings();
+    match answered {
+        Err(status) if !warnings.is_empty() => {
+            let mut response = respond::failure(&status, form);
+            respond::add_warnings(&mut response, &warnings);
+            Ok(response)
+        }
+        other => other,
+    }
 }
 
 fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {

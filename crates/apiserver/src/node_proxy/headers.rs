@@ -50,7 +50,7 @@ fn end_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 }
 
 /// A request on its way to a backend.
-pub(super) fn of_request(headers: &mut HeaderMap) {
+pub(crate) fn of_request(headers: &mut HeaderMap) {
     let upgrade =
         streams::is_upgrade(headers).then(|| headers.get(header::UPGRADE).cloned()).flatten();
     end_hop(headers, upgrade);

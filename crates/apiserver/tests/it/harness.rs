@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use apiserver::audit::{Auditor, LogFile, Mode, Policy, Rotation, Sink, Sinks};
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, KubeletTls, Limits, NoNodes, NodeDialer, Server,
-    ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Config, FrontProxy, KubeletTls, Limits, NoNodes, NodeDialer,
+    Server, ServiceNetwork, User,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -70,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) authenticator: fn(Authenticator) -> Authenticator,
+    pub(crate) front_proxy: Option<FrontProxy>,
 }
 
 impl Default for Setup {
@@ -79,6 +80,7 @@ impl Default for Setup {
             limits: Limits::default(),
             auditor: None,
             authenticator: |usual| usual,
+            front_proxy: None,
         }
     }
 }
@@ -94,6 +96,15 @@ impl World {
 
     pub(crate) async fn with_limits(limits: Limits) -> World {
         World::with(Setup { limits, ..Setup::default() }).await
+    }
+
+    /// One that extension servers know by this certificate.
+    pub(crate) async fn with_front_proxy(
+        dialer: Arc<dyn NodeDialer>,
+        front_proxy: FrontProxy,
+    ) -> World {
+        let front_proxy = Some(front_proxy);
+        World::with(Setup { dialer, front_proxy, ..Setup::default() }).await
     }
 
     /// With an audit that goes into a file.
@@ -125,6 +136,7 @@ impl World {
             limits: setup.limits,
             authorization: AuthorizationModes::usual(),
             auditor: setup.auditor,
+            front_proxy: setup.front_proxy,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");
         let tasks = client::Tasks::new();

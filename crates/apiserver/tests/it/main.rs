@@ -1,5 +1,6 @@
 //! The server as a whole, asked without sockets.
 
+mod aggregation;
 mod audit;
 mod authentication;
 mod cbor;

@@ -34,6 +34,11 @@ fn existing(name: &str) -> Result<ClusterPaths> {
     }
 }
 
+/// The kubeconfig of a cluster that exists.
+pub(crate) fn kubeconfig_of(name: &str) -> Result<PathBuf> {
+    Ok(existing(name)?.kubeconfig())
+}
+
 /// Ends the cluster's process, and removes what it left.
 fn end(paths: &ClusterPaths) -> Result<()> {
     if let Some(holder) = paths.holder()? {

@@ -23,7 +23,7 @@ mod start;
 mod up;
 mod wait;
 
-pub(crate) use lifecycle::{down, reset, status};
+pub(crate) use lifecycle::{down, kubeconfig_of, reset, status};
 pub(crate) use paths::ClusterPaths;
 pub(crate) use server::{ServerArgs, server};
 pub(crate) use start::remove_file;

@@ -147,6 +147,7 @@ async fn control_plane(
         authorization: AuthorizationModes::usual(),
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
+        front_proxy: None,
         limits: apiserver::Limits::default(),
         auditor: None,
         etcd: None,

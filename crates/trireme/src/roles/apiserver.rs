@@ -90,6 +90,18 @@ pub(crate) struct Args {
     /// An AdmissionConfiguration, with the configuration of admission plugins.
     #[arg(long)]
     admission_control_config_file: Option<PathBuf>,
+    /// PEM of the authority that signed the front proxy's certificate; the cluster's own when absent.
+    #[arg(long, requires_all = ["proxy_client_cert_file", "proxy_client_key_file"])]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of front proxies' certificates, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// PEM of the certificate that extension API servers are shown.
+    #[arg(long, requires_all = ["requestheader_client_ca_file", "proxy_client_key_file"])]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// PEM of that certificate's key.
+    #[arg(long, requires_all = ["requestheader_client_ca_file", "proxy_client_cert_file"])]
+    proxy_client_key_file: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
     #[arg(long, default_value = "1h0m0s", value_parser = go_duration)]
     event_ttl: Duration,
@@ -179,6 +191,22 @@ fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     })
 }
 
+/// The front proxy's certificate, if flags give one.
+fn front_proxy(args: &Args) -> Result<Option<::apiserver::FrontProxy>> {
+    let files = (
+        &args.requestheader_client_ca_file,
+        &args.proxy_client_cert_file,
+        &args.proxy_client_key_file,
+    );
+    let (Some(ca), Some(cert), Some(key)) = files else { return Ok(None) };
+    Ok(Some(::apiserver::FrontProxy {
+        ca_pem: read(ca)?,
+        cert_pem: read(cert)?,
+        key_pem: read(key)?,
+        allowed_names: args.requestheader_allowed_names.clone(),
+    }))
+}
+
 /// Serves until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
     if args.allow_privileged == Some(false) {
@@ -214,6 +242,7 @@ async fn serve(args: Args) -> Result<()> {
         enabled: args.enable_admission_plugins.clone(),
         disabled: args.disable_admission_plugins.clone(),
     };
+    let front_proxy = front_proxy(&args)?;
     let file = args.admission_control_config_file.as_deref();
     let admission = ::apiserver::AdmissionOptions::load(selection, file)
         .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
@@ -228,6 +257,7 @@ async fn serve(args: Args) -> Result<()> {
         authorization,
         event_ttl: args.event_ttl,
         admission,
+        front_proxy,
         limits,
         authentication: args.authentication.read()?,
         advertise: SocketAddr::new(ip, local.port()),

@@ -416,6 +416,21 @@ async fn pod_security_has_defaults_and_exemptions() {
 }
 
 #[tokio::test]
+async fn limited_resources_need_a_quota() {
+    const CONFIGURATION: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: ResourceQuotaConfiguration\nlimitedResources: [{resource: pods, matchScopes: [{scopeName: PriorityClass, operator: In, values: [high]}]}]";
+    let chain = chain("ResourceQuota", CONFIGURATION).expect("a chain");
+    let high = ("priorityclasses", json!({"metadata": {"name": "high"}, "value": 7}));
+    let cluster = Fake::with(&[namespace(&json!({})), account(), high]);
+    let refused = create(json!({"priorityClassName": "high"})).of(&chain, &cluster).await;
+    assert_eq!(
+        why(refused),
+        "pods \"p\" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [high]}]"
+    );
+    create(json!({})).of(&chain, &cluster).await.expect("not limited");
+    assert!(self::chain("ResourceQuota", "kind: X\napiVersion: y/v1").is_err());
+}
+
+#[tokio::test]
 async fn pods_are_not_resized_beyond_their_node() {
     let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}});
     let windows = json!({"metadata": {"name": "w", "labels": {"kubernetes.io/os": "windows"}}});

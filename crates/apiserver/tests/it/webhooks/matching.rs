@@ -51,13 +51,13 @@ async fn webhooks_are_asked_again_after_others_changed_the_object() {
     let on_create = |path: &str| webhook(&hook, path, &["CREATE"], "/v1/configmaps");
     let again = |path: &str| with(on_create(path), &json!({"reinvocationPolicy": "IfNeeded"}));
     register(&world, "mutating", "a", &[again("/count")]).await;
-    let made = world.make(CONFIG_MAPS, &config_map("a", json!({}))).await;
+    let made = world.make(CONFIG_MAPS, &config_map("a", json!({"k": "v"}))).await;
     assert_eq!(made["data"]["count"], "1", "its own change is no reason");
     register(&world, "mutating", "b", &[on_create("/add-label")]).await;
-    let made = world.make(CONFIG_MAPS, &config_map("b", json!({}))).await;
+    let made = world.make(CONFIG_MAPS, &config_map("b", json!({"k": "v"}))).await;
     assert_eq!(made["data"]["count"], "2", "the label is a change after it");
     hook.take_seen();
-    world.make(CONFIG_MAPS, &config_map("c", json!({}))).await;
+    world.make(CONFIG_MAPS, &config_map("c", json!({"k": "v"}))).await;
     let paths: Vec<String> = hook.take_seen().into_iter().map(|asked| asked.uri).collect();
     assert_eq!(paths, ["/count?timeout=10s", "/add-label?timeout=10s", "/count?timeout=10s"]);
 }

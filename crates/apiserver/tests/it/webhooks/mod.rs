@@ -4,6 +4,7 @@ mod cases;
 mod configurations;
 mod custom;
 mod failures;
+mod lockouts;
 mod matching;
 mod reviewer;
 mod reviews;

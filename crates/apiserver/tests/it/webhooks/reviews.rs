@@ -102,7 +102,14 @@ async fn namespaces_and_subresources_are_named() {
     let (world, hook) = world().await;
     let both = [
         webhook(&hook, "/allow", &["CREATE"], "/v1/namespaces"),
-        with(webhook(&hook, "/allow", &["*"], "/v1/pods/*"), &json!({"name": "sub.example.com"})),
+        with(
+            webhook(&hook, "/allow", &["*"], "/v1/pods/binding"),
+            &json!({"name": "binding.example.com"}),
+        ),
+        with(
+            webhook(&hook, "/allow", &["*"], "/v1/pods/status"),
+            &json!({"name": "status.example.com"}),
+        ),
     ];
     register(&world, "validating", "test", &both).await;
     world.make("/api/v1/namespaces", &json!({"metadata": {"name": "new"}})).await;

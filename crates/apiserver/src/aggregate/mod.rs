@@ -1,0 +1,148 @@
+//! Aggregated APIs: groups and versions that another server serves, as APIService objects say
+//! (`kube-aggregator`).
+//!
+//! [`Aggregator::find`] says who serves a path. What an extension serves is learnt by the availability loop,
+//! never by a request: an extension that is dead costs discovery nothing.
+
+mod availability;
+mod connection;
+mod discovery;
+mod proxy;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use api::Object;
+use serde_json::Value;
+use store::{Collection, Store};
+
+use connection::Connector;
+pub use connection::FrontProxy;
+pub(crate) use discovery::Served;
+
+/// An APIService with a service.
+pub(crate) struct Extension {
+    pub(crate) name: Box<str>,
+    pub(crate) group: Box<str>,
+    pub(crate) version: Box<str>,
+    /// The object's uid and generation: the spec that this was read from.
+    state: (Box<str>, i64),
+    /// `groupPriorityMinimum`, `versionPriority`.
+    priorities: (i64, i64),
+    connector: Connector,
+    /// The resources of the group's version, as the extension told them last.
+    served: RwLock<Option<Arc<Value>>>,
+}
+
+impl Extension {
+    /// The path of its resources.
+    fn path(&self) -> String {
+        format!("/apis/{}/{}", self.group, self.version)
+    }
+
+    fn served(&self) -> Option<Arc<Value>> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, resources: Value) {
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(resources));
+    }
+}
+
+/// An extension, and whether the object says that it is available.
+#[derive(Clone)]
+pub(crate) struct Present {
+    pub(crate) extension: Arc<Extension>,
+    pub(crate) is_available: bool,
+}
+
+#[derive(Default)]
+struct Extensions {
+    /// The last change of the objects that this is made from.
+    seen: Option<u64>,
+    all: Vec<Present>,
+}
+
+/// The extensions of a server.
+pub(crate) struct Aggregator {
+    store: Store,
+    services: Arc<dyn webhook::Services>,
+    front_proxy: Option<FrontProxy>,
+    current: RwLock<Arc<Extensions>>,
+}
+
+impl Aggregator {
+    pub(crate) fn new(
+        store: Store,
+        services: Arc<dyn webhook::Services>,
+        front_proxy: Option<FrontProxy>,
+    ) -> Aggregator {
+        Aggregator { store, services, front_proxy, current: RwLock::default() }
+    }
+
+    /// The certificate by which extension servers know this server.
+    pub(crate) fn front_proxy(&self) -> Option<&FrontProxy> {
+        self.front_proxy.as_ref()
+    }
+
+    fn collection(&self) -> Option<Arc<Collection>> {
+        self.store.collection("/registry/apiregistration.k8s.io/apiservices/")
+    }
+
+    /// The extension that serves a group's version.
+    pub(crate) fn find(&self, group: &str, version: &str) -> Option<Present> {
+        let current = self.current();
+        let of = |p: &&Present| *p.extension.group == *group && *p.extension.version == *version;
+        current.all.iter().find(of).cloned()
+    }
+
+    /// Those of the objects that are stored now.
+    fn current(&self) -> Arc<Extensions> {
+        let Some(collection) = self.collection() else { return Arc::default() };
+        let seen = Some(collection.last_change());
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if current.seen == seen {
+            return current;
+        }
+        let page = collection.list("", None, 0, usize::MAX, &|_| true);
+        let objects = page.map(|page| page.objects).unwrap_or_default();
+        let all = objects.iter().filter_map(|object| self.read(object, &current)).collect();
+        let renewed = Arc::new(Extensions { seen, all });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed.clone();
+        renewed
+    }
+
+    /// An extension keeps its connections' setup and what is known of it while its spec stays the same.
+    fn read(&self, object: &Object, former: &Extensions) -> Option<Present> {
+        let tree = object.to_value();
+        let spec = &tree["spec"];
+        if !spec["service"].is_object() {
+            return None;
+        }
+        let generation = spec_state(spec);
+        let state = (object.meta().uid.clone(), generation);
+        let is_available = validation::items(&tree["status"], "conditions")
+            .any(|condition| condition["type"] == "Available" && condition["status"] == "True");
+        let known = former.all.iter().find(|known| known.extension.state == state);
+        if let Some(known) = known {
+            return Some(Present { extension: known.extension.clone(), is_available });
+        }
+        let text = |key: &str| spec[key].as_str().unwrap_or("").into();
+        let number = |key: &str| spec[key].as_i64().unwrap_or(0);
+        let extension = Extension {
+            name: object.meta().name.clone(),
+            group: text("group"),
+            version: text("version"),
+            state,
+            priorities: (number("groupPriorityMinimum"), number("versionPriority")),
+            connector: Connector::read(spec, self.front_proxy.as_ref()),
+            served: RwLock::default(),
+        };
+        Some(Present { extension: Arc::new(extension), is_available })
+    }
+}
+
+/// A number that tells specs apart: APIServices have no generation.
+fn spec_state(spec: &Value) -> i64 {
+    let digest = pki::sha256(spec.to_string().as_bytes());
+    i64::from_be_bytes(digest[..8].try_into().unwrap_or_default())
+}
