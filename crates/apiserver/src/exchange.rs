@@ -26,7 +26,7 @@ pub(crate) struct Exchange {
     pub(crate) certificate: Option<Arc<[u8]>>,
     pub(crate) received: jiff::Timestamp,
     /// The flow that the request belongs to, once that is known.
-    pub(crate) flow: Arc<OnceLock<flowcontrol::Names>>,
+    pub(crate) flow: Arc<OnceLock<Arc<flowcontrol::Names>>>,
     /// What is told of the request, if anything is.
     pub(crate) audit: Option<Arc<audit::Record>>,
 }

@@ -205,6 +205,6 @@ where
     let flow = exchange.flow.clone();
     let answered = entrance.handle(exchange).await;
     let mut response = answered.unwrap_or_else(|status| respond::failure(&status, form));
-    filters::flow::name(&mut response, flow.get());
+    filters::flow::name(&mut response, flow.get().map(|names| &**names));
     response
 }

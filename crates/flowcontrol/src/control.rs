@@ -27,14 +27,14 @@ pub struct Names {
 /// A request that is worked on; its seats are given back when this is dropped.
 #[derive(Debug)]
 pub struct Place {
-    pub names: Names,
+    pub names: Arc<Names>,
     _seats: Seats,
 }
 
 /// A request that is sent away.
 #[derive(Debug)]
 pub struct Refused {
-    pub names: Names,
+    pub names: Arc<Names>,
     pub why: Refusal,
 }
 
@@ -42,7 +42,7 @@ pub struct Refused {
 #[derive(Debug)]
 struct Plan {
     /// In the order in which they are asked.
-    schemas: Vec<Schema>,
+    schemas: Vec<(Schema, Arc<Names>)>,
     levels: BTreeMap<String, Arc<Level>>,
 }
 
@@ -100,7 +100,17 @@ impl FlowControl {
             level.set_nominal(own.ceil() as u32);
             (name, level)
         });
-        let plan = Plan { levels: levels.collect(), schemas: all };
+        let levels: BTreeMap<String, Arc<Level>> = levels.collect();
+        let named = |schema: Schema| {
+            let names = Names {
+                schema: schema.name.clone(),
+                schema_uid: schema.uid.clone(),
+                level: schema.level.clone(),
+                level_uid: levels[&schema.level].uid(),
+            };
+            (schema, Arc::new(names))
+        };
+        let plan = Plan { schemas: all.into_iter().map(named).collect(), levels };
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
@@ -112,13 +122,8 @@ impl FlowControl {
         seats: impl Fn() -> u32,
     ) -> Result<Place, Refused> {
         let plan = self.plan();
-        let (schema, level) = plan.find(user, info);
-        let names = Names {
-            schema: schema.name.clone(),
-            schema_uid: schema.uid.clone(),
-            level: schema.level.clone(),
-            level_uid: level.uid(),
-        };
+        let ((schema, names), level) = plan.find(user, info);
+        let names = names.clone();
         let mut hasher = DefaultHasher::new();
         (&schema.name, schema.flow(user, info)).hash(&mut hasher);
         match level.enter(hasher.finish(), seats().max(1), self.patience).await {
@@ -255,10 +260,10 @@ pub struct Family {
 
 impl Plan {
     /// Every request matches the last schema at the latest: it is mandatory, and its level is.
-    fn find(&self, user: &User, info: &RequestInfo) -> (&Schema, &Arc<Level>) {
-        let matching = self.schemas.iter().find(|schema| schema.matches(user, info));
-        let last = || self.schemas.iter().find(|schema| schema.name == "catch-all");
-        let schema = matching.or_else(last).unwrap_or(&self.schemas[0]);
-        (schema, &self.levels[&schema.level])
+    fn find(&self, user: &User, info: &RequestInfo) -> (&(Schema, Arc<Names>), &Arc<Level>) {
+        let matching = self.schemas.iter().find(|(schema, _)| schema.matches(user, info));
+        let last = || self.schemas.iter().find(|(schema, _)| schema.name == "catch-all");
+        let found = matching.or_else(last).unwrap_or(&self.schemas[0]);
+        (found, &self.levels[&found.0.level])
     }
 }

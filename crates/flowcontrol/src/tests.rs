@@ -52,13 +52,13 @@ async fn enter(control: &FlowControl, who: &str) -> Result<Place, Refusal> {
 #[tokio::test(start_paused = true)]
 async fn requests_are_told_apart_and_named() {
     let control = control(100, 10);
-    let names = enter(&control, "u").await.expect("a seat").names;
+    let names = enter(&control, "u").await.expect("a seat").names.clone();
     assert_eq!((names.schema.as_str(), names.level_uid.as_str()), ("pods", "work-uid"));
     let other = RequestInfo::parse(&http::Method::GET, "/api/v1/nodes", false);
-    let names = control.enter(&user("u"), &other, || 1).await.expect("a seat").names;
+    let names = control.enter(&user("u"), &other, || 1).await.expect("a seat").names.clone();
     assert_eq!(names.schema, "catch-all");
     let admin = User::new("a", &["system:masters"]);
-    let names = control.enter(&admin, &pods(), || 1).await.expect("a seat").names;
+    let names = control.enter(&admin, &pods(), || 1).await.expect("a seat").names.clone();
     assert_eq!(names.level, "exempt");
 }
 

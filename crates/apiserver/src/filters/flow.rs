@@ -41,7 +41,7 @@ impl<H: Handler> Handler for FlowControl<H> {
                 place
             }
             Err(refused) => {
-                flow.get_or_init(|| refused.names);
+                flow.get_or_init(|| refused.names.clone());
                 self.dropped(&exchange);
                 return Err(too_many());
             }
