@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use client::EventType;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
-use runtime::cri::{CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig};
+use runtime::cri::{CreateContainerRequest, ImageSpec, Mount, MountPropagation, PodSandboxConfig};
 
 use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
@@ -24,11 +23,28 @@ use crate::volumes;
 /// Upstream's: log collectors read there.
 const LOG_DIR_MODE: u32 = 0o755;
 
+/// Longest file of environment variables: more than any environment may have.
+const ENV_FILE_MAX: usize = 1 << 20;
+
 /// A failed start, as `state.waiting` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// The image that it is about, if it is about one.
+    pub(crate) image: String,
+}
+
+impl Failure {
+    fn new(reason: &'static str, message: String) -> Failure {
+        Failure { reason, message, image: String::new() }
+    }
+}
+
+impl From<images::Failed> for Failure {
+    fn from(failed: images::Failed) -> Failure {
+        Failure { reason: failed.reason, message: failed.message, image: failed.image }
+    }
 }
 
 /// What a start is made of.
@@ -43,7 +59,8 @@ pub(crate) struct Start {
     /// The runtime handler of the pod's RuntimeClass.
     pub(crate) handler: String,
     pub(crate) addresses: Addresses,
-    pub(crate) backing_off: Option<(Timestamp, String)>,
+    /// Images that are not pulled yet again, with the last error of each.
+    pub(crate) backing_off: HashMap<String, String>,
     /// The instance an ephemeral container looks at.
     pub(crate) target: Option<String>,
 }
@@ -85,32 +102,23 @@ impl Start {
             if failure.reason == "PostStartHookError" {
                 return;
             }
-            let message = match failure.reason {
-                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
-                | "ImageInspectError" => format!("Error: {}", failure.reason),
-                _ => format!("Error: {}", failure.message),
+            let message = match images::is_image_error(failure.reason) {
+                true => format!("Error: {}", failure.reason),
+                false => format!("Error: {}", failure.message),
             };
             self.shared.recorder.event(&about, EventType::Warning, "Failed", message);
         })
     }
 
     async fn steps(&self, about: &ObjectReference) -> Result<String, Failure> {
-        let config_error =
-            |e: ConfigError| Failure { reason: "CreateContainerConfigError", message: e.0 };
+        let config_error = |e: ConfigError| Failure::new("CreateContainerConfigError", e.0);
         let missing = || ConfigError(format!("container {} is not in the pod", self.container));
         let spec = find_container(&self.pod, &self.container).ok_or_else(missing);
         let spec = spec.map_err(config_error)?;
-        let wanted = images::Wanted {
-            pod: &self.pod,
-            container: &spec,
-            about,
-            user: &self.user,
-            backing_off: self.backing_off.clone(),
-            sandbox: self.sandbox_config.clone(),
-        };
-        let image = images::ensure(&self.shared, wanted).await;
-        let image = image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
-        let config = self.config(&spec, &image).await.map_err(config_error)?;
+        let volumes = self.image_volumes(&spec, about).await?;
+        let asked = (spec.image.as_deref().unwrap_or(""), spec.image_pull_policy.as_deref());
+        let image = self.ensure(asked, about).await?;
+        let config = self.config(&spec, &image, &volumes).await.map_err(config_error)?;
         let request = CreateContainerRequest {
             pod_sandbox_id: self.sandbox.clone(),
             config: Some(config),
@@ -123,6 +131,61 @@ impl Start {
         Ok(id)
     }
 
+    async fn ensure(
+        &self,
+        (image, policy): (&str, Option<&str>),
+        about: &ObjectReference,
+    ) -> Result<images::Ready, images::Failed> {
+        let wanted = images::Wanted {
+            pod: &self.pod,
+            image,
+            policy,
+            about,
+            user: &self.user,
+            backing_off: self.backing_off.get(image).map(String::as_str),
+            sandbox: self.sandbox_config.clone(),
+        };
+        images::ensure(&self.shared, wanted).await
+    }
+
+    /// The images that the container mounts, by their volumes. What fails is told of the pod, and again of
+    /// the container, which waits for the last that failed.
+    async fn image_volumes(
+        &self,
+        spec: &Container,
+        about: &ObjectReference,
+    ) -> Result<HashMap<String, ImageSpec>, Failure> {
+        let pod_spec = spec_of(&self.pod);
+        let mounted = |name: &str| spec.volume_mounts.iter().flatten().any(|m| m.name == name);
+        let (mut found, mut failed) = (HashMap::new(), None);
+        for volume in pod_spec.volumes.iter().flatten().filter(|v| mounted(&v.name)) {
+            let Some(image) = &volume.image else { continue };
+            let reference = image.reference.as_deref().unwrap_or("");
+            let asked = (reference, image.pull_policy.as_deref());
+            match self.ensure(asked, &pod_reference(&self.pod)).await {
+                Ok(ready) => {
+                    let spec = ImageSpec {
+                        image: ready.reference,
+                        user_specified_image: reference.to_owned(),
+                        ..ImageSpec::default()
+                    };
+                    found.insert(volume.name.clone(), spec);
+                }
+                Err(error) => {
+                    if let Some(before) = failed.replace(error) {
+                        self.tell_failed(about, &before);
+                    }
+                }
+            }
+        }
+        failed.map_or(Ok(found), |error| Err(error.into()))
+    }
+
+    fn tell_failed(&self, about: &ObjectReference, failed: &images::Failed) {
+        let text = format!("Error: {}", failed.reason);
+        self.shared.recorder.event(about, EventType::Warning, "Failed", text);
+    }
+
     /// Creates and starts.
     async fn launch(
         &self,
@@ -130,7 +193,7 @@ impl Start {
         about: &ObjectReference,
     ) -> Result<String, Failure> {
         let failed =
-            |reason: &'static str| move |e: runtime::Error| Failure { reason, message: e.chain() };
+            |reason: &'static str| move |e: runtime::Error| Failure::new(reason, e.chain());
         let recorder = &self.shared.recorder;
         let id = self.shared.runtime.create_container(request).await;
         let id = id.map_err(failed("CreateContainerError"))?;
@@ -161,13 +224,14 @@ impl Start {
         if let Err(error) = self.shared.runtime.stop_container(id, grace).await {
             tracing::warn!(%error, container = self.container, "container not stopped after its hook");
         }
-        Err(Failure { reason: "PostStartHookError", message })
+        Err(Failure::new("PostStartHookError", message))
     }
 
     async fn config(
         &self,
         spec: &Container,
         image: &images::Ready,
+        image_volumes: &HashMap<String, ImageSpec>,
     ) -> Result<runtime::cri::ContainerConfig, ConfigError> {
         let references = self.references(spec).await?;
         let services = self.shared.services.list_namespace(namespace_of(&self.pod));
@@ -182,7 +246,7 @@ impl Start {
             addresses: &self.addresses,
             node: &node,
         })?;
-        let mounts = self.mounts(spec, &environment).await?;
+        let mounts = self.mounts(spec, &environment, image_volumes).await?;
         let logs = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
         make_log_dir(&self.shared, &logs)
             .map_err(|e| ConfigError(format!("create container log directory: {e}")))?;
@@ -215,13 +279,34 @@ impl Start {
             let secret = secret.map_err(|e| ConfigError(e.to_string()))?;
             found.secrets.insert(name, secret.map(|s| (*s).clone()));
         }
+        found.files = self.env_files(spec);
         Ok(found)
+    }
+
+    fn env_files(&self, spec: &Container) -> HashMap<(String, String), env::EnvFile> {
+        let pod_spec = spec_of(&self.pod);
+        let (root, uid) = (&self.shared.config.root_dir, uid_of(&self.pod));
+        let mut found = HashMap::new();
+        for (name, path) in env::needed_files(spec) {
+            let mut declared = pod_spec.volumes.iter().flatten();
+            let Some(volume) = declared.find(|v| v.name == name) else { continue };
+            let Some(place) = volumes::path(root, uid, volume) else { continue };
+            let shown = place.join(&path).to_string_lossy().into_owned();
+            let read = volumes::read(root, uid, volume, Path::new(&path), ENV_FILE_MAX);
+            let content = read.map_err(|error| {
+                tracing::debug!(%error, file = shown, "environment file");
+                ConfigError("couldn't parse env file".into())
+            });
+            found.insert((name, path), env::EnvFile { shown, content });
+        }
+        found
     }
 
     async fn mounts(
         &self,
         spec: &Container,
         environment: &[(String, Vec<u8>)],
+        image_volumes: &HashMap<String, ImageSpec>,
     ) -> Result<Vec<Mount>, ConfigError> {
         let root = &self.shared.config.root_dir;
         let uid = uid_of(&self.pod);
@@ -231,11 +316,24 @@ impl Start {
             .iter()
             .flatten()
             .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
+            // The runtime finds these itself.
+            .chain(image_volumes.keys().map(|name| (name.clone(), PathBuf::new())))
             .collect();
         let recursive = self.recursive_read_only(spec).await;
         let planned = mounts::mounts(&self.pod, spec, &paths, environment, recursive)?;
         let mut out = Vec::with_capacity(planned.len() + 2);
         for mount in planned {
+            if let Some(image) = image_volumes.get(&mount.name) {
+                out.push(Mount {
+                    container_path: mount.target,
+                    readonly: true,
+                    image: Some(image.clone()),
+                    image_sub_path: mount.sub_path.to_string_lossy().into_owned(),
+                    propagation: MountPropagation::Private as i32,
+                    ..Mount::default()
+                });
+                continue;
+            }
             out.push(Mount {
                 host_path: self.source(spec, &mount)?.to_string_lossy().into_owned(),
                 container_path: mount.target,

@@ -4,6 +4,7 @@ pub(crate) mod container;
 pub(crate) mod dns;
 pub(crate) mod downward;
 pub(crate) mod env;
+pub(crate) mod env_file;
 pub(crate) mod expand;
 pub(crate) mod hosts;
 pub(crate) mod labels;

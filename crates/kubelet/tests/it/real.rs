@@ -99,6 +99,18 @@ impl Node {
         self.api.put(&path(name), pod);
     }
 
+    /// Changes a pod as a user would.
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut pod = self.api.get(&path(name)).unwrap();
+        change(&mut pod);
+        self.api.put(&path(name), pod);
+    }
+
+    /// The cgroup of a guaranteed pod, below the hierarchy's root.
+    pub(crate) fn cgroup(&self, name: &str) -> std::path::PathBuf {
+        format!("{}/kubepods/poduid-{name}", self.config.cgroup_parent).into()
+    }
+
     /// The pod's directory on the node.
     pub(crate) fn pod_dir(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join("kubelet/pods").join(format!("uid-{name}"))
