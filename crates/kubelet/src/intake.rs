@@ -17,7 +17,7 @@ use crate::admission::{self, Inputs, PREEMPTED, PREEMPTED_MESSAGE, Refusal};
 use crate::kubelet::Shared;
 use crate::node;
 use crate::pod::{Event, pod_reference};
-use crate::resize::{News, Pending, summary};
+use crate::spec::resize::{News, Pending, summary};
 use crate::spec::{described, resources, spec_of, uid_of};
 
 /// Longest wait for the node's newest labels; other pods wait meanwhile.

@@ -19,10 +19,10 @@ use crate::objects::Objects;
 use crate::pod::{self, Event, Handle};
 use crate::probe::counts::Counts;
 use crate::rates::Rates;
-use crate::resize::Allocations;
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
+use crate::volumes::Allocations;
 use crate::{intake, node, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.

@@ -20,7 +20,6 @@ mod pod;
 mod probe;
 mod process;
 mod rates;
-mod resize;
 mod runtime_class;
 mod server;
 mod spec;

@@ -103,7 +103,8 @@ pub(crate) async fn ensure(shared: &Shared, wanted: Wanted<'_>) -> Result<Ready,
         match present(shared, &spec).await {
             Ok(Some(found)) => {
                 let known = logins_of(shared, &wanted, &name).await?;
-                let allowed = shared.pulled.allows(requested, &name.repository, &found.id, &known);
+                let allowed =
+                    shared.pulled.allows(&name.full(), &name.repository, &found.id, &known);
                 logins = Some(known);
                 if !allowed && policy == "Never" {
                     return Err(never());
@@ -150,7 +151,7 @@ async fn pull(
     spec: ImageSpec,
     logins: Vec<Login>,
 ) -> Result<Ready, Failed> {
-    let requested = wanted.image;
+    let (requested, full) = (wanted.image, name.full());
     let normal = |reason: &str, message: String| {
         shared.recorder.event(wanted.about, EventType::Normal, reason, message);
     };
@@ -162,17 +163,18 @@ async fn pull(
     }
     normal("Pulling", format!("Pulling image {requested:?}"));
     let begun = std::time::Instant::now();
-    let pulled = match shared.pulled.announce(requested) {
+    let before = present(shared, &spec).await.ok().flatten().map(|image| image.id);
+    let pulled = match shared.pulled.announce(&full, before.as_deref().unwrap_or("")) {
         Ok(()) => try_logins(shared, &wanted, &spec, logins).await,
         Err(error) => Err(format!("failed to record image pull intent: {error}")),
     };
     let (image, login) = pulled.map_err(|error| {
-        shared.pulled.failed(requested);
+        shared.pulled.failed(&full);
         let text = format!("Failed to pull image {requested:?}: {error}");
         shared.recorder.event(wanted.about, EventType::Warning, "Failed", text);
         classify(requested, error)
     })?;
-    let done = shared.pulled.done(requested, &name.repository, &image.id, login.as_ref());
+    let done = shared.pulled.done(&full, &name.repository, &image, login.as_ref());
     if let Err(error) = done {
         // Until it can be written, the image is pulled for every pod.
         tracing::warn!(%error, image = requested, "pulled image not recorded");

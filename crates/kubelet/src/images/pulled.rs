@@ -2,17 +2,20 @@
 //! another pod on the node could.
 //!
 //! Images that the kubelet has not pulled (imported, or built) are everybody's, as are those that needed
-//! no login of a pod. A pull is announced before it begins: if the agent ends in between, the image that
-//! may have come is nobody's until it is pulled again.
+//! no login of a pod. A pull is announced before it begins, with the image that is there already: if nobody
+//! sees the pull's end, that image is as it was, and another one that may have come is nobody's until it is
+//! pulled again.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ring::digest;
+use runtime::cri::Image;
 use serde::{Deserialize, Serialize};
 
 use super::keyring::Login;
+use super::name::Name;
 use crate::beneath::{Access, Dir, PRIVATE};
 
 const FOLDER: &str = "image_manager";
@@ -93,9 +96,14 @@ impl Pulled {
         }
     }
 
-    fn is_announced(&self, name: &str) -> bool {
+    /// The image that was there when a pull of this name was announced; `None`: none was announced.
+    fn announced(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let dir = Dir::root(&self.root).and_then(|dir| dir.open(PULLING));
-        dir.and_then(|dir| dir.stat(hash(&[name]))).is_ok_and(|found| found.is_some())
+        match dir.and_then(|dir| dir.read(hash(&[name]), RECORD_MAX)) {
+            Ok(before) => Ok(Some(before)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a pod with these logins may use an image that is on the node. `name` is what the pod calls
@@ -109,7 +117,10 @@ impl Pulled {
     ) -> bool {
         let record = match self.record(image) {
             Ok(Some(record)) if record.image == image => record,
-            Ok(None) => return !self.is_announced(name),
+            Ok(None) => {
+                let announced = self.announced(name);
+                return announced.is_ok_and(|b| b.is_none_or(|before| before == image.as_bytes()));
+            }
             Ok(Some(_)) => return false,
             Err(error) => {
                 tracing::warn!(%error, image, "record of a pulled image not readable");
@@ -121,9 +132,13 @@ impl Pulled {
         allowed.everybody || own().any(|login| allowed.logins.iter().any(|k| k.hash == login.hash))
     }
 
-    /// A pull is about to begin.
-    pub(super) fn announce(&self, name: &str) -> io::Result<()> {
-        self.folder(PULLING)?.replace(hash(&[name]), name.as_bytes(), Access::mode(MODE))
+    /// A pull is about to begin; `before` is the image that is there, or nothing. What an earlier pull
+    /// announced, whose end nobody saw, holds on.
+    pub(super) fn announce(&self, name: &str, before: &str) -> io::Result<()> {
+        if self.announced(name)?.is_some() {
+            return Ok(());
+        }
+        self.folder(PULLING)?.replace(hash(&[name]), before.as_bytes(), Access::mode(MODE))
     }
 
     /// A pull has failed: nothing has come.
@@ -133,16 +148,30 @@ impl Pulled {
         }
     }
 
+    /// The names that an image without a record has: it was there under them before it was pulled under
+    /// another. Upstream has it pulled anew under each.
+    fn others(&self, image: &Image, repository: &str) -> BTreeMap<String, Allowed> {
+        let names = image.repo_tags.iter().filter_map(|tag| Name::parse(tag).ok());
+        let there = names.filter(|n| n.repository != repository);
+        let there =
+            there.filter(|n| self.announced(&n.full()).is_ok_and(|before| before.is_none()));
+        let everybody = || Allowed { everybody: true, logins: Vec::new() };
+        there.map(|n| (n.repository, everybody())).collect()
+    }
+
     /// The image has come, with this login.
     pub(super) fn done(
         &self,
         name: &str,
         repository: &str,
-        image: &str,
+        image: &Image,
         login: Option<&Login>,
     ) -> io::Result<()> {
-        let mut record = self.record(image).ok().flatten().unwrap_or_default();
-        record.image = image.to_owned();
+        let mut record = match self.record(&image.id).ok().flatten() {
+            Some(record) => record,
+            None => Record { image: image.id.clone(), allowed: self.others(image, repository) },
+        };
+        record.image.clone_from(&image.id);
         let allowed = record.allowed.entry(repository.to_owned()).or_default();
         match login.and_then(known) {
             None => allowed.everybody = true,
@@ -154,7 +183,7 @@ impl Pulled {
             }
         }
         let content = serde_json::to_vec(&record).map_err(io::Error::other)?;
-        self.folder(PULLED)?.replace(hash(&[image]), &content, Access::mode(MODE))?;
+        self.folder(PULLED)?.replace(hash(&[&image.id]), &content, Access::mode(MODE))?;
         self.folder(PULLING)?.remove(hash(&[name]))
     }
 
@@ -179,6 +208,11 @@ mod tests {
         Login { auth, source: Some(source) }
     }
 
+    fn image(tags: &[&str]) -> Image {
+        let repo_tags = tags.iter().map(|t| (*t).to_owned()).collect();
+        Image { id: "sha256:1".into(), repo_tags, ..Image::default() }
+    }
+
     const NAME: &str = "r.example/x:1";
     const REPOSITORY: &str = "r.example/x";
 
@@ -191,29 +225,45 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pulled = Pulled::new(dir.path());
         assert!(allows(&pulled, &[]), "not pulled by the kubelet");
-        pulled.announce(NAME).unwrap();
-        assert!(!allows(&pulled, &[login("a", "u")]), "it may be half here");
-        pulled.done(NAME, REPOSITORY, "sha256:1", Some(&login("a", "u"))).unwrap();
+        pulled.announce(NAME, "").unwrap();
+        pulled.announce(NAME, "sha256:1").unwrap();
+        assert!(!allows(&pulled, &[login("a", "u")]), "it came by a pull whose end nobody saw");
+        pulled.done(NAME, REPOSITORY, &image(&[NAME]), Some(&login("a", "u"))).unwrap();
         let again = Pulled::new(dir.path());
         assert!(allows(&again, &[login("a", "u")]));
         assert!(allows(&again, &[login("b", "u")]), "the same login in another secret");
         assert!(!allows(&again, &[login("a", "other")]), "the secret has changed");
         assert!(!allows(&again, &[]));
         assert!(!again.allows("r.example/y:1", "r.example/y", "sha256:1", &[login("a", "u")]));
-        again.done(NAME, REPOSITORY, "sha256:1", None).unwrap();
+        again.done(NAME, REPOSITORY, &image(&[NAME]), None).unwrap();
         assert!(allows(&again, &[]), "it can be had without");
         again.forget("sha256:1");
         assert!(allows(&again, &[]));
     }
 
     #[test]
+    fn names_that_an_image_had_before_stay_everybodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let pulled = Pulled::new(dir.path());
+        pulled.announce("r.example/half:1", "").unwrap();
+        let tags = [NAME, "r.example/own:1", "r.example/half:1"];
+        pulled.done(NAME, REPOSITORY, &image(&tags), Some(&login("a", "u"))).unwrap();
+        let everybody = |repository: &str| {
+            pulled.allows(&format!("{repository}:1"), repository, "sha256:1", &[])
+        };
+        assert!(everybody("r.example/own") && !everybody(REPOSITORY));
+        assert!(!everybody("r.example/half"), "a pull whose end nobody saw");
+    }
+
+    #[test]
     fn a_failed_pull_leaves_nothing_and_a_torn_record_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let pulled = Pulled::new(dir.path());
-        pulled.announce(NAME).unwrap();
+        pulled.announce(NAME, "sha256:1").unwrap();
+        assert!(allows(&pulled, &[]), "it was there before");
         pulled.failed(NAME);
         assert!(allows(&pulled, &[]));
-        pulled.done(NAME, REPOSITORY, "sha256:1", None).unwrap();
+        pulled.done(NAME, REPOSITORY, &image(&[NAME]), None).unwrap();
         let file = dir.path().join(FOLDER).join(PULLED).join(hash(&["sha256:1"]));
         std::fs::write(file, "{").unwrap();
         assert!(!allows(&pulled, &[]));

@@ -16,13 +16,13 @@ use super::memory::{Busy, Ending, Memory, Slot, Verdicts, Volumes, Waiting};
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
-use super::{Event, Handle, actuate, reset, resize, terminate};
+use super::{Event, Handle, reset, resize, terminate};
 use crate::admission::Refusal;
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::probe::{ProbeKind, Probers};
-use crate::resize::{Allocation, News, summary};
+use crate::spec::resize::Allocation;
 use crate::spec::resources::{PodLimits, pod_limits};
 use crate::spec::{described, spec_of, uid_of};
 use crate::status;
@@ -30,8 +30,6 @@ use crate::volumes::Tokens;
 
 /// Wait before a failed step (sandbox, volumes, configuration, API) is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Wait before a change of resources that failed is tried again.
-const RESIZE_RETRY: Duration = Duration::from_secs(10);
 /// After a failed pull was shown, `ImagePullBackOff` is.
 const PULL_BACKOFF_SHOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -271,50 +269,6 @@ impl Actor {
         self.shared.recorder.event(&about, EventType::Warning, &reason, message);
         self.memory.ending = Some(ending);
         self.dirty = true;
-    }
-
-    fn heard_of_resize(&mut self, news: News) {
-        self.memory.resize.pending = news.pending;
-        if news.allocated.is_some() {
-            self.memory.resize.generation = news.allocated;
-            self.memory.resize.error = None;
-            self.memory.resize.retry_at = None;
-        }
-    }
-
-    /// Tells when a change is everywhere.
-    fn follow_resize(&mut self, now: Timestamp) {
-        let alive: BTreeSet<&str> = self.observed.running().map(|i| i.id.as_str()).collect();
-        self.memory.resize.actuated.retain(|id, _| alive.contains(id.as_str()));
-        let Some(generation) = self.memory.resize.generation else { return };
-        if self.memory.is_busy(&Slot::Resize) || resize::is_in_progress(&self.view(now)) {
-            return;
-        }
-        self.memory.resize.generation = None;
-        self.memory.resize.error = None;
-        let text = summary("Pod resize completed", &self.pod, generation, "");
-        let about = pod_reference(&self.pod);
-        self.shared.recorder.event(&about, EventType::Normal, "ResizeCompleted", text);
-    }
-
-    fn resized(&mut self, done: actuate::Done) {
-        let memory = &mut self.memory.resize;
-        memory.actuated.extend(done.actuated);
-        memory.pod = Some(done.pod);
-        memory.retry_at = None;
-        let Some(error) = done.error else {
-            memory.error = None;
-            return;
-        };
-        memory.retry_at = Timestamp::now().checked_add(RESIZE_RETRY).ok();
-        if memory.error.as_ref() == Some(&error) {
-            return;
-        }
-        let generation = memory.generation.or(self.pod.metadata.generation).unwrap_or(0);
-        let text = summary("Pod resize error", &self.pod, generation, &error);
-        memory.error = Some(error);
-        let about = pod_reference(&self.pod);
-        self.shared.recorder.event(&about, EventType::Warning, "ResizeError", text);
     }
 
     /// Volumes may show the pod's own labels, annotations and resources.

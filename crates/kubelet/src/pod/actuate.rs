@@ -11,7 +11,7 @@ use runtime::cri::{
 
 use super::resize::Update;
 use crate::kubelet::Shared;
-use crate::resize::Amounts;
+use crate::spec::resize::Amounts;
 use crate::spec::resources::{CPU_PERIOD, PodLimits, pod_limits, quota, shares};
 
 /// What was done until the end or the first error.

@@ -5,6 +5,7 @@
 //! as busy, so that an image pull of minutes delays nothing else.
 
 mod actor;
+mod actor_resize;
 mod actuate;
 mod execute;
 pub(crate) mod memory;
@@ -13,6 +14,8 @@ pub(crate) mod plan;
 pub(crate) mod reset;
 pub(crate) mod resize;
 mod start;
+mod start_images;
+mod start_mounts;
 mod terminate;
 
 use std::sync::Arc;
@@ -38,7 +41,7 @@ pub(crate) enum Event {
     /// A config map, secret or other object that the pod refers to changed.
     Reference,
     /// What was decided on a change of the pod's resources.
-    Resize(crate::resize::News),
+    Resize(crate::spec::resize::News),
     /// The node must get rid of the pod.
     Evict {
         reason: &'static str,

@@ -8,8 +8,8 @@ use runtime::cri::{
 
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
-use crate::resize::Amounts;
 use crate::spec::labels;
+use crate::spec::resize::Amounts;
 use crate::{logs, volumes};
 
 /// Longest termination message taken from the log.

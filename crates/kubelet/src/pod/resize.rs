@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::memory::Slot;
 use super::observed::{Instance, State};
 use super::plan::{Action, Plan, View};
-use crate::resize::{Amounts, Pending};
+use crate::spec::resize::{Amounts, Pending};
 use crate::spec::resources::{PodLimits, pod_limits};
 use crate::spec::spec_of;
 

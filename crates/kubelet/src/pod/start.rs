@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use client::EventType;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
-use runtime::cri::{CreateContainerRequest, ImageSpec, Mount, MountPropagation, PodSandboxConfig};
+use runtime::cri::{CreateContainerRequest, ImageSpec, PodSandboxConfig};
 
 use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
@@ -15,9 +15,7 @@ use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::downward::Addresses;
-use crate::spec::{
-    ConfigError, container, described, env, find_container, mounts, namespace_of, spec_of, uid_of,
-};
+use crate::spec::{ConfigError, container, env, find_container, namespace_of, spec_of, uid_of};
 use crate::volumes;
 
 /// Upstream's: log collectors read there.
@@ -129,61 +127,6 @@ impl Start {
         let id = started?;
         self.post_start(&spec, &id, about).await?;
         Ok(id)
-    }
-
-    async fn ensure(
-        &self,
-        (image, policy): (&str, Option<&str>),
-        about: &ObjectReference,
-    ) -> Result<images::Ready, images::Failed> {
-        let wanted = images::Wanted {
-            pod: &self.pod,
-            image,
-            policy,
-            about,
-            user: &self.user,
-            backing_off: self.backing_off.get(image).map(String::as_str),
-            sandbox: self.sandbox_config.clone(),
-        };
-        images::ensure(&self.shared, wanted).await
-    }
-
-    /// The images that the container mounts, by their volumes. What fails is told of the pod, and again of
-    /// the container, which waits for the last that failed.
-    async fn image_volumes(
-        &self,
-        spec: &Container,
-        about: &ObjectReference,
-    ) -> Result<HashMap<String, ImageSpec>, Failure> {
-        let pod_spec = spec_of(&self.pod);
-        let mounted = |name: &str| spec.volume_mounts.iter().flatten().any(|m| m.name == name);
-        let (mut found, mut failed) = (HashMap::new(), None);
-        for volume in pod_spec.volumes.iter().flatten().filter(|v| mounted(&v.name)) {
-            let Some(image) = &volume.image else { continue };
-            let reference = image.reference.as_deref().unwrap_or("");
-            let asked = (reference, image.pull_policy.as_deref());
-            match self.ensure(asked, &pod_reference(&self.pod)).await {
-                Ok(ready) => {
-                    let spec = ImageSpec {
-                        image: ready.reference,
-                        user_specified_image: reference.to_owned(),
-                        ..ImageSpec::default()
-                    };
-                    found.insert(volume.name.clone(), spec);
-                }
-                Err(error) => {
-                    if let Some(before) = failed.replace(error) {
-                        self.tell_failed(about, &before);
-                    }
-                }
-            }
-        }
-        failed.map_or(Ok(found), |error| Err(error.into()))
-    }
-
-    fn tell_failed(&self, about: &ObjectReference, failed: &images::Failed) {
-        let text = format!("Error: {}", failed.reason);
-        self.shared.recorder.event(about, EventType::Warning, "Failed", text);
     }
 
     /// Creates and starts.
@@ -300,124 +243,6 @@ impl Start {
             found.insert((name, path), env::EnvFile { shown, content });
         }
         found
-    }
-
-    async fn mounts(
-        &self,
-        spec: &Container,
-        environment: &[(String, Vec<u8>)],
-        image_volumes: &HashMap<String, ImageSpec>,
-    ) -> Result<Vec<Mount>, ConfigError> {
-        let root = &self.shared.config.root_dir;
-        let uid = uid_of(&self.pod);
-        let pod_spec = spec_of(&self.pod);
-        let paths: HashMap<String, PathBuf> = pod_spec
-            .volumes
-            .iter()
-            .flatten()
-            .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
-            // The runtime finds these itself.
-            .chain(image_volumes.keys().map(|name| (name.clone(), PathBuf::new())))
-            .collect();
-        let recursive = self.recursive_read_only(spec).await;
-        let planned = mounts::mounts(&self.pod, spec, &paths, environment, recursive)?;
-        let mut out = Vec::with_capacity(planned.len() + 2);
-        for mount in planned {
-            if let Some(image) = image_volumes.get(&mount.name) {
-                out.push(Mount {
-                    container_path: mount.target,
-                    readonly: true,
-                    image: Some(image.clone()),
-                    image_sub_path: mount.sub_path.to_string_lossy().into_owned(),
-                    propagation: MountPropagation::Private as i32,
-                    ..Mount::default()
-                });
-                continue;
-            }
-            out.push(Mount {
-                host_path: self.source(spec, &mount)?.to_string_lossy().into_owned(),
-                container_path: mount.target,
-                readonly: mount.readonly,
-                recursive_read_only: mount.recursive_read_only,
-                propagation: mount.propagation as i32,
-                ..Mount::default()
-            });
-        }
-        self.own_files(spec, &mut out)?;
-        Ok(out)
-    }
-
-    /// Whether the runtime makes whole trees read-only; asked only when it matters.
-    async fn recursive_read_only(&self, spec: &Container) -> bool {
-        let mut all = spec.volume_mounts.iter().flatten();
-        if !all.any(|m| m.recursive_read_only.is_some()) {
-            return false;
-        }
-        let features = self.shared.handler_features(&self.handler).await;
-        features.is_ok_and(|f| f.recursive_read_only_mounts)
-    }
-
-    /// The path that the runtime mounts: the volume, or the place where a part of it was bound.
-    fn source(
-        &self,
-        spec: &Container,
-        mount: &mounts::PlannedMount,
-    ) -> Result<PathBuf, ConfigError> {
-        if mount.sub_path.as_os_str().is_empty() {
-            return Ok(mount.volume.clone());
-        }
-        let pod_spec = spec_of(&self.pod);
-        let mut declared = pod_spec.volumes.iter().flatten();
-        let volume = declared.find(|v| v.name == mount.name);
-        let volume = volume.ok_or_else(|| ConfigError(format!("no volume \"{}\"", mount.name)))?;
-        let part = volumes::subpath::Mount {
-            volume,
-            container: &spec.name,
-            index: mount.index,
-            sub: &mount.sub_path,
-        };
-        let uid = uid_of(&self.pod);
-        volumes::subpath::prepare(&self.shared.config.root_dir, uid, &part).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(pod = described(&self.pod), cause, "{error}");
-            ConfigError(error.to_string())
-        })
-    }
-
-    /// The runtime has what it needs of the bound parts, or never will.
-    fn release_sub_paths(&self, spec: &Container) {
-        let mut all = spec.volume_mounts.iter().flatten();
-        let set = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
-        if !all.any(|m| set(&m.sub_path) || set(&m.sub_path_expr)) {
-            return;
-        }
-        let (root, uid) = (&self.shared.config.root_dir, uid_of(&self.pod));
-        if let Err(error) = volumes::subpath::release(root, uid, &spec.name) {
-            // The pod's end takes them away.
-            tracing::warn!(%error, pod = described(&self.pod), "sub paths not released");
-        }
-    }
-
-    /// `/etc/hosts` and the termination message file.
-    fn own_files(&self, spec: &Container, out: &mut Vec<Mount>) -> Result<(), ConfigError> {
-        let root = &self.shared.config.root_dir;
-        let uid = uid_of(&self.pod);
-        let bind = |host: PathBuf, target: &str| Mount {
-            container_path: target.to_owned(),
-            host_path: host.to_string_lossy().into_owned(),
-            propagation: MountPropagation::Private as i32,
-            ..Mount::default()
-        };
-        if !out.iter().any(|m| m.container_path == "/etc/hosts") {
-            out.push(bind(volumes::pod_dir(root, uid).join("etc-hosts"), "/etc/hosts"));
-        }
-        let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty());
-        if let Some(target) = path {
-            let file = volumes::message::make(root, uid, &spec.name, self.attempt)
-                .map_err(|e| ConfigError(format!("create termination message file: {e}")))?;
-            out.push(bind(file, target));
-        }
-        Ok(())
     }
 }
 

@@ -264,7 +264,7 @@ fn sized(cpu: &str, policy: &str) -> Pod {
 #[test]
 fn new_resources_are_given_in_place_or_by_a_new_start() {
     let old = sized("100m", "NotRequired");
-    let had = crate::resize::Amounts::of(
+    let had = crate::spec::resize::Amounts::of(
         &crate::spec::spec_of(&old),
         &old.spec.as_ref().unwrap().containers[0],
     );

@@ -10,6 +10,7 @@ pub(crate) mod hosts;
 pub(crate) mod labels;
 pub(crate) mod mounts;
 pub(crate) mod quantity;
+pub(crate) mod resize;
 pub(crate) mod resources;
 pub(crate) mod sandbox;
 pub(crate) mod security;

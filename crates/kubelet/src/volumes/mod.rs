@@ -4,6 +4,7 @@
 //! rewrites only what differs. The layout is upstream's. Everything below `pods/` is reached by
 //! descriptor (`crate::beneath`).
 
+mod allocations;
 mod atomic;
 mod fs;
 pub(crate) mod message;
@@ -23,6 +24,7 @@ use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::{quantity, resources, spec_of, uid_of};
 
+pub(crate) use allocations::Allocations;
 pub(crate) use token::Tokens;
 
 /// Why a volume is not there; shown in a `FailedMount` event.

@@ -157,3 +157,20 @@ async fn the_node_tells_what_its_pods_use() {
     node.delete("web").await;
     node.tasks.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_what_its_user_may_see() {
+    let node = Node::start().await;
+    let ask = async |path: &str, token: &str| node.pki.get_as(node.address, path, token).await;
+    for path in ["/metrics", "/metrics/cadvisor", "/metrics/resource", "/healthz"] {
+        let answer = ask(path, "good").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    let refused = ask("/pods", "good").await;
+    let said = "Forbidden (user=prometheus, verb=get, resource=nodes, subresource(s)=[pods proxy])";
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.ends_with(said), "{refused}");
+    let refused = ask("/exec/default/web/c?command=true&output=1", "good").await;
+    assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+    assert!(ask("/metrics", "bad").await.starts_with("HTTP/1.1 401"));
+    node.tasks.shutdown().await;
+}

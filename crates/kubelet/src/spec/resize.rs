@@ -5,8 +5,6 @@
 //! decides), and the pod's actor sees the pod with its allocation only. What a running container has is
 //! written on it when it is made and remembered when it is changed (`crate::pod::resize`).
 
-mod allocations;
-
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
@@ -14,10 +12,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(crate) use allocations::Allocations;
-
-use crate::spec::quantity::{millis, units};
-use crate::spec::spec_of;
+use super::quantity::{millis, units};
+use super::spec_of;
 
 /// What of a container's resources can change while it runs: thousandths of a CPU and bytes; 0 is none.
 /// A limit that only the pod has is the container's too.

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::Allocation;
 use crate::beneath::Access;
+use crate::spec::resize::Allocation;
 use crate::spec::{described, uid_of};
-use crate::volumes;
 
 const FILE: &str = "allocation";
 const MODE: u32 = 0o600;
@@ -61,7 +60,7 @@ impl Allocations {
     }
 
     fn read(&self, uid: &str) -> io::Result<Allocation> {
-        let content = volumes::open_pod_dir(&self.root, uid)?.read(FILE, FILE_MAX)?;
+        let content = super::open_pod_dir(&self.root, uid)?.read(FILE, FILE_MAX)?;
         serde_json::from_slice(&content).map_err(io::Error::other)
     }
 
@@ -70,7 +69,7 @@ impl Allocations {
     pub(crate) fn give(&self, pod: &Pod) -> io::Result<()> {
         let (uid, given) = (uid_of(pod), Allocation::of(pod));
         let content = serde_json::to_vec(&given).map_err(io::Error::other)?;
-        volumes::make_pod_dir(&self.root, uid)?.replace(FILE, &content, Access::mode(MODE))?;
+        super::make_pod_dir(&self.root, uid)?.replace(FILE, &content, Access::mode(MODE))?;
         self.known().insert(uid.to_owned(), given);
         Ok(())
     }
