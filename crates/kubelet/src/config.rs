@@ -26,6 +26,8 @@ pub struct KubeletConfig {
     pub root_dir: PathBuf,
     /// Containers' logs; upstream's default is `/var/log/pods`.
     pub log_dir: PathBuf,
+    /// Logs of the node's own services, which `/logs/` shows.
+    pub node_log_dir: PathBuf,
     /// Primary first; at most one of each family.
     pub node_ips: Vec<IpAddr>,
     pub cluster_dns: Vec<IpAddr>,
@@ -79,6 +81,7 @@ impl KubeletConfig {
             node_name,
             root_dir: "/var/lib/kubelet".into(),
             log_dir: "/var/log/pods".into(),
+            node_log_dir: "/var/log".into(),
             node_ips: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
@@ -143,16 +146,24 @@ impl Dialer for PlainDialer {
     }
 }
 
-/// Who calls the node API: the client certificate's common name and organisations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who calls the node API: the client certificate's common name and organisations, or whom the API
+/// server knows by a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct NodeUser {
     pub name: String,
     pub groups: Vec<String>,
+    pub uid: String,
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Decides who may use the node API.
 #[async_trait]
 pub trait Authorizer: Send + Sync {
+    /// Whose token this is; without a way to find out it is nobody's.
+    async fn authenticate(&self, _token: &str) -> Option<NodeUser> {
+        None
+    }
+
     /// `verb` is the API's (`get`, `create`, …), `subresource` that of `nodes`, most specific first:
     /// one that is allowed is enough.
     async fn allow(&self, user: &NodeUser, verb: &str, subresources: &[&str]) -> bool;

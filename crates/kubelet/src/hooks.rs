@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::exec;
 use crate::kubelet::Shared;
 use crate::probe::http;
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+use client::EventType;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Pod};
 
 /// Most that a hook after the start may take. Upstream has no limit; this one ends what would
 /// otherwise hold its container up for ever.
@@ -46,14 +47,14 @@ pub(crate) async fn run(
         return Ok(());
     }
     if let Some(get) = &handler.http_get {
-        let target = http::Target::of(get, container, pod_ip)?;
-        let answer = tokio::time::timeout(limit, http::get(shared, &target, &[])).await;
-        let answer =
-            answer.map_err(|_| format!("Http lifecycle hook took longer than {limit:?}"))??;
-        return match answer.status {
-            200..400 => Ok(()),
-            code => Err(format!("Http lifecycle hook failed: HTTP status {code}")),
-        };
+        return request(shared, pod, container, pod_ip, get, limit).await.map_err(|why| {
+            format!(
+                "HTTP lifecycle hook ({}) for Container \"{}\" in Pod \"{}\" failed - error: {why}",
+                get.path.as_deref().unwrap_or(""),
+                container.name,
+                crate::spec::described(pod)
+            )
+        });
     }
     if let Some(sleep) = &handler.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
@@ -61,4 +62,34 @@ pub(crate) async fn run(
         return Ok(());
     }
     Err("invalid handler: no action".into())
+}
+
+/// Any answer will do. A server that was asked by TLS and has none is asked without.
+async fn request(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    pod_ip: &str,
+    get: &HTTPGetAction,
+    limit: Duration,
+) -> Result<(), String> {
+    let mut target = http::Target::of(get, container, pod_ip, "lifecycle")?;
+    let dialer = &*shared.dialer;
+    match http::get(dialer, &target, limit).await {
+        Ok(_) | Err(http::Failure::Body(_)) => Ok(()),
+        Err(http::Failure::Request(why)) if why.ends_with(http::NOT_TLS) => {
+            target.url.tls = false;
+            if http::get(dialer, &target, limit).await.is_err() {
+                return Err(why);
+            }
+            let text = format!(
+                "request to HTTPS lifecycle hook {} got HTTP response, retry with HTTP succeeded",
+                target.url.authority()
+            );
+            let about = crate::pod::pod_reference(pod);
+            shared.recorder.event(&about, EventType::Warning, "LifecycleHTTPFallback", text);
+            Ok(())
+        }
+        Err(http::Failure::Request(why)) => Err(why),
+    }
 }

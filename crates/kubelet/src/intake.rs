@@ -4,7 +4,8 @@
 //! sees all those made before it. A pod that an earlier run of the agent has taken is not judged
 //! again: an agent that restarts ends no running pod.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,13 @@ use crate::admission::{self, Inputs, PREEMPTED, PREEMPTED_MESSAGE, Refusal};
 use crate::kubelet::Shared;
 use crate::node;
 use crate::pod::{Event, pod_reference};
-use crate::spec::{described, spec_of, uid_of};
+use crate::spec::resize::{News, Pending, summary};
+use crate::spec::{described, resources, spec_of, uid_of};
 
 /// Longest wait for the node's newest labels; other pods wait meanwhile.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Changes of resources that there was no room for are tried again so often.
+const RESIZE_RETRY: Duration = Duration::from_secs(30);
 /// A pod in the API that stands for one of the node's own (static) pods. This node has none.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -29,7 +33,13 @@ pub(crate) async fn run(
     tasks: Tasks,
     mut changes: mpsc::UnboundedReceiver<Change<Pod>>,
 ) {
-    let mut intake = Intake { shared, tasks, taken: HashSet::new(), leaving: HashSet::new() };
+    let mut intake = Intake {
+        shared,
+        tasks,
+        taken: HashSet::new(),
+        leaving: HashSet::new(),
+        pending: BTreeMap::new(),
+    };
     let mut first = Vec::new();
     while let Ok(change) = changes.try_recv() {
         first.push(change);
@@ -38,8 +48,16 @@ pub(crate) async fn run(
     for change in first {
         intake.change(&change).await;
     }
-    while let Some(change) = changes.recv().await {
-        intake.change(&change).await;
+    let mut ticks = tokio::time::interval(RESIZE_RETRY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Some(change) => intake.change(&change).await,
+                None => return,
+            },
+            _ = ticks.tick() => intake.retry_resizes().await,
+        }
     }
 }
 
@@ -49,6 +67,8 @@ struct Intake {
     taken: HashSet<String>,
     /// Ended to make room; they count no more, though they may take a while.
     leaving: HashSet<String>,
+    /// Changes of resources that there was no room for, by the pods' uids.
+    pending: BTreeMap<String, Pending>,
 }
 
 fn has_ended(pod: &Pod) -> bool {
@@ -67,14 +87,86 @@ impl Intake {
         let pod = change.object();
         let uid = uid_of(pod);
         if let Change::Deleted(last) = change {
-            self.shared.tell(uid, Event::Changed(last.clone()));
+            self.tell_changed(last);
             self.shared.tell(uid, Event::Gone);
             self.taken.remove(uid);
             self.leaving.remove(uid);
+            self.pending.remove(uid);
+            self.shared.allocations.forget(uid);
+            return self.retry_resizes().await;
+        }
+        if self.taken.contains(uid) {
+            self.resize(pod).await;
+        }
+        if !self.tell_changed(pod) {
+            self.add(pod).await;
+        } else if has_ended(pod) {
+            self.retry_resizes().await;
+        }
+    }
+
+    /// The pod's actor sees it with what the node has given it.
+    fn tell_changed(&self, pod: &Arc<Pod>) -> bool {
+        self.shared.tell(uid_of(pod), Event::Changed(self.shared.allocations.effective(pod)))
+    }
+
+    /// Gives the pod what its spec has come to ask for, if there is room.
+    async fn resize(&mut self, pod: &Arc<Pod>) {
+        let uid = uid_of(pod);
+        let Some(given) = self.shared.allocations.get(uid) else { return };
+        if given.fits(pod) {
+            if self.pending.remove(uid).is_some() {
+                self.shared.tell(uid, Event::Resize(News { pending: None, allocated: None }));
+            }
             return;
         }
-        if !self.shared.tell(uid, Event::Changed(pod.clone())) {
-            self.add(pod).await;
+        if has_ended(pod) || pod.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let generation = pod.metadata.generation.unwrap_or(0);
+        let decision = match self.decide(pod).await {
+            Ok(victims) => {
+                self.shared.allocations.give(pod).map(|()| victims).map_err(|e| e.to_string())
+            }
+            Err(refusal) => Err(refusal.message),
+        };
+        let about = pod_reference(pod);
+        match decision {
+            Ok(victims) => {
+                self.make_room(victims);
+                self.pending.remove(uid);
+                let text = summary("Pod resize started", pod, generation, "");
+                self.shared.recorder.event(&about, EventType::Normal, "ResizeStarted", text);
+                let news = News { pending: None, allocated: Some(generation) };
+                self.tell_changed(pod);
+                self.shared.tell(uid, Event::Resize(news));
+            }
+            Err(message) => {
+                let pending = Pending { message, generation: pod.metadata.generation };
+                let news = News { pending: Some(pending.clone()), allocated: None };
+                let before = self.pending.insert(uid.to_owned(), pending.clone());
+                if before.is_none_or(|b| b.generation != pending.generation) {
+                    let text = summary("Pod resize Deferred", pod, generation, &pending.message);
+                    self.shared.recorder.event(&about, EventType::Warning, "ResizeDeferred", text);
+                }
+                self.shared.tell(uid, Event::Resize(news));
+            }
+        }
+    }
+
+    /// There may be room now: first for the pods of the highest priority, then for guaranteed ones.
+    async fn retry_resizes(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut pods = self.shared.pods.list();
+        pods.retain(|pod| self.pending.contains_key(uid_of(pod)));
+        pods.sort_by_key(|pod| {
+            let guaranteed = resources::qos(pod) == resources::Qos::Guaranteed;
+            Reverse((spec_of(pod).priority.unwrap_or(0), guaranteed))
+        });
+        for pod in pods {
+            self.resize(&pod).await;
         }
     }
 
@@ -86,11 +178,15 @@ impl Intake {
         if pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(MIRROR)) {
             return tracing::debug!(pod = described(pod), "mirror pod without its pod: ignored");
         }
+        self.shared.allocations.recall(pod);
+        let wish = pod;
+        let pod = &self.shared.allocations.effective(wish);
         let decision = if is_settled(pod) { Ok(Vec::new()) } else { self.decide(pod).await };
         let refusal = match decision {
             Ok(victims) => {
                 self.make_room(victims);
                 self.taken.insert(uid.to_owned());
+                self.given(pod);
                 None
             }
             Err(refusal) => {
@@ -101,6 +197,20 @@ impl Intake {
             }
         };
         self.shared.start(&self.tasks, pod.clone(), refusal);
+        if self.taken.contains(uid) {
+            self.resize(wish).await;
+        }
+    }
+
+    /// Writes down what the pod has, unless an earlier run of the agent did.
+    fn given(&self, pod: &Pod) {
+        let known = self.shared.allocations.get(uid_of(pod)).is_some();
+        if known || has_ended(pod) {
+            return;
+        }
+        if let Err(error) = self.shared.allocations.give(pod) {
+            tracing::warn!(%error, pod = described(pod), "allocation not written");
+        }
     }
 
     fn make_room(&mut self, victims: Vec<String>) {
@@ -135,8 +245,11 @@ impl Intake {
         let mut others = self.shared.pods.list();
         others.retain(|other| {
             let uid = uid_of(other);
-            self.taken.contains(uid) && !self.leaving.contains(uid) && !has_ended(other)
+            let counts = self.taken.contains(uid) && !self.leaving.contains(uid);
+            counts && uid != uid_of(pod) && !has_ended(other)
         });
+        let others: Vec<_> =
+            others.iter().map(|other| self.shared.allocations.effective(other)).collect();
         admission::check(&Inputs {
             pod,
             node,

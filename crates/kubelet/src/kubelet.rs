@@ -14,11 +14,15 @@ use tokio::sync::mpsc;
 
 use crate::admission::{Pressure, Refusal, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
+use crate::images::Pulled;
 use crate::objects::Objects;
 use crate::pod::{self, Event, Handle};
+use crate::probe::counts::Counts;
+use crate::rates::Rates;
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
+use crate::volumes::Allocations;
 use crate::{intake, node, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
@@ -39,6 +43,10 @@ pub(crate) struct Shared {
     pub(crate) node: Informer<Node>,
     pub(crate) apparmor: bool,
     pub(crate) userns: Ranges,
+    pub(crate) allocations: Allocations,
+    pub(crate) pulled: Pulled,
+    pub(crate) probes: Counts,
+    pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
     actors: Mutex<HashMap<String, Handle>>,
@@ -79,6 +87,7 @@ impl Shared {
     pub(crate) fn forget(&self, uid: &str) {
         lock(&self.actors).remove(uid);
         lock(&self.owners).retain(|_, owner| owner != uid);
+        self.probes.forget(uid);
     }
 
     pub(crate) fn tell(&self, uid: &str, event: Event) -> bool {
@@ -133,6 +142,10 @@ impl Kubelet {
             node: Informer::selected(&client, &tasks, own),
             apparmor: apparmor_is_enabled(),
             userns: Ranges::load(&config.root_dir),
+            allocations: Allocations::new(&config.root_dir),
+            pulled: Pulled::new(&config.root_dir),
+            probes: Counts::default(),
+            rates: Rates::default(),
             pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),
             actors: Mutex::default(),

@@ -18,6 +18,7 @@ mod node;
 mod objects;
 mod pod;
 mod probe;
+mod rates;
 mod runtime_class;
 mod server;
 mod spec;
@@ -29,5 +30,5 @@ mod volumes;
 
 pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
 pub use kubelet::Kubelet;
-pub use server::{TlsError, tls_config};
+pub use server::{ApiReviews, TlsError, tls_config};
 pub use thresholds::{Amount, Thresholds};

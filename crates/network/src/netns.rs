@@ -250,7 +250,9 @@ fn remove_pin(path: &Path) -> Result<(), NetNsError> {
 }
 
 fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    // Others' mounts may have names that are no text.
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = String::from_utf8_lossy(&table);
     let wanted = path.as_os_str().to_string_lossy();
     // The kernel writes blanks as \040; our own state directories hold no other such character.
     let wanted = wanted.replace(' ', "\\040");

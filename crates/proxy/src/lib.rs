@@ -23,6 +23,7 @@ mod select;
 mod table;
 pub mod userspace;
 
+pub use fragment::HealthCheck;
 pub use health::HealthServer;
 pub use model::{Change, HostPort, Protocol, ServiceKey};
 pub use plan::PlanConfig;

@@ -79,6 +79,8 @@ pub struct Proxy {
     hostports: BTreeMap<String, HostPort>,
     dirty: HashSet<Owner>,
     table: Table,
+    /// UDP connections that may be stale and were not looked at yet.
+    flows: Vec<UdpFlows>,
     /// The kernel's table is not what we think: write it anew.
     stale: bool,
     handle: u64,
@@ -114,6 +116,7 @@ impl Proxy {
             hostports: BTreeMap::new(),
             dirty: HashSet::new(),
             table: Table::default(),
+            flows: Vec::new(),
             stale: true,
             handle: 0,
         })
@@ -173,11 +176,13 @@ impl Proxy {
             .map(|owner| (owner.clone(), self.plan_owner(&owner)))
             .collect();
         let mut report = SyncReport { changed: changes.len(), ..SyncReport::default() };
-        let udp: Vec<UdpFlows> = changes
-            .iter()
-            .filter(|(owner, new)| self.table.get(owner) != new.as_ref())
-            .flat_map(|(_, new)| new.iter().flat_map(|fragment| fragment.udp.clone()))
-            .collect();
+        for (owner, new) in &changes {
+            if self.table.get(owner) != new.as_ref() {
+                let flows = new.iter().flat_map(|fragment| fragment.udp.iter());
+                let unknown: Vec<_> = flows.filter(|f| !self.flows.contains(f)).cloned().collect();
+                self.flows.extend(unknown);
+            }
+        }
         let operations = self.table.replace(changes);
         if self.stale {
             report.messages = self.rebuild()?;
@@ -185,14 +190,15 @@ impl Proxy {
         } else if !operations.is_empty() {
             report.messages = self.update(&operations)?;
         }
-        let repaired = self.conntrack.repair(&udp, &self.layout.node_ips);
+        let repaired = self.conntrack.repair(&self.flows, &self.layout.node_ips);
         report.flows_removed = repaired.map_err(ProxyError::Conntrack)?;
+        self.flows.clear();
         Ok(report)
     }
 
     /// Whether a sync would do anything.
     pub fn is_dirty(&self) -> bool {
-        self.stale || !self.dirty.is_empty()
+        self.stale || !self.dirty.is_empty() || !self.flows.is_empty()
     }
 
     /// Watches for other programs changing the table; give what it sees to [`Proxy::healed_by_sync`].

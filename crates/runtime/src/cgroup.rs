@@ -6,6 +6,7 @@
 //! kubelet keeps its pod and QoS groups by the same means.
 
 mod devices;
+mod figures;
 mod leaf;
 mod limits;
 mod stats;
@@ -51,8 +52,9 @@ impl Hierarchies {
     /// Finds what is mounted at and below `root`.
     pub fn detect(root: &Path) -> Result<Hierarchies> {
         let file = "/proc/self/mountinfo";
-        let text = fs::read_to_string(file).at("read", file)?;
-        let found = parse(&text, root);
+        // Others' mounts may have names that are no text.
+        let text = fs::read(file).at("read", file)?;
+        let found = parse(&String::from_utf8_lossy(&text), root);
         if found.v1.is_empty() && found.unified.is_none() {
             let message = format!("no cgroup hierarchy is mounted below {}", root.display());
             return Err(Error::Precondition(message));

@@ -7,6 +7,7 @@ mod client;
 mod container;
 mod details;
 mod exec_sync;
+mod figures;
 mod files;
 mod pins;
 mod private;
@@ -19,7 +20,7 @@ mod streams;
 mod users;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{broadcast, mpsc, watch};
@@ -101,15 +102,7 @@ impl Embedded {
         let images = Arc::new(ImageStore::open(config.root.join("images"))?);
         let cgroups = Hierarchies::detect(&config.cgroup_root)?;
         let mut state = State::default();
-        for record in records::load::<SandboxRecord>(&config.root.join("sandboxes"))? {
-            state.sandboxes.insert(record.id.clone(), Sandbox { record, turn: Arc::default() });
-        }
-        for record in records::load::<ContainerRecord>(&config.root.join("containers"))? {
-            let run = watch::Sender::new(record.run.clone());
-            state
-                .containers
-                .insert(record.id.clone(), Container { record, run, turn: Arc::default() });
-        }
+        let loaded = load(&config.root, &mut state)?;
         let client = Client::connect(&config).await?;
         let inner = Arc::new(Inner {
             images,
@@ -125,6 +118,7 @@ impl Embedded {
         });
         let stop = start_tasks(&inner, client).await;
         inner.end_abandoned_execs();
+        inner.end_damaged(loaded).await;
         let guard = Arc::new(stop.clone().drop_guard());
         Ok(Embedded { inner, stop, _guard: guard })
     }
@@ -164,6 +158,22 @@ impl Embedded {
     pub fn collect_layers(&self) -> Result<()> {
         self.inner.images.collect(&self.inner.layers_in_use())
     }
+}
+
+/// Fills the state with what is written down; returns the containers whose records are damaged.
+fn load(root: &Path, state: &mut State) -> Result<Vec<String>> {
+    let aside = root.join("damaged");
+    let sandboxes = records::load::<SandboxRecord>(&root.join("sandboxes"), &aside)?;
+    for record in sandboxes.records {
+        state.sandboxes.insert(record.id.clone(), Sandbox { record, turn: Arc::default() });
+    }
+    let containers = records::load::<ContainerRecord>(&root.join("containers"), &aside)?;
+    for record in containers.records {
+        let run = watch::Sender::new(record.run.clone());
+        let container = Container { run, turn: Arc::default(), record };
+        state.containers.insert(container.record.id.clone(), container);
+    }
+    Ok(containers.damaged)
 }
 
 /// The reader of the supervisor's socket, and the one that books its news; returns after the first list.
@@ -303,6 +313,18 @@ impl Inner {
     fn save_container(&self, record: &ContainerRecord) {
         if let Err(e) = records::save(&self.container_dir(&record.id), record) {
             tracing::error!(container = record.id, "{}", e.chain());
+        }
+    }
+
+    /// Nobody knows these containers any more: should one run, it would run beside its successor.
+    async fn end_damaged(&self, ids: Vec<String>) {
+        for id in ids {
+            if !self.state().others.contains_key(&id) {
+                continue;
+            }
+            if let Err(e) = self.signal(&id, libc::SIGKILL).await {
+                tracing::error!(container = id, "not ended: {}", e.chain());
+            }
         }
     }
 

@@ -8,11 +8,13 @@ mod archive;
 mod budget;
 mod build;
 mod layer;
+pub(crate) mod lookup;
 mod reference;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -83,15 +85,27 @@ fn hex(digest: &str) -> &str {
 /// What this machine's images call its architecture.
 pub(crate) const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file so that it is there whole or not at all, also after a loss of power.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
-    let done = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
-    done.at("write", path)
+    let write = || {
+        let mut file = fs::File::create_new(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        path.parent().map_or(Ok(()), settle)
+    };
+    write().at("write", path)
+}
+
+/// What was written to a file, or which names a directory has, outlives a loss of power from now on.
+fn settle(path: &Path) -> std::io::Result<()> {
+    fs::File::open(path)?.sync_all()
 }
 
 impl ImageStore {
     /// Opens the store below `root`; makes it when it is not there, and clears what a crash left half done.
+    /// An image whose record is damaged, or whose layers are not all here, is forgotten: it can be had again.
     pub fn open(root: impl Into<PathBuf>) -> Result<ImageStore> {
         let root = root.into();
         for dir in ["images", "blobs", "layers", "tmp"] {
@@ -99,23 +113,43 @@ impl ImageStore {
             fs::create_dir_all(&path).at("make", &path)?;
         }
         let tmp = root.join("tmp");
-        for entry in fs::read_dir(&tmp).at("list", &tmp)?.flatten() {
+        for entry in fs::read_dir(&tmp).at("list", &tmp)? {
+            let entry = entry.at("list", &tmp)?;
             crate::tree::remove(&entry.path()).at("remove", entry.path())?;
         }
-        let mut images = BTreeMap::new();
-        let dir = root.join("images");
-        for entry in fs::read_dir(&dir).at("list", &dir)?.flatten() {
-            let path = entry.path();
-            if path.extension().is_none_or(|e| e != "json") {
-                continue;
+        let store = ImageStore { root, images: Mutex::default() };
+        let dir = store.root.join("images");
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let path = entry.at("list", &dir)?.path();
+            let bytes = fs::read(&path).at("read", &path)?;
+            match store.stored(&path, &bytes) {
+                Ok(image) => drop(store.images().insert(image.id.clone(), image)),
+                Err(why) => {
+                    tracing::warn!(file = %path.display(), why, "image forgotten");
+                    fs::remove_file(&path).at("remove", &path)?;
+                }
             }
-            let image: StoredImage =
-                serde_json::from_slice(&fs::read(&path).at("read", &path)?).map_err(|e| {
-                    Error::Damaged { what: "image", path: path.clone(), message: e.to_string() }
-                })?;
-            images.insert(image.id.clone(), image);
         }
-        Ok(ImageStore { root, images: Mutex::new(images) })
+        Ok(store)
+    }
+
+    /// An image's record, if it can be trusted.
+    fn stored(&self, path: &Path, bytes: &[u8]) -> std::result::Result<StoredImage, String> {
+        let image: StoredImage = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if path.file_name() != self.record(&image.id).file_name() {
+            return Err("the record is another image's".into());
+        }
+        for layer in &image.layers {
+            self.layer_size(layer).map_err(|e| e.chain())?;
+            if !self.has_layer(layer) {
+                return Err(format!("layer {layer} is missing"));
+            }
+        }
+        Ok(image)
+    }
+
+    fn record(&self, id: &str) -> PathBuf {
+        self.root.join("images").join(format!("{}.json", hex(id)))
     }
 
     fn images(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, StoredImage>> {
@@ -205,7 +239,7 @@ impl ImageStore {
     }
 
     fn save(&self, image: &StoredImage) -> Result<()> {
-        let path = self.root.join("images").join(format!("{}.json", hex(&image.id)));
+        let path = self.record(&image.id);
         let bytes = serde_json::to_vec(image).expect("strings and numbers only");
         write_whole(&path, &bytes)
     }
@@ -225,7 +259,7 @@ impl ImageStore {
         {
             let mut images = self.images();
             images.remove(&found.id);
-            let path = self.root.join("images").join(format!("{}.json", hex(&found.id)));
+            let path = self.record(&found.id);
             fs::remove_file(&path).at("remove", &path)?;
             let blob = self.root.join("blobs").join(hex(&found.id));
             fs::remove_file(&blob).at("remove", &blob)?;
@@ -241,7 +275,8 @@ impl ImageStore {
             layers.map(|l| hex(l).to_owned()).collect()
         };
         let dir = self.root.join("layers");
-        for entry in fs::read_dir(&dir).at("list", &dir)?.flatten() {
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
             if !used.contains(&*entry.file_name().to_string_lossy()) {
                 // Renamed first: a half-removed layer must not look like one.
                 let aside = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());

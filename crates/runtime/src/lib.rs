@@ -32,6 +32,7 @@ pub mod config;
 mod core;
 pub mod cri;
 mod error;
+mod figures;
 pub mod image;
 mod packet;
 mod plan;
@@ -44,6 +45,7 @@ mod wire;
 pub use self::core::Embedded;
 pub use config::Config;
 pub use error::{Code, Error, Result};
+pub use figures::{ContainerFigures, Figures, Interface, PodFigures};
 pub use service::{
     Duplex, ExecSession, ImageService, LoopbackOnly, NetworkError, RuntimeService, SandboxNet,
     SandboxNetwork, StreamOptions, TerminalSize,

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use crate::cri::*;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::figures::PodFigures;
 
 /// A byte stream from the container.
 pub type Input = Box<dyn AsyncRead + Send + Unpin>;
@@ -121,6 +122,10 @@ pub trait RuntimeService: Send + Sync {
         &self,
         filter: PodSandboxStatsFilter,
     ) -> Result<Vec<PodSandboxStats>>;
+    /// What every pod has used, in more detail than the CRI has it. Cheap: no file system is walked.
+    async fn pod_figures(&self) -> Result<Vec<PodFigures>> {
+        Err(Error::Unsupported("figures of pods".to_owned()))
+    }
 
     /// Containers created, started, stopped, deleted from now on. The stream ends (with an error
     /// item) when the reader was too slow and events were lost: list again and subscribe anew.

@@ -41,13 +41,7 @@ pub(super) fn check_groups(pod: &Pod, strict_is_supported: bool) -> Result<(), R
 pub(super) fn check_declared(pod: &Pod) -> Result<(), Refusal> {
     let spec = spec_of(pod);
     let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let rules = |c: &k8s_openapi::api::core::v1::Container| {
-        c.restart_policy_rules.iter().flatten().any(|r| r.action == "RestartAllContainers")
-    };
     let mut missing = Vec::new();
-    if all().any(rules) {
-        missing.push("RestartAllContainersOnContainerExits");
-    }
     if is_host_network(pod) && spec.host_users == Some(false) {
         missing.push("UserNamespacesHostNetworkSupport");
     }

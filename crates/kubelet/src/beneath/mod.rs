@@ -24,6 +24,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub(crate) use mounts::{bind, tmpfs, unmount, unmount_and_remove};
+pub(crate) use usage::Usage;
 pub(crate) use volume::{Held, Volume};
 
 /// No link, no way out, no other mount.
@@ -103,6 +104,16 @@ fn reopen_file(fd: &OwnedFd) -> io::Result<File> {
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(open(descriptor_path(fd), flags, Mode::empty())?.into())
+}
+
+fn read_within(file: File, limit: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > limit {
+        let text = format!("longer than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(content)
 }
 
 /// The name under which this process sees an open descriptor.
@@ -196,13 +207,7 @@ impl Dir {
 
     /// A file's content, if it is not longer than `limit`.
     pub(crate) fn read(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        self.file(path)?.take(limit as u64 + 1).read_to_end(&mut content)?;
-        if content.len() > limit {
-            let text = format!("longer than {limit} bytes");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
-        }
-        Ok(content)
+        read_within(self.file(path)?, limit)
     }
 
     /// The last bytes of a file.

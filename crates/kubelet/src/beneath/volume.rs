@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open};
 
-use super::{Dir, is_directory, parts, resolve};
+use super::{Dir, is_directory, parts, read_within, reopen_file, resolve};
 
 /// A file or directory in a volume, held by its descriptor; see [`Volume`].
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn is_directory(&self) -> io::Result<bool> {
         Ok(is_directory(&fstat(&self.fd)?))
+    }
+
+    /// The content of a regular file that is not longer than `limit`.
+    pub(crate) fn read(&self, limit: usize) -> io::Result<Vec<u8>> {
+        read_within(reopen_file(&self.fd)?, limit)
     }
 }
 

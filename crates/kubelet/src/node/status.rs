@@ -18,6 +18,13 @@ use crate::status::seconds;
 use crate::thresholds::Thresholds;
 
 const KUBELET_VERSION: &str = "v1.36.2";
+/// What nodes declare that can do it (`NodeDeclaredFeatures`), in the order of the names.
+const DECLARED: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
 /// Most images named, largest first.
 const IMAGES_MAX: usize = 50;
 
@@ -59,6 +66,7 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
     NodeStatus {
         addresses: Some(addresses),
         features: known.and_then(features),
+        declared_features: Some(DECLARED.map(str::to_owned).into()),
         runtime_handlers: known.map(handlers).filter(|list| !list.is_empty()),
         conditions: Some(conditions(shared, &machine, old, runtime)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -240,6 +248,7 @@ pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         || old.allocatable != new.allocatable
         || old.node_info != new.node_info
         || old.features != new.features
+        || old.declared_features != new.declared_features
         || old.runtime_handlers != new.runtime_handlers
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
 }

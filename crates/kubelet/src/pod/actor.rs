@@ -1,6 +1,6 @@
 //! The actor: hears events, looks at the runtime, plans, starts operations, writes the status.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,25 +9,28 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::execute::{self, Outcome};
 use super::memory::{Busy, Ending, Memory, Slot, Verdicts, Volumes, Waiting};
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
-use super::{Event, Handle, terminate};
+use super::{Event, Handle, reset, resize, terminate};
 use crate::admission::Refusal;
+use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::probe::{ProbeKind, Probers};
+use crate::spec::resize::Allocation;
+use crate::spec::resources::{PodLimits, pod_limits};
 use crate::spec::{described, spec_of, uid_of};
 use crate::status;
 use crate::volumes::Tokens;
 
 /// Wait before a failed step (sandbox, volumes, configuration, API) is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// After `ErrImagePull` was shown, `ImagePullBackOff` is.
+/// After a failed pull was shown, `ImagePullBackOff` is.
 const PULL_BACKOFF_SHOWN_AFTER: Duration = Duration::from_secs(1);
 
 type Op = BoxFuture<'static, (Slot, u64, Option<Outcome>)>;
@@ -43,6 +46,8 @@ pub(super) struct Actor {
     ops: FuturesUnordered<Op>,
     running: HashMap<Slot, (u64, AbortHandle)>,
     sequence: u64,
+    /// Names of the containers that run, for kills that wait for each other.
+    alive: watch::Sender<BTreeSet<String>>,
     /// The runtime must be looked at again.
     dirty: bool,
     /// A referred object changed while the volumes were being written.
@@ -62,17 +67,29 @@ pub(crate) fn spawn(
     let handle = Handle { sender };
     let user = User { uid: uid_of(&pod).to_owned(), handle: handle.clone() };
     let probers = Probers::new(shared.clone(), tasks.child(), handle.clone());
+    let restarting = reset::was_under_way(&pod);
+    // A change that was under way is finished, whatever of it was done.
+    let has = if resize::was_under_way(&pod) { PodLimits::default() } else { pod_limits(&pod) };
+    let resizing = resize::Memory { pod: Some(has), ..resize::Memory::default() };
+    let runtime_name = shared.runtime_name();
     let actor = Actor {
         shared: shared.clone(),
         pod,
         user,
         observed: Observed::default(),
-        memory: Memory { runtime_name: shared.runtime_name(), rejected, ..Memory::default() },
+        memory: Memory {
+            runtime_name,
+            rejected,
+            restarting,
+            resize: resizing,
+            ..Memory::default()
+        },
         tokens: Tokens::default(),
         probers,
         ops: FuturesUnordered::new(),
         running: HashMap::new(),
         sequence: 0,
+        alive: watch::Sender::new(BTreeSet::new()),
         dirty: true,
         stale: false,
         written: None,
@@ -110,6 +127,8 @@ impl Actor {
                 Ok(seen) => {
                     self.dirty = false;
                     self.observed = seen;
+                    let names = self.observed.running().map(|i| i.name.clone()).collect();
+                    self.alive.send_replace(names);
                     if let Some(s) = self.observed.sandbox().filter(|s| !s.ips.is_empty()) {
                         self.memory.ips = s.ips.clone();
                     }
@@ -121,8 +140,10 @@ impl Actor {
                 }
             }
         }
-        self.report();
         let now = Timestamp::now();
+        self.memory.restarting = reset::is_under_way(&self.view(now));
+        self.follow_resize(now);
+        self.report();
         let mut planned = plan::plan(&self.view(now));
         for action in std::mem::take(&mut planned.actions) {
             self.act(action, now);
@@ -214,6 +235,7 @@ impl Actor {
             }
             Event::Gone => self.memory.gone = true,
             Event::Runtime => self.dirty = true,
+            Event::Resize(news) => self.heard_of_resize(news),
             Event::Evict { reason, message, grace, disruption } => {
                 let reason = reason.into();
                 self.evict(Ending { reason, message, grace, disruption });
@@ -222,12 +244,12 @@ impl Actor {
                 self.stale = true;
                 self.refresh();
             }
-            Event::Probe { container, instance, kind, healthy, output } => {
+            Event::Probe { container, instance, kind, healthy } => {
                 let verdicts = &mut self.memory.container(&container).verdicts;
                 if verdicts.instance != instance {
                     *verdicts = Verdicts { instance, ..Verdicts::default() };
                 }
-                tracing::debug!(container, ?kind, healthy, output, "probe");
+                tracing::debug!(container, ?kind, healthy, "probe");
                 match kind {
                     ProbeKind::Startup => verdicts.started = Some(healthy),
                     ProbeKind::Readiness => verdicts.ready = Some(healthy),
@@ -249,9 +271,10 @@ impl Actor {
         self.dirty = true;
     }
 
-    /// Volumes may show the pod's own labels and annotations.
+    /// Volumes may show the pod's own labels, annotations and resources.
     fn changed(&mut self, pod: Arc<Pod>) {
         let (old, new) = (&self.pod.metadata, &pod.metadata);
+        self.stale |= !Allocation::of(&self.pod).fits(&pod);
         self.stale |= old.labels != new.labels || old.annotations != new.annotations;
         self.pod = pod;
         self.refresh();
@@ -297,6 +320,14 @@ impl Actor {
                 self.memory.ending =
                     Some(Ending { reason, message, grace: None, disruption: None });
                 self.dirty = true;
+            }
+            Action::Reset { .. } => {
+                for i in &self.observed.containers {
+                    let memory = self.memory.containers.entry(i.name.clone()).or_default();
+                    memory.removed = memory.removed.max(Some(i.attempt));
+                    memory.waiting = None;
+                }
+                execute::launch(self, action);
             }
             Action::Start { ref container, .. } => {
                 let ended = self.observed.latest(container).and_then(plan::ended_at);
@@ -350,7 +381,7 @@ impl Actor {
             Outcome::Status(Ok((pod, status))) => {
                 self.written = Some(*status);
                 if revision(&pod) >= revision(&self.pod) {
-                    self.pod = pod;
+                    self.pod = self.shared.allocations.effective(&pod);
                 }
             }
             Outcome::Status(Err(())) => self.memory.status_retry = retry,
@@ -359,29 +390,37 @@ impl Actor {
                 self.memory.delete_retry = retry.filter(|_| !ok);
             }
             Outcome::CleanedUp => self.finished = true,
+            Outcome::Resized(done) => self.resized(*done),
         }
     }
 
     fn started(&mut self, name: &str, result: Result<String, Failure>) {
         let now = Timestamp::now();
-        let memory = self.memory.container(name);
         let Err(failure) = result else {
-            memory.waiting = None;
+            self.memory.container(name).waiting = None;
             return;
         };
         let after = |d: Duration| now.checked_add(d).ok();
         let retry_at = match failure.reason {
-            "ErrImagePull" => {
-                memory.pull.next(now, now);
-                memory.pull_error = failure.message.clone();
+            reason if images::is_pull_error(reason) => {
+                let pull = self.memory.pulls.entry(failure.image).or_default();
+                pull.backoff.next(now, now);
+                pull.error = format!("{reason}: {}", failure.message);
                 after(PULL_BACKOFF_SHOWN_AFTER)
             }
-            "ImagePullBackOff" => after(memory.pull.delay()),
+            "ImagePullBackOff" => {
+                let pull = self.memory.pulls.get(&failure.image);
+                pull.and_then(|pull| pull.backoff.wait_since_update(now))
+            }
             "RunContainerError" | "PostStartHookError" => None,
             _ => after(RETRY * 5),
         };
         let waiting = Waiting { reason: failure.reason.into(), message: failure.message, retry_at };
-        memory.waiting = Some(waiting);
+        self.memory.container(name).waiting = Some(waiting);
+    }
+
+    pub(super) fn running_names(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.alive.subscribe()
     }
 
     /// The running instance of an ephemeral container's target.

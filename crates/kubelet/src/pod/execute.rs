@@ -1,17 +1,20 @@
 //! Carries out planned actions, each as an operation that ends with an outcome for the actor.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{DeleteParams, EventType, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use runtime::cri::{PodSandboxConfig, RunPodSandboxRequest, UserNamespace};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::actor::Actor;
+use super::actuate;
 use super::memory::{Busy, Slot};
 use super::plan::Action;
 use super::start::{Failure, Start, make_log_dir, pod_reference, reference};
@@ -40,6 +43,7 @@ pub(super) enum Outcome {
     Status(Result<(Arc<Pod>, Box<PodStatus>), ()>),
     Deleted(bool),
     CleanedUp,
+    Resized(Box<actuate::Done>),
 }
 
 pub(super) fn launch(actor: &mut Actor, action: Action) {
@@ -96,11 +100,33 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
             actor.launch(Slot::Cleanup, Busy::Other, Box::pin(op));
         }
         Action::Start { container, attempt, sandbox } => start(actor, container, attempt, sandbox),
-        Action::Kill { container, id, grace, message } => {
+        Action::Kill { container, id, grace, message, after } => {
             let ip = actor.memory.ips.first().cloned().unwrap_or_default();
             let slot = Slot::Container(container.clone());
-            let op = kill(shared, pod, container, id, ip, grace, message);
+            let turn = Turn { after, running: actor.running_names() };
+            let kill = Kill { shared, pod, name: container, id, ip, grace, turn };
+            let op = kill.run(message);
             actor.launch(slot, Busy::Killing { grace }, Box::pin(op));
+        }
+        Action::Reset { ids } if !actor.memory.is_busy(&Slot::Cleanup) => {
+            let op = async move {
+                for id in ids {
+                    let removed = shared.runtime.remove_container(&id).await;
+                    if removed.is_err() {
+                        log(removed, "container not removed to begin its pod anew");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        break;
+                    }
+                }
+                Outcome::Done
+            };
+            actor.launch(Slot::Cleanup, Busy::Other, Box::pin(op));
+        }
+        Action::Resize { sandbox, updates } => {
+            let has = actor.memory.resize.pod.unwrap_or_default();
+            let actuation = actuate::Actuation { shared, pod, sandbox, updates, has };
+            let op = async move { Outcome::Resized(Box::new(actuation.run().await)) };
+            actor.launch(Slot::Resize, Busy::Other, Box::pin(op));
         }
         Action::Delete => {
             let op = async move { Outcome::Deleted(delete(&shared, &pod).await) };
@@ -112,7 +138,7 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
             let op = async move { clean_up(&shared, &pod, sandboxes).await };
             actor.launch(Slot::Cleanup, Busy::Other, Box::pin(op));
         }
-        Action::RemoveSandbox { .. } | Action::RemoveContainer { .. } => {}
+        Action::RemoveSandbox { .. } | Action::RemoveContainer { .. } | Action::Reset { .. } => {}
         Action::BackOff { .. } | Action::Cancel { .. } | Action::End { .. } => {
             unreachable!("the actor does these itself")
         }
@@ -217,12 +243,11 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
         true => host.clone(),
         false => actor.memory.ips.clone(),
     };
-    let memory = actor.memory.container(&container).clone();
-    let backing_off = memory
-        .pull
-        .wait(now, now)
-        .zip(Some(memory.pull_error))
-        .filter(|_| memory.waiting.as_ref().is_some_and(|w| w.reason == "ErrImagePull"));
+    let pulls = actor.memory.pulls.iter();
+    let backing_off = pulls
+        .filter(|(_, pull)| pull.backoff.wait_since_update(now).is_some())
+        .map(|(image, pull)| (image.clone(), pull.error.clone()))
+        .collect();
     let users = shared.userns.recorded(&pod).unwrap_or_default();
     let config = sandbox_config(&shared, &pod, 0, users).unwrap_or_default();
     let target = actor.target_of(&container);
@@ -245,37 +270,60 @@ fn start(actor: &mut Actor, container: String, attempt: u32, sandbox: String) {
     actor.launch(slot, Busy::Starting, Box::pin(op));
 }
 
-async fn kill(
+/// When a container may be told to end: once the others are no longer running.
+struct Turn {
+    after: Vec<String>,
+    running: watch::Receiver<BTreeSet<String>>,
+}
+
+impl Turn {
+    async fn wait(&mut self) {
+        let after = &self.after;
+        // The pod's actor is gone: nobody is waited for.
+        let _ended =
+            self.running.wait_for(|running| !after.iter().any(|name| running.contains(name))).await;
+    }
+}
+
+/// The end of one container: hook, turn, signal, all within one grace period.
+struct Kill {
     shared: Arc<Shared>,
     pod: Arc<Pod>,
     name: String,
     id: String,
     ip: String,
     grace: i64,
-    message: String,
-) -> Outcome {
-    let about = reference(&pod, &name);
-    shared.recorder.event(&about, EventType::Normal, "Killing", message);
-    let begun = Instant::now();
-    let spec = find_container(&pod, &name);
-    let hook = spec.as_ref().and_then(|c| c.lifecycle.as_ref()?.pre_stop.as_ref().map(|h| (c, h)));
-    if let Some((container, handler)) = hook.filter(|_| grace > 0) {
-        let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let run = crate::hooks::run(&shared, &pod, container, &id, &ip, handler, limit);
-        if let Ok(Err(error)) = tokio::time::timeout(limit, run).await {
-            tracing::debug!(error, pod = described(&pod), "preStop hook failed");
-            shared.recorder.event(
-                &about,
-                EventType::Warning,
-                "FailedPreStopHook",
-                "PreStopHook failed",
-            );
+    turn: Turn,
+}
+
+impl Kill {
+    async fn run(mut self, message: String) -> Outcome {
+        let about = reference(&self.pod, &self.name);
+        self.shared.recorder.event(&about, EventType::Normal, "Killing", message);
+        let begun = tokio::time::Instant::now();
+        let limit = Duration::from_secs(u64::try_from(self.grace).unwrap_or(0));
+        if !limit.is_zero() {
+            self.pre_stop(limit).await;
+            let _late = tokio::time::timeout_at(begun + limit, self.turn.wait()).await;
         }
+        let used = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let left = self.grace.saturating_sub(used).max(STOP_MIN_SECONDS);
+        log(self.shared.runtime.stop_container(&self.id, left).await, "container not stopped");
+        Outcome::Done
     }
-    let used = i64::try_from(begun.elapsed().as_secs()).unwrap_or(i64::MAX);
-    let left = (grace - used).max(STOP_MIN_SECONDS);
-    log(shared.runtime.stop_container(&id, left).await, "container not stopped");
-    Outcome::Done
+
+    async fn pre_stop(&self, limit: Duration) {
+        let Some(container) = find_container(&self.pod, &self.name) else { return };
+        let hook = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
+        let Some(handler) = hook else { return };
+        let Kill { shared, pod, id, ip, .. } = self;
+        let run = crate::hooks::run(shared, pod, &container, id, ip, handler, limit);
+        let Ok(Err(error)) = tokio::time::timeout(limit, run).await else { return };
+        tracing::debug!(error, pod = described(pod), "preStop hook failed");
+        let about = reference(pod, &self.name);
+        let (reason, text) = ("FailedPreStopHook", "PreStopHook failed");
+        shared.recorder.event(&about, EventType::Warning, reason, text);
+    }
 }
 
 pub(super) async fn write_status(

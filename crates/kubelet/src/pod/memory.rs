@@ -21,6 +21,7 @@ pub(crate) enum Slot {
     Status,
     Delete,
     Cleanup,
+    Resize,
 }
 
 /// What runs in a slot.
@@ -67,6 +68,12 @@ impl Backoff {
         (now < until).then_some(until)
     }
 
+    /// Until when the last try keeps the next one waiting, if it does at `now`.
+    pub(crate) fn wait_since_update(&self, now: Timestamp) -> Option<Timestamp> {
+        let (delay, updated) = self.fresh(now)?;
+        updated.checked_add(delay).ok().filter(|until| now < *until)
+    }
+
     pub(crate) fn delay(&self) -> Duration {
         self.entry.map_or(BACKOFF_FIRST, |(delay, _)| delay)
     }
@@ -102,11 +109,10 @@ pub(crate) struct Verdicts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ContainerMemory {
     pub(crate) crash: Backoff,
-    pub(crate) pull: Backoff,
     pub(crate) waiting: Option<Waiting>,
     pub(crate) verdicts: Verdicts,
-    /// The last pull's error: shown while backing off.
-    pub(crate) pull_error: String,
+    /// The number of the last run, if all were removed to begin the pod anew.
+    pub(crate) removed: Option<u32>,
 }
 
 /// The pod must end though the API has not asked for it.
@@ -120,6 +126,14 @@ pub(crate) struct Ending {
     pub(crate) disruption: Option<String>,
 }
 
+/// The failed pulls of one image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pull {
+    pub(crate) backoff: Backoff,
+    /// The last error with its reason: shown while backing off.
+    pub(crate) error: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
     /// What container ids are prefixed with: `<name>://`.
@@ -127,10 +141,15 @@ pub(crate) struct Memory {
     pub(crate) busy: BTreeMap<Slot, Busy>,
     pub(crate) volumes: Volumes,
     pub(crate) containers: HashMap<String, ContainerMemory>,
+    /// By the image's name in the spec.
+    pub(crate) pulls: HashMap<String, Pull>,
     pub(crate) sandbox_retry: Option<Timestamp>,
     /// Volumes that could not be unmounted or removed are tried again then.
     pub(crate) teardown_retry: Option<Timestamp>,
     pub(crate) ending: Option<Ending>,
+    pub(crate) resize: super::resize::Memory,
+    /// All containers are being removed to begin the pod anew.
+    pub(crate) restarting: bool,
     /// The node has not taken the pod.
     pub(crate) rejected: Option<Refusal>,
     /// The API's object is gone.

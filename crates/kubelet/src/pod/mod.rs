@@ -5,11 +5,17 @@
 //! as busy, so that an image pull of minutes delays nothing else.
 
 mod actor;
+mod actor_resize;
+mod actuate;
 mod execute;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod plan;
+pub(crate) mod reset;
+pub(crate) mod resize;
 mod start;
+mod start_images;
+mod start_mounts;
 mod terminate;
 
 use std::sync::Arc;
@@ -34,6 +40,8 @@ pub(crate) enum Event {
     Runtime,
     /// A config map, secret or other object that the pod refers to changed.
     Reference,
+    /// What was decided on a change of the pod's resources.
+    Resize(crate::spec::resize::News),
     /// The node must get rid of the pod.
     Evict {
         reason: &'static str,
@@ -44,7 +52,7 @@ pub(crate) enum Event {
         disruption: Option<String>,
     },
     /// A probe's verdict on a container instance changed.
-    Probe { container: String, instance: String, kind: ProbeKind, healthy: bool, output: String },
+    Probe { container: String, instance: String, kind: ProbeKind, healthy: bool },
 }
 
 /// The way to an actor. It ends when the last sender is dropped, or the pod is gone and cleaned up.

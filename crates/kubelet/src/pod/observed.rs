@@ -9,6 +9,7 @@ use runtime::cri::{
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::spec::labels;
+use crate::spec::resize::Amounts;
 use crate::{logs, volumes};
 
 /// Longest termination message taken from the log.
@@ -55,6 +56,8 @@ pub(crate) struct Instance {
     pub(crate) stop_signal: Option<&'static str>,
     /// uid, gid, supplemental groups.
     pub(crate) user: Option<(i64, i64, Vec<i64>)>,
+    /// Its resources when it was made.
+    pub(crate) amounts: Option<Amounts>,
 }
 
 /// All of a pod, newest first.
@@ -187,6 +190,7 @@ fn instance(config: &KubeletConfig, uid: &str, status: ContainerStatus, sandbox:
             .unwrap_or_default(),
         image_ref: status.image_ref.clone(),
         hash: note(labels::HASH),
+        amounts: serde_json::from_str(&note(labels::AMOUNTS)).ok(),
         log_path: status.log_path.clone(),
         stop_signal: (signal != Signal::RuntimeDefault).then(|| signal.name()),
         user: user.map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),

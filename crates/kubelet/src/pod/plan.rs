@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::memory::{Busy, Memory, Slot, Volumes};
 use super::observed::{Instance, Observed, State};
-use super::terminate;
+use super::resize::{self, Update};
+use super::{reset, terminate};
 use crate::spec::{as_container, described, is_sidecar, labels, spec_of};
 
 /// Everything planning sees.
@@ -49,6 +50,17 @@ pub(crate) enum Action {
         id: String,
         grace: i64,
         message: String,
+        /// Those that end first, if the grace period lasts that long.
+        after: Vec<String>,
+    },
+    /// Give running containers and the pod's group their new values.
+    Resize {
+        sandbox: String,
+        updates: Vec<Update>,
+    },
+    /// Remove all of these runs, in this order, to begin the pod anew.
+    Reset {
+        ids: Vec<String>,
     },
     /// Show that the container waits for its back-off.
     BackOff {
@@ -86,14 +98,8 @@ impl Plan {
 
 /// Whether a container that ended with `exit_code` runs again.
 pub(crate) fn restarts(spec: &PodSpec, container: &Container, exit_code: i32) -> bool {
-    for rule in container.restart_policy_rules.iter().flatten() {
-        let Some(codes) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else {
-            continue;
-        };
-        let listed = codes.values.iter().flatten().any(|c| *c == exit_code);
-        if (codes.operator == "In") == listed {
-            return true;
-        }
+    if reset::rule_restarts(container, exit_code) {
+        return true;
     }
     let policy = container.restart_policy.as_deref().or(spec.restart_policy.as_deref());
     match policy {
@@ -118,7 +124,13 @@ pub(crate) fn plan(view: &View<'_>) -> Plan {
     if let Some(sandbox) = sandbox(view, &mut plan)
         && matches!(view.memory.volumes, Volumes::Mounted { .. })
     {
-        containers(view, &sandbox, &mut plan);
+        match view.memory.restarting {
+            true => reset::plan(view, &mut plan),
+            false => {
+                resize::plan(view, &sandbox, &mut plan);
+                containers(view, &sandbox, &mut plan);
+            }
+        }
     }
     plan
 }
@@ -205,13 +217,24 @@ fn sandbox(view: &View<'_>, plan: &mut Plan) -> Option<String> {
     None
 }
 
-/// Begins a kill, or hurries one that was begun with a longer grace period.
 pub(super) fn kill(
     view: &View<'_>,
     plan: &mut Plan,
     instance: &Instance,
     grace: Option<i64>,
     message: String,
+) {
+    kill_after(view, plan, instance, grace, message, Vec::new());
+}
+
+/// Begins a kill, or hurries one that was begun with a longer grace period.
+pub(super) fn kill_after(
+    view: &View<'_>,
+    plan: &mut Plan,
+    instance: &Instance,
+    grace: Option<i64>,
+    message: String,
+    after: Vec<String>,
 ) {
     let grace =
         grace.unwrap_or_else(|| spec_of(view.pod).termination_grace_period_seconds.unwrap_or(30));
@@ -225,6 +248,7 @@ pub(super) fn kill(
         id: instance.id.clone(),
         grace,
         message,
+        after,
     });
 }
 
@@ -293,6 +317,8 @@ fn keep(view: &View<'_>, sandbox: &str, spec: &PodSpec, container: &Container, p
             }
             if let Some((grace, message)) = must_die(view, spec, container, i) {
                 kill(view, plan, i, grace, message);
+            } else if let Some(message) = resize::restart(view, container) {
+                kill(view, plan, i, None, message);
             }
         }
         Some(i) if i.state == State::Exited && !restarts(spec, container, i.exit_code) => {}
@@ -333,7 +359,10 @@ fn must_die(
 /// Starts a container now, or when its back-off is over.
 fn start(view: &View<'_>, sandbox: &str, container: &Container, plan: &mut Plan) {
     let name = &container.name;
-    if view.memory.is_busy(&Slot::Container(name.clone())) {
+    // The pod's group grows before what is started in it.
+    let resizing = view.memory.is_busy(&Slot::Resize)
+        || plan.actions.iter().any(|action| matches!(action, Action::Resize { .. }));
+    if resizing || view.memory.is_busy(&Slot::Container(name.clone())) {
         return;
     }
     let memory = view.memory.containers.get(name);
@@ -358,9 +387,24 @@ fn start(view: &View<'_>, sandbox: &str, container: &Container, plan: &mut Plan)
     }
     plan.push(Action::Start {
         container: name.clone(),
-        attempt: latest.map_or(0, |i| i.attempt + 1),
+        attempt: latest.map_or_else(|| first_attempt(view, name), |i| i.attempt + 1),
         sandbox: sandbox.to_owned(),
     });
+}
+
+/// The number of a run that follows none: 0, or one more than what was removed to begin anew.
+fn first_attempt(view: &View<'_>, name: &str) -> u32 {
+    if let Some(removed) = view.memory.containers.get(name).and_then(|m| m.removed) {
+        return removed + 1;
+    }
+    // An earlier run of the agent has removed it.
+    let status = view.pod.status.as_ref();
+    let all = status.map(|s| s.container_statuses.iter().chain(&s.init_container_statuses));
+    let found = all.into_iter().flatten().flatten().find(|s| s.name == name).filter(|s| {
+        let waiting = s.state.as_ref().and_then(|s| s.waiting.as_ref());
+        waiting.and_then(|w| w.reason.as_deref()) == Some(reset::REASON)
+    });
+    found.and_then(|s| u32::try_from(s.restart_count).ok()).unwrap_or(0)
 }
 
 /// When an instance ended; one that never started ended when it was made.

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use client::EventType;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
-use runtime::cri::{CreateContainerRequest, Mount, MountPropagation, PodSandboxConfig};
+use runtime::cri::{CreateContainerRequest, ImageSpec, PodSandboxConfig};
 
 use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
@@ -16,19 +15,34 @@ use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::downward::Addresses;
-use crate::spec::{
-    ConfigError, container, described, env, find_container, mounts, namespace_of, spec_of, uid_of,
-};
+use crate::spec::{ConfigError, container, env, find_container, namespace_of, spec_of, uid_of};
 use crate::volumes;
 
 /// Upstream's: log collectors read there.
 const LOG_DIR_MODE: u32 = 0o755;
+
+/// Longest file of environment variables: more than any environment may have.
+const ENV_FILE_MAX: usize = 1 << 20;
 
 /// A failed start, as `state.waiting` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// The image that it is about, if it is about one.
+    pub(crate) image: String,
+}
+
+impl Failure {
+    fn new(reason: &'static str, message: String) -> Failure {
+        Failure { reason, message, image: String::new() }
+    }
+}
+
+impl From<images::Failed> for Failure {
+    fn from(failed: images::Failed) -> Failure {
+        Failure { reason: failed.reason, message: failed.message, image: failed.image }
+    }
 }
 
 /// What a start is made of.
@@ -43,7 +57,8 @@ pub(crate) struct Start {
     /// The runtime handler of the pod's RuntimeClass.
     pub(crate) handler: String,
     pub(crate) addresses: Addresses,
-    pub(crate) backing_off: Option<(Timestamp, String)>,
+    /// Images that are not pulled yet again, with the last error of each.
+    pub(crate) backing_off: HashMap<String, String>,
     /// The instance an ephemeral container looks at.
     pub(crate) target: Option<String>,
 }
@@ -85,32 +100,23 @@ impl Start {
             if failure.reason == "PostStartHookError" {
                 return;
             }
-            let message = match failure.reason {
-                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
-                | "ImageInspectError" => format!("Error: {}", failure.reason),
-                _ => format!("Error: {}", failure.message),
+            let message = match images::is_image_error(failure.reason) {
+                true => format!("Error: {}", failure.reason),
+                false => format!("Error: {}", failure.message),
             };
             self.shared.recorder.event(&about, EventType::Warning, "Failed", message);
         })
     }
 
     async fn steps(&self, about: &ObjectReference) -> Result<String, Failure> {
-        let config_error =
-            |e: ConfigError| Failure { reason: "CreateContainerConfigError", message: e.0 };
+        let config_error = |e: ConfigError| Failure::new("CreateContainerConfigError", e.0);
         let missing = || ConfigError(format!("container {} is not in the pod", self.container));
         let spec = find_container(&self.pod, &self.container).ok_or_else(missing);
         let spec = spec.map_err(config_error)?;
-        let wanted = images::Wanted {
-            pod: &self.pod,
-            container: &spec,
-            about,
-            user: &self.user,
-            backing_off: self.backing_off.clone(),
-            sandbox: self.sandbox_config.clone(),
-        };
-        let image = images::ensure(&self.shared, wanted).await;
-        let image = image.map_err(|f| Failure { reason: f.reason, message: f.message })?;
-        let config = self.config(&spec, &image).await.map_err(config_error)?;
+        let volumes = self.image_volumes(&spec, about).await?;
+        let asked = (spec.image.as_deref().unwrap_or(""), spec.image_pull_policy.as_deref());
+        let image = self.ensure(asked, about).await?;
+        let config = self.config(&spec, &image, &volumes).await.map_err(config_error)?;
         let request = CreateContainerRequest {
             pod_sandbox_id: self.sandbox.clone(),
             config: Some(config),
@@ -130,7 +136,7 @@ impl Start {
         about: &ObjectReference,
     ) -> Result<String, Failure> {
         let failed =
-            |reason: &'static str| move |e: runtime::Error| Failure { reason, message: e.chain() };
+            |reason: &'static str| move |e: runtime::Error| Failure::new(reason, e.chain());
         let recorder = &self.shared.recorder;
         let id = self.shared.runtime.create_container(request).await;
         let id = id.map_err(failed("CreateContainerError"))?;
@@ -161,13 +167,14 @@ impl Start {
         if let Err(error) = self.shared.runtime.stop_container(id, grace).await {
             tracing::warn!(%error, container = self.container, "container not stopped after its hook");
         }
-        Err(Failure { reason: "PostStartHookError", message })
+        Err(Failure::new("PostStartHookError", message))
     }
 
     async fn config(
         &self,
         spec: &Container,
         image: &images::Ready,
+        image_volumes: &HashMap<String, ImageSpec>,
     ) -> Result<runtime::cri::ContainerConfig, ConfigError> {
         let references = self.references(spec).await?;
         let services = self.shared.services.list_namespace(namespace_of(&self.pod));
@@ -182,7 +189,7 @@ impl Start {
             addresses: &self.addresses,
             node: &node,
         })?;
-        let mounts = self.mounts(spec, &environment).await?;
+        let mounts = self.mounts(spec, &environment, image_volumes).await?;
         let logs = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
         make_log_dir(&self.shared, &logs)
             .map_err(|e| ConfigError(format!("create container log directory: {e}")))?;
@@ -215,111 +222,27 @@ impl Start {
             let secret = secret.map_err(|e| ConfigError(e.to_string()))?;
             found.secrets.insert(name, secret.map(|s| (*s).clone()));
         }
+        found.files = self.env_files(spec);
         Ok(found)
     }
 
-    async fn mounts(
-        &self,
-        spec: &Container,
-        environment: &[(String, Vec<u8>)],
-    ) -> Result<Vec<Mount>, ConfigError> {
-        let root = &self.shared.config.root_dir;
-        let uid = uid_of(&self.pod);
+    fn env_files(&self, spec: &Container) -> HashMap<(String, String), env::EnvFile> {
         let pod_spec = spec_of(&self.pod);
-        let paths: HashMap<String, PathBuf> = pod_spec
-            .volumes
-            .iter()
-            .flatten()
-            .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
-            .collect();
-        let recursive = self.recursive_read_only(spec).await;
-        let planned = mounts::mounts(&self.pod, spec, &paths, environment, recursive)?;
-        let mut out = Vec::with_capacity(planned.len() + 2);
-        for mount in planned {
-            out.push(Mount {
-                host_path: self.source(spec, &mount)?.to_string_lossy().into_owned(),
-                container_path: mount.target,
-                readonly: mount.readonly,
-                recursive_read_only: mount.recursive_read_only,
-                propagation: mount.propagation as i32,
-                ..Mount::default()
-            });
-        }
-        self.own_files(spec, &mut out)?;
-        Ok(out)
-    }
-
-    /// Whether the runtime makes whole trees read-only; asked only when it matters.
-    async fn recursive_read_only(&self, spec: &Container) -> bool {
-        let mut all = spec.volume_mounts.iter().flatten();
-        if !all.any(|m| m.recursive_read_only.is_some()) {
-            return false;
-        }
-        let features = self.shared.handler_features(&self.handler).await;
-        features.is_ok_and(|f| f.recursive_read_only_mounts)
-    }
-
-    /// The path that the runtime mounts: the volume, or the place where a part of it was bound.
-    fn source(
-        &self,
-        spec: &Container,
-        mount: &mounts::PlannedMount,
-    ) -> Result<PathBuf, ConfigError> {
-        if mount.sub_path.as_os_str().is_empty() {
-            return Ok(mount.volume.clone());
-        }
-        let pod_spec = spec_of(&self.pod);
-        let mut declared = pod_spec.volumes.iter().flatten();
-        let volume = declared.find(|v| v.name == mount.name);
-        let volume = volume.ok_or_else(|| ConfigError(format!("no volume \"{}\"", mount.name)))?;
-        let part = volumes::subpath::Mount {
-            volume,
-            container: &spec.name,
-            index: mount.index,
-            sub: &mount.sub_path,
-        };
-        let uid = uid_of(&self.pod);
-        volumes::subpath::prepare(&self.shared.config.root_dir, uid, &part).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(pod = described(&self.pod), cause, "{error}");
-            ConfigError(error.to_string())
-        })
-    }
-
-    /// The runtime has what it needs of the bound parts, or never will.
-    fn release_sub_paths(&self, spec: &Container) {
-        let mut all = spec.volume_mounts.iter().flatten();
-        let set = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
-        if !all.any(|m| set(&m.sub_path) || set(&m.sub_path_expr)) {
-            return;
-        }
         let (root, uid) = (&self.shared.config.root_dir, uid_of(&self.pod));
-        if let Err(error) = volumes::subpath::release(root, uid, &spec.name) {
-            // The pod's end takes them away.
-            tracing::warn!(%error, pod = described(&self.pod), "sub paths not released");
+        let mut found = HashMap::new();
+        for (name, path) in env::needed_files(spec) {
+            let mut declared = pod_spec.volumes.iter().flatten();
+            let Some(volume) = declared.find(|v| v.name == name) else { continue };
+            let Some(place) = volumes::path(root, uid, volume) else { continue };
+            let shown = place.join(&path).to_string_lossy().into_owned();
+            let read = volumes::read(root, uid, volume, Path::new(&path), ENV_FILE_MAX);
+            let content = read.map_err(|error| {
+                tracing::debug!(%error, file = shown, "environment file");
+                ConfigError("couldn't parse env file".into())
+            });
+            found.insert((name, path), env::EnvFile { shown, content });
         }
-    }
-
-    /// `/etc/hosts` and the termination message file.
-    fn own_files(&self, spec: &Container, out: &mut Vec<Mount>) -> Result<(), ConfigError> {
-        let root = &self.shared.config.root_dir;
-        let uid = uid_of(&self.pod);
-        let bind = |host: PathBuf, target: &str| Mount {
-            container_path: target.to_owned(),
-            host_path: host.to_string_lossy().into_owned(),
-            propagation: MountPropagation::Private as i32,
-            ..Mount::default()
-        };
-        if !out.iter().any(|m| m.container_path == "/etc/hosts") {
-            out.push(bind(volumes::pod_dir(root, uid).join("etc-hosts"), "/etc/hosts"));
-        }
-        let path = spec.termination_message_path.as_deref().filter(|p| !p.is_empty());
-        if let Some(target) = path {
-            let file = volumes::message::make(root, uid, &spec.name, self.attempt)
-                .map_err(|e| ConfigError(format!("create termination message file: {e}")))?;
-            out.push(bind(file, target));
-        }
-        Ok(())
+        found
     }
 }
 

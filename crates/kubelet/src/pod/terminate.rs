@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::Container;
 
 use super::memory::{Busy, Slot, Volumes};
-use super::observed::{Instance, State};
-use super::plan::{Action, Plan, View, kill, restarts};
+use super::observed::State;
+use super::plan::{Action, Plan, View, kill_after, restarts};
 use crate::spec::{is_sidecar, spec_of};
 
 /// Containers get at least this long to end, so that they are not killed for nothing (upstream's).
@@ -75,7 +75,7 @@ pub(super) fn plan(view: &View<'_>, plan: &mut Plan) {
 }
 
 /// Gives up starts that have not come to a running container; `true` while any operation runs.
-fn cancel_starts(view: &View<'_>, plan: &mut Plan) -> bool {
+pub(super) fn cancel_starts(view: &View<'_>, plan: &mut Plan) -> bool {
     let mut any = false;
     for (slot, busy) in &view.memory.busy {
         let Slot::Container(name) = slot else { continue };
@@ -87,28 +87,25 @@ fn cancel_starts(view: &View<'_>, plan: &mut Plan) -> bool {
     any
 }
 
-/// Kills what runs; `true` while something does.
+/// Kills what runs, all at once and within one grace period; `true` while something does.
+///
+/// Sidecars are told too, so that their hooks run at the start of the period, but they end after the
+/// containers they serve, the last one that was started first.
 fn kill_containers(view: &View<'_>, plan: &mut Plan) -> bool {
     let spec = spec_of(view.pod);
-    let sidecars: Vec<&Container> =
-        spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).collect();
-    let is_side = |i: &Instance| sidecars.iter().any(|c| c.name == i.name);
     let grace = grace(view);
-    let message = |name: &str| format!("Stopping container {name}");
-    let mut regular = false;
-    for i in view.observed.running().filter(|i| !is_side(i)) {
-        regular = true;
-        kill(view, plan, i, Some(grace), message(&i.name));
-    }
-    let mut any = regular;
-    // Sidecars end after the containers they serve, last started first.
-    for c in sidecars.iter().rev() {
-        let running = view.observed.running().find(|i| i.name == c.name);
-        let Some(i) = running else { continue };
-        if !any {
-            kill(view, plan, i, Some(grace), message(&c.name));
-        }
+    let sidecars = || spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let regular = || spec.containers.iter().map(|c| c.name.clone());
+    let mut any = false;
+    for i in view.observed.running() {
         any = true;
+        let mut after = Vec::new();
+        if let Some(place) = sidecars().position(|c| c.name == i.name) {
+            after.extend(regular());
+            after.extend(sidecars().skip(place + 1).map(|c| c.name.clone()));
+        }
+        let message = format!("Stopping container {}", i.name);
+        kill_after(view, plan, i, Some(grace), message, after);
     }
     any
 }

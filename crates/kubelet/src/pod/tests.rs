@@ -2,12 +2,12 @@
 
 use expect_test::{Expect, expect};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use serde_json::{Value, json};
 
-use super::memory::{Memory, Verdicts, Volumes};
+use super::memory::{Busy, Memory, Slot, Verdicts, Volumes};
 use super::observed::{Instance, Observed, Sandbox, State};
-use super::plan::{View, plan};
+use super::plan::{View, plan, restarts};
 use crate::spec::labels;
 
 const NOW: i64 = 1_000_000;
@@ -52,6 +52,7 @@ fn instance(pod: &Pod, name: &str, state: State, exit_code: i32) -> Instance {
         log_path: String::new(),
         stop_signal: None,
         user: None,
+        amounts: None,
     }
 }
 
@@ -113,7 +114,7 @@ fn a_dead_liveness_probe_kills() {
     memory.container("c").verdicts =
         Verdicts { instance: "c-id".into(), alive: Some(false), ..Verdicts::default() };
     let expected = expect![[
-        r#"Kill { container: "c", id: "c-id", grace: 5, message: "Container c failed liveness probe, will be restarted" }"#
+        r#"Kill { container: "c", id: "c-id", grace: 5, message: "Container c failed liveness probe, will be restarted", after: [] }"#
     ]];
     check(&pod, vec![instance(&pod, "c", State::Running, 0)], &memory, expected);
 }
@@ -124,7 +125,7 @@ fn a_changed_image_replaces_the_container() {
     let mut old = instance(&pod, "c", State::Running, 0);
     old.hash = "other".into();
     let expected = expect![[
-        r#"Kill { container: "c", id: "c-id", grace: 30, message: "Container c definition changed, will be restarted" }"#
+        r#"Kill { container: "c", id: "c-id", grace: 30, message: "Container c definition changed, will be restarted", after: [] }"#
     ]];
     check(&pod, vec![old], &mounted(), expected);
 }
@@ -157,19 +158,143 @@ fn init_containers_go_one_by_one_and_sidecars_stay() {
 }
 
 #[test]
-fn sidecars_end_last() {
-    let mut pod =
-        pod(json!({"initContainers": [{"name": "side", "image": "i", "restartPolicy": "Always"}]}));
+fn all_are_told_to_end_and_sidecars_wait_for_their_turn() {
+    let side = |name: &str| json!({"name": name, "image": "i", "restartPolicy": "Always"});
+    let mut pod = pod(json!({"initContainers": [side("first"), side("second")]}));
     pod.metadata.deletion_timestamp = Some(crate::status::seconds(Timestamp::UNIX_EPOCH));
     pod.metadata.deletion_grace_period_seconds = Some(7);
-    let side = instance(&pod, "side", State::Running, 0);
-    let main = instance(&pod, "c", State::Running, 0);
-    let expected = expect![[
-        r#"Kill { container: "c", id: "c-id", grace: 7, message: "Stopping container c" }"#
-    ]];
-    check(&pod, vec![main, side.clone()], &mounted(), expected);
-    let expected = expect![[
-        r#"Kill { container: "side", id: "side-id", grace: 7, message: "Stopping container side" }"#
-    ]];
-    check(&pod, vec![instance(&pod, "c", State::Exited, 0), side], &mounted(), expected);
+    let running = |name: &str| instance(&pod, name, State::Running, 0);
+    check(
+        &pod,
+        vec![running("c"), running("second"), running("first")],
+        &mounted(),
+        expect![[r#"
+        Kill { container: "c", id: "c-id", grace: 7, message: "Stopping container c", after: [] }
+        Kill { container: "second", id: "second-id", grace: 7, message: "Stopping container second", after: ["c"] }
+        Kill { container: "first", id: "first-id", grace: 7, message: "Stopping container first", after: ["c", "second"] }"#]],
+    );
+    // One that was told is hurried by a shorter period only.
+    let mut memory = mounted();
+    memory.busy.insert(Slot::Container("c".into()), Busy::Killing { grace: 7 });
+    check(&pod, vec![running("c")], &memory, expect![[""]]);
+    memory.busy.insert(Slot::Container("c".into()), Busy::Killing { grace: 8 });
+    check(
+        &pod,
+        vec![running("c")],
+        &memory,
+        expect![[
+            r#"Kill { container: "c", id: "c-id", grace: 7, message: "Stopping container c", after: [] }"#
+        ]],
+    );
+}
+
+fn anew() -> Pod {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    pod(
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "setup", "image": "i"}], "containers": [
+            {"name": "c", "image": "i"},
+            {"name": "watcher", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rules},
+        ]}),
+    )
+}
+
+#[test]
+fn a_pod_begins_anew_when_a_rule_says_so() {
+    let pod = anew();
+    let of = |name: &str, state, code| instance(&pod, name, state, code);
+    let setup = of("setup", State::Exited, 0);
+    let watcher = of("watcher", State::Exited, 88);
+    let asked = |containers: &[Instance], memory: &Memory| {
+        let observed = Observed { sandboxes: vec![sandbox()], containers: containers.to_vec() };
+        let now = Timestamp::from_second(NOW).unwrap();
+        super::reset::is_under_way(&View { pod: &pod, observed: &observed, memory, now })
+    };
+    let mut memory = mounted();
+    assert!(!asked(&[setup.clone(), of("watcher", State::Exited, 87)], &memory));
+    assert!(asked(&[setup.clone(), watcher.clone()], &memory));
+    memory.restarting = true;
+    assert!(asked(&[setup.clone()], &memory), "until the last one is removed");
+    assert!(!asked(&[], &memory));
+    let running = of("c", State::Running, 0);
+    check(
+        &pod,
+        vec![setup.clone(), running, watcher.clone()],
+        &memory,
+        expect![[
+            r#"Kill { container: "c", id: "c-id", grace: 0, message: "killing", after: [] }"#
+        ]],
+    );
+    let ended = of("c", State::Exited, 137);
+    check(
+        &pod,
+        vec![watcher, setup, ended],
+        &memory,
+        expect![[r#"Reset { ids: ["setup-id", "c-id", "watcher-id"] }"#]],
+    );
+}
+
+#[test]
+fn only_a_rule_of_the_containers_own_policy_counts() {
+    let with = |policy: Value, operator: &str, action: &str| -> Container {
+        let rules =
+            json!([{"action": action, "exitCodes": {"operator": operator, "values": [1, 2]}}]);
+        let c = json!({"name": "c", "restartPolicy": policy, "restartPolicyRules": rules});
+        serde_json::from_value(c).unwrap()
+    };
+    let spec = PodSpec { restart_policy: Some("Never".into()), ..PodSpec::default() };
+    let never = || json!("Never");
+    assert!(restarts(&spec, &with(never(), "In", "Restart"), 1));
+    assert!(!restarts(&spec, &with(never(), "In", "Restart"), 3));
+    assert!(restarts(&spec, &with(never(), "NotIn", "Restart"), 3));
+    assert!(!restarts(&spec, &with(never(), "NotIn", "Restart"), 2));
+    assert!(restarts(&spec, &with(never(), "In", "RestartAllContainers"), 2));
+    assert!(!restarts(&spec, &with(Value::Null, "In", "Restart"), 1));
+    assert!(restarts(&spec, &with(json!("OnFailure"), "In", "Restart"), 3));
+    assert!(!restarts(&spec, &with(json!("OnFailure"), "In", "Restart"), 0));
+}
+
+fn sized(cpu: &str, policy: &str) -> Pod {
+    let resources = json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+    let policy = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
+    pod(
+        json!({"containers": [{"name": "c", "image": "i", "resources": resources, "resizePolicy": policy}]}),
+    )
+}
+
+#[test]
+fn new_resources_are_given_in_place_or_by_a_new_start() {
+    let old = sized("100m", "NotRequired");
+    let had = crate::spec::resize::Amounts::of(
+        &crate::spec::spec_of(&old),
+        &old.spec.as_ref().unwrap().containers[0],
+    );
+    let mut memory = mounted();
+    memory.resize.pod = Some(crate::spec::resources::pod_limits(&old));
+    for policy in ["NotRequired", "RestartContainer"] {
+        let new = sized("200m", policy);
+        let mut running = instance(&new, "c", State::Running, 0);
+        running.amounts = Some(had);
+        match policy {
+            "NotRequired" => check(
+                &new,
+                vec![running],
+                &memory,
+                expect![[
+                    r#"Resize { sandbox: "s", updates: [Update { container: "c", id: "c-id", from: Amounts { cpu_request: 100, cpu_limit: 100, memory_request: 0, memory_limit: 0 }, to: Amounts { cpu_request: 200, cpu_limit: 200, memory_request: 0, memory_limit: 0 } }] }"#
+                ]],
+            ),
+            _ => check(
+                &new,
+                vec![running],
+                &memory,
+                expect![[
+                    r#"Kill { container: "c", id: "c-id", grace: 30, message: "Container c resize requires restart", after: [] }"#
+                ]],
+            ),
+        }
+    }
+    // Nothing is started in a group that does not have its new values yet.
+    let mut busy = memory.clone();
+    busy.busy.insert(Slot::Resize, Busy::Other);
+    check(&sized("200m", "NotRequired"), vec![], &busy, expect![[""]]);
 }

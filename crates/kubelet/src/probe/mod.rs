@@ -1,10 +1,12 @@
 //! Probes: one task a probe and container instance, which tells the pod's actor changed verdicts.
 
+pub(crate) mod counts;
+mod dial;
 mod grpc;
 pub(crate) mod http;
+mod url;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,32 @@ use crate::spec::{find_container, is_host_network, is_sidecar, spec_of};
 
 /// Longest output kept in an event.
 const OUTPUT_MAX: usize = 10 << 10;
+/// Times that a probe is tried which does not come to a result (upstream's).
+const TRIES: usize = 3;
+
+/// What one probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Healthy,
+    /// Healthy, and something to be told.
+    Warning(String),
+    Unhealthy(String),
+    /// It came to no result, which counts as unhealthy; `state` is upstream's name of what that is.
+    Errored {
+        state: &'static str,
+        why: String,
+    },
+}
+
+impl Verdict {
+    fn unknown(why: impl Into<String>) -> Verdict {
+        Verdict::Errored { state: "unknown", why: why.into() }
+    }
+
+    fn of(result: Result<(), String>) -> Verdict {
+        result.map_or_else(Verdict::Unhealthy, |()| Verdict::Healthy)
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ProbeKind {
@@ -163,14 +191,13 @@ impl Job {
         let (mut told, mut last, mut run) = (None, None, 0);
         loop {
             ticks.tick().await;
-            let result = self.once().await;
-            let healthy = result.is_ok();
+            let begun = std::time::Instant::now();
+            let verdict = self.try_often().await;
+            self.count(&verdict, begun.elapsed());
+            self.tell(&verdict);
+            let healthy = matches!(verdict, Verdict::Healthy | Verdict::Warning(_));
             run = if last == Some(healthy) { run + 1 } else { 1 };
             last = Some(healthy);
-            let output = result.err().unwrap_or_default();
-            if !healthy {
-                self.unhealthy(&output);
-            }
             let needed = if healthy { successes } else { fails };
             if run < needed || told == Some(healthy) {
                 continue;
@@ -181,7 +208,6 @@ impl Job {
                 instance: self.instance.clone(),
                 kind: self.kind,
                 healthy,
-                output,
             };
             if !self.handle.send(event) || self.kind == ProbeKind::Startup {
                 return;
@@ -189,10 +215,35 @@ impl Job {
         }
     }
 
-    fn unhealthy(&self, output: &str) {
+    fn count(&self, verdict: &Verdict, took: Duration) {
+        let result = match verdict {
+            Verdict::Healthy | Verdict::Warning(_) => counts::Result::Successful,
+            Verdict::Unhealthy(_) => counts::Result::Failed,
+            Verdict::Errored { .. } => counts::Result::Unknown,
+        };
+        let probed = counts::Probed {
+            pod_uid: crate::spec::uid_of(&self.pod).to_owned(),
+            namespace: crate::spec::namespace_of(&self.pod).to_owned(),
+            pod: crate::spec::name_of(&self.pod).to_owned(),
+            container: self.container.name.clone(),
+            kind: self.kind.name(),
+        };
+        self.shared.probes.add(probed, result, took);
+    }
+
+    /// The event of a verdict that has one.
+    fn tell(&self, verdict: &Verdict) {
+        let name = self.kind.name();
+        let (reason, text) = match verdict {
+            Verdict::Healthy => return,
+            Verdict::Warning(why) => ("ProbeWarning", format!("{name} probe warning: {why}")),
+            Verdict::Unhealthy(why) => ("Unhealthy", format!("{name} probe failed: {why}")),
+            Verdict::Errored { state, why } => {
+                ("Unhealthy", format!("{name} probe errored and resulted in {state} state: {why}"))
+            }
+        };
         let about = crate::pod::reference(&self.pod, &self.container.name);
-        let text = format!("{} probe failed: {output}", self.kind.name());
-        self.shared.recorder.event(&about, EventType::Warning, "Unhealthy", text);
+        self.shared.recorder.event(&about, EventType::Warning, reason, text);
     }
 
     /// With references to variables that are written out in the spec.
@@ -206,72 +257,100 @@ impl Job {
         words.collect::<Result<_, _>>().map_err(|_| "the command is too long".to_owned())
     }
 
-    async fn once(&self) -> Result<(), String> {
-        let limit = seconds(self.probe.timeout_seconds, 1);
-        if self.probe.exec.is_some() {
-            // The runtime keeps the time: it ends what it has started.
-            return self.attempt(limit).await;
+    async fn try_often(&self) -> Verdict {
+        let mut verdict = self.once().await;
+        for _ in 1..TRIES {
+            if !matches!(verdict, Verdict::Errored { .. }) {
+                break;
+            }
+            verdict = self.once().await;
         }
-        match tokio::time::timeout(limit, self.attempt(limit)).await {
-            Ok(result) => result,
-            Err(_) => Err(match &self.probe.http_get {
-                Some(_) => "Get: context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into(),
-                None => "dial tcp: i/o timeout".into(),
-            }),
-        }
+        verdict
     }
 
-    async fn attempt(&self, limit: Duration) -> Result<(), String> {
+    async fn once(&self) -> Verdict {
+        let limit = seconds(self.probe.timeout_seconds, 1);
         let probe = &self.probe;
-        if let Some(exec) = &probe.exec {
-            let answer = exec::run(&self.shared, &self.instance, self.command(exec)?, limit).await;
-            let answer = answer.map_err(|e| e.to_string())?;
-            let mut output = answer.stdout;
-            output.extend(answer.stderr);
-            output.truncate(OUTPUT_MAX);
-            return match answer.exit_code {
-                0 => Ok(()),
-                _ => Err(String::from_utf8_lossy(&output).into_owned()),
+        let dialer = &*self.shared.dialer;
+        if let Some(action) = &probe.exec {
+            return self.exec(action, limit).await;
+        }
+        if let Some(action) = &probe.http_get {
+            return match http::Target::of(action, &self.container, &self.ip, "probe") {
+                Ok(target) => http_verdict(http::get(dialer, &target, limit).await),
+                Err(why) => Verdict::unknown(why),
             };
         }
-        if let Some(get) = &probe.http_get {
-            let target = http::Target::of(get, &self.container, &self.ip)?;
-            let answer =
-                http::get(&self.shared, &target, &[("user-agent", "kube-probe/1.36")]).await?;
-            return match answer.status {
-                200..400 => Ok(()),
-                code => Err(format!("HTTP probe failed with statuscode: {code}")),
+        if let Some(action) = &probe.tcp_socket {
+            let host = action.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(&self.ip);
+            let number = match port(&action.port, &self.container) {
+                Ok(number) => number,
+                Err(why) => return Verdict::unknown(why),
             };
-        }
-        if let Some(tcp) = &probe.tcp_socket {
-            let host = tcp.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(&self.ip);
-            let address = address(host, port(&tcp.port, &self.container)?)?;
-            let dial = self.shared.dialer.tcp(address).await;
-            return dial.map(drop).map_err(|e| format!("dial tcp {address}: connect: {e}"));
+            let dialled = tokio::time::timeout(limit, dial::tcp(dialer, host, number)).await;
+            let late = || Err(format!("dial tcp {}: i/o timeout", dial::join(host, number)));
+            return Verdict::of(dialled.map_or_else(|_| late(), |d| d.map(drop)));
         }
         if let Some(action) = &probe.grpc {
-            let number = u16::try_from(action.port).map_err(|e| e.to_string())?;
+            let Ok(number) = u16::try_from(action.port) else {
+                return Verdict::unknown(format!("invalid port number: {}", action.port));
+            };
             let service = action.service.as_deref().unwrap_or("");
-            return grpc::check(&self.shared, address(&self.ip, number)?, service).await;
+            return Verdict::of(grpc::check(dialer, (&self.ip, number), service, limit).await);
         }
-        Err("missing probe handler".into())
+        let pod = crate::spec::described(&self.pod);
+        Verdict::unknown(format!("missing probe handler for {pod}:{}", self.container.name))
+    }
+
+    /// The runtime keeps the time: it ends what it has started.
+    async fn exec(&self, action: &ExecAction, limit: Duration) -> Verdict {
+        let command = match self.command(action) {
+            Ok(command) => command,
+            Err(why) => return Verdict::unknown(why),
+        };
+        match exec::run(&self.shared, &self.instance, command, limit).await {
+            Ok(answer) if answer.exit_code == 0 => Verdict::Healthy,
+            Ok(answer) => {
+                let mut output = answer.stdout;
+                output.extend(answer.stderr);
+                output.truncate(OUTPUT_MAX);
+                Verdict::Unhealthy(String::from_utf8_lossy(&output).into_owned())
+            }
+            Err(error @ exec::ExecError::TimedOut { .. }) => Verdict::Unhealthy(error.to_string()),
+            Err(error) => Verdict::unknown(error.to_string()),
+        }
     }
 }
 
-pub(crate) fn address(host: &str, port: u16) -> Result<SocketAddr, String> {
-    let ip = host.parse().map_err(|_| format!("\"{host}\" is not an IP address"))?;
-    Ok(SocketAddr::new(ip, port))
+fn http_verdict(answer: Result<http::Answer, http::Failure>) -> Verdict {
+    match answer {
+        Ok(http::Answer { status: 200..300, .. }) => Verdict::Healthy,
+        Ok(http::Answer { status: 300..400, body, .. }) => {
+            Verdict::Warning(format!("Probe terminated redirects, Response body: {body}"))
+        }
+        Ok(http::Answer { status, .. }) => {
+            Verdict::Unhealthy(format!("HTTP probe failed with statuscode: {status}"))
+        }
+        Err(http::Failure::Request(why)) => Verdict::Unhealthy(why),
+        Err(http::Failure::Body(why)) => Verdict::Errored { state: "failure", why },
+    }
 }
 
 /// A port by number, or by its name among the container's.
 pub(crate) fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     let number = match port {
-        IntOrString::Int(n) => Some(*n),
-        IntOrString::String(name) => name.parse().ok().or_else(|| {
+        IntOrString::Int(n) => i64::from(*n),
+        IntOrString::String(name) => {
             let mut all = container.ports.iter().flatten();
-            all.find(|p| p.name.as_deref() == Some(name)).map(|p| p.container_port)
-        }),
+            let named = all.find(|p| p.name.as_deref() == Some(name));
+            match named {
+                Some(port) => i64::from(port.container_port),
+                None => name
+                    .parse()
+                    .map_err(|_| format!("strconv.Atoi: parsing {name:?}: invalid syntax"))?,
+            }
+        }
     };
-    let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
-    number.ok_or_else(|| format!("invalid port: {port:?}"))
+    let valid = u16::try_from(number).ok().filter(|n| *n > 0);
+    valid.ok_or_else(|| format!("invalid port number: {number}"))
 }

@@ -51,5 +51,5 @@ pub(super) fn user(certificate: &CertificateDer<'_>) -> Option<NodeUser> {
     let name = subject.iter_common_name().last()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().map(|o| o.as_str().map(str::to_owned));
     let groups = groups.collect::<Result<_, _>>().ok()?;
-    Some(NodeUser { name, groups })
+    Some(NodeUser { name, groups, ..NodeUser::default() })
 }

@@ -2,8 +2,10 @@
 
 use runtime::cri::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState};
 
+use super::text::Family;
 use super::{Response, answer};
 use crate::kubelet::Shared;
+use crate::probe::counts::BOUNDS;
 
 /// States of containers, as upstream labels them.
 const STATES: [(ContainerState, &str); 4] = [
@@ -37,4 +39,62 @@ pub(super) async fn own(shared: &Shared) -> Response {
         }
     }
     answer(200, text + &telemetry::process_metrics())
+}
+
+/// `/metrics/probes`.
+pub(super) fn probes(shared: &Shared) -> Response {
+    let mut total = Family::new(
+        "prober_probe_total",
+        "counter",
+        "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+    );
+    let mut took = Family::new(
+        "prober_probe_duration_seconds",
+        "histogram",
+        "Duration in seconds for a probe response.",
+    );
+    for (probed, count) in shared.probes.all() {
+        let own = [
+            ("container", probed.container.as_str()),
+            ("namespace", probed.namespace.as_str()),
+            ("pod", probed.pod.as_str()),
+        ];
+        let results = [
+            ("failed", count.failed),
+            ("successful", count.successful),
+            ("unknown", count.unknown),
+        ];
+        for (result, value) in results.into_iter().filter(|(_, value)| *value > 0) {
+            let more = [
+                ("pod_uid", probed.pod_uid.as_str()),
+                ("probe_type", probed.kind),
+                ("result", result),
+            ];
+            total.put(&[&own[..], &more].concat(), value as f64, None);
+        }
+        let own = [&own[..], &[("probe_type", probed.kind)]].concat();
+        for (bound, value) in BOUNDS.iter().zip(count.buckets) {
+            let le = bound.to_string();
+            let labels = [&own[..], &[("le", le.as_str())]].concat();
+            took.put_as("_bucket", &labels, value as f64, None);
+        }
+        let all = [&own[..], &[("le", "+Inf")]].concat();
+        took.put_as("_bucket", &all, count.timed() as f64, None);
+        took.put_as("_sum", &own, count.seconds, None);
+        took.put_as("_count", &own, count.timed() as f64, None);
+    }
+    answer(200, took.text() + &total.text())
+}
+
+/// `/metrics/slis`: whether what the health check looks at is well.
+pub(super) fn slis(failing: &[&str]) -> Response {
+    let mut health = Family::new(
+        "kubernetes_healthcheck",
+        "gauge",
+        "This metric records the result of a single healthcheck.",
+    );
+    let well = |on: bool| if on { 1.0 } else { 0.0 };
+    health.put(&[("name", "ping"), ("type", "healthz")], 1.0, None);
+    health.put(&[("name", "syncloop"), ("type", "healthz")], well(failing.is_empty()), None);
+    answer(200, health.text())
 }

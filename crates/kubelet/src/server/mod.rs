@@ -1,11 +1,16 @@
 //! The node API over HTTPS: pods, logs, exec, attach, port-forward.
 
 mod auth;
+mod cadvisor;
+mod configz;
 mod limits;
 mod logs;
 mod metrics;
+mod node_logs;
+mod reviews;
 mod route;
 mod stats;
+mod text;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,6 +31,7 @@ use crate::config::NodeUser;
 use crate::kubelet::Shared;
 
 pub use auth::{TlsError, tls_config};
+pub use reviews::ApiReviews;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(crate) type Request = http::Request<hyper::body::Incoming>;

@@ -12,7 +12,10 @@ use runtime::{ExecSession, StreamOptions, TerminalSize};
 use serde_json::json;
 use streams::{forward, remote};
 
-use super::{Request, Response, answer, full, logs, metrics, stats, upgraded};
+use super::{
+    Request, Response, answer, cadvisor, configz, full, logs, metrics, node_logs, reviews, stats,
+    upgraded,
+};
 use crate::config::NodeUser;
 use crate::exec;
 use crate::kubelet::Shared;
@@ -53,6 +56,11 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// A path's own escapes; a plus is a plus there.
+fn unescape_path(text: &str) -> String {
+    unescape(&text.replace('+', "%2B"))
+}
+
 pub(super) fn get<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
     query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
@@ -71,6 +79,7 @@ fn flag(query: &Query, names: [&str; 2]) -> bool {
 fn subresources(first: &str) -> &'static [&'static str] {
     match first {
         "stats" => &["stats"],
+        "checkpoint" => &["checkpoint"],
         "metrics" => &["metrics"],
         "logs" => &["log"],
         "healthz" => &["healthz", "proxy"],
@@ -86,6 +95,11 @@ pub(super) async fn handle(
     user: Option<NodeUser>,
     request: Request,
 ) -> Response {
+    let user = match (user, reviews::bearer(request.headers())) {
+        (Some(user), _) => Some(user),
+        (None, Some(token)) => shared.authorizer.authenticate(token).await,
+        (None, None) => None,
+    };
     let Some(user) = user else { return answer(401, "Unauthorized") };
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -112,9 +126,25 @@ pub(super) async fn handle(
         ["stats", "summary"] => stats::summary(&shared).await,
         ["metrics", "resource"] => stats::resource_metrics(&shared).await,
         ["metrics"] => metrics::own(&shared).await,
+        ["metrics", "cadvisor"] => cadvisor::serve(&shared).await,
+        ["metrics", "probes"] => metrics::probes(&shared),
+        ["metrics", "slis"] => metrics::slis(&tasks.health().failing()),
+        ["configz"] => configz::serve(&shared.config),
+        ["logs", rest @ ..] => {
+            let path = unescape_path(&rest.join("/"));
+            node_logs::serve(&shared, &tasks, path).await
+        }
+        ["runningpods"] => running_pods(&shared).await,
         ["containerLogs", ns, pod, container] => {
             logs::serve(shared, &tasks, &request, ns, pod, container).await
         }
+        ["checkpoint", ns, pod, container] => answer(
+            500,
+            format!(
+                "checkpointing of {ns}/{pod}/{container} failed (rpc error: code = Unimplemented desc = \
+                 the container runtime does not support checkpoints)"
+            ),
+        ),
         ["exec" | "attach" | "run" | "portForward", rest @ ..] => {
             streaming(shared, tasks, request, parts[0], rest).await
         }
@@ -133,6 +163,36 @@ fn pods(shared: &Shared) -> Response {
     let items: Vec<_> = shared.pods.list().iter().map(|p| json!(**p)).collect();
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
     super::json(&list)
+}
+
+/// What the runtime has, whatever the API says.
+async fn running_pods(shared: &Shared) -> Response {
+    let sandboxes = shared.runtime.list_pod_sandboxes(PodSandboxFilter::default()).await;
+    let containers = shared.runtime.list_containers(ContainerFilter::default()).await;
+    let (sandboxes, containers) = match (sandboxes, containers) {
+        (Ok(sandboxes), Ok(containers)) => (sandboxes, containers),
+        (Err(error), _) | (_, Err(error)) => return answer(500, error.chain()),
+    };
+    let pod = |sandbox: &runtime::cri::PodSandbox| {
+        let meta = sandbox.metadata.clone().unwrap_or_default();
+        let own = containers.iter().filter(|c| c.pod_sandbox_id == sandbox.id);
+        let running = own.filter(|c| c.state == ContainerState::Running as i32);
+        let shown: Vec<_> = running
+            .map(|c| {
+                let image = c.image.as_ref().map(|i| i.image.clone()).unwrap_or_default();
+                let name = c.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or_default();
+                json!({"name": name, "image": image, "resources": {}})
+            })
+            .collect();
+        json!({
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
+            "spec": {"containers": shown},
+            "status": {},
+        })
+    };
+    let ready = sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready as i32);
+    let items: Vec<_> = ready.map(pod).collect();
+    super::json(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
 /// The pod of that name, and of that uid if one is given.

@@ -1,18 +1,23 @@
 //! What pods and the node use: `/stats/summary` (JSON) and `/metrics/resource` (Prometheus text).
 //!
-//! Only what is measured is told; a rate needs two looks, and readers of the totals make it.
+//! Only what is measured is told: a rate needs two looks, so the first answer has none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Volume};
 use runtime::cri::{
     ContainerStats, CpuUsage, MemoryUsage, PodSandboxStats, PodSandboxStatsFilter, UInt64Value,
 };
 use serde_json::{Map, Value, json};
 
 use super::{Response, answer};
+use crate::beneath::Usage;
 use crate::kubelet::Shared;
 use crate::node::{self, Machine};
-use crate::spec::{labels, name_of, namespace_of, uid_of};
+use crate::rates::Rates;
+use crate::spec::{labels, name_of, namespace_of, spec_of, uid_of};
 
 const NANOS: f64 = 1e9;
 
@@ -31,10 +36,11 @@ fn known<const N: usize>(time: Value, fields: [(&str, Option<u64>); N]) -> Value
     Value::Object(map)
 }
 
-fn cpu(usage: Option<&CpuUsage>) -> Option<Value> {
+fn cpu(rates: &Rates, what: &str, usage: Option<&CpuUsage>) -> Option<Value> {
     let usage = usage?;
     let total = number(usage.usage_core_nano_seconds.as_ref());
-    let rate = number(usage.usage_nano_cores.as_ref());
+    let told = number(usage.usage_nano_cores.as_ref());
+    let rate = told.or_else(|| rates.note(what, usage.timestamp, total?));
     Some(known(time(usage.timestamp), [("usageCoreNanoSeconds", total), ("usageNanoCores", rate)]))
 }
 
@@ -64,8 +70,9 @@ fn started(pod: &Pod, container: &str) -> Option<Timestamp> {
     own.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| t.0)
 }
 
-fn container(pod: &Pod, stats: &ContainerStats, machine: &Machine) -> Value {
+fn container(pod: &Pod, stats: &ContainerStats, machine: &Machine, rates: &Rates) -> Value {
     let name = container_name(stats);
+    let id = stats.attributes.as_ref().map_or("", |a| a.id.as_str());
     let layer = stats.writable_layer.as_ref().map(|layer| {
         let fields = [
             ("usedBytes", number(layer.used_bytes.as_ref())),
@@ -79,29 +86,81 @@ fn container(pod: &Pod, stats: &ContainerStats, machine: &Machine) -> Value {
     });
     let start = started(pod, name).map(|t| t.to_string());
     json!({
-        "name": name, "startTime": start, "cpu": cpu(stats.cpu.as_ref()),
+        "name": name, "startTime": start, "cpu": cpu(rates, id, stats.cpu.as_ref()),
         "memory": memory(stats.memory.as_ref()), "rootfs": layer,
     })
 }
 
-fn pod_summary(pod: &Pod, stats: &PodSandboxStats, machine: &Machine) -> Value {
+fn interface(i: &runtime::Interface) -> Value {
+    json!({
+        "name": i.name, "rxBytes": i.rx_bytes, "rxErrors": i.rx_errors,
+        "txBytes": i.tx_bytes, "txErrors": i.tx_errors,
+    })
+}
+
+/// The first interface is the one that counts.
+fn network(now: &Value, interfaces: &[runtime::Interface]) -> Option<Value> {
+    let mut all = interface(interfaces.first()?);
+    all["time"] = now.clone();
+    all["interfaces"] = interfaces.iter().map(interface).collect();
+    Some(all)
+}
+
+type Usages = HashMap<String, Vec<(String, Usage)>>;
+
+/// What lies in the pods' volumes that are the kubelet's own, by the pods' uids.
+async fn usages(shared: &Shared, pods: &[(Arc<Pod>, PodSandboxStats)]) -> Usages {
+    let root = shared.config.root_dir.clone();
+    let pods: Vec<Arc<Pod>> = pods.iter().map(|(pod, _)| pod.clone()).collect();
+    let work = move || {
+        let of = |pod: &Pod| {
+            let spec = spec_of(pod);
+            let one = |volume: &Volume| {
+                let dir = crate::volumes::directory(&root, uid_of(pod), volume).ok()?;
+                Some((volume.name.clone(), dir.usage().ok()?))
+            };
+            spec.volumes.iter().flatten().filter_map(one).collect()
+        };
+        pods.iter().map(|pod| (uid_of(pod).to_owned(), of(pod))).collect()
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+fn volumes(usages: Option<&Vec<(String, Usage)>>, now: &Value, machine: &Machine) -> Vec<Value> {
+    let one = |(name, usage): &(String, Usage)| {
+        let fields = [
+            ("usedBytes", Some(usage.bytes)),
+            ("inodesUsed", Some(usage.inodes)),
+            ("availableBytes", Some(machine.disk_available_bytes)),
+            ("capacityBytes", Some(machine.disk_bytes)),
+            ("inodes", Some(machine.inodes)),
+            ("inodesFree", Some(machine.inodes_free)),
+        ];
+        let mut shown = known(now.clone(), fields);
+        shown["name"] = json!(name);
+        shown
+    };
+    usages.into_iter().flatten().map(one).collect()
+}
+
+fn pod_summary(pod: &Pod, stats: &PodSandboxStats, machine: &Machine, rates: &Rates) -> Value {
     let linux = stats.linux.clone().unwrap_or_default();
     let containers: Vec<Value> =
-        linux.containers.iter().map(|c| container(pod, c, machine)).collect();
+        linux.containers.iter().map(|c| container(pod, c, machine, rates)).collect();
     let start = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0.to_string());
     let processes = linux.process.as_ref().and_then(|p| number(p.process_count.as_ref()));
     json!({
         "podRef": {"name": name_of(pod), "namespace": namespace_of(pod), "uid": uid_of(pod)},
         "startTime": start,
         "containers": containers,
-        "cpu": cpu(linux.cpu.as_ref()),
+        "cpu": cpu(rates, uid_of(pod), linux.cpu.as_ref()),
         "memory": memory(linux.memory.as_ref()),
         "process_stats": {"process_count": processes},
     })
 }
 
 /// Every pod that has a ready sandbox, with what it uses.
-async fn pods(shared: &Shared) -> runtime::Result<Vec<(std::sync::Arc<Pod>, PodSandboxStats)>> {
+async fn pods(shared: &Shared) -> runtime::Result<Vec<(Arc<Pod>, PodSandboxStats)>> {
     let stats = shared.runtime.list_pod_sandbox_stats(PodSandboxStatsFilter::default()).await?;
     let pods = shared.pods.list();
     let of = |stats: PodSandboxStats| {
@@ -132,14 +191,30 @@ pub(super) async fn summary(shared: &Shared) -> Response {
     let now = json!(Timestamp::now().to_string());
     let used = machine.memory_bytes.saturating_sub(machine.memory_available_bytes);
     let fs = file_system(&now, &machine);
-    let shown: Vec<Value> = pods.iter().map(|(pod, s)| pod_summary(pod, s, &machine)).collect();
+    let figures = shared.runtime.pod_figures().await.unwrap_or_default();
+    let uid = |f: &runtime::PodFigures| f.labels.get(labels::POD_UID).cloned().unwrap_or_default();
+    let (rates, usages) = (&shared.rates, usages(shared, &pods).await);
+    let one = |(pod, stats): &(Arc<Pod>, PodSandboxStats)| {
+        let mut shown = pod_summary(pod, stats, &machine, rates);
+        let own = figures.iter().find(|f| uid(f) == uid_of(pod));
+        shown["network"] = json!(own.and_then(|f| network(&now, &f.network)));
+        shown["volume"] = json!(volumes(usages.get(uid_of(pod)), &now, &machine));
+        shown
+    };
+    let shown: Vec<Value> = pods.iter().map(one).collect();
+    let stamp = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let rate = rates.note("node", stamp, machine.cpu_nanos);
     let summary = json!({
         "node": {
             "nodeName": shared.config.node_name,
             "startTime": machine.booted.map(|t| t.to_string()),
-            "cpu": known(now.clone(), [("usageCoreNanoSeconds", Some(machine.cpu_nanos))]),
+            "cpu": known(now.clone(), [
+                ("usageCoreNanoSeconds", Some(machine.cpu_nanos)),
+                ("usageNanoCores", rate),
+            ]),
             "memory": known(now.clone(), [
                 ("availableBytes", Some(machine.memory_available_bytes)),
+                ("usageBytes", Some(machine.memory_bytes.saturating_sub(machine.memory_free_bytes))),
                 ("workingSetBytes", Some(used)),
             ]),
             "fs": fs,

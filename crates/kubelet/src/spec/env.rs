@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, Secret, Service,
+};
 
 use super::downward::{self, Addresses};
 use super::expand::{STRING_MAX, expand};
 use super::resources::NodeResources;
-use super::{ConfigError, namespace_of, spec_of};
+use super::{ConfigError, env_file, namespace_of, spec_of};
 
 /// Most bytes of an environment: the kernel takes no more with any stack limit.
 const ENVIRONMENT_MAX: usize = 6 << 20;
@@ -17,6 +19,15 @@ const ENVIRONMENT_MAX: usize = 6 << 20;
 pub(crate) struct References {
     pub(crate) config_maps: HashMap<String, Option<ConfigMap>>,
     pub(crate) secrets: HashMap<String, Option<Secret>>,
+    /// By volume and path: the path on the host, and what is in the file.
+    pub(crate) files: HashMap<(String, String), EnvFile>,
+}
+
+/// A file that `fileKeyRef` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EnvFile {
+    pub(crate) shown: String,
+    pub(crate) content: Result<Vec<u8>, ConfigError>,
 }
 
 /// What the environment depends on.
@@ -54,6 +65,18 @@ pub(crate) fn needed(container: &Container) -> (Vec<String>, Vec<String>) {
     secrets.sort();
     secrets.dedup();
     (maps, secrets)
+}
+
+/// Volumes and paths of the files that the container's environment needs.
+pub(crate) fn needed_files(container: &Container) -> Vec<(String, String)> {
+    let sources = container.env.iter().flatten().filter_map(|e| e.value_from.as_ref());
+    let mut files: Vec<_> = sources
+        .filter_map(|s| s.file_key_ref.as_ref())
+        .map(|r| (r.volume_name.clone(), r.path.clone()))
+        .collect();
+    files.sort();
+    files.dedup();
+    files
 }
 
 /// The services a pod sees: those of its namespace, and `kubernetes` of `default`.
@@ -223,6 +246,9 @@ fn sourced(inputs: &Inputs<'_>, source: &EnvVarSource) -> Result<Option<Vec<u8>>
         let value = downward::resource(inputs.pod, inputs.container, r, inputs.node)?;
         return Ok(Some(value.into_bytes()));
     }
+    if let Some(r) = &source.file_key_ref {
+        return from_file(inputs, r);
+    }
     let namespace = namespace_of(inputs.pod);
     let (kind, lower, name, key, optional, found) = if let Some(r) = &source.config_map_key_ref {
         let map = inputs.references.config_maps.get(&r.name).and_then(Option::as_ref);
@@ -245,5 +271,25 @@ fn sourced(inputs: &Inputs<'_>, source: &EnvVarSource) -> Result<Option<Vec<u8>>
             Err(ConfigError(m))
         }
         None => Err(not_found(lower, name)),
+    }
+}
+
+fn from_file(inputs: &Inputs<'_>, r: &FileKeySelector) -> Result<Option<Vec<u8>>, ConfigError> {
+    let place = (r.volume_name.clone(), r.path.clone());
+    let file = inputs.references.files.get(&place).ok_or_else(|| {
+        let name = &r.volume_name;
+        ConfigError(format!("cannot find the volume {name:?} referenced by FileKeyRef"))
+    })?;
+    let content = file.content.clone()?;
+    let value = env_file::value(&content, &r.key).map_err(|why| {
+        tracing::debug!(why, file = file.shown, "environment file");
+        ConfigError("couldn't parse env file".into())
+    })?;
+    match value {
+        None if !r.optional.unwrap_or(false) => Err(ConfigError(format!(
+            "environment variable key {:?} not found in file {:?}",
+            r.key, file.shown
+        ))),
+        found => Ok(found),
     }
 }

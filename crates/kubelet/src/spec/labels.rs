@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::resize::Amounts;
 use super::{name_of, namespace_of, spec_of, uid_of};
 
 pub(crate) const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -17,6 +18,8 @@ pub(crate) const MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessag
 pub(crate) const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
 const PORTS: &str = "io.kubernetes.container.ports";
+/// What of its resources can change, as it was when the container was made.
+pub(crate) const AMOUNTS: &str = "io.trireme.container.resources";
 pub(crate) const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 const DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 
@@ -58,6 +61,10 @@ pub(crate) fn container_annotations(
     let pre_stop = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
     if let Some(json) = pre_stop.and_then(|handler| serde_json::to_string(handler).ok()) {
         put(PRE_STOP, json);
+    }
+    let amounts = Amounts::of(&spec_of(pod), container);
+    if let Ok(json) = serde_json::to_string(&amounts) {
+        put(AMOUNTS, json);
     }
     let ports = container.ports.as_ref().filter(|p| !p.is_empty());
     if let Some(json) = ports.and_then(|ports| serde_json::to_string(ports).ok()) {

@@ -38,7 +38,7 @@ pub(crate) fn mounts(
     let mut planned = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let declared = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
-        if declared.is_none_or(|v| v.image.is_some()) && !volumes.contains_key(&mount.name) {
+        if declared.is_none() && !volumes.contains_key(&mount.name) {
             return Err(ConfigError(format!(
                 "cannot find volume \"{}\" to mount into container \"{}\"",
                 mount.name, container.name

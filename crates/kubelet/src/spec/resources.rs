@@ -11,7 +11,7 @@ use super::{is_sidecar, spec_of, uid_of};
 use crate::admission::SYSTEM_CRITICAL_PRIORITY;
 
 /// CFS period, microseconds: the kernel's and upstream's default.
-const CPU_PERIOD: i64 = 100_000;
+pub(crate) const CPU_PERIOD: i64 = 100_000;
 /// The kernel refuses quotas below 1 ms.
 const CPU_QUOTA_MIN: i64 = 1000;
 /// The kernel's least and greatest weight.
@@ -106,7 +106,7 @@ pub(crate) fn qos(pod: &Pod) -> Qos {
     }
 }
 
-fn shares(milli_cpu: i64) -> i64 {
+pub(crate) fn shares(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 {
         SHARES_MIN
     } else {
@@ -114,7 +114,7 @@ fn shares(milli_cpu: i64) -> i64 {
     }
 }
 
-fn quota(milli_cpu: i64) -> i64 {
+pub(crate) fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu * CPU_PERIOD / 1000).max(CPU_QUOTA_MIN) }
 }
 
@@ -197,6 +197,20 @@ pub(crate) fn pod_resources(pod: &Pod) -> LinuxContainerResources {
         memory_limit_in_bytes: memory_limit,
         ..LinuxContainerResources::default()
     }
+}
+
+/// The values of a pod's own group that can change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PodLimits {
+    pub(crate) memory: i64,
+    pub(crate) cpu_quota: i64,
+    pub(crate) cpu_shares: i64,
+}
+
+pub(crate) fn pod_limits(pod: &Pod) -> PodLimits {
+    let all = pod_resources(pod);
+    let (memory, cpu_quota) = (all.memory_limit_in_bytes, all.cpu_quota);
+    PodLimits { memory, cpu_quota, cpu_shares: all.cpu_shares }
 }
 
 /// `None` when one container has no value: then the pod as a whole has none.

@@ -4,11 +4,21 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStat
 
 use super::seconds;
 use crate::pod::plan::View;
+use crate::pod::terminating;
+use crate::pod::{reset, resize};
 use crate::spec::is_sidecar;
 
 /// Conditions that others own are kept as they are.
-const OWNED: &[&str] =
-    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: &[&str] = &[
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    reset::CONDITION,
+    resize::PENDING,
+    resize::IN_PROGRESS,
+];
 
 /// Status, reason, message.
 type Verdict = (bool, &'static str, String);
@@ -28,13 +38,16 @@ pub(super) fn conditions(
         true => gates(spec, &all),
         false => containers.clone(),
     };
-    let verdicts: [(&str, Verdict); 5] = [
+    let mut verdicts: Vec<(&str, Verdict)> = vec![
         ("PodReadyToStartContainers", (sandbox, "", String::new())),
-        ("Initialized", initialized(view, spec, new)),
+        ("Initialized", initialized(view, spec, new, old)),
         ("Ready", ready),
         ("ContainersReady", containers),
         ("PodScheduled", (true, "", String::new())),
     ];
+    if reset::is_possible(spec) {
+        verdicts.push((reset::CONDITION, restarting(view, new)));
+    }
     for (name, (holds, reason, message)) in verdicts {
         let last = before.iter().find(|c| c.type_ == name);
         let status = if holds { "True" } else { "False" };
@@ -50,8 +63,40 @@ pub(super) fn conditions(
             observed_generation: view.pod.metadata.generation,
         });
     }
+    resizes(view, before, &mut all);
     disruption(view, before, &mut all);
     all
+}
+
+/// Changes of resources: one that there is no room for, and one that is not everywhere yet.
+fn resizes(view: &View<'_>, before: &[PodCondition], all: &mut Vec<PodCondition>) {
+    if terminating(view) {
+        return;
+    }
+    let mut add = |name: &str, reason: Option<&str>, message: Option<&str>, generation| {
+        let last = before.iter().find(|c| c.type_ == name && c.status == "True");
+        let since = last.and_then(|c| c.last_transition_time.clone());
+        all.push(PodCondition {
+            type_: name.into(),
+            status: "True".into(),
+            reason: reason.map(str::to_owned),
+            message: message.map(str::to_owned),
+            last_probe_time: None,
+            last_transition_time: since.or_else(|| Some(seconds(view.now))),
+            observed_generation: generation,
+        });
+    };
+    let memory = &view.memory.resize;
+    if let Some(pending) = &memory.pending {
+        add(resize::PENDING, Some("Deferred"), Some(&pending.message), pending.generation);
+    }
+    if resize::is_in_progress(view) || memory.generation.is_some() {
+        let last = before.iter().find(|c| c.type_ == resize::IN_PROGRESS);
+        let known = memory.generation.or_else(|| last.and_then(|c| c.observed_generation));
+        let generation = known.or(view.pod.metadata.generation);
+        let reason = memory.error.as_ref().map(|_| "Error");
+        add(resize::IN_PROGRESS, reason, memory.error.as_deref(), generation);
+    }
 }
 
 /// A pod that the node ended for others' sake says so.
@@ -127,7 +172,19 @@ fn gates(spec: &PodSpec, conditions: &[PodCondition]) -> Verdict {
     }
 }
 
-fn initialized(view: &View<'_>, spec: &PodSpec, new: &PodStatus) -> Verdict {
+fn restarting(view: &View<'_>, new: &PodStatus) -> Verdict {
+    match new.phase.as_deref() {
+        Some("Succeeded") => (false, "PodCompleted", String::new()),
+        Some("Failed") => (false, "PodFailed", String::new()),
+        _ if view.memory.restarting => {
+            let message = "container exited with restart policy rule".to_owned();
+            (true, "RestartAllContainersStarted", message)
+        }
+        _ => (false, "", String::new()),
+    }
+}
+
+fn initialized(view: &View<'_>, spec: &PodSpec, new: &PodStatus, old: &PodStatus) -> Verdict {
     if new.phase.as_deref() == Some("Succeeded") {
         return (true, "PodCompleted", String::new());
     }
@@ -150,6 +207,11 @@ fn initialized(view: &View<'_>, spec: &PodSpec, new: &PodStatus) -> Verdict {
         })
         .map(|c| c.name.as_str())
         .collect();
+    // A pod that begins anew stays initialized.
+    let was = old.conditions.iter().flatten();
+    if was.into_iter().any(|c| c.type_ == "Initialized" && c.status == "True") {
+        return (true, "", String::new());
+    }
     match listed("incomplete", &open) {
         Some(message) => (false, "ContainersNotInitialized", message),
         None => (true, "", String::new()),

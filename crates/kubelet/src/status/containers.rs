@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::seconds;
 use crate::pod::observed::{Instance, State};
 use crate::pod::plan::{View, is_started, restarts};
+use crate::pod::{reset, resize};
 use crate::spec::{is_sidecar, spec_of};
 
 /// Most bytes of termination messages in one pod's status; each container has its share.
@@ -132,8 +133,11 @@ fn status(
     let starting = view.memory.is_starting(&c.name);
     let hidden = |i: &&Instance| starting && i.state == State::Running && hook;
     let latest = view.observed.latest(&c.name).filter(|i| !hidden(i));
-    if let Some(i) = latest {
-        observed(view, c, i, default, &mut s);
+    let memory = view.memory.containers.get(&c.name);
+    match (latest, memory.and_then(|m| m.removed)) {
+        (Some(i), _) => observed(view, c, i, default, &mut s),
+        (None, Some(attempt)) => removed(attempt, &mut s),
+        (None, None) => {}
     }
     let spec = spec_of(view.pod);
     let done = latest.is_some_and(|i| {
@@ -142,7 +146,6 @@ fn status(
                 && ((is_init && !is_sidecar(c) && i.exit_code == 0)
                     || !restarts(&spec, c, i.exit_code)))
     });
-    let memory = view.memory.containers.get(&c.name);
     if let Some(w) = memory.and_then(|m| m.waiting.as_ref()).filter(|_| !done) {
         if s.state.as_ref().is_some_and(|s| s.terminated.is_some()) {
             s.last_state = s.state.take();
@@ -153,6 +156,21 @@ fn status(
     s
 }
 
+/// The container was removed to begin its pod anew.
+fn removed(attempt: u32, s: &mut ContainerStatus) {
+    s.restart_count = i32::try_from(attempt).map_or(i32::MAX, |n| n.saturating_add(1));
+    s.state = Some(waiting(reset::REASON, reset::MESSAGE));
+    s.last_state = Some(ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some(reset::REASON.into()),
+            message: Some(reset::MESSAGE.into()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    });
+}
+
 fn observed(view: &View<'_>, c: &Container, i: &Instance, default: &str, s: &mut ContainerStatus) {
     s.restart_count = i32::try_from(i.attempt).unwrap_or(i32::MAX);
     if !i.image.is_empty() && !i.image.starts_with("sha256:") {
@@ -161,7 +179,10 @@ fn observed(view: &View<'_>, c: &Container, i: &Instance, default: &str, s: &mut
     s.image_id = i.image_ref.clone();
     s.container_id = Some(full_id(view, &i.id));
     s.state = Some(state(view, i, default));
-    s.resources = c.resources.clone();
+    s.resources = c.resources.as_ref().map(|own| match i.state {
+        State::Running => resize::actuated(view, c, i).shown(&spec_of(view.pod), c),
+        _ => own.clone(),
+    });
     s.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone());
     s.stop_signal = i.stop_signal.map(str::to_owned);
     s.user = i.user.as_ref().map(|(uid, gid, groups)| ContainerUser {

@@ -62,5 +62,9 @@ fn conditions(old: Option<&Value>, new: &Value) -> Option<Value> {
         }
         changed.push(condition);
     }
+    let kept = |c: &Value| new.as_array().into_iter().flatten().any(|n| n["type"] == c["type"]);
+    for gone in old.iter().filter(|c| !kept(c)) {
+        changed.push(json!({"$patch": "delete", "type": gone["type"]}));
+    }
     (!changed.is_empty()).then_some(Value::Array(changed))
 }

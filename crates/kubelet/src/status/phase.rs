@@ -1,8 +1,11 @@
 //! The pod's phase by its containers' statuses.
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, PodSpec, PodStatus,
+};
 
 use crate::pod::plan::{View, restarts};
+use crate::pod::reset;
 use crate::pod::terminating;
 use crate::spec::is_sidecar;
 
@@ -19,14 +22,24 @@ struct Count {
     failed_init: bool,
 }
 
-/// The exit code that counts: of the state, or, while it waits to be restarted, of the last state.
-fn exit_code(status: &ContainerStatus) -> Option<i32> {
-    let of = |s: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        s.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code)
-    };
+/// The end that counts: of the state, or, while it waits to be restarted, of the last state.
+fn ended(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    fn of(s: &Option<ContainerState>) -> Option<&ContainerStateTerminated> {
+        s.as_ref().and_then(|s| s.terminated.as_ref())
+    }
     of(&status.state).or_else(|| {
         status.state.as_ref().and_then(|s| s.waiting.as_ref()).and(of(&status.last_state))
     })
+}
+
+fn exit_code(status: &ContainerStatus) -> Option<i32> {
+    ended(status).map(|t| t.exit_code)
+}
+
+/// Whether it runs again: by its policy, or because it was removed to begin the pod anew.
+fn runs_again(spec: &PodSpec, c: &Container, status: &ContainerStatus, code: i32) -> bool {
+    let removed = ended(status).and_then(|t| t.reason.as_deref()) == Some(reset::REASON);
+    removed || restarts(spec, c, code)
 }
 
 fn is_running(status: &ContainerStatus) -> bool {
@@ -54,7 +67,9 @@ fn count(spec: &PodSpec, new: &PodStatus) -> Count {
                 n.pending_sidecar += 1;
                 n.waiting += 1;
             }
-            (false, false, Some(code)) if code != 0 => n.failed_init |= !restarts(spec, c, code),
+            (false, false, Some(code)) if code != 0 => {
+                n.failed_init |= !runs_again(spec, c, s, code)
+            }
             (false, false, Some(_)) => {}
             (false, ..) => n.pending_init += 1,
         }
@@ -68,7 +83,7 @@ fn count(spec: &PodSpec, new: &PodStatus) -> Count {
             (true, _) => n.running += 1,
             (false, Some(code)) => {
                 n.stopped += 1;
-                n.for_good += usize::from(!restarts(spec, c, code));
+                n.for_good += usize::from(!runs_again(spec, c, s, code));
                 n.succeeded += usize::from(code == 0);
             }
             (false, None) => n.waiting += 1,

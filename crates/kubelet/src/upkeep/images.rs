@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{ContainerFilter, Image, ImageFilter, ImageSpec};
 
+use crate::images;
 use crate::kubelet::Shared;
 use crate::node;
+use crate::spec::spec_of;
 
 /// An image younger than this may have been pulled for a pod that is about to start.
 const AGE_MIN: Duration = Duration::from_secs(120);
@@ -44,16 +47,22 @@ impl Images {
                 return tracing::warn!(error = error.chain(), "images not looked at");
             }
         };
+        let pods = shared.pods.list();
+        let volumes = pods.iter().flat_map(|pod| mounted(pod));
         let in_use: HashSet<String> = containers
             .into_iter()
             .flat_map(|c| [c.image_ref, c.image.map(|i| i.image).unwrap_or_default()])
+            .chain(volumes)
             .collect();
         let now = Instant::now();
         self.note(&images, &in_use, now);
         for id in self.plan(&images, &in_use, now, bytes) {
             let spec = ImageSpec { image: id.clone(), ..ImageSpec::default() };
             match shared.images.remove_image(spec).await {
-                Ok(()) => tracing::info!(image = id, "unused image removed"),
+                Ok(()) => {
+                    shared.pulled.forget(&id);
+                    tracing::info!(image = id, "unused image removed");
+                }
                 Err(error) => {
                     tracing::warn!(image = id, error = error.chain(), "image not removed")
                 }
@@ -97,6 +106,14 @@ impl Images {
         }
         chosen
     }
+}
+
+/// The images that a pod mounts as volumes, as its spec names them and as the store does.
+fn mounted(pod: &Pod) -> Vec<String> {
+    let spec = spec_of(pod);
+    let images = spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref());
+    let names = images.filter_map(|image| image.reference.clone());
+    names.flat_map(|name| [images::full_name(&name).unwrap_or_default(), name]).collect()
 }
 
 fn is_used(image: &Image, in_use: &HashSet<String>) -> bool {

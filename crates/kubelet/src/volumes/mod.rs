@@ -4,6 +4,7 @@
 //! rewrites only what differs. The layout is upstream's. Everything below `pods/` is reached by
 //! descriptor (`crate::beneath`).
 
+mod allocations;
 mod atomic;
 mod fs;
 pub(crate) mod message;
@@ -23,6 +24,7 @@ use crate::kubelet::Shared;
 use crate::objects::User;
 use crate::spec::{quantity, resources, spec_of, uid_of};
 
+pub(crate) use allocations::Allocations;
 pub(crate) use token::Tokens;
 
 /// Why a volume is not there; shown in a `FailedMount` event.
@@ -85,6 +87,20 @@ pub(crate) fn directory(root: &Path, uid: &str, volume: &Volume) -> io::Result<D
     open_pod_dir(root, uid)?.open(Path::new("volumes").join(plugin))?.open_mount(&volume.name)
 }
 
+/// The content of a file in a volume that the kubelet keeps. Links in it are the containers' own, and
+/// followed as long as they stay inside.
+pub(crate) fn read(
+    root: &Path,
+    uid: &str,
+    volume: &Volume,
+    path: &Path,
+    limit: usize,
+) -> io::Result<Vec<u8>> {
+    let volume = beneath::Volume::of(directory(root, uid, volume)?);
+    let held = volume.find(path)?.ok_or(io::ErrorKind::NotFound)?;
+    held.read(limit)
+}
+
 /// Makes all volumes of the pod; when to call again for the sake of tokens.
 pub(crate) async fn mount(
     shared: &Arc<Shared>,
@@ -93,7 +109,8 @@ pub(crate) async fn mount(
     tokens: &Tokens,
 ) -> Result<Option<Timestamp>, VolumeError> {
     let mut refresh: Option<Timestamp> = None;
-    for volume in spec_of(pod).volumes.iter().flatten() {
+    // Images are the runtime's to mount, container by container.
+    for volume in spec_of(pod).volumes.iter().flatten().filter(|v| v.image.is_none()) {
         let at = one(shared, pod, volume, user, tokens).await;
         let at = at.map_err(|why| VolumeError::SetUp { volume: volume.name.clone(), why })?;
         refresh = [refresh, at].into_iter().flatten().min();

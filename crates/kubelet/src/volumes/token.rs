@@ -9,7 +9,7 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection};
 
 use crate::spec::security::effective;
-use crate::spec::{namespace_of, spec_of};
+use crate::spec::{as_container, namespace_of, spec_of};
 
 const EXPIRATION_DEFAULT_SECONDS: i64 = 3600;
 
@@ -84,8 +84,9 @@ pub(super) fn access(pod: &Pod, asked: i32) -> (Option<u32>, i32) {
 /// The user that all containers run as, if the spec names one for each.
 fn common_user(pod: &Pod) -> Option<u32> {
     let spec = spec_of(pod);
+    let ephemeral: Vec<_> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let mut users = containers.map(|c| effective(pod, c).run_as_user);
+    let mut users = containers.chain(&ephemeral).map(|c| effective(pod, c).run_as_user);
     let first = users.next()??;
     let same = users.all(|user| user == Some(first));
     same.then(|| u32::try_from(first).ok()).flatten()
@@ -110,6 +111,8 @@ mod tests {
         assert_eq!(access_of(json!({"containers": [user(7), {"name": "d"}]})), (None, 0o644));
         let mixed = json!({"initContainers": [user(9)], "containers": [user(7)]});
         assert_eq!(access_of(mixed), (None, 0o644));
+        let debug = json!({"containers": [user(7)], "ephemeralContainers": [{"name": "d"}]});
+        assert_eq!(access_of(debug), (None, 0o644));
         let pod = json!({"securityContext": {"runAsUser": 5}, "containers": [{"name": "c"}]});
         assert_eq!(access_of(pod), (Some(5), 0o600));
         let group = json!({"securityContext": {"fsGroup": 5}, "containers": [{"name": "c"}]});

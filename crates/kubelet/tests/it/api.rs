@@ -14,6 +14,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     revision: u64,
     followers: Vec<(Follow, mpsc::Sender<FollowEvent>)>,
+    /// Questions about tokens and rights.
+    reviews: u32,
 }
 
 #[derive(Clone)]
@@ -64,6 +66,10 @@ fn merge(into: &mut Value, patch: &Value) {
                 }
                 let all = into[key].as_array_mut().unwrap();
                 for entry in list {
+                    if entry["$patch"] == "delete" {
+                        all.retain(|c| c["type"] != entry["type"]);
+                        continue;
+                    }
                     match all.iter_mut().find(|c| c["type"] == entry["type"]) {
                         Some(old) => merge(old, entry),
                         None => all.push(entry.clone()),
@@ -92,6 +98,10 @@ impl FakeApi {
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
+    }
+
+    pub(crate) fn reviews(&self) -> u32 {
+        self.state.lock().unwrap().reviews
     }
 
     pub(crate) fn list(&self, prefix: &str) -> Vec<Value> {
@@ -157,6 +167,26 @@ impl FakeApi {
             "POST" if path.ends_with("/token") => Ok(
                 json!({"kind": "TokenRequest", "metadata": {}, "spec": {}, "status": {"token": "secret-token", "expirationTimestamp": "2126-01-01T00:00:00Z"}}),
             ),
+            "POST" if path.ends_with("/tokenreviews") => {
+                self.state.lock().unwrap().reviews += 1;
+                let user = json!({"username": "prometheus", "groups": ["system:authenticated"]});
+                let good = body["spec"]["token"] == "good";
+                let status =
+                    if good { json!({"authenticated": true, "user": user}) } else { json!({}) };
+                Ok(
+                    json!({"kind": "TokenReview", "metadata": {}, "spec": body["spec"], "status": status}),
+                )
+            }
+            "POST" if path.ends_with("/subjectaccessreviews") => {
+                self.state.lock().unwrap().reviews += 1;
+                let (spec, asked) = (&body["spec"], &body["spec"]["resourceAttributes"]);
+                let allowed = spec["user"] == "prometheus"
+                    && (&asked["resource"], &asked["name"]) == (&json!("nodes"), &json!("n1"))
+                    && (asked["subresource"] == "metrics" || asked["subresource"] == "healthz");
+                Ok(
+                    json!({"kind": "SubjectAccessReview", "metadata": {}, "spec": spec, "status": {"allowed": allowed}}),
+                )
+            }
             "POST" => {
                 let name = body["metadata"]["name"].as_str().unwrap();
                 Ok(self.put(&format!("{path}/{name}"), body.clone()))

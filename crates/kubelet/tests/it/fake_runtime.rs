@@ -28,6 +28,14 @@ pub(crate) struct FakeRuntime {
     pub(crate) commands: Mutex<Vec<(String, i64)>>,
     /// The command `hang` ends when this is told, as one that ran out of time.
     pub(crate) out_of_time: tokio::sync::Notify,
+    /// Containers that were told to end, in that order, with their time.
+    pub(crate) stops: Mutex<Vec<(String, i64)>>,
+    /// A container called `slow` ends when this is told.
+    pub(crate) let_end: tokio::sync::Notify,
+    /// New values of cgroups, in the order they came: `name cpu=shares/quota memory=limit`.
+    pub(crate) updates: Mutex<Vec<String>>,
+    /// What every container and pod uses, in bytes.
+    pub(crate) memory_used: std::sync::atomic::AtomicU64,
     /// Commands under way, and the most there ever were.
     pub(crate) under_way: tokio::sync::watch::Sender<(usize, usize)>,
 }
@@ -59,6 +67,17 @@ fn selected(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, Strin
     selector.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 
+fn values(name: &str, r: &LinuxContainerResources) -> String {
+    let mut text = name.to_owned();
+    if r.cpu_shares != 0 || r.cpu_quota != 0 {
+        text += &format!(" cpu={}/{}", r.cpu_shares, r.cpu_quota);
+    }
+    if r.memory_limit_in_bytes != 0 {
+        text += &format!(" memory={}", r.memory_limit_in_bytes);
+    }
+    text
+}
+
 fn gone<T>(kind: &'static str, id: &str) -> Result<T> {
     Err(Error::NotFound { kind, id: id.into() })
 }
@@ -72,6 +91,10 @@ impl FakeRuntime {
             features: Mutex::default(),
             commands: Mutex::default(),
             out_of_time: tokio::sync::Notify::new(),
+            stops: Mutex::default(),
+            let_end: tokio::sync::Notify::new(),
+            updates: Mutex::default(),
+            memory_used: std::sync::atomic::AtomicU64::new(0),
             under_way: tokio::sync::watch::Sender::new((0, 0)),
         })
     }
@@ -86,6 +109,17 @@ impl FakeRuntime {
             ..Default::default()
         };
         let _nobody = self.events.send(event);
+    }
+
+    fn name_of(&self, id: &str) -> String {
+        let table = self.table.lock().unwrap();
+        let config = table.containers.get(id).map(|c| c.1.clone());
+        config.and_then(|c| c.metadata).map(|m| m.name).unwrap_or_default()
+    }
+
+    fn memory(&self) -> Option<MemoryUsage> {
+        let value = self.memory_used.load(std::sync::atomic::Ordering::Relaxed);
+        Some(MemoryUsage { usage_bytes: Some(UInt64Value { value }), ..Default::default() })
     }
 
     /// Ends the newest running container of that name.
@@ -182,8 +216,9 @@ impl RuntimeService for FakeRuntime {
     }
     async fn update_pod_sandbox_resources(
         &self,
-        _: UpdatePodSandboxResourcesRequest,
+        request: UpdatePodSandboxResourcesRequest,
     ) -> Result<()> {
+        self.updates.lock().unwrap().push(values("pod", &request.resources.unwrap()));
         Ok(())
     }
     async fn create_container(&self, request: CreateContainerRequest) -> Result<String> {
@@ -217,7 +252,12 @@ impl RuntimeService for FakeRuntime {
         self.tell(id, ContainerEventType::Started);
         Ok(())
     }
-    async fn stop_container(&self, id: &str, _: i64) -> Result<()> {
+    async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
+        let name = self.name_of(id);
+        self.stops.lock().unwrap().push((name.clone(), timeout));
+        if name == "slow" {
+            self.let_end.notified().await;
+        }
         {
             let mut table = self.table.lock().unwrap();
             let Some(container) = table.containers.get_mut(id) else { return Ok(()) };
@@ -256,7 +296,12 @@ impl RuntimeService for FakeRuntime {
         let Some(container) = table.containers.get(id) else { return gone("container", id) };
         Ok(ContainerStatusResponse { status: Some(container.2.clone()), ..Default::default() })
     }
-    async fn update_container_resources(&self, _: UpdateContainerResourcesRequest) -> Result<()> {
+    async fn update_container_resources(
+        &self,
+        request: UpdateContainerResourcesRequest,
+    ) -> Result<()> {
+        let name = self.name_of(&request.container_id);
+        self.updates.lock().unwrap().push(values(&name, &request.linux.unwrap()));
         Ok(())
     }
     async fn reopen_container_log(&self, _: &str) -> Result<()> {
@@ -297,14 +342,15 @@ impl RuntimeService for FakeRuntime {
         drop(far);
         Ok(Box::new(near))
     }
-    async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        gone("container", id)
+    async fn container_stats(&self, _: &str) -> Result<ContainerStats> {
+        Ok(ContainerStats { memory: self.memory(), ..Default::default() })
     }
     async fn list_container_stats(&self, _: ContainerStatsFilter) -> Result<Vec<ContainerStats>> {
         Ok(Vec::new())
     }
-    async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats> {
-        gone("sandbox", id)
+    async fn pod_sandbox_stats(&self, _: &str) -> Result<PodSandboxStats> {
+        let linux = LinuxPodSandboxStats { memory: self.memory(), ..Default::default() };
+        Ok(PodSandboxStats { linux: Some(linux), ..Default::default() })
     }
     async fn list_pod_sandbox_stats(
         &self,
@@ -331,8 +377,15 @@ impl RuntimeService for FakeRuntime {
     }
 }
 
-/// Every image is here, but for those called `missing…`.
-pub(crate) struct FakeImages;
+/// Every image is here, but for those called `missing…`. Of these `missing/private…` can be pulled by `a`,
+/// and the registry of `missing/unavailable` does not answer.
+#[derive(Default)]
+pub(crate) struct FakeImages {
+    /// Image and user of every pull.
+    pub(crate) pulls: Mutex<Vec<(String, String)>>,
+    /// Of those that are missing, what is here all the same.
+    pub(crate) here: Mutex<std::collections::BTreeSet<String>>,
+}
 
 #[async_trait]
 impl ImageService for FakeImages {
@@ -341,11 +394,20 @@ impl ImageService for FakeImages {
     }
     async fn image_status(&self, image: ImageSpec, _: bool) -> Result<ImageStatusResponse> {
         let found = Image { id: "sha256:feed".into(), ..Default::default() };
-        let image = (!image.image.starts_with("missing")).then_some(found);
+        let here = self.here.lock().unwrap().contains(&image.image);
+        let image = (here || !image.image.starts_with("missing")).then_some(found);
         Ok(ImageStatusResponse { image, ..Default::default() })
     }
     async fn pull_image(&self, request: PullImageRequest) -> Result<String> {
         let image = request.image.unwrap().image;
+        let user = request.auth.unwrap_or_default().username;
+        self.pulls.lock().unwrap().push((image.clone(), user.clone()));
+        if image.starts_with("missing/private") && user == "a" {
+            return Ok("sha256:feed".into());
+        }
+        if image.starts_with("missing/unavailable") {
+            return Err(Error::Precondition("RegistryUnavailable: no route to host".into()));
+        }
         Err(Error::Image { image, message: "no such image".into() })
     }
     async fn remove_image(&self, _: ImageSpec) -> Result<()> {

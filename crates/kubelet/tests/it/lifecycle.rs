@@ -12,6 +12,7 @@ use crate::fake_runtime::{FakeImages, FakeRuntime};
 pub(crate) struct Node {
     pub(crate) api: FakeApi,
     pub(crate) runtime: Arc<FakeRuntime>,
+    pub(crate) images: Arc<FakeImages>,
     pub(crate) tasks: Tasks,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -26,7 +27,8 @@ impl Node {
     pub(crate) fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
         let (api, runtime) = (FakeApi::new(), FakeRuntime::new());
         let dir = tempfile::tempdir().unwrap();
-        let node = Node { api, runtime, tasks: Tasks::new(), dir };
+        let images = Arc::default();
+        let node = Node { api, runtime, images, tasks: Tasks::new(), dir };
         let mut config = node.config();
         change(&mut config);
         node.run(&node.tasks, config);
@@ -47,7 +49,7 @@ impl Node {
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
             runtime: self.runtime.clone(),
-            images: Arc::new(FakeImages),
+            images: self.images.clone(),
             dialer: Arc::new(PlainDialer),
             authorizer: Arc::new(SystemMasters),
             services: None,
@@ -61,6 +63,20 @@ impl Node {
         spec["nodeName"] = json!("n1");
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default", "uid": "u1", "generation": 1, "labels": {"a": "b"}}, "spec": spec});
         self.api.put(POD, pod);
+    }
+
+    /// Changes the pod as a user would.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut pod = self.api.get(POD).unwrap();
+        change(&mut pod);
+        self.api.put(POD, pod);
+    }
+
+    pub(crate) fn delete(&self, grace: i64) {
+        self.change(|pod| {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
+        });
     }
 
     pub(crate) async fn status(&self, is: impl Fn(&Value) -> bool) -> Value {

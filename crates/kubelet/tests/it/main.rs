@@ -6,8 +6,14 @@
 mod admission;
 mod api;
 mod attacks;
+mod endings;
 mod fake_runtime;
+mod features;
+mod images;
 mod isolation;
 mod lifecycle;
+mod probes;
 mod real;
+mod resize;
+mod tokens;
 mod wire;

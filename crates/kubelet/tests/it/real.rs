@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::{Client, Tasks};
-use kubelet::{Deps, Kubelet, KubeletConfig, PlainDialer, SystemMasters};
+use kubelet::{Deps, Kubelet, KubeletConfig, PlainDialer};
 use runtime::image::StaticImage;
 use runtime::{Config, Embedded, LoopbackOnly};
 use serde_json::{Value, json};
@@ -67,12 +67,13 @@ impl Node {
         settings.log_dir = dir.path().join("logs");
         settings.cgroup_root = format!("{}/kubepods", config.cgroup_parent);
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        let client = Client::new(Arc::new(api.clone()));
         let deps = Deps {
-            client: Client::new(Arc::new(api.clone())),
+            authorizer: Arc::new(kubelet::ApiReviews::new(client.clone(), "n1")),
+            client,
             images: runtime.clone(),
             runtime: runtime.clone(),
             dialer: Arc::new(PlainDialer),
-            authorizer: Arc::new(SystemMasters),
             services: None,
         };
         let kubelet = Kubelet::new(settings, deps, &tasks);
@@ -97,6 +98,18 @@ impl Node {
         }
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "generation": 1}, "spec": whole});
         self.api.put(&path(name), pod);
+    }
+
+    /// Changes a pod as a user would.
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut pod = self.api.get(&path(name)).unwrap();
+        change(&mut pod);
+        self.api.put(&path(name), pod);
+    }
+
+    /// The cgroup of a guaranteed pod, below the hierarchy's root.
+    pub(crate) fn cgroup(&self, name: &str) -> std::path::PathBuf {
+        format!("{}/kubepods/poduid-{name}", self.config.cgroup_parent).into()
     }
 
     /// The pod's directory on the node.

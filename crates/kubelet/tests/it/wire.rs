@@ -65,8 +65,18 @@ impl Pki {
 
     /// The whole answer to a GET.
     pub(crate) async fn get(&self, to: std::net::SocketAddr, path: &str, known: bool) -> String {
+        self.ask(to, path, known, "").await
+    }
+
+    /// The answer to somebody who has a token and no certificate.
+    pub(crate) async fn get_as(&self, to: std::net::SocketAddr, path: &str, token: &str) -> String {
+        self.ask(to, path, false, &format!("Authorization: Bearer {token}\r\n")).await
+    }
+
+    async fn ask(&self, to: std::net::SocketAddr, path: &str, known: bool, more: &str) -> String {
         let mut stream = self.connect(to, known).await;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{more}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut out = Vec::new();
         // A server that closes without TLS's own farewell is no matter here.

@@ -24,17 +24,17 @@ pub struct GroupStats {
 /// v1 tells "no limit" as the largest number of pages: everything near it means the same.
 const V1_NO_LIMIT: u64 = 1 << 62;
 
-fn number(dir: Option<&Path>, file: &str) -> Option<u64> {
+pub(super) fn number(dir: Option<&Path>, file: &str) -> Option<u64> {
     fs::read_to_string(dir?.join(file)).ok()?.trim().parse().ok()
 }
 
 /// A value of a `key value` file.
-fn keyed(text: &str, key: &str) -> u64 {
+pub(super) fn keyed(text: &str, key: &str) -> u64 {
     let value = |l: &str| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(value).unwrap_or(0)
 }
 
-fn text(dir: Option<&Path>, file: &str) -> String {
+pub(super) fn text(dir: Option<&Path>, file: &str) -> String {
     dir.and_then(|d| fs::read_to_string(d.join(file)).ok()).unwrap_or_default()
 }
 

@@ -15,6 +15,8 @@ use super::sandbox::{namespaces, on_node};
 use super::{Container, Inner, new_id, now_ns};
 use crate::cri::{Container as Listed, *};
 use crate::error::{Error, IoContext, Result};
+use crate::image::StoredImage;
+use crate::image::lookup::{self, Found};
 use crate::plan::users::{self, Files};
 use crate::plan::{self, Input, Layout, Namespaces};
 use crate::wire::{Ask, Run, Signal as SignalAsk};
@@ -140,7 +142,7 @@ impl Inner {
             created_at: now_ns(),
             image_ref: image.digests.first().unwrap_or(&image.id).clone(),
             image_id: image.id.clone(),
-            layers: image.layers.clone(),
+            layers: self.layers_of(&image, &config)?,
             plan: Some(plan),
             stop_signal: stop_signal.to_owned(),
             cgroup: group,
@@ -156,7 +158,7 @@ impl Inner {
         id: &str,
         config: &ContainerConfig,
         sandbox: &SandboxRecord,
-        image: &crate::image::StoredImage,
+        image: &StoredImage,
         group_path: &str,
     ) -> Result<crate::wire::Plan> {
         let context = plan::context(config);
@@ -203,6 +205,22 @@ impl Inner {
         })
     }
 
+    /// The layers that must stay while the container is there: its image's, and those of its mounts.
+    fn layers_of(&self, image: &StoredImage, config: &ContainerConfig) -> Result<Vec<String>> {
+        let mut layers = image.layers.clone();
+        for spec in config.mounts.iter().filter_map(|m| m.image.as_ref()) {
+            if spec.image.is_empty() {
+                continue;
+            }
+            let mounted = self.images.find(&spec.image);
+            let mounted = mounted.ok_or_else(|| Error::not_found("image", &spec.image))?;
+            layers.extend(mounted.layers);
+        }
+        layers.sort_unstable();
+        layers.dedup();
+        Ok(layers)
+    }
+
     fn layout(
         &self,
         id: &str,
@@ -232,7 +250,16 @@ impl Inner {
                 .images
                 .find(&spec.image)
                 .ok_or_else(|| Error::not_found("image", &spec.image))?;
-            image_mounts.extend(self.images.layer_dirs(&image).into_iter().map(|l| (index, l)));
+            let layers = self.images.layer_dirs(&image);
+            let found = lookup::lookup(&layers, Path::new(&mount.image_sub_path)).map_err(|e| {
+                let (what, path) = ("find the sub path of an image volume", &mount.image_sub_path);
+                Error::File { what, path: path.into(), source: e }
+            })?;
+            let parts = match found {
+                Found::File(file) => vec![file],
+                Found::Directory(parts) => parts,
+            };
+            image_mounts.extend(parts.into_iter().map(|part| (index, part)));
         }
         let mount_point = self.config.state_dir.join("rootfs");
         Ok(Layout { layers, upper, work, shm, mount_point, image_mounts })

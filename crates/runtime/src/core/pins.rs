@@ -60,7 +60,9 @@ pub(crate) fn shm(dir: &Path) -> PathBuf {
 /// Makes the state directory a mount of its own that shares nothing with others: pins must not
 /// propagate into containers or other namespaces.
 pub(crate) fn private_mount(dir: &Path) -> Result<()> {
-    let info = fs::read_to_string("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
+    // Others' mounts may have names that are no text.
+    let info = fs::read("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
+    let info = String::from_utf8_lossy(&info);
     let dir = fs::canonicalize(dir).at("resolve", dir)?;
     let mounted = info.lines().any(|l| l.split(' ').nth(4).is_some_and(|p| Path::new(p) == dir));
     if !mounted {

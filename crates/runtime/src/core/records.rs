@@ -1,13 +1,16 @@
 //! What the runtime remembers of sandboxes and containers across its own restarts: one file each.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, mpsc};
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use crate::cri::{ContainerConfig, PodSandboxConfig};
-use crate::error::{Error, IoContext, Result};
-use crate::image::write_whole;
+use crate::error::{IoContext, Result};
 use crate::wire::{Plan, Run};
 
 pub(crate) const RECORD: &str = "record";
@@ -80,25 +83,200 @@ impl ContainerRecord {
     }
 }
 
-pub(crate) fn save(dir: &Path, record: &impl Message) -> Result<()> {
-    fs::create_dir_all(dir).at("make", dir)?;
-    write_whole(&dir.join(RECORD), &record.encode_to_vec())
+/// A record knows which directory is its own.
+pub(crate) trait Record: Message + Default {
+    fn id(&self) -> &str;
 }
 
-/// All records below `dir`; a directory without one is what a crash left, and is removed.
-pub(crate) fn load<T: Message + Default>(dir: &Path) -> Result<Vec<T>> {
+impl Record for SandboxRecord {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Record for ContainerRecord {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Field 15 with 32 bytes in it, behind all others: what was written before it, hashed.
+const SEAL: [u8; 2] = [(15 << 3) | 2, 32];
+const SEAL_BYTES: usize = 32;
+
+fn sealed(record: &impl Message) -> Vec<u8> {
+    let mut bytes = record.encode_to_vec();
+    let hash = Sha256::digest(&bytes);
+    bytes.extend(SEAL);
+    bytes.extend(hash);
+    bytes
+}
+
+fn unsealed<T: Record>(bytes: &[u8], id: &str) -> std::result::Result<T, String> {
+    let torn = || "it was not written to its end".to_owned();
+    let length = bytes.len().checked_sub(SEAL_BYTES + SEAL.len()).ok_or_else(torn)?;
+    let (body, seal) = bytes.split_at(length);
+    if seal[..2] != SEAL || seal[2..] != *Sha256::digest(body) {
+        return Err(torn());
+    }
+    let record = T::decode(body).map_err(|e| e.to_string())?;
+    match record.id() == id {
+        true => Ok(record),
+        false => Err("it is another one's".into()),
+    }
+}
+
+/// Replaces the record as a whole. It is on the disk soon after; should the power fail before, no process
+/// lives that it could tell of, and a torn record is recognised by its seal.
+pub(crate) fn save(dir: &Path, record: &impl Message) -> Result<()> {
     fs::create_dir_all(dir).at("make", dir)?;
-    let mut records = Vec::new();
-    for entry in fs::read_dir(dir).at("list", dir)?.flatten() {
-        let path: PathBuf = entry.path().join(RECORD);
+    let path = dir.join(RECORD);
+    let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
+    fs::write(&part, sealed(record)).and_then(|()| fs::rename(&part, &path)).at("write", &path)?;
+    settle_soon(dir);
+    Ok(())
+}
+
+/// Directories whose records go to the disk, away from the start of a pod, which would wait for it.
+static UNSETTLED: LazyLock<mpsc::Sender<PathBuf>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel::<PathBuf>();
+    let work = move || {
+        while let Ok(first) = receiver.recv() {
+            let all: BTreeSet<PathBuf> =
+                std::iter::once(first).chain(receiver.try_iter()).collect();
+            all.iter().for_each(|dir| settle(dir));
+        }
+    };
+    let spawned = std::thread::Builder::new().name("records".to_owned()).spawn(work);
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "records reach the disk when the kernel sees fit");
+    }
+    sender
+});
+
+fn settle_soon(dir: &Path) {
+    // Without the thread the kernel does it, later.
+    let _gone = UNSETTLED.send(dir.to_owned());
+}
+
+fn settle(dir: &Path) {
+    let sync = |path: &Path| fs::File::open(path)?.sync_all();
+    let parent = dir.parent().unwrap_or(dir);
+    let done = sync(&dir.join(RECORD)).and_then(|()| sync(dir)).and_then(|()| sync(parent));
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, dir = %dir.display(), "record not synced");
+        }
+        _ => {}
+    }
+}
+
+/// What was found below a directory.
+pub(crate) struct Loaded<T> {
+    pub(crate) records: Vec<T>,
+    /// Ids whose records are damaged. They were put aside with all that they have.
+    pub(crate) damaged: Vec<String>,
+}
+
+/// All records below `dir`. A directory without one is what a crash left, and is removed; one whose
+/// record is damaged goes to `aside`. A record that cannot be read now is an error, and nothing is touched.
+pub(crate) fn load<T: Record>(dir: &Path, aside: &Path) -> Result<Loaded<T>> {
+    fs::create_dir_all(dir).at("make", dir)?;
+    let mut loaded = Loaded { records: Vec::new(), damaged: Vec::new() };
+    for entry in fs::read_dir(dir).at("list", dir)? {
+        let entry = entry.at("list", dir)?;
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let path = entry.path().join(RECORD);
         match fs::read(&path) {
-            Ok(bytes) => records.push(T::decode(&bytes[..]).map_err(|e| Error::Damaged {
-                what: "record",
-                path,
-                message: e.to_string(),
-            })?),
-            Err(_) => crate::tree::remove(&entry.path()).at("remove", entry.path())?,
+            Ok(bytes) => match unsealed(&bytes, &id) {
+                Ok(record) => loaded.records.push(record),
+                Err(why) => {
+                    tracing::error!(record = %path.display(), why, "damaged record put aside");
+                    fs::create_dir_all(aside).at("make", aside)?;
+                    let place = aside.join(&id);
+                    crate::tree::remove(&place).at("remove", &place)?;
+                    fs::rename(entry.path(), &place).at("put aside", entry.path())?;
+                    loaded.damaged.push(id);
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                crate::tree::remove(&entry.path()).at("remove", entry.path())?;
+            }
+            Err(error) => return Err(error).at("read", &path),
         }
     }
-    Ok(records)
+    Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(id: &str) -> SandboxRecord {
+        SandboxRecord { id: id.into(), ready: true, ..SandboxRecord::default() }
+    }
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        records: PathBuf,
+        aside: PathBuf,
+    }
+
+    fn place() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, aside) = (dir.path().join("records"), dir.path().join("aside"));
+        for id in ["a", "b"] {
+            save(&records.join(id), &sandbox(id)).unwrap();
+            fs::write(records.join(id).join("layer"), "content").unwrap();
+        }
+        Place { _dir: dir, records, aside }
+    }
+
+    fn load(place: &Place) -> Result<Loaded<SandboxRecord>> {
+        super::load(&place.records, &place.aside)
+    }
+
+    #[test]
+    fn records_come_back_and_directories_without_one_go() {
+        let place = place();
+        fs::create_dir_all(place.records.join("half/upper")).unwrap();
+        let mut found = load(&place).unwrap().records;
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        assert_eq!(found, [sandbox("a"), sandbox("b")]);
+        assert!(!place.records.join("half").exists());
+    }
+
+    #[test]
+    fn a_torn_record_is_put_aside_at_whatever_byte_it_ends() {
+        let whole = sealed(&sandbox("a"));
+        for length in 0..whole.len() {
+            let place = place();
+            fs::write(place.records.join("a").join(RECORD), &whole[..length]).unwrap();
+            let loaded = load(&place).unwrap();
+            assert_eq!((loaded.records.len(), loaded.damaged), (1, vec!["a".to_owned()]));
+            assert!(place.aside.join("a/layer").exists() && !place.records.join("a").exists());
+        }
+        let place = place();
+        fs::write(place.records.join("a").join(RECORD), vec![0; whole.len()]).unwrap();
+        assert_eq!(load(&place).unwrap().damaged, ["a"]);
+    }
+
+    #[test]
+    fn a_record_of_another_is_not_trusted() {
+        let place = place();
+        fs::copy(place.records.join("b").join(RECORD), place.records.join("a").join(RECORD))
+            .unwrap();
+        assert_eq!(load(&place).unwrap().damaged, ["a"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_alone() {
+        let place = place();
+        let record = place.records.join("a").join(RECORD);
+        fs::remove_file(&record).unwrap();
+        // Reading a directory fails otherwise than by its absence.
+        fs::create_dir(&record).unwrap();
+        assert!(load(&place).is_err());
+        assert!(place.records.join("a/layer").exists());
+    }
 }

@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Embedded, Inner, container, sandbox};
 use crate::cri::*;
 use crate::error::{Error, Result};
+use crate::figures::PodFigures;
 use crate::image::StoredImage;
 use crate::service::{Duplex, ExecSession, ImageService, RuntimeService, StreamOptions};
 use crate::wire::Ask;
@@ -240,6 +241,10 @@ impl RuntimeService for Embedded {
     async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats> {
         let record = self.inner.sandbox_record(id)?;
         blocking(&self.inner, move |inner| inner.sandbox_stats(&record)).await
+    }
+
+    async fn pod_figures(&self) -> Result<Vec<PodFigures>> {
+        blocking(&self.inner, |inner| inner.pod_figures()).await
     }
 
     async fn list_pod_sandbox_stats(

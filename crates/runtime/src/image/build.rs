@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{ARCHITECTURE, ImageStore, Reference, StoredImage, digest_text};
+use super::{ARCHITECTURE, ImageStore, Reference, StoredImage, digest_text, settle};
 use crate::error::{IoContext, Result};
 
 /// What to make.
@@ -96,7 +96,7 @@ fn fill(root: &Path, wanted: &StaticImage) -> Result<u64> {
     };
     let target = place(&wanted.path);
     parent(&target)?;
-    copy(&wanted.file, &target).at("copy to", &target)?;
+    copy(&wanted.file, &target).and_then(|()| settle(&target)).at("copy to", &target)?;
     let mut bytes = fs::metadata(&target).at("inspect", &target)?.size();
     for (path, to) in &wanted.links {
         parent(&place(path))?;
@@ -104,7 +104,8 @@ fn fill(root: &Path, wanted: &StaticImage) -> Result<u64> {
     }
     for (path, text) in &wanted.files {
         parent(&place(path))?;
-        fs::write(place(path), text).at("write", place(path))?;
+        let file = place(path);
+        fs::write(&file, text).and_then(|()| settle(&file)).at("write", &file)?;
         bytes += text.len() as u64;
     }
     let tmp = place("/tmp");

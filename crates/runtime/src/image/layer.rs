@@ -80,6 +80,9 @@ impl ImageStore {
             let message = format!("the layer's digest is {found}, announced was {diff_id}");
             return Err(Error::Image { image: diff_id.to_owned(), message });
         }
+        // A layer that is in its place is trusted for ever: it must be on the disk before.
+        let dir = fs::File::open(tmp).at("open", tmp)?;
+        rustix::fs::syncfs(&dir).at("sync", tmp)?;
         self.place_layer(tmp, diff_id, bytes)
     }
 
@@ -118,25 +121,24 @@ impl ImageStore {
         Ok(pairs.filter(|(id, _)| !self.has_layer(id) && seen.insert(id.clone())).collect())
     }
 
-    /// All layers are here: makes them durable, then the image known.
+    /// All layers are here: makes the image known.
     pub(crate) fn finish_pull(
         &self,
         config: &[u8],
         tags: &[String],
         digests: &[String],
     ) -> Result<StoredImage> {
-        let dir = fs::File::open(&self.root).at("open", &self.root)?;
-        rustix::fs::syncfs(&dir).at("sync", &self.root)?;
         self.add(config, tags, digests, false)
     }
 
     pub(super) fn place_layer(&self, tmp: &Path, diff_id: &str, bytes: u64) -> Result<()> {
-        fs::write(tmp.join("size"), bytes.to_string()).at("write", tmp)?;
-        let place = self.root.join("layers").join(hex(diff_id));
+        super::write_whole(&tmp.join("size"), bytes.to_string().as_bytes())?;
+        let layers = self.root.join("layers");
+        let place = layers.join(hex(diff_id));
         match fs::rename(tmp, &place) {
             // Someone else brought the same layer meanwhile.
             Err(_) if place.is_dir() => crate::tree::remove(tmp).at("remove", tmp),
-            done => done.at("place the layer at", &place),
+            done => done.and_then(|()| super::settle(&layers)).at("place the layer at", &place),
         }
     }
 

@@ -21,7 +21,8 @@ pub(crate) struct Layout {
     pub(crate) work: PathBuf,
     pub(crate) shm: PathBuf,
     pub(crate) mount_point: PathBuf,
-    /// Layers of the images that the caller's mounts name, by the mount's place in its list.
+    /// What the caller's mounts of images show, by the mount's place in its list: a file, or a directory's
+    /// part in each layer, topmost first.
     pub(crate) image_mounts: Vec<(usize, PathBuf)>,
 }
 
@@ -234,21 +235,18 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         let layers = input.layout.image_mounts.iter().filter(|(i, _)| *i == index);
         let mut lowers: Vec<String> =
             layers.map(|(_, path)| path.to_string_lossy().into_owned()).collect();
-        if mount.image_sub_path.is_empty() && lowers.len() > 1 {
+        if lowers.len() > 1 {
             let mapped = input.users.is_some();
             return Ok(StepKind::Root(Overlay { lowers, target, mapped, ..Overlay::default() }));
         }
-        // One layer (or a directory of it) is simply bound.
-        if lowers.len() != 1 {
-            let what = "a sub path of an image volume with several layers";
-            return Err(Error::Unsupported(what.to_owned()));
-        }
-        let sub_path = mount.image_sub_path.clone();
-        let source = lowers.remove(0);
+        // One layer (or a part of it) is simply bound.
+        let Some(source) = lowers.pop() else {
+            return Err(Error::Unsupported("a volume of an image without layers".to_owned()));
+        };
         return Ok(StepKind::Bind(Bind {
             source,
             target,
-            sub_path,
+            sub_path: String::new(),
             read_only: true,
             recursive_read_only: true,
             propagation: libc::MS_PRIVATE,

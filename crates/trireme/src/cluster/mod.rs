@@ -5,6 +5,7 @@
 //! inside the first node's namespace.
 
 mod detach;
+mod dns_service;
 mod egress;
 pub(crate) mod folder;
 mod host_ports;
@@ -17,6 +18,7 @@ mod paths;
 mod place;
 mod progress;
 mod protect;
+mod rules;
 mod server;
 pub(crate) mod services;
 mod start;
@@ -53,7 +55,13 @@ pub(crate) fn pod_cidr(node: u32) -> String {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NameArg {
     /// Name of the cluster.
-    #[arg(long, default_value = "trireme")]
+    #[arg(
+        long,
+        default_value = "trireme",
+        global = true,
+        id = "cluster-name",
+        value_name = "NAME"
+    )]
     pub(crate) name: String,
 }
 

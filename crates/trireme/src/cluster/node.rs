@@ -135,6 +135,8 @@ async fn start_kubelet(
     let mut config = KubeletConfig::new(name);
     config.root_dir = folder.join("kubelet");
     config.log_dir = folder.join("pods");
+    // The host's own logs are not the node's.
+    config.node_log_dir = folder.join("pods");
     config.node_ips = place.addresses.clone();
     config.cluster_dns = vec![dns_address()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
@@ -145,12 +147,13 @@ async fn start_kubelet(
     config.reserved_memory_bytes += protect::reserved_memory();
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.cgroup);
     let user = format!("system:node:{name}");
+    let client = shared.plane.client(&user, &["system:nodes"], "kubelet");
     let deps = Deps {
-        client: shared.plane.client(&user, &["system:nodes"], "kubelet"),
+        authorizer: Arc::new(kubelet::ApiReviews::new(client.clone(), name)),
+        client,
         images: runtime.clone(),
         runtime,
         dialer: Arc::new(Inside(place.ns.clone())),
-        authorizer: Arc::new(kubelet::SystemMasters),
         services: Some(shared.informers.of()),
     };
     let agent = Arc::new(Kubelet::new(config, deps, shared.tasks));

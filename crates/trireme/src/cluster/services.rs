@@ -1,7 +1,6 @@
 //! Services on a node: informers feed the proxy's rules and the DNS index.
 
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::{Change, Informer, Informers, Tasks};
@@ -12,8 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proxy::{HealthServer, HostPort, Proxy, ProxyConfig};
 use tokio::sync::mpsc;
 
-/// Changes gathered into one transaction: long enough for a burst, too short to be noticed.
-const GATHER: Duration = Duration::from_millis(2);
+use super::rules;
 
 /// What the proxy's task is told.
 pub(crate) enum Message {
@@ -60,7 +58,7 @@ pub(crate) async fn start_proxy(
         take(&mut proxy, message);
     }
     let proxy = tokio::task::spawn_blocking(move || proxy.sync().map(|_| proxy)).await??;
-    tasks.spawn("service proxy", run_proxy(proxy, receiver, HealthServer::new(netns)));
+    tasks.spawn("service proxy", rules::keep(proxy, receiver, HealthServer::new(netns)));
     Ok(sender)
 }
 
@@ -75,49 +73,11 @@ fn follow<K: client::Resource>(
     });
 }
 
-fn take(proxy: &mut Proxy, message: Message) {
+pub(super) fn take(proxy: &mut Proxy, message: Message) {
     match message {
         Message::Change(change) => drop(proxy.apply(change)),
         Message::HostPorts(ports) => ports.into_iter().for_each(|p| proxy.hostport_add(p)),
         Message::HostPortsGone(ids) => ids.iter().for_each(|id| proxy.hostport_remove(id)),
-    }
-}
-
-async fn run_proxy(
-    mut proxy: Proxy,
-    mut receiver: mpsc::UnboundedReceiver<Message>,
-    mut health: HealthServer,
-) {
-    let mut watch = match proxy.watch() {
-        Ok(watch) => watch,
-        Err(error) => return tracing::error!(%error, "service rules are not watched, and not kept"),
-    };
-    loop {
-        tokio::select! {
-            message = receiver.recv() => {
-                let Some(message) = message else { return };
-                take(&mut proxy, message);
-                tokio::time::sleep(GATHER).await;
-                while let Ok(more) = receiver.try_recv() {
-                    take(&mut proxy, more);
-                }
-            }
-            seen = watch.next() => match seen {
-                Ok(seen) => match proxy.healed_by_sync(seen) {
-                    Ok(false) => continue,
-                    Ok(true) => tracing::warn!("service rules were changed by another program, writing them again"),
-                    Err(error) => tracing::warn!(%error, "service rules could not be checked"),
-                },
-                Err(error) => tracing::warn!(%error, "watching the service rules"),
-            },
-        }
-        let synced = tokio::task::block_in_place(|| proxy.sync());
-        if let Err(error) = synced {
-            tracing::warn!(%error, "service rules not updated, will be with the next change");
-        }
-        for (check, error) in health.update(&proxy.health_checks()) {
-            tracing::warn!(?check, %error, "health check port not served");
-        }
     }
 }
 

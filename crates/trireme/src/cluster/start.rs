@@ -18,7 +18,7 @@ use super::paths::Record;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::wait::{dns_answers, ready};
-use super::{ClusterPaths, SERVICE_CIDR, dns_address, protect, services};
+use super::{ClusterPaths, SERVICE_CIDR, dns_address, dns_service, protect, services};
 use crate::authentication::Authentication;
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
@@ -81,6 +81,7 @@ pub(super) async fn start(
     let informers = start_loops(&plane, pki, tasks).await?;
     progress.step("controllers and scheduler");
 
+    dns_service::make(informers.client().clone(), tasks);
     let index = services::start_index(&informers).await;
     let upstreams = upstreams(&ground.places);
     let shared = Shared {

@@ -4,6 +4,7 @@
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
 mod network;
+mod settings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,14 @@ use ::kubelet::{Amount, Deps, Kubelet, KubeletConfig, Thresholds};
 use ::network::ipnet::IpNet;
 use ::runtime::{Config as RuntimeConfig, Embedded};
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 use client::Tasks;
 use k8s_openapi::api::core::v1::Taint;
 use pki::{Authority, CertSpec, KeyPairPem};
 use tokio::net::TcpListener;
 
 use self::network::LateNetwork;
+use self::settings::Settings;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::health::HealthPort;
 use super::kubeconfig::server_ip;
@@ -31,6 +34,12 @@ use crate::pki_files::save_pair;
 pub(crate) struct Args {
     #[command(flatten)]
     connection: KubeconfigArg,
+    /// A KubeletConfiguration; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A folder of more of them (*.conf), each joined with those before it.
+    #[arg(long, value_name = "FOLDER")]
+    config_dir: Option<PathBuf>,
     /// The Node's name; this machine's host name when absent.
     #[arg(long)]
     hostname_override: Option<String>,
@@ -65,8 +74,8 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
     pod_cidr: Vec<IpNet>,
     /// PEM of the CA whose client certificates the node API accepts: the API server's is one.
-    #[arg(long, value_name = "FILE")]
-    client_ca_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "config_dir"])]
+    client_ca_file: Option<PathBuf>,
     /// PEM of the node API's certificate; made and self-signed when absent, which Trireme's own API
     /// server does not accept for logs and exec: it wants one of the cluster's CA.
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
@@ -142,13 +151,40 @@ pub(crate) fn run(args: Args) -> Result<()> {
              leave the flag out"
         );
     }
+    let (args, settings) = with_files(args)?;
     let connection = Connection::open(&args.connection.kubeconfig)?;
     crate::doctor::require()?;
-    block_on(async move |tasks| serve(args, &connection, &tasks).await)
+    block_on(async move |tasks| serve(args, settings, &connection, &tasks).await)
 }
 
-async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
-    let config = config(&args, connection)?;
+/// A command line of its own, for what files say.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// The flags again, behind those that the configuration files mean.
+fn with_files(args: Args) -> Result<(Args, Settings)> {
+    if args.config.is_none() && args.config_dir.is_none() {
+        return Ok((args, Settings::default()));
+    }
+    let settings = settings::read(args.config.as_deref(), args.config_dir.as_deref())?;
+    // The program and the command come before the flags.
+    let given: Vec<String> = std::env::args().skip(2).collect();
+    let line = Line::try_parse_from(settings.arguments(&given))?;
+    Ok((line.args, settings))
+}
+
+async fn serve(
+    args: Args,
+    settings: Settings,
+    connection: &Connection,
+    tasks: &Tasks,
+) -> Result<()> {
+    let mut config = config(&args, connection)?;
+    settings.apply(&mut config);
     make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
@@ -171,11 +207,11 @@ async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()>
     let runtime = Arc::new(runtime.context("open the container runtime")?);
     offer_images(&args.root_dir, &runtime, tasks).await?;
     let deps = Deps {
+        authorizer: Arc::new(::kubelet::ApiReviews::new(client.clone(), &config.node_name)),
         client,
         images: runtime.clone(),
         runtime,
         dialer: Arc::new(::kubelet::PlainDialer),
-        authorizer: Arc::new(::kubelet::SystemMasters),
         services: None,
     };
     let name = config.node_name.clone();
@@ -237,7 +273,8 @@ fn address_towards(server: &str) -> Result<IpAddr> {
 }
 
 fn tls(args: &Args, config: &KubeletConfig) -> Result<Arc<rustls::ServerConfig>> {
-    let ca = read(&args.client_ca_file)?;
+    let ca = args.client_ca_file.as_ref();
+    let ca = read(ca.context("--client-ca-file, or authentication.x509.clientCAFile, is needed")?)?;
     let pair = match (&args.tls_cert_file, &args.tls_private_key_file) {
         (Some(cert), Some(key)) => KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? },
         _ => self_signed(&args.root_dir.join("pki"), config)?,

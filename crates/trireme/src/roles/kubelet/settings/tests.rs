@@ -1,0 +1,101 @@
+//! What files say.
+
+use super::*;
+
+fn settings(yaml: &str) -> Result<Settings> {
+    let head = format!("kind: {KIND}\napiVersion: {VERSION}\n");
+    Settings::of(&parse(&format!("{head}{yaml}"))?)
+}
+
+fn refused(yaml: &str) -> String {
+    format!("{:#}", settings(yaml).unwrap_err())
+}
+
+#[test]
+fn a_file_says_what_flags_say_and_flags_win() {
+    let yaml = "maxPods: 7\nclusterDNS: [10.0.0.10, 10.0.0.11]\nauthentication: {x509: {clientCAFile: /ca}}\n\
+                evictionHard: {memory.available: 5%}\nregisterWithTaints: [{key: a, value: b, effect: NoSchedule}]";
+    let found = settings(yaml).unwrap();
+    let given = ["--max-pods=9".to_owned(), "--cluster-dns".to_owned(), "1.1.1.1".to_owned()];
+    let mut words = found.arguments(&given);
+    words.sort();
+    let expected = [
+        "--client-ca-file=/ca",
+        "--cluster-dns",
+        "--eviction-hard=memory.available<5%",
+        "--max-pods=9",
+        "--register-with-taints=a=b:NoSchedule",
+        "1.1.1.1",
+    ];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn what_no_flag_says_is_set() {
+    let yaml = "nodeStatusReportFrequency: 1m30s\nnodeLeaseDurationSeconds: 20\nproviderID: x\n\
+                kubeReserved: {cpu: 250m, memory: 1Gi}\nsystemReserved: {cpu: \"0.5\"}\nregisterNode: false";
+    let mut config = KubeletConfig::new("n");
+    let before = config.reserved_memory_bytes;
+    settings(yaml).unwrap().apply(&mut config);
+    assert_eq!(config.status_report_interval, Duration::from_secs(90));
+    assert_eq!(config.lease_duration, Duration::from_secs(20));
+    assert_eq!(config.reserved_cpu_millis, 750);
+    assert_eq!(config.reserved_memory_bytes, before + (1 << 30));
+    assert!(!config.register_node && config.provider_id.as_deref() == Some("x"));
+}
+
+#[test]
+fn what_this_node_does_not_do_is_refused_by_name() {
+    let said =
+        "KubeletConfiguration: cpuManagerPolicy: static is not supported by this node, only none";
+    assert_eq!(refused("cpuManagerPolicy: static"), said);
+    let said = "KubeletConfiguration: staticPodURL is not supported by this node";
+    assert_eq!(refused("staticPodURL: http://x"), said);
+    let said = "KubeletConfiguration: authentication.anonymous.enabled: true is not supported by this node, only false";
+    assert_eq!(refused("authentication: {anonymous: {enabled: true}}"), said);
+    assert_eq!(refused("maxPod: 7"), "KubeletConfiguration has no field maxPod");
+    assert!(
+        refused("featureGates: {DynamicResourceAllocation: true}")
+            .contains("DynamicResourceAllocation")
+    );
+    assert!(refused("featureGates: {EnvFiles: false}").contains("EnvFiles"));
+    assert!(refused("kubeReserved: {pid: \"5\"}").contains("pid"));
+    assert!(parse("kind: Other").is_err());
+}
+
+#[test]
+fn what_kubeadm_writes_and_nobody_has_set_is_taken() {
+    let yaml = "cgroupDriver: cgroupfs\nsyncFrequency: 0s\nlogging: {flushFrequency: 0, verbosity: 0}\nmemorySwap: {}\n\
+                shutdownGracePeriod: 0s\nstaticPodPath: /none\ncrashLoopBackOff: {}\nauthorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s}}\n\
+                featureGates: {EnvFiles: true, DynamicResourceAllocation: false}";
+    assert!(settings(yaml).is_ok());
+}
+
+#[test]
+fn drop_in_files_are_joined_in_the_order_of_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, rest: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("kind: {KIND}\napiVersion: {VERSION}\n{rest}")).unwrap();
+        path
+    };
+    let base = file("base.yaml", "maxPods: 1\nkubeReserved: {cpu: 1m, memory: 1Ki}");
+    file("20.conf", "maxPods: 3\nkubeReserved: {cpu: 2m}");
+    file("10.conf", "maxPods: 2\nport: 11");
+    file("30.other", "maxPods: 4");
+    let found = read(Some(&base), Some(dir.path())).unwrap();
+    let mut words = found.arguments(&[]);
+    words.sort();
+    assert_eq!(words, ["--max-pods=3", "--port=11"]);
+    assert_eq!(found.rest.reserved, Some((2, 1024)));
+    assert!(read(Some(&dir.path().join("none")), None).is_err());
+}
+
+#[test]
+fn durations_are_gos() {
+    assert_eq!(duration("1h30m5s"), Some(Duration::from_secs(5405)));
+    assert_eq!(duration("1.5s"), Some(Duration::from_millis(1500)));
+    for bad in ["", "5", "s", "5x", "-5s"] {
+        assert_eq!(duration(bad), None, "{bad}");
+    }
+}
