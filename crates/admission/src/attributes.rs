@@ -1,6 +1,5 @@
 //! One request, as plugins see it.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use api::registry::Resource;
@@ -11,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::reinvocation::Reinvocation;
+pub use crate::versions::BoxFuture;
 use crate::versions::Versions;
 
 /// The operation on the object, as upstream names it.
@@ -34,8 +34,6 @@ impl Operation {
         }
     }
 }
-
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Group, version and plural of a built-in resource.
 pub type Gvr = (&'static str, &'static str, &'static str);
