@@ -1,6 +1,5 @@
 //! One request, as plugins see it.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use api::registry::Resource;
@@ -11,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::reinvocation::Reinvocation;
+pub use crate::versions::BoxFuture;
 use crate::versions::Versions;
 
 /// The operation on the object, as upstream names it.
@@ -34,8 +34,6 @@ impl Operation {
         }
     }
 }
-
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Group, version and plural of a built-in resource.
 pub type Gvr = (&'static str, &'static str, &'static str);
@@ -63,8 +61,6 @@ pub trait Cluster: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<Value>, Status>>;
     /// Whether an object of any resource is stored.
     fn exists(&self, row: &Resource, key: &str) -> bool;
-    /// The revision of the last change of a built-in resource's objects.
-    fn last_change(&self, resource: Gvr) -> u64;
     /// Makes a namespace, unless it is there by now.
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
     /// Records an event about a configuration of webhooks: its kind and name, reason, message.

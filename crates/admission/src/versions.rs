@@ -1,10 +1,12 @@
 //! The versions of a request's object: rules name resources in versions that the request may not have used.
 
+use std::pin::Pin;
+
 use api::Status;
 use api::registry::Resource;
 use serde_json::Value;
 
-use crate::attributes::BoxFuture;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The versions in which the resource of a request is served, and its objects in them.
 pub trait Versions: Send + Sync {
