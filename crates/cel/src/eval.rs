@@ -1,12 +1,12 @@
 //! Runs a plan and counts what it costs, by upstream's rules: a variable and each step into it
 //! cost one, literals nothing, new lists and maps their base, calls their price.
 
+pub(crate) mod composition;
 mod paths;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::composition::Composition;
 use crate::equal::{contains, equal};
 use crate::error::{Error, Failure};
 use crate::estimate::{LIST_COST, MAP_COST, STRUCT_COST};
@@ -14,6 +14,7 @@ use crate::library;
 use crate::meter::Price;
 use crate::plan::{CallNode, Conditional, FoldNode, Node, Operation, Plan, StructNode};
 use crate::value::{Entries, Key, List, Map, Struct, Value};
+use composition::Composition;
 
 type Outcome<'v> = Result<Value<'v>, Failure>;
 

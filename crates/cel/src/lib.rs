@@ -6,7 +6,6 @@
 
 mod ast;
 mod checker;
-mod composition;
 mod declared;
 mod equal;
 mod error;
@@ -38,11 +37,11 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-pub use composition::{Composition, Variable};
 pub use declared::{Decl, Field, ListKind, Objects, Scalar, Shape};
 pub use error::{Error, Failure};
 pub use estimate::Range;
 pub use eval::Binding;
+pub use eval::composition::{Composition, Variable};
 pub use issues::Issues;
 pub use library::authorization::{Authorize, Decision, Question, ResourceCheck, Target};
 pub use names::escaped;

@@ -89,18 +89,14 @@ impl Compiler {
         self.environment(given).compile(text).err().map(|issues| issues.to_string())
     }
 
-    /// Adds a variable, which later variables and all expressions may use.
-    pub fn variable(&mut self, name: &str, text: &str) {
+    /// Adds a variable, which later variables and all expressions may use. The answer is why it does not compile.
+    pub fn variable(&mut self, name: &str, text: &str) -> Option<&str> {
         let compiled = self.compile(text, Given::AUTHORIZER, &[]);
         let ty = compiled.as_ref().map_or(Type::Dyn, |(_, ty)| composable(ty));
         self.objects.set_field(VARIABLES_TYPE, name, ty);
         let program = compiled.map(|(program, _)| program);
         self.variables.push(Variable { name: name.into(), program });
-    }
-
-    /// Why the variable at this place does not compile.
-    pub fn variable_fault(&self, at: usize) -> Option<&str> {
-        self.variables.get(at)?.program.as_ref().err().map(String::as_str)
+        self.variables.last()?.program.as_ref().err().map(String::as_str)
     }
 
     /// The expression, whose value must be of one of these types.

@@ -54,7 +54,9 @@ fn evaluate(variables: &[(&str, &str)], text: &str, given: Given) -> Result<Stri
     let mut answer = Err("not run".to_owned());
     with_request(|request| {
         let mut compiler = Compiler::of_policy(true);
-        variables.iter().for_each(|(name, text)| compiler.variable(name, text));
+        for (name, text) in variables {
+            compiler.variable(name, text);
+        }
         let expression = compiler.expression(text, given, &[]);
         let variables = compiler.into_variables();
         let authorizer = RequestAuthorizer::new(request);

@@ -5,7 +5,6 @@ use cel::Type;
 use validation::At;
 
 use super::mutating::PatchType;
-use super::policy::compiler;
 use crate::expressions::{Compiler, Expression, Given};
 
 /// Faults of the expressions of a ValidatingAdmissionPolicy.
@@ -62,11 +61,13 @@ pub fn check_webhooks(configuration: &At<'_>) {
 /// Match conditions and variables; the compiler that knows the variables.
 fn common(spec: &At<'_>) -> Compiler {
     match_conditions(&spec.get("matchConditions"), &stateless(spec));
-    let compiler = compiler(spec.value());
-    for (at, variable) in spec.get("variables").items().enumerate() {
+    let mut compiler = Compiler::of_policy(!spec.get("paramKind").is_absent());
+    for variable in spec.get("variables").items() {
         let expression = variable.get("expression");
-        let fault = compiler.variable_fault(at);
-        if let Some(fault) = fault.filter(|_| !expression.text().trim().is_empty()) {
+        if expression.text().trim().is_empty() {
+            continue;
+        }
+        if let Some(fault) = compiler.variable(variable.get("name").text(), expression.text()) {
             expression.invalid(fault);
         }
     }

@@ -94,14 +94,10 @@ impl TypeChecking {
     async fn check(&self, policy: &ValidatingAdmissionPolicy) -> Result<Vec<Warning>, Error> {
         let policy = serde_json::to_value(policy).unwrap_or_default();
         let named = named_resources(&policy);
-        let mut known: BTreeMap<GroupVersion, Value> = BTreeMap::new();
-        for (group, version, _) in named.iter().flatten() {
-            let place = (group.clone(), version.clone());
-            if !known.contains_key(&place) {
-                let list = self.read(&root(&place, "")).await?;
-                known.insert(place, list);
-            }
-        }
+        let places = named.iter().flatten();
+        let places: BTreeSet<GroupVersion> =
+            places.map(|(group, version, _)| (group.clone(), version.clone())).collect();
+        let known = self.read_all(places, "").await?;
         let kinds_of = |resources: &Vec<NamedResource>| {
             resources.iter().filter_map(|resource| kind_of(&known, resource)).collect()
         };
@@ -110,15 +106,25 @@ impl TypeChecking {
         let wanted = kinds.iter().cloned().chain(param_kind(&policy));
         let places: BTreeSet<GroupVersion> =
             wanted.map(|kind| (kind.group, kind.version)).collect();
-        let mut documents = BTreeMap::new();
-        for place in places {
-            let document = self.read(&root(&place, "/openapi/v3")).await?;
-            documents.insert(place, document);
-        }
+        let documents = self.read_all(places, "/openapi/v3").await?;
         let document = |kind: &GroupVersionKind| {
             documents.get(&(kind.group.clone(), kind.version.clone())).filter(|d| !d.is_null())
         };
         Ok(check_types(&policy, &kinds, document))
+    }
+
+    /// The documents of groups and versions below a path.
+    async fn read_all(
+        &self,
+        places: BTreeSet<GroupVersion>,
+        before: &str,
+    ) -> Result<BTreeMap<GroupVersion, Value>, Error> {
+        let mut all = BTreeMap::new();
+        for place in places {
+            let document = self.read(&root(&place, before)).await?;
+            all.insert(place, document);
+        }
+        Ok(all)
     }
 
     /// A document; null if there is none, since a policy may name what is not served.

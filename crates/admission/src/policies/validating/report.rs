@@ -90,7 +90,7 @@ impl Report {
             "RequestEntityTooLarge" => 413,
             _ => 422,
         };
-        status.reason = reason.into_string().into();
+        status.reason = reason.into_string();
         let cause = Cause { reason: "".into(), message, field: String::new() };
         Err(status.with_causes(vec![cause]))
     }

@@ -6,7 +6,7 @@ mod case;
 mod textproto;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use case::Case;
 
@@ -39,7 +39,7 @@ fn exceptions() -> Vec<Exception> {
     all
 }
 
-fn cases(folder: &PathBuf) -> Vec<Case> {
+fn cases(folder: &Path) -> Vec<Case> {
     let data = folder.join("tests/simple/testdata");
     let files = std::fs::read_dir(&data).expect("TRIREME_CEL_SPEC names a checkout of cel-spec");
     let mut files: Vec<PathBuf> = files.map(|file| file.expect("an entry").path()).collect();
@@ -63,7 +63,7 @@ fn answers_are_those_of_the_specification() {
     let (mut passed, mut wrong) = (0, Vec::new());
     let mut excepted: BTreeMap<&str, usize> = BTreeMap::new();
     let mut used = vec![false; exceptions.len()];
-    let cases = cases(&PathBuf::from(folder));
+    let cases = cases(Path::new(&folder));
     for case in &cases {
         let exception = exceptions.iter().position(|exception| exception.covers(&case.name));
         match (case.run(), exception) {
