@@ -61,8 +61,6 @@ pub trait Cluster: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<Value>, Status>>;
     /// Whether an object of any resource is stored.
     fn exists(&self, row: &Resource, key: &str) -> bool;
-    /// The revision of the last change of a built-in resource's objects.
-    fn last_change(&self, resource: Gvr) -> u64;
     /// Makes a namespace, unless it is there by now.
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>>;
     /// Records an event about a configuration of webhooks: its kind and name, reason, message.

@@ -106,10 +106,6 @@ impl Cluster for Fake {
         objects.contains_key(&(row.name.to_owned(), key.to_owned()))
     }
 
-    fn last_change(&self, _: Gvr) -> u64 {
-        1
-    }
-
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {
         let mut objects = self.objects.lock().expect("unpoisoned");
         let namespace = serde_json::json!({"metadata": {"name": name}});

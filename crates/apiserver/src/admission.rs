@@ -46,7 +46,7 @@ impl Admission {
             selection: &options.selection,
             configuration: &options.configuration,
             policies: Some(Arc::new(Policies::new(objects))),
-            webhooks: Some(Arc::new(options.webhooks(services)?)),
+            webhooks: Some(Arc::new(options.webhooks(objects, services)?)),
             reach: &|path| admission_options::reach(path, services),
         };
         Ok(Admission { chain: Chain::new(&setup)?, cluster })
@@ -193,11 +193,6 @@ impl Cluster for StoredCluster {
 
     fn exists(&self, row: &Resource, key: &str) -> bool {
         self.store.collection(&row.prefix).is_some_and(|all| all.get(key).is_some())
-    }
-
-    fn last_change(&self, resource: Gvr) -> u64 {
-        let collection = self.store.collection(&self.row(resource).prefix);
-        collection.map_or(0, |all| all.last_change())
     }
 
     fn create_namespace<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Status>> {

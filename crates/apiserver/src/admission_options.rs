@@ -40,13 +40,18 @@ impl AdmissionOptions {
     }
 
     /// The admission webhooks, with the credentials that their configuration gives.
-    pub(crate) fn webhooks(&self, services: &Arc<dyn Services>) -> Result<Webhooks, String> {
+    pub(crate) fn webhooks(
+        &self,
+        objects: &dyn auth::Objects,
+        services: &Arc<dyn Services>,
+    ) -> Result<Webhooks, String> {
         let of = |plugin: &str| -> Result<Arc<dyn Callers>, String> {
             let own = self.configuration.of(plugin);
             let users = Users::read(own).map_err(|why| format!("{plugin}: {why}"))?;
             Ok(Arc::new(Clients { services: services.clone(), users }))
         };
-        Ok(Webhooks::new(of("MutatingAdmissionWebhook")?, of("ValidatingAdmissionWebhook")?))
+        let callers = [of("MutatingAdmissionWebhook")?, of("ValidatingAdmissionWebhook")?];
+        Ok(Webhooks::new(objects, callers))
     }
 }
 

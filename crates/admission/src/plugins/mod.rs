@@ -29,6 +29,9 @@ use crate::webhooks::{Caller, MutatingWebhooks, ValidatingWebhooks, Webhooks};
 use optional::{always, event_rate, image_policy, images, namespaces, node_selector};
 use optional::{owner_references, services, tolerations};
 
+/// Makes a client of the server of a kubeconfig.
+pub type Reach<'s> = &'s dyn Fn(&str) -> Result<Arc<dyn Caller>, String>;
+
 /// What the chain of a server is made of.
 pub struct Setup<'s> {
     pub selection: &'s Selection,
@@ -36,7 +39,7 @@ pub struct Setup<'s> {
     pub policies: Option<Arc<Policies>>,
     pub webhooks: Option<Arc<Webhooks>>,
     /// Reaches the server of a kubeconfig, by the path of its file.
-    pub reach: &'s dyn Fn(&str) -> Result<Arc<dyn Caller>, String>,
+    pub reach: Reach<'s>,
 }
 
 impl Default for Setup<'_> {

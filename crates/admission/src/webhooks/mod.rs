@@ -68,11 +68,11 @@ impl Plugin for MutatingWebhooks {
     }
 
     fn handles(&self, request: &Attributes<'_>) -> bool {
-        !is_exempt(request.row) && !self.0.current(request.cluster).mutating.is_empty()
+        !is_exempt(request.row) && !self.0.current().mutating.is_empty()
     }
 
     fn mutate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a mut Value) -> Decision<'a> {
-        let snapshot = self.0.current(request.cluster);
+        let snapshot = self.0.current();
         Decision::Later(Box::pin(async move {
             mutating::dispatch(&snapshot.mutating, request, object).await
         }))
@@ -85,11 +85,11 @@ impl Plugin for ValidatingWebhooks {
     }
 
     fn handles(&self, request: &Attributes<'_>) -> bool {
-        !is_exempt(request.row) && !self.0.current(request.cluster).validating.is_empty()
+        !is_exempt(request.row) && !self.0.current().validating.is_empty()
     }
 
     fn validate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a Value) -> Decision<'a> {
-        let snapshot = self.0.current(request.cluster);
+        let snapshot = self.0.current();
         Decision::Later(Box::pin(async move {
             validating::dispatch(&snapshot.validating, request, object).await
         }))

@@ -17,7 +17,6 @@ use super::connection::set_user;
 use super::discovery::converted;
 use super::{Aggregator, Extension};
 use crate::conditions::{condition, set_condition};
-use crate::local::Local;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -227,7 +226,7 @@ impl Aggregator {
         tree["status"] = status;
         let target =
             format!("/apis/apiregistration.k8s.io/v1/apiservices/{}/status", extension.name);
-        let body = Local::body(&tree);
+        let body = Bytes::from(tree.to_string());
         let request = Request { method: http::Method::PUT, target, content_type: None, body };
         match client.call(request).await {
             Err(error) if error.is_conflict() || error.is_not_found() => Ok(()),
