@@ -167,7 +167,7 @@ pub(crate) struct AuthenticationFlags {
     #[arg(long, default_value = "v1beta1")]
     authentication_token_webhook_version: String,
     /// How long its answers are kept, as Go writes durations.
-    #[arg(long, default_value = "2m0s", value_parser = crate::roles::apiserver::go_duration)]
+    #[arg(long, default_value = "2m0s", value_parser = crate::durations::go_duration)]
     authentication_token_webhook_cache_ttl: Duration,
     /// Issuer of OpenID tokens (https).
     #[arg(long, requires = "oidc_client_id")]

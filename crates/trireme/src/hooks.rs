@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use webhook::{BoxFuture, Client, Endpoint, Services};
 
-use crate::roles::kubeconfig;
+use crate::kubeconfig;
 
 /// Longest wait for an answer (upstream's clients of webhooks).
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ const KINDS: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConf
 
 /// Prints a line for each such webhook; fails when one has locked the cluster out.
 pub(super) fn check(cluster: &str) -> Result<()> {
-    let config = crate::roles::kubeconfig::load(&kubeconfig_of(cluster)?)?;
+    let config = crate::kubeconfig::load(&kubeconfig_of(cluster)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let locked = runtime.block_on(async {
         let tasks = Tasks::new();

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::audit_flags::AuditFlags;
 use crate::authentication::AuthenticationFlags;
 use crate::control_plane::{ControlPlane, Options};
+use crate::durations::go_duration;
 use crate::pki_files::PkiFiles;
 
 /// Flags of upstream that this server knows.
@@ -140,13 +141,6 @@ pub(crate) struct Args {
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
-}
-
-pub(crate) fn go_duration(text: &str) -> Result<Duration, String> {
-    match api::duration::parse(text)? {
-        parsed if parsed.negative => Err("must not be negative".into()),
-        parsed => Ok(parsed.length),
-    }
 }
 
 fn modes(args: &Args) -> Result<AuthorizationModes> {

@@ -49,7 +49,7 @@ pub(crate) struct AuditFlags {
     #[arg(long, default_value_t = Batching::LOG.size)]
     audit_log_batch_max_size: usize,
     /// Longest wait for a batch to fill, as Go writes durations.
-    #[arg(long, default_value = "0s", value_parser = super::apiserver::go_duration)]
+    #[arg(long, default_value = "0s", value_parser = crate::durations::go_duration)]
     audit_log_batch_max_wait: Duration,
     /// Leave the objects out of events that are too large.
     #[arg(long)]
@@ -73,7 +73,7 @@ pub(crate) struct AuditFlags {
     #[arg(long, default_value_t = Batching::WEBHOOK.size)]
     audit_webhook_batch_max_size: usize,
     /// Longest wait for a list to fill, as Go writes durations.
-    #[arg(long, default_value = "30s", value_parser = super::apiserver::go_duration)]
+    #[arg(long, default_value = "30s", value_parser = crate::durations::go_duration)]
     audit_webhook_batch_max_wait: Duration,
     /// Whether lists are throttled.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -85,7 +85,7 @@ pub(crate) struct AuditFlags {
     #[arg(long, default_value_t = 15)]
     audit_webhook_batch_throttle_burst: u32,
     /// First wait before a list is sent again, as Go writes durations.
-    #[arg(long, default_value = "10s", value_parser = super::apiserver::go_duration)]
+    #[arg(long, default_value = "10s", value_parser = crate::durations::go_duration)]
     audit_webhook_initial_backoff: Duration,
     /// Leave the objects out of events that are too large.
     #[arg(long)]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use client::{Client, HttpsConfig, HttpsTransport, LeaderElection, Tasks};
 
 use super::apiserver::interrupted;
-use super::kubeconfig;
+use crate::kubeconfig;
 
 /// Where components keep their leases.
 const LEASE_NAMESPACE: &str = "kube-system";

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "cluster_signing_cert_file")]
     cluster_signing_key_file: Option<PathBuf>,
     /// Longest life of a certificate that is signed, as Go writes durations.
-    #[arg(long, default_value = "8760h0m0s", value_parser = super::apiserver::go_duration)]
+    #[arg(long, default_value = "8760h0m0s", value_parser = crate::durations::go_duration)]
     cluster_signing_duration: Duration,
     /// Work only while holding the lease kube-system/kube-controller-manager.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]

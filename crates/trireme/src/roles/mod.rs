@@ -7,6 +7,5 @@ pub(crate) mod controller_manager;
 mod extender;
 mod health;
 pub(crate) mod kube_proxy;
-pub(crate) mod kubeconfig;
 pub(crate) mod kubelet;
 pub(crate) mod scheduler;

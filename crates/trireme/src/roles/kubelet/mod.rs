@@ -24,9 +24,9 @@ use self::network::LateNetwork;
 use self::settings::Settings;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::health::HealthPort;
-use super::kubeconfig::server_ip;
 use crate::cluster::folder::make_private;
 use crate::cluster::node::server_tls;
+use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
 
 /// Flags of upstream that this agent knows.
