@@ -6,6 +6,6 @@ pub(crate) mod controller_manager;
 mod extender;
 mod health;
 pub(crate) mod kube_proxy;
-pub(crate) mod kubeconfig;
+mod kubeconfig;
 pub(crate) mod kubelet;
 pub(crate) mod scheduler;
