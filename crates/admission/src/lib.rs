@@ -29,6 +29,6 @@ pub use attributes::{Attributes, BoxFuture, Cluster, Gvr, Operation};
 pub use chain::Chain;
 pub use config::{Configuration, Selection};
 pub use plugin::{Decision, Plugin, Verdict};
-pub use plugins::Setup;
+pub use plugins::{Reach, Setup};
 pub use reinvocation::Reinvocation;
 pub use versions::Versions;

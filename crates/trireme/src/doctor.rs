@@ -3,6 +3,8 @@
 
 mod lockouts;
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 /// One thing that must be so.
@@ -30,7 +32,7 @@ const CHECKS: [Check; 6] = [
     },
     Check {
         what: "network namespaces",
-        holds: || std::path::Path::new("/proc/self/ns/net").exists(),
+        holds: || Path::new("/proc/self/ns/net").exists(),
         remedy: "boot a kernel built with CONFIG_NET_NS",
     },
     Check {
@@ -42,7 +44,7 @@ const CHECKS: [Check; 6] = [
     },
     Check {
         what: "seccomp filters",
-        holds: || std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        holds: || Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
         remedy: "boot a kernel built with CONFIG_SECCOMP_FILTER",
     },
 ];
@@ -58,7 +60,7 @@ fn file_system(name: &str) -> bool {
 }
 
 /// Prints every check, and what the webhooks of a running cluster may do to it; fails when a check does not hold.
-pub(crate) fn doctor(cluster: Option<&str>) -> Result<()> {
+pub(crate) fn doctor(kubeconfig: Option<&Path>) -> Result<()> {
     for check in &CHECKS {
         match (check.holds)() {
             true => println!("ok       {}", check.what),
@@ -66,7 +68,7 @@ pub(crate) fn doctor(cluster: Option<&str>) -> Result<()> {
         }
     }
     require()?;
-    cluster.map_or(Ok(()), lockouts::check)
+    kubeconfig.map_or(Ok(()), lockouts::check)
 }
 
 /// Refuses with the remedies of what is missing.

@@ -101,7 +101,10 @@ fn main() -> ExitCode {
         Command::Status { cluster, output } => cluster::status(&cluster.name, output.is_some()),
         Command::Reset { cluster, yes } => cluster::reset(&cluster.name, yes),
         Command::Image(args) => image::run(args),
-        Command::Doctor { name } => doctor::doctor(name.as_deref()),
+        Command::Doctor { name } => {
+            let kubeconfig = name.as_deref().map(cluster::kubeconfig_of).transpose();
+            kubeconfig.and_then(|path| doctor::doctor(path.as_deref()))
+        }
         Command::Demo(args) => demo::run(&args),
         Command::KubeApiserver(args) => roles::apiserver::run(*args),
         Command::KubeControllerManager(args) => roles::controller_manager::run(args),

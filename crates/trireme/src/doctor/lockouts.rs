@@ -1,20 +1,19 @@
 //! What a running cluster's webhooks may do to it: those that refuse the pods that would serve them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use admission::webhooks::lockout;
 use anyhow::{Result, bail};
-use client::{Client, HttpsTransport, Request, Tasks};
+use client::{Client, HttpsTransport, Kubeconfig, Request, Tasks};
 use serde_json::Value;
-
-use crate::cluster::kubeconfig_of;
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const KINDS: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
 /// Prints a line for each such webhook; fails when one has locked the cluster out.
-pub(super) fn check(cluster: &str) -> Result<()> {
-    let config = crate::kubeconfig::load(&kubeconfig_of(cluster)?)?;
+pub(super) fn check(kubeconfig: &Path) -> Result<()> {
+    let config = Kubeconfig::load(kubeconfig)?.config(None)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let locked = runtime.block_on(async {
         let tasks = Tasks::new();
@@ -25,7 +24,7 @@ pub(super) fn check(cluster: &str) -> Result<()> {
     })?;
     match locked {
         0 => Ok(()),
-        many => bail!("{many} webhooks lock the cluster {cluster:?} out"),
+        many => bail!("{many} webhooks lock the cluster out"),
     }
 }
 
