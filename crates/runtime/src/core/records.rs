@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, mpsc};
+use std::time::Duration;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -137,11 +138,16 @@ pub(crate) fn save(dir: &Path, record: &impl Message) -> Result<()> {
     Ok(())
 }
 
+/// Longest that a record waits for its way to the disk: longer than a pod's start.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
 /// Directories whose records go to the disk, away from the start of a pod, which would wait for it.
 static UNSETTLED: LazyLock<mpsc::Sender<PathBuf>> = LazyLock::new(|| {
     let (sender, receiver) = mpsc::channel::<PathBuf>();
     let work = move || {
         while let Ok(first) = receiver.recv() {
+            // A sync in the middle of a pod's start would hold up what it writes next.
+            std::thread::sleep(SETTLE_AFTER);
             let all: BTreeSet<PathBuf> =
                 std::iter::once(first).chain(receiver.try_iter()).collect();
             all.iter().for_each(|dir| settle(dir));
