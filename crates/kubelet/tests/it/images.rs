@@ -78,14 +78,15 @@ async fn an_image_is_mounted_by_the_runtime() {
     let node = Node::start();
     node.create(image_volume("data:v1"));
     node.status(|s| s["phase"] == "Running").await;
-    let table = node.runtime.table.lock().unwrap();
-    let (_, config, _) = table.containers.values().next().unwrap();
-    let mount = config.mounts.iter().find(|m| m.container_path == "/v").unwrap();
-    let image = mount.image.as_ref().unwrap();
-    assert_eq!((&*image.image, &*image.user_specified_image), ("sha256:feed", "data:v1"));
-    assert_eq!((&*mount.image_sub_path, &*mount.host_path), ("a/b", ""));
-    assert!(mount.readonly);
-    drop(table);
+    {
+        let table = node.runtime.table.lock().unwrap();
+        let (_, config, _) = table.containers.values().next().unwrap();
+        let mount = config.mounts.iter().find(|m| m.container_path == "/v").unwrap();
+        let image = mount.image.as_ref().unwrap();
+        assert_eq!((&*image.image, &*image.user_specified_image), ("sha256:feed", "data:v1"));
+        assert_eq!((&*mount.image_sub_path, &*mount.host_path), ("a/b", ""));
+        assert!(mount.readonly);
+    }
     node.tasks.shutdown().await;
 }
 

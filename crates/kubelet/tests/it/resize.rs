@@ -91,11 +91,12 @@ async fn a_policy_may_want_a_new_start() {
         api.list(prefix).into_iter().find(|e| e["reason"] == "Killing" && e["message"] == killed)
     };
     node.api.until(told).await;
-    let table = node.runtime.table.lock().unwrap();
-    let newest = table.containers.values().next_back().unwrap();
-    let limit = newest.1.linux.as_ref().unwrap().resources.as_ref().unwrap();
-    assert_eq!(limit.memory_limit_in_bytes, 128 << 20);
-    drop(table);
+    {
+        let table = node.runtime.table.lock().unwrap();
+        let newest = table.containers.values().next_back().unwrap();
+        let limit = newest.1.linux.as_ref().unwrap().resources.as_ref().unwrap();
+        assert_eq!(limit.memory_limit_in_bytes, 128 << 20);
+    }
     node.tasks.shutdown().await;
 }
 
@@ -150,11 +151,12 @@ async fn what_was_given_outlives_the_agent() {
     let status = node.status(|s| s["containerStatuses"][0]["restartCount"] == 1).await;
     let pending = condition(&status, "PodResizePending").expect("it is still without room");
     assert_eq!(pending["reason"], "Deferred");
-    let table = node.runtime.table.lock().unwrap();
-    let newest = table.containers.values().next_back().unwrap();
-    let linux = newest.1.linux.as_ref().unwrap().resources.as_ref().unwrap();
-    assert_eq!((linux.cpu_shares, linux.cpu_quota), (102, 10_000));
-    drop(table);
+    {
+        let table = node.runtime.table.lock().unwrap();
+        let newest = table.containers.values().next_back().unwrap();
+        let linux = newest.1.linux.as_ref().unwrap().resources.as_ref().unwrap();
+        assert_eq!((linux.cpu_shares, linux.cpu_quota), (102, 10_000));
+    }
     assert!(node.api.get(POD).is_some());
     again.shutdown().await;
 }
