@@ -213,7 +213,7 @@ fn a_pod_begins_anew_when_a_rule_says_so() {
     assert!(!asked(&[setup.clone(), of("watcher", State::Exited, 87)], &memory));
     assert!(asked(&[setup.clone(), watcher.clone()], &memory));
     memory.restarting = true;
-    assert!(asked(&[setup.clone()], &memory), "until the last one is removed");
+    assert!(asked(std::slice::from_ref(&setup), &memory), "until the last one is removed");
     assert!(!asked(&[], &memory));
     let running = of("c", State::Running, 0);
     check(
