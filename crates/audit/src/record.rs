@@ -59,6 +59,9 @@ impl Auditor {
     }
 }
 
+/// What webhooks changed is part of the object, and told with it (upstream's `AddAnnotationWithLevel`).
+const PATCHES: &str = "patch.webhook.admission.k8s.io/";
+
 /// One request's audit. Made only for requests that are told.
 #[derive(Debug)]
 pub struct Record {
@@ -115,6 +118,9 @@ impl Record {
 
     /// Adds an annotation, unless the key has one.
     pub fn annotate(&self, key: &str, value: String) {
+        if key.starts_with(PATCHES) && self.audited.level < Level::Request {
+            return;
+        }
         let mut facts = self.facts();
         if let Some(former) = facts.annotations.get(key) {
             tracing::warn!(key, value, former, "an audit annotation was set twice");

@@ -121,12 +121,20 @@ async fn large_events_lose_their_objects_and_too_large_ones_everything() {
     assert_eq!((other.sizes(), auditor.counts()), (vec![1], (2, 1)));
 }
 
-#[test]
-fn an_annotation_stays_as_it_was_set_first() {
-    let (sinks, _work) = Sinks::new(Vec::new());
-    let auditor = Auditor::new(Policy::parse(POLICY).expect("a policy"), sinks);
-    let one = record(&auditor);
-    one.annotate("a", "1".into());
-    one.annotate("a", "2".into());
-    assert_eq!(one.level(), Level::RequestResponse);
+#[tokio::test]
+async fn annotations_stay_as_they_were_set_first_and_patches_are_told_with_objects() {
+    const PATCH: &str = "patch.webhook.admission.k8s.io/round_0_index_0";
+    for (level, patches) in [("RequestResponse", true), ("Metadata", false)] {
+        let other = Arc::new(Other::default());
+        let (sinks, _work) = Sinks::new(vec![webhook(&other, Mode::Blocking, None)]);
+        let policy = Policy::parse(&POLICY.replace("RequestResponse", level)).expect("a policy");
+        let one = record(&Auditor::new(policy, sinks));
+        one.annotate("a", "1".into());
+        one.annotate("a", "2".into());
+        one.annotate(PATCH, "p".into());
+        assert!(one.tell(Stage::ResponseComplete).await);
+        let told = other.lists.lock().expect("no panic")[0]["items"][0]["annotations"].clone();
+        assert_eq!(told["a"], "1");
+        assert_eq!(told.get(PATCH).is_some(), patches, "{level}");
+    }
 }
