@@ -11,7 +11,7 @@ const VERSIONS: [&str; 2] = ["apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1a
 const LEGACY: [(&str, &str); 2] =
     [("ImagePolicyWebhook", "imagePolicy"), ("PodNodeSelector", "podNodeSelectorPluginConfig")];
 
-/// What of plugins is configured.
+/// The configuration of plugins.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Configuration {
     plugins: BTreeMap<String, Value>,

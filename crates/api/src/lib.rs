@@ -6,6 +6,7 @@ pub mod cron;
 pub mod duration;
 pub mod limits;
 pub mod names;
+pub mod nullable;
 pub mod object;
 pub mod patch;
 pub mod prose;

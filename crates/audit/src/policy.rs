@@ -1,8 +1,9 @@
 //! The policy: rules in order, the first that matches decides (apiserver `pkg/audit/policy`,
 //! `pkg/apis/audit/validation`).
 
+use api::nullable::nullable;
 use auth::{RequestInfo, User};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::stage::Stage;
 
@@ -110,15 +111,6 @@ struct Resources {
     resources: Vec<String>,
     #[serde(default, deserialize_with = "nullable")]
     resource_names: Vec<String>,
-}
-
-/// Null is as good as absent.
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Policy {

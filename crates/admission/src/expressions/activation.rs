@@ -10,7 +10,7 @@ use super::compiler::Expression;
 const NO_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
-/// What the variables stand for. What is absent is null.
+/// The values of the variables. An absent one is null.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'v> {
     pub object: Option<&'v Value>,

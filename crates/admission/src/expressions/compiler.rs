@@ -7,7 +7,7 @@ use cel::{Env, Objects, Program, Type, VARIABLES_TYPE, Variable};
 const REQUEST: &str = "kubernetes.AdmissionRequest";
 const NAMESPACE: &str = "kubernetes.Namespace";
 
-/// What an expression may use beside the objects of the request.
+/// The optional variables of an expression.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Given {
     pub authorizer: bool,
@@ -84,7 +84,7 @@ impl Compiler {
         this
     }
 
-    /// What is wrong with an expression, whatever its value is to be used for.
+    /// The compilation error of an expression of any output type.
     pub(crate) fn issues(&self, text: &str, given: Given) -> Option<String> {
         self.environment(given).compile(text).err().map(|issues| issues.to_string())
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::activation::{Activation, Budget, Inputs};
 use super::compiler::{Compiler, Expression, Given};
 
-/// What becomes of a request when an expression fails.
+/// The failure policy: whether a request is refused when an expression fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FailurePolicy {
     #[default]

@@ -47,6 +47,7 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let warnings = call.context.take_warnings();
     match answered {
         Err(status) if !warnings.is_empty() => {
+            call.context.audit.iter().for_each(|audit| audit.failed(&status));
             let mut response = respond::failure(&status, form);
             respond::add_warnings(&mut response, &warnings);
             Ok(response)

@@ -19,6 +19,10 @@ pub(crate) const AUDIT_ID: &str = "audit-id";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
+/// Why a client's certificate is not believed; an extension of its requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Stranger(pub(crate) Arc<str>);
+
 pub(crate) struct Audit<H> {
     pub(super) auditor: Option<Arc<Auditor>>,
     pub(super) next: H,
@@ -97,16 +101,18 @@ pub(super) fn unknown_sender(
 ) -> Option<Arc<Record>> {
     let record = begin(auditor, exchange, &User::default())?;
     let headers = exchange.request.headers();
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let tried = match bearer.split_whitespace().next().map(str::to_ascii_lowercase).as_deref() {
-        Some("bearer") => "bearer",
-        Some("basic") => "basic",
-        _ if exchange.certificate.is_some() => "x509",
-        _ => "unknown",
-    };
-    let message = match tried {
-        "unknown" => "Authentication failed, no credentials provided".to_owned(),
-        tried => format!("Authentication failed, attempted: {tried}"),
+    let sent = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let scheme = sent.split_whitespace().next().unwrap_or("").to_ascii_lowercase();
+    let has_stranger = exchange.request.extensions().get::<Stranger>().is_some();
+    let tried = [
+        ("basic", scheme == "basic"),
+        ("bearer", scheme == "bearer"),
+        ("x509", has_stranger || exchange.certificate.is_some()),
+    ];
+    let tried: Vec<&str> = tried.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    let message = match tried.as_slice() {
+        [] => "Authentication failed, no credentials provided".to_owned(),
+        all => format!("Authentication failed, attempted: {}", all.join(", ")),
     };
     record.refused(status.code, &message);
     Some(record)

@@ -6,15 +6,11 @@ use ::audit::{Auditor, Stage};
 use api::Status;
 use http::Response;
 
-use super::audit;
+use super::audit::{self, Stranger};
 use crate::exchange::{Exchange, Handler};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::respond::Body;
-
-/// Why a client's certificate is not believed; an extension of its requests.
-#[derive(Debug, Clone)]
-pub(crate) struct Stranger(pub(crate) Arc<str>);
 
 pub(crate) struct Authenticate<H> {
     pub(super) identity: Arc<Identity>,

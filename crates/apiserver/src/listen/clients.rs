@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::filters::authenticate::Stranger;
+use crate::filters::audit::Stranger;
 
 /// Asks for a certificate of one of the authorities, and takes any.
 #[derive(Debug)]

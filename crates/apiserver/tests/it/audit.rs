@@ -148,6 +148,19 @@ async fn a_refusal_is_told_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_has_warnings_is_told_with_its_reason_too() {
+    let audited = Audited::new().await;
+    audited.told();
+    // An unknown field is a warning, and the name is refused.
+    let body = json!({"metadata": {"name": "NO"}, "unknown": 1});
+    let path = "/api/v1/namespaces/default/configmaps?fieldValidation=Warn";
+    let answer = audited.world.ask("POST", path, &body).await;
+    assert_eq!((answer.code, answer.headers.contains_key("warning")), (422, true));
+    let status = &audited.one()["responseStatus"];
+    assert_eq!((&status["reason"], &status["code"]), (&json!("Invalid"), &json!(422)));
+}
+
+#[tokio::test]
 async fn a_watch_is_told_when_it_begins_and_when_it_ends() {
     let audited = Audited::new().await;
     audited.told();

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use api::nullable::nullable;
 use serde::Deserialize;
 
 use super::anonymous::Anonymous;
 use super::jwt::{Issuer, IssuerFile};
-use super::nullable::nullable;
 
 /// Why a configuration cannot be used: each fault with its field.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

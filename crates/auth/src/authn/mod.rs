@@ -13,7 +13,6 @@ mod certificate;
 mod configuration;
 pub mod impersonation;
 mod jwt;
-mod nullable;
 mod token_file;
 mod webhook;
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use api::nullable::nullable;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use super::Issuer;
 use super::mapping::{CLAIMS, Expression, Source, USER};
 use super::provider::Provider;
 use crate::authn::impersonation::path_fault;
-use crate::authn::nullable::nullable;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -107,7 +107,10 @@ impl Provider {
         let known = self.found().ok_or("oidc: authenticator not initialized")?;
         // Another may have looked meanwhile.
         if !signed(&known.keys) && self.may_look() {
-            let keys = Arc::new(Keys::parse(&self.json(fetch, &known.keys_at).await?)?);
+            let read = self.json(fetch, &known.keys_at).await;
+            // Who waited for a slow issuer does not wait for it once more.
+            self.looked_now();
+            let keys = Arc::new(Keys::parse(&read?)?);
             self.keep(Found { keys, ..known });
         }
         match self.found().is_some_and(|found| signed(&found.keys)) {
@@ -117,11 +120,11 @@ impl Provider {
     }
 
     fn may_look(&self) -> bool {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = looked.is_none_or(|at| at.elapsed() >= LOOK);
-        if may {
-            *looked = Some(Instant::now());
-        }
-        may
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.is_none_or(|at| at.elapsed() >= LOOK)
+    }
+
+    fn looked_now(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }

@@ -16,6 +16,8 @@ use crate::authn::Configuration;
 const ISSUER: &str = "https://issuer.test";
 
 struct Provider {
+    /// How long its keys take.
+    delay: std::time::Duration,
     keys: Mutex<Vec<(String, EcdsaKeyPair)>>,
     asked: Mutex<u32>,
     issuer: Mutex<String>,
@@ -32,7 +34,12 @@ fn key_pair() -> EcdsaKeyPair {
 impl Provider {
     fn new() -> Provider {
         let keys = Mutex::new(vec![("one".to_owned(), key_pair())]);
-        Provider { keys, asked: Mutex::default(), issuer: Mutex::new(ISSUER.to_owned()) }
+        Provider {
+            delay: std::time::Duration::ZERO,
+            keys,
+            asked: Mutex::default(),
+            issuer: Mutex::new(ISSUER.to_owned()),
+        }
     }
 
     fn sign(&self, claims: &Value) -> String {
@@ -68,7 +75,11 @@ impl Fetch for Provider {
             }
             other => Err(format!("nothing at {other}")),
         };
-        Box::pin(async move { answer.map(|tree: Value| tree.to_string().into_bytes()) })
+        let delay = if url.ends_with("/keys") { self.delay } else { std::time::Duration::ZERO };
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            answer.map(|tree: Value| tree.to_string().into_bytes())
+        })
     }
 }
 
@@ -162,6 +173,24 @@ async fn keys_that_rotate_are_found_and_forged_tokens_cost_one_look() {
     assert_eq!(*provider.asked.lock().expect("no panic"), 2);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(asked(&issuer, &provider, &provider.sign(&claims())).await.is_ok());
+}
+
+/// Forged tokens do not line up before an issuer that is slow.
+#[tokio::test(start_paused = true)]
+async fn a_slow_issuer_is_waited_for_once() {
+    let mut provider = Provider::new();
+    let issuer = issuer(SIMPLE);
+    issuer.discover(&provider).await;
+    provider.delay = std::time::Duration::from_secs(30);
+    provider.keys.lock().expect("no panic").push(("two".into(), key_pair()));
+    let token = provider.sign(&claims());
+    provider.keys.lock().expect("no panic").pop();
+    let begun = tokio::time::Instant::now();
+    let all = [(); 5].map(|()| asked(&issuer, &provider, &token));
+    let [a, b, c, d, e] = all;
+    let told = tokio::join!(a, b, c, d, e);
+    assert!(told.0.is_err() && told.4.is_err());
+    assert_eq!(begun.elapsed(), std::time::Duration::from_secs(30));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! Fields of configuration files.
+//! Fields of configuration files, as Go reads them.
 
 use serde::{Deserialize, Deserializer};
 
 /// Null is as good as absent.
-pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
