@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use api::registry::{Registry, Resource};
 use api::selector::LabelSelector;
 use api::{Object, Status};
-use auth::{AuthorizationModes, Authorizer};
+use auth::{AuthorizationModes, Authorizer, Mode};
 use serde_json::Value;
 
 use crate::attributes::{BoxFuture, Cluster, Gvr};
@@ -48,7 +48,7 @@ impl Fake {
                 meta["namespace"].as_str().map_or(name.to_owned(), |ns| format!("{ns}/{name}"));
             (((*plural).to_owned(), key), object.clone())
         });
-        let modes = AuthorizationModes { rbac: true, ..AuthorizationModes::default() };
+        let modes = AuthorizationModes(vec![Mode::Rbac]);
         Fake {
             objects: Mutex::new(keyed.collect()),
             authorizer: Authorizer::new(Arc::new(Nothing), modes),

@@ -1,6 +1,7 @@
 //! The interface of admission plugins.
 
 use api::Status;
+use auth::Inquiry;
 use serde_json::Value;
 
 use crate::attributes::{Attributes, BoxFuture};
@@ -13,8 +14,21 @@ pub enum Decision<'a> {
     Later(BoxFuture<'a, Verdict>),
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
     pub const ALLOWED: Decision<'static> = Decision::Now(Ok(()));
+
+    /// Of a plugin that asks what the requester may do: at once, unless a webhook has to be asked.
+    pub(crate) fn asking(
+        request: &'a Attributes<'a>,
+        judge: impl Fn(&Inquiry<'_>) -> Verdict + Send + Sync + 'a,
+    ) -> Decision<'a> {
+        let inquiry = Inquiry::new(request.cluster.authorizer());
+        let verdict = judge(&inquiry);
+        if !inquiry.has_missed() {
+            return verdict.into();
+        }
+        Decision::Later(Box::pin(async move { inquiry.settle(judge).await }))
+    }
 
     pub(crate) async fn made(self) -> Verdict {
         match self {

@@ -62,8 +62,9 @@ pub use aggregate::FrontProxy;
 pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{
-    Abac, Anonymous, Authenticator, AuthorizationModes,
-    Configuration as AuthenticationConfiguration, Fetch, TokenFileError, TokenReviews, User,
+    Abac, Anonymous, Authenticator, AuthorizationConfiguration, AuthorizationModes, AuthorizerType,
+    Configuration as AuthenticationConfiguration, Fetch, Mode, ReviewFailure, ReviewWebhook,
+    SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use encryption::{Encryption, EncryptionError};

@@ -58,7 +58,7 @@ impl Local {
     }
 
     /// What a follow reads, if it may.
-    fn open(&self, follow: &Follow) -> Result<Source, Status> {
+    async fn open(&self, follow: &Follow) -> Result<Source, Status> {
         let inner = &self.server.parts;
         let found = inner.resources.find((&follow.group, &follow.version, &follow.resource), "");
         let (row, _) = found.ok_or_else(Status::no_such_path)?;
@@ -71,7 +71,13 @@ impl Local {
             namespace: &follow.namespace,
             ..Attributes::default()
         };
-        inner.identity.authorizer.require(&self.user, &attributes.selecting(filter.fields()))?;
+        let asked = attributes.selecting(filter.fields());
+        inner
+            .identity
+            .authorizer
+            .authorize(&self.user, &asked)
+            .await
+            .require(&self.user, &asked)?;
         let prefix = if follow.namespace.is_empty() {
             String::new()
         } else {
@@ -94,7 +100,7 @@ impl Transport for Local {
         let local = self.clone();
         self.tasks.spawn("local follow", async move {
             while !sender.is_closed() {
-                match local.open(&follow) {
+                match local.open(&follow).await {
                     Ok(source) => source.run(&sender).await,
                     Err(status) => {
                         tracing::warn!(resource = follow.resource, %status, "follow refused");

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use api::Status;
-use auth::{Attributes, Authorizer, encode_path, forbidden};
+use auth::{Attributes, Authorizer, encode_path};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request, Response, Uri, header};
@@ -49,7 +49,7 @@ pub(crate) async fn handle(
     if let Some(redirect) = to_root(call, &request, &query) {
         return Ok(redirect);
     }
-    may_create(&nodes.authorizer, call)?;
+    may_create(&nodes.authorizer, call).await?;
     let mut options = options::of(call);
     if !options.is_null() {
         Admitted::connected(&call.context.info.name).admit(call, &mut options).await?;
@@ -80,13 +80,12 @@ fn is_stream(call: &Call<'_>) -> bool {
 }
 
 /// WebSockets begin with GET, which is no leave to run something: that is `create`.
-fn may_create(authorizer: &Authorizer, call: &Call<'_>) -> Result<(), Status> {
+async fn may_create(authorizer: &Authorizer, call: &Call<'_>) -> Result<(), Status> {
     if !is_stream(call) || call.context.info.verb == "create" {
         return Ok(());
     }
     let create = Attributes { verb: "create", ..Attributes::of(call.context.info) };
-    let checked = authorizer.check(call.context.user, &create);
-    checked.map_err(|why| forbidden(&create, &why))
+    authorizer.authorize(call.context.user, &create).await.require(call.context.user, &create)
 }
 
 /// A proxied root without its slash would make relative links of its pages lead elsewhere.

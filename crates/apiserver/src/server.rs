@@ -172,6 +172,11 @@ impl Server {
         enter(&*self.filters.known, request, |exchange| exchange.user = user).await
     }
 
+    /// Other authorizers are asked from now on.
+    pub fn change_authorization(&self, modes: AuthorizationModes) {
+        self.parts.identity.authorizer.change(modes);
+    }
+
     /// From now on `/readyz` fails, so that load balancers send new clients elsewhere; everything is
     /// still answered.
     pub fn announce_end(&self) {

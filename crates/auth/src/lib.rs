@@ -15,7 +15,9 @@ pub use authn::{
     TokenReviews,
 };
 pub use authz::{
-    Abac, Attributes, AuthorizationModes, Authorizer, PolicyFileError, Resolved, RoleRef, Rule,
+    Abac, Attributes, Authorization, AuthorizationConfiguration, AuthorizationFault,
+    AuthorizationModes, Authorizer, AuthorizerType, Inquiry, Mode, Opinion, PolicyFileError,
+    Resolved, ReviewFailure, ReviewWebhook, RoleRef, Rule, SubjectAccessReviews, WebhookSettings,
     escalation, forbidden, references, refusal,
 };
 pub use objects::{Collection, Objects};

@@ -16,7 +16,7 @@ pub(crate) const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 pub(crate) const ACCOUNTS: &str = "system:serviceaccounts";
 
 /// An authenticated requester.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct User {
     pub name: String,
     pub uid: String,

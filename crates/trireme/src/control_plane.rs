@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::{
-    AuthorizationModes, Encryption, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User,
-};
+use apiserver::{Encryption, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User};
 use client::{Client, Tasks};
 use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::authentication::Authentication;
+use crate::authorization::Authorization;
 use crate::cluster::folder::make_private;
 use crate::pki_files::PkiFiles;
 
@@ -26,7 +25,7 @@ pub(crate) struct Options {
     /// with a key of the cluster's own; what is in etcd is as its other servers left it.
     pub(crate) encryption: Option<PathBuf>,
     pub(crate) service_network: ServiceNetwork,
-    pub(crate) authorization: AuthorizationModes,
+    pub(crate) authorization: Authorization,
     pub(crate) event_ttl: std::time::Duration,
     pub(crate) admission: apiserver::AdmissionOptions,
     /// One of the cluster's own when absent.
@@ -92,13 +91,14 @@ impl ControlPlane {
         addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
         let pair = pki.api_server(&addresses, &[])?;
         let front_proxy = options.front_proxy.map_or_else(|| pki.front_proxy(), Ok)?;
+        let (modes, followed) = options.authorization.into_parts();
         let config = apiserver::Config {
             authenticator,
             service_network: options.service_network,
             node_dialer: options.node_dialer,
             advertise: (options.advertise.ip(), options.advertise.port()),
             tokens,
-            authorization: options.authorization,
+            authorization: modes,
             event_ttl: options.event_ttl,
             admission: options.admission,
             front_proxy: Some(front_proxy),
@@ -106,6 +106,9 @@ impl ControlPlane {
             auditor: options.auditor,
         };
         let server = Server::new(store.clone(), config)?;
+        if let Some(file) = followed {
+            tasks.spawn("authorization configuration", file.follow(server.clone()));
+        }
         server.bootstrap(tasks).await.context("make the bootstrap objects")?;
         let client_ca_pem = options.client_ca_pem.unwrap_or_else(|| pki.ca_pem().to_owned());
         let published = server.publish_client_ca(&client_ca_pem, tasks);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::TokenReviews;
 use apiserver::audit::Deliver;
+use apiserver::{ReviewFailure, SubjectAccessReviews, TokenReviews, WebhookSettings};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use webhook::{BoxFuture, Client, Endpoint, Services};
@@ -67,6 +67,65 @@ pub(crate) fn tokens(file: &Path, version: &str) -> Result<Arc<dyn TokenReviews>
         format!("--authentication-token-webhook-config-file: {}", file.display())
     })?;
     Ok(Arc::new(Reviews { client, version: format!("authentication.k8s.io/{version}") }))
+}
+
+/// Knows what may be done.
+pub(crate) fn access(settings: &WebhookSettings) -> Result<Arc<dyn SubjectAccessReviews>> {
+    let version = settings.version.as_str();
+    if !matches!(version, "v1" | "v1beta1") {
+        bail!(
+            "unsupported webhook authorizer version {version:?}, supported versions are \"v1\", \"v1beta1\""
+        );
+    }
+    let file = &settings.kubeconfig;
+    let client = client(file).with_context(|| file.display().to_string())?;
+    let (is_old, timeout) = (version == "v1beta1", settings.timeout);
+    Ok(Arc::new(AccessReviews { client, is_old, timeout }))
+}
+
+struct AccessReviews {
+    client: Client,
+    /// Version v1beta1, in which groups are named `group`.
+    is_old: bool,
+    timeout: Duration,
+}
+
+impl SubjectAccessReviews for AccessReviews {
+    fn review<'a>(
+        &'a self,
+        spec: &'a Value,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, ReviewFailure>> + Send + 'a>> {
+        let mut spec = spec.clone();
+        if self.is_old
+            && let Some(spec) = spec.as_object_mut()
+            && let Some(groups) = spec.remove("groups")
+        {
+            spec.insert("group".into(), groups);
+        }
+        let version = if self.is_old { "v1beta1" } else { "v1" };
+        let review = json!({
+            "kind": "SubjectAccessReview", "apiVersion": format!("authorization.k8s.io/{version}"),
+            "metadata": {"creationTimestamp": null}, "spec": spec, "status": {"allowed": false},
+        });
+        Box::pin(async move {
+            let answer = self.client.post(&review, self.timeout).await;
+            let failed = |failure: webhook::Failure| ReviewFailure {
+                is_passing: is_passing(&failure),
+                message: failure.message,
+            };
+            Ok(answer.map_err(failed)?["status"].take())
+        })
+    }
+}
+
+/// Whether asking again may help (apiserver's `webhook.DefaultShouldRetry`).
+fn is_passing(failure: &webhook::Failure) -> bool {
+    match failure.code {
+        Some(code) => matches!(code, 429 | 500 | 504),
+        None => ["connection reset by peer", "context deadline exceeded", "timeout"]
+            .iter()
+            .any(|why| failure.message.contains(why)),
+    }
 }
 
 struct Reviews {

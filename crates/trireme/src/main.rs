@@ -2,6 +2,7 @@
 //! files, and the one-command cluster. How any part works is not known here.
 
 mod authentication;
+mod authorization;
 mod cluster;
 mod control;
 mod control_plane;

@@ -1,11 +1,8 @@
-//! The authorizer as expressions ask it. Answers are remembered for the time of one request (apiserver
-//! `plugin/authorizer`).
+//! The authorizer as expressions ask it. What webhooks answered is remembered for the time of one request
+//! (apiserver `plugin/authorizer`).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
-use api::selector::FieldSelector;
-use auth::{Attributes as Wanted, User, account_groups, account_name};
+use api::selector::{FieldSelector, LabelSelector};
+use auth::{Attributes as Wanted, Authorization, Inquiry, User, account_groups, account_name};
 use cel::{Authorize, Decision, Question, ResourceCheck, Target};
 
 use crate::attributes::Attributes;
@@ -13,7 +10,7 @@ use crate::attributes::Attributes;
 /// Answers questions about the requester of one request, and about service accounts.
 pub struct RequestAuthorizer<'a> {
     request: &'a Attributes<'a>,
-    answers: Mutex<HashMap<String, Decision>>,
+    inquiry: Inquiry<'a>,
 }
 
 impl std::fmt::Debug for RequestAuthorizer<'_> {
@@ -24,7 +21,12 @@ impl std::fmt::Debug for RequestAuthorizer<'_> {
 
 impl<'a> RequestAuthorizer<'a> {
     pub fn new(request: &'a Attributes<'a>) -> RequestAuthorizer<'a> {
-        RequestAuthorizer { request, answers: Mutex::default() }
+        RequestAuthorizer { request, inquiry: Inquiry::new(request.cluster.authorizer()) }
+    }
+
+    /// Evaluates, again when a webhook had to be asked meanwhile.
+    pub(crate) async fn settle<T>(&self, mut evaluate: impl FnMut() -> T) -> T {
+        self.inquiry.settle(|_| evaluate()).await
     }
 
     /// `authorizer.requestResource`: what the request is about.
@@ -40,21 +42,20 @@ impl<'a> RequestAuthorizer<'a> {
         }
     }
 
-    fn decide(&self, question: &Question<'_>) -> Decision {
+    fn decide(&self, question: &Question<'_>) -> Authorization {
         let account = question.account.map(|(namespace, name)| {
             let mut user = User { name: account_name(namespace, name), ..User::default() };
             user.groups = account_groups(namespace);
             user
         });
         let user = account.as_ref().unwrap_or(self.request.user);
-        let authorizer = self.request.cluster.authorizer();
-        let (allowed, reason) = match question.target {
+        match question.target {
             Target::Path(path) => {
                 let wanted = Wanted { verb: question.verb, path: Some(path), ..Wanted::default() };
-                authorizer.review(user, &wanted)
+                self.explained(user, &wanted)
             }
             Target::Resource(check) => {
-                let fields = selected_fields(check);
+                let (fields, labels) = (selected_fields(check), selected_labels(check));
                 let mut wanted = Wanted {
                     verb: question.verb,
                     group: &check.group,
@@ -67,10 +68,17 @@ impl<'a> RequestAuthorizer<'a> {
                 if let Some(fields) = &fields {
                     wanted = wanted.selecting(fields);
                 }
-                authorizer.review(user, &wanted)
+                if let Some(labels) = &labels {
+                    wanted = wanted.labelled(labels);
+                }
+                self.explained(user, &wanted)
             }
-        };
-        Decision { allowed, reason, error: String::new() }
+        }
+    }
+
+    fn explained(&self, user: &User, wanted: &Wanted<'_>) -> Authorization {
+        let answer = self.inquiry.ask(user, wanted);
+        self.request.cluster.authorizer().explain(user, wanted, answer)
     }
 }
 
@@ -82,15 +90,16 @@ fn selected_fields(check: &ResourceCheck) -> Option<FieldSelector> {
     FieldSelector::parse(&check.field_selector).ok()
 }
 
+fn selected_labels(check: &ResourceCheck) -> Option<LabelSelector> {
+    if check.label_selector.is_empty() {
+        return None;
+    }
+    LabelSelector::parse(&check.label_selector).ok()
+}
+
 impl Authorize for RequestAuthorizer<'_> {
     fn authorize(&self, question: &Question<'_>) -> Decision {
-        let key = format!("{question:?}");
-        let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        known.unwrap_or_else(|| {
-            let decision = self.decide(question);
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            answers.insert(key, decision.clone());
-            decision
-        })
+        let answer = self.decide(question);
+        Decision { allowed: answer.is_allowed(), reason: answer.reason, error: answer.error }
     }
 }

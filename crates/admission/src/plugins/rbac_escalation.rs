@@ -4,7 +4,7 @@
 //! is who only lets the garbage collector do its work.
 
 use api::Status;
-use auth::{MASTERS, RoleRef, Rule, escalation};
+use auth::{Inquiry, MASTERS, RoleRef, Rule, escalation};
 use serde_json::Value;
 
 use crate::attributes::{Attributes, Operation};
@@ -29,18 +29,20 @@ impl Plugin for RbacEscalation {
     }
 
     fn mutate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a mut Value) -> Decision<'a> {
-        check(request, request.old.unwrap_or(&Value::Null), object).into()
+        let object: &'a Value = object;
+        let old = request.old.unwrap_or(&Value::Null);
+        Decision::asking(request, move |asked| check(request, asked, old, object))
     }
 }
 
 /// Refuses a role or binding that gives more than the requester has. `old` is null for a new one.
-fn check(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
+fn check(request: &Attributes<'_>, asked: &Inquiry<'_>, old: &Value, new: &Value) -> Verdict {
     if !old.is_null() && only_collected(old, new) {
         return Ok(());
     }
     match request.row.name {
-        "roles" | "clusterroles" => role(request, old, new),
-        "rolebindings" | "clusterrolebindings" => binding(request, new),
+        "roles" | "clusterroles" => role(request, asked, old, new),
+        "rolebindings" | "clusterrolebindings" => binding(request, asked, new),
         _ => Ok(()),
     }
 }
@@ -57,9 +59,9 @@ pub(super) fn only_collected(old: &Value, new: &Value) -> bool {
     rest(old) == rest(new)
 }
 
-fn role(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
+fn role(request: &Attributes<'_>, asked: &Inquiry<'_>, old: &Value, new: &Value) -> Verdict {
     let escalate = auth::Attributes { verb: "escalate", ..auth::Attributes::of(request.info) };
-    if request.cluster.authorizer().check(request.user, &escalate).is_ok() {
+    if asked.ask(request.user, &escalate).is_allowed() {
         return Ok(());
     }
     let rules: Option<Vec<Rule>> = serde_json::from_value(new["rules"].clone())
@@ -67,7 +69,7 @@ fn role(request: &Attributes<'_>, old: &Value, new: &Value) -> Verdict {
     confirm(request, new, &rules.unwrap_or_default())?;
     if request.row.name == "clusterroles" && (gathers(old) || gathers(new)) {
         let why = "must have cluster-admin privileges to use the aggregationRule";
-        confirm(request, new, &everything()).map_err(|_| forbidden(request, new, why))?;
+        confirm(request, new, &Rule::everything()).map_err(|_| forbidden(request, new, why))?;
     }
     Ok(())
 }
@@ -77,13 +79,7 @@ fn gathers(role: &Value) -> bool {
     role["aggregationRule"]["clusterRoleSelectors"].as_array().is_some_and(|all| !all.is_empty())
 }
 
-fn everything() -> [Rule; 2] {
-    let all = || vec!["*".to_owned()];
-    let resources = Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
-    [resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }]
-}
-
-fn binding(request: &Attributes<'_>, new: &Value) -> Verdict {
+fn binding(request: &Attributes<'_>, asked: &Inquiry<'_>, new: &Value) -> Verdict {
     let role: RoleRef = serde_json::from_value(new["roleRef"].clone())
         .map_err(|e| Status::bad_request(format!("roleRef: {e}")))?;
     let namespace = if request.row.namespaced { request.namespace() } else { "" };
@@ -100,7 +96,7 @@ fn binding(request: &Attributes<'_>, new: &Value) -> Verdict {
         name: &role.name,
         ..auth::Attributes::default()
     };
-    if !resource.is_empty() && request.cluster.authorizer().check(request.user, &bind).is_ok() {
+    if !resource.is_empty() && asked.ask(request.user, &bind).is_allowed() {
         return Ok(());
     }
     let rules = request.cluster.authorizer().role(&role, namespace)?;
@@ -110,7 +106,7 @@ fn binding(request: &Attributes<'_>, new: &Value) -> Verdict {
 /// The requester holds all of these rules where the object is.
 fn confirm(request: &Attributes<'_>, object: &Value, rules: &[Rule]) -> Verdict {
     let namespace = if request.row.namespaced { request.namespace() } else { "" };
-    let held = request.cluster.authorizer().rules(request.user, namespace);
+    let held = request.cluster.authorizer().held(request.user, namespace);
     escalation::confirm(request.user, &held, rules).map_err(|why| forbidden(request, object, &why))
 }
 

@@ -34,7 +34,7 @@ pub(super) struct InVersion<'v> {
 }
 
 /// Whether the match conditions of a hook hold.
-pub(super) fn meets_conditions(
+pub(super) async fn meets_conditions(
     hook: &Hook,
     request: &Attributes<'_>,
     shown: &InVersion<'_>,
@@ -53,7 +53,7 @@ pub(super) fn meets_conditions(
         namespace: None,
         authorizer: Some(&authorizer),
     };
-    match hook.conditions.matches(&inputs, &[]) {
+    match authorizer.settle(|| hook.conditions.matches(&inputs, &[])).await {
         Matched::Yes => Ok(true),
         Matched::No(_) => Ok(false),
         Matched::Failed(why) => Err(request.forbid(shown.object, &why)),

@@ -82,7 +82,7 @@ async fn run(hook: &Hook, index: usize, versioned: &mut Versioned<'_, '_>) -> Ve
     let Some(row) = hook.constraints.matches(request, versioned.object)? else { return Ok(()) };
     if !hook.conditions.is_empty() {
         versioned.become_version(row).await?;
-        if !call::meets_conditions(hook, request, &versioned.shown())? {
+        if !call::meets_conditions(hook, request, &versioned.shown()).await? {
             return Ok(());
         }
     }

@@ -56,7 +56,7 @@ pub(super) async fn dispatch(
     for hook in hooks {
         let Some(row) = hook.constraints.matches(request, object)? else { continue };
         let at = forms.of(row, request, object).await?;
-        if call::meets_conditions(hook, request, &forms.shown(at))? {
+        if call::meets_conditions(hook, request, &forms.shown(at)).await? {
             matching.push((hook, at));
         }
     }

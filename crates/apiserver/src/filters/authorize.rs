@@ -13,9 +13,17 @@ use crate::respond::Body;
 const DECISION: &str = "authorization.k8s.io/decision";
 const REASON: &str = "authorization.k8s.io/reason";
 
+/// The reason when an authorizer could not be asked.
+const FAILED: &str = "internal error";
+
 pub(crate) struct Authorize<H> {
     pub(super) authorizer: Arc<Authorizer>,
     pub(super) next: H,
+}
+
+/// As upstream's `responsewriters.InternalError` says it.
+fn internal(path: &str, why: &str) -> Status {
+    Status::failure(500, "InternalError", format!("Internal Server Error: {path:?}: {why}"))
 }
 
 impl<H: Handler> Handler for Authorize<H> {
@@ -23,14 +31,21 @@ impl<H: Handler> Handler for Authorize<H> {
         let Exchange { user, info, query, audit, .. } = &*exchange;
         // A selector that does not parse is refused later.
         let fields = query.field_selector().unwrap_or_default();
-        let asked = Attributes::of(info).selecting(&fields);
-        let checked = self.authorizer.check(user, &asked);
+        let labels = query.label_selector().unwrap_or_default();
+        let asked = Attributes::of(info).selecting(&fields).labelled(&labels);
+        let mut answer = self.authorizer.authorize(user, &asked).await;
+        let failed = !answer.is_allowed() && !answer.error.is_empty();
         if let Some(audit) = audit {
-            let (allowed, reason) = self.authorizer.review(user, &asked);
-            audit.annotate(DECISION, if allowed { "allow" } else { "forbid" }.into());
-            audit.annotate(REASON, reason);
+            answer = self.authorizer.explain(user, &asked, answer);
+            audit.annotate(DECISION, if answer.is_allowed() { "allow" } else { "forbid" }.into());
+            audit.annotate(REASON, if failed { FAILED.into() } else { answer.reason.clone() });
         }
-        checked.map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
+        if failed {
+            return Err(internal(&info.path, &answer.error));
+        }
+        answer
+            .sentence(user, &asked)
+            .map_err(|why| Status::forbidden(&info.group, &info.resource, &info.name, &why))?;
         self.next.handle(exchange).await
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::Status;
-use auth::{Attributes, Authorizer, User, impersonation};
+use auth::{Attributes, Authorizer, Inquiry, User, impersonation};
 use http::Response;
 
 use crate::exchange::{Exchange, Handler};
@@ -19,8 +19,12 @@ impl<H: Handler> Handler for Impersonate<H> {
         if let Some(wanted) = impersonation::take(exchange.request.headers_mut())? {
             let fields = exchange.query.field_selector().unwrap_or_default();
             let request = Attributes::of(&exchange.info).selecting(&fields);
-            let check = |user: &User, asked: &Attributes<'_>| self.authorizer.require(user, asked);
-            exchange.user = impersonation::become_user(&exchange.user, &wanted, &request, &check)?;
+            let inquiry = Inquiry::new(&self.authorizer);
+            let become_user = |inquiry: &Inquiry<'_>| {
+                let check = |user: &User, asked: &Attributes<'_>| inquiry.require(user, asked);
+                impersonation::become_user(&exchange.user, &wanted, &request, &check)
+            };
+            exchange.user = inquiry.settle(become_user).await?;
             exchange.audit.iter().for_each(|audit| audit.impersonate(&exchange.user));
         }
         self.next.handle(exchange).await

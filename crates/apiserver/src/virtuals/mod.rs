@@ -72,8 +72,8 @@ async fn answer(
         Kind::Token => tokens::request(&identity.tokens, call, sent),
         Kind::TokenReview => reviews::token(identity, sent).await,
         Kind::SelfReview => Ok(reviews::whoami(call, sent)),
-        Kind::Rules => Ok(reviews::rules(identity, call, sent)),
-        Kind::Access => reviews::access(identity, call, sent),
+        Kind::Rules => reviews::rules(identity, call, sent),
+        Kind::Access => reviews::access(identity, call, sent).await,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reviews: who is this token, who am I, what may be done.
 
 use api::Status;
-use api::selector::{FieldRequirement, FieldSelector};
-use auth::{Attributes, MASTERS, Resolved, Rule, User};
+use api::selector::{FieldRequirement, FieldSelector, LabelSelector, Operator, Requirement};
+use auth::{Attributes, Opinion, Resolved, Rule, User};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -54,7 +54,7 @@ pub(super) fn whoami(call: &Call<'_>, mut review: Value) -> Answer {
 }
 
 /// Subject, self and local access reviews.
-pub(super) fn access(
+pub(super) async fn access(
     identity: &Identity,
     call: &Call<'_>,
     mut review: Value,
@@ -80,26 +80,34 @@ pub(super) fn access(
         );
         return Err(Status::invalid(call.row.group, call.row.kind, "", vec![cause]));
     }
-    let fields = selected(resource)?;
+    let (fields, labels) = (selected(resource)?, labelled(resource));
     let from = if resource.is_null() { other } else { resource };
-    let [verb, group, name_of, sub, namespace, name, path] =
-        ["verb", "group", "resource", "subresource", "namespace", "name", "path"]
+    let [verb, group, version, name_of, sub, namespace, name, path] =
+        ["verb", "group", "version", "resource", "subresource", "namespace", "name", "path"]
             .map(|k| text(from, k));
     let attributes = Attributes {
         verb: &verb,
         group: &group,
+        version: &version,
         resource: &name_of,
         subresource: &sub,
         namespace: &namespace,
         name: &name,
         path: resource.is_null().then_some(path.as_str()),
-        fields: None,
+        ..Attributes::default()
     }
-    .selecting(&fields);
-    let (allowed, reason) = identity.authorizer.review(&user, &attributes);
-    review["status"] = json!({"allowed": allowed});
-    if !reason.is_empty() {
-        review["status"]["reason"] = reason.into();
+    .selecting(&fields)
+    .labelled(&labels);
+    let answer = identity.authorizer.authorize(&user, &attributes).await;
+    let answer = identity.authorizer.explain(&user, &attributes, answer);
+    review["status"] = json!({"allowed": answer.is_allowed()});
+    if answer.opinion == Opinion::Deny {
+        review["status"]["denied"] = true.into();
+    }
+    for (key, text) in [("reason", answer.reason), ("evaluationError", answer.error)] {
+        if !text.is_empty() {
+            review["status"][key] = text.into();
+        }
     }
     Ok(created(review))
 }
@@ -125,6 +133,26 @@ fn selected(resource: &Value) -> Result<FieldSelector, Status> {
     Ok(FieldSelector { requirements })
 }
 
+/// The label selector that a review asks about. What cannot be understood is left out, and so allows less.
+fn labelled(resource: &Value) -> LabelSelector {
+    let selector = &resource["labelSelector"];
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        return LabelSelector::parse(raw).unwrap_or_default();
+    }
+    let single = |r: &Value| {
+        let operator = match r["operator"].as_str() {
+            Some("In") => Operator::In,
+            Some("NotIn") => Operator::NotIn,
+            Some("Exists") => Operator::Exists,
+            Some("DoesNotExist") => Operator::DoesNotExist,
+            _ => return None,
+        };
+        let values = items(r, "values").filter_map(Value::as_str).map(str::to_owned).collect();
+        Some(Requirement { key: r["key"].as_str()?.to_owned(), operator, values })
+    };
+    LabelSelector { requirements: items(selector, "requirements").filter_map(single).collect() }
+}
+
 fn subject(spec: &Value) -> User {
     let groups = items(spec, "groups").filter_map(|g| g.as_str()).map(str::to_owned);
     User {
@@ -135,18 +163,16 @@ fn subject(spec: &Value) -> User {
     }
 }
 
-pub(super) fn rules(identity: &Identity, call: &Call<'_>, mut review: Value) -> Answer {
+pub(super) fn rules(
+    identity: &Identity,
+    call: &Call<'_>,
+    mut review: Value,
+) -> Result<Answer, Status> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or("").to_owned();
-    let Resolved { mut rules, mut errors } =
-        identity.authorizer.rules(call.context.user, &namespace);
-    if call.context.user.node().is_some() {
-        errors.push("node authorizer does not support user rule resolution".into());
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
     }
-    if call.context.user.in_group(MASTERS) {
-        let all = || vec!["*".to_owned()];
-        rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
-        rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
-    }
+    let Resolved { rules, errors } = identity.authorizer.rules(call.context.user, &namespace);
     let (paths, resources): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|r| !r.non_resource_urls.is_empty());
     let resource_rule = |r: &Rule| {
@@ -166,5 +192,5 @@ pub(super) fn rules(identity: &Identity, call: &Call<'_>, mut review: Value) -> 
     if !errors.is_empty() {
         review["status"]["evaluationError"] = errors.join(", ").into();
     }
-    created(review)
+    Ok(created(review))
 }

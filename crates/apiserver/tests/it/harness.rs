@@ -71,6 +71,7 @@ pub(crate) struct Setup {
     pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) authenticator: fn(Authenticator) -> Authenticator,
     pub(crate) front_proxy: Option<FrontProxy>,
+    pub(crate) authorization: AuthorizationModes,
 }
 
 impl Default for Setup {
@@ -81,6 +82,7 @@ impl Default for Setup {
             auditor: None,
             authenticator: |usual| usual,
             front_proxy: None,
+            authorization: AuthorizationModes::usual(),
         }
     }
 }
@@ -134,7 +136,7 @@ impl World {
             event_ttl: Duration::from_secs(3600),
             admission: apiserver::AdmissionOptions::default(),
             limits: setup.limits,
-            authorization: AuthorizationModes::usual(),
+            authorization: setup.authorization,
             auditor: setup.auditor,
             front_proxy: setup.front_proxy,
         };

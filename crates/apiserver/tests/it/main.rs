@@ -3,6 +3,7 @@
 mod aggregation;
 mod audit;
 mod authentication;
+mod authorization;
 mod cbor;
 mod certificates;
 mod connections;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::authz::Attributes;
+use crate::authz::{Attributes, Rule};
 use crate::user::{AUTHENTICATED, User};
 
 /// Why a file cannot be used, with its line.
@@ -52,6 +52,13 @@ struct OldLine {
 const VERSION: &str = "abac.authorization.kubernetes.io/v1beta1";
 
 impl Abac {
+    /// The rules that hold for the user in a namespace (`PolicyList.RulesFor`).
+    pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
+        let mine = self.0.iter().filter(|policy| policy.is_about(user));
+        let here = mine.filter(|p| p.namespace == "*" || p.namespace == namespace);
+        here.flat_map(Policy::rules).collect()
+    }
+
     /// Reads a file: JSON, a policy a line. Blank lines and those that begin with `#` say nothing.
     pub fn parse(text: &str) -> Result<Abac, PolicyFileError> {
         let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
@@ -116,6 +123,25 @@ impl Policy {
         named
             && (self.user.is_empty() || self.user == user.name)
             && (self.group.is_empty() || user.in_group(&self.group))
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let verbs: &[&str] = if self.readonly { &["get", "list", "watch"] } else { &["*"] };
+        let verbs: Vec<String> = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+        let mut rules = Vec::new();
+        if !self.resource.is_empty() {
+            rules.push(Rule {
+                verbs: verbs.clone(),
+                api_groups: vec![self.api_group.clone()],
+                resources: vec![self.resource.clone()],
+                ..Rule::default()
+            });
+        }
+        if !self.non_resource_path.is_empty() {
+            let non_resource_urls = vec![self.non_resource_path.clone()];
+            rules.push(Rule { verbs, non_resource_urls, ..Rule::default() });
+        }
+        rules
     }
 
     fn covers(&self, asked: &Attributes<'_>) -> bool {

@@ -23,6 +23,14 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Every verb on every resource, and on every path.
+    pub fn everything() -> [Rule; 2] {
+        let all = || vec!["*".to_owned()];
+        let resources =
+            Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() };
+        [resources, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() }]
+    }
+
     fn allows(&self, a: &Attributes<'_>) -> bool {
         let has = |list: &[String], value: &str| list.iter().any(|v| v == "*" || v == value);
         if !has(&self.verbs, a.verb) {

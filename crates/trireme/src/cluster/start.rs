@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::{AuthorizationModes, NodeDialer, ServiceNetwork};
+use apiserver::{NodeDialer, ServiceNetwork};
 use client::{Informers, Tasks};
 use kubelet::Thresholds;
 use pki::Identity;
@@ -20,6 +20,7 @@ use super::progress::{Progress, say};
 use super::wait::{dns_answers, ready};
 use super::{ClusterPaths, SERVICE_CIDR, dns_address, dns_service, protect, services};
 use crate::authentication::Authentication;
+use crate::authorization::Authorization;
 use crate::control_plane::{ControlPlane, Options};
 use crate::pki_files::{PkiFiles, write_private};
 
@@ -145,7 +146,7 @@ async fn control_plane(
     let options = Options {
         data_dir: paths.root.clone(),
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
-        authorization: AuthorizationModes::usual(),
+        authorization: Authorization::usual(),
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
         front_proxy: None,

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::apiserver::{Abac, AuthorizationModes, KubeletTls, Limits, NodeDialer, ServiceNetwork};
+use ::apiserver::{KubeletTls, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::audit_flags::AuditFlags;
 use crate::authentication::AuthenticationFlags;
+use crate::authorization::AuthorizationFlags;
 use crate::control_plane::{ControlPlane, Options};
 use crate::durations::go_duration;
 use crate::pki_files::PkiFiles;
@@ -72,12 +73,8 @@ pub(crate) struct Args {
     /// CIDRs that Services get their addresses from, one a family.
     #[arg(long, default_value = "10.43.0.0/16")]
     service_cluster_ip_range: String,
-    /// Comma-separated: AlwaysAllow, AlwaysDeny, ABAC, Node, RBAC. The first that allows decides.
-    #[arg(long, default_value = "Node,RBAC")]
-    authorization_mode: String,
-    /// Policies of ABAC: JSON, one a line.
-    #[arg(long)]
-    authorization_policy_file: Option<PathBuf>,
+    #[command(flatten)]
+    authorization: AuthorizationFlags,
     /// An EncryptionConfiguration; without one, Secrets in the embedded store are encrypted with the
     /// key in the folder of the cluster's keys.
     #[arg(long)]
@@ -141,35 +138,6 @@ pub(crate) struct Args {
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
-}
-
-fn modes(args: &Args) -> Result<AuthorizationModes> {
-    let mut modes = AuthorizationModes::default();
-    for mode in args.authorization_mode.split(',') {
-        match mode.trim() {
-            "Node" => modes.node = true,
-            "RBAC" => modes.rbac = true,
-            "ABAC" => modes.abac = Some(Arc::new(abac(args.authorization_policy_file.as_deref())?)),
-            "AlwaysAllow" => modes.always_allow = true,
-            "AlwaysDeny" => modes.always_deny = true,
-            "Webhook" => bail!("--authorization-mode: Webhook is not supported yet"),
-            other => bail!(
-                "--authorization-mode: {other:?} is not known; use AlwaysAllow, AlwaysDeny, ABAC, Node, RBAC"
-            ),
-        }
-    }
-    if modes.abac.is_none() && args.authorization_policy_file.is_some() {
-        bail!("cannot specify --authorization-policy-file without mode ABAC");
-    }
-    Ok(modes)
-}
-
-fn abac(path: Option<&Path>) -> Result<Abac> {
-    let Some(path) = path else {
-        bail!("authorization-mode ABAC's authorization policy file not passed");
-    };
-    let read = Abac::parse(&read(path)?);
-    read.with_context(|| format!("--authorization-policy-file: {}", path.display()))
 }
 
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
@@ -240,7 +208,7 @@ async fn serve(args: Args) -> Result<()> {
     let file = args.admission_control_config_file.as_deref();
     let admission = ::apiserver::AdmissionOptions::load(selection, file)
         .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
-    let authorization = modes(&args)?;
+    let authorization = args.authorization.read()?;
     let options = Options {
         auditor,
         etcd: etcd_options(&args),

@@ -169,6 +169,55 @@ fn components_of_their_own_turn_a_deployment_into_pending_pods() {
     });
 }
 
+/// Another API server is the server that is asked: it knows what its own roles allow.
+#[test]
+fn an_authorization_webhook_decides_and_its_configuration_is_followed() {
+    let knows = Server::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (kubeconfig, config) = (folder.path().join("webhook"), folder.path().join("authorization"));
+    let text = std::fs::read_to_string(knows.kubeconfig("admin")).expect("read");
+    let reviews = format!("{}/apis/authorization.k8s.io/v1/subjectaccessreviews", knows.url);
+    let authority = knows.folder.path().join("pki/ca.crt").to_string_lossy().into_owned();
+    let text = text.replace(&knows.url, &reviews).replace("pki/ca.crt", &authority);
+    std::fs::write(&kubeconfig, text).expect("written");
+    let head =
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n";
+    let webhook = format!(
+        "- {{type: Webhook, name: other, webhook: {{timeout: 5s, subjectAccessReviewVersion: v1, \
+         matchConditionSubjectAccessReviewVersion: v1, failurePolicy: Deny, unauthorizedTTL: 1ms, \
+         connectionInfo: {{type: KubeConfigFile, kubeConfigFile: {}}}, matchConditions: \
+         [{{expression: \"request.user != 'nobody'\"}}]}}}}\n",
+        kubeconfig.display()
+    );
+    std::fs::write(&config, format!("{head}{webhook}")).expect("written");
+    let flag = format!("--authorization-config={}", config.display());
+    let server = Server::start_with(&[&flag]);
+    let scheduler = server.kubeconfig("scheduler");
+    let as_scheduler = |what: &str| {
+        let mut command = server.kubectl_command(&["auth", "can-i", "list", what]);
+        let output = command.env("KUBECONFIG", &scheduler).output().expect("kubectl runs");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    // What roles of this server say is not asked for.
+    assert_eq!(as_scheduler("pods"), "yes");
+    assert_eq!(as_scheduler("secrets"), "no");
+    knows.eventually(
+        &["create", "clusterrole", "reads", "--verb=list", "--resource=secrets"],
+        |_| true,
+    );
+    let user = "--user=system:kube-scheduler";
+    knows.eventually(
+        &["create", "clusterrolebinding", "reads", "--clusterrole=reads", user],
+        |_| true,
+    );
+    assert_eq!(as_scheduler("secrets"), "yes");
+    // The file is written anew, without the server.
+    assert_eq!(as_scheduler("configmaps"), "no");
+    let changed = format!("{head}- {{type: AlwaysAllow, name: alwaysallow}}\n");
+    std::fs::write(&config, changed).expect("written");
+    server.eventually(&["get", "namespaces"], |_| as_scheduler("configmaps") == "yes");
+}
+
 #[test]
 fn a_second_controller_manager_takes_over_when_the_leader_dies() {
     let server = Server::start();

@@ -11,7 +11,7 @@ mod tokens;
 
 use api::Status;
 use api::tree::metadata_text;
-use auth::User;
+use auth::{Inquiry, User};
 use serde_json::Value;
 
 use super::bare;
@@ -31,7 +31,8 @@ impl Plugin for NodeRestriction {
     }
 
     fn mutate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a mut Value) -> Decision<'a> {
-        restrict(request, object).into()
+        let object: &'a Value = object;
+        Decision::asking(request, move |asked| restrict(request, asked, object))
     }
 }
 
@@ -43,13 +44,15 @@ trait Rights {
     fn allows(&self, attributes: &auth::Attributes<'_>) -> bool;
 }
 
-impl Rights for Attributes<'_> {
+struct Requester<'a>(&'a Attributes<'a>, &'a Inquiry<'a>);
+
+impl Rights for Requester<'_> {
     fn object(&self, what: Gvr, key: &str) -> Option<Value> {
-        self.read(what, key)
+        self.0.read(what, key)
     }
 
     fn allows(&self, attributes: &auth::Attributes<'_>) -> bool {
-        self.cluster.authorizer().check(self.user, attributes).is_ok()
+        self.1.ask(self.0.user, attributes).is_allowed()
     }
 }
 
@@ -114,7 +117,7 @@ impl Asked<'_> {
     }
 }
 
-fn restrict(request: &Attributes<'_>, object: &Value) -> Verdict {
+fn restrict(request: &Attributes<'_>, inquiry: &Inquiry<'_>, object: &Value) -> Verdict {
     let Some(node) = request.user.node() else { return Ok(()) };
     if node.is_empty() {
         let why = format!("could not determine node from user {:?}", request.user.name);
@@ -130,7 +133,7 @@ fn restrict(request: &Attributes<'_>, object: &Value) -> Verdict {
         name,
         object,
         old: request.old.unwrap_or(&Value::Null),
-        cluster: request,
+        cluster: &Requester(request, inquiry),
     };
     asked.judge().map_err(|refusal| match refusal {
         Refusal::Forbidden(why) => request.forbid(object, &why),

@@ -3,6 +3,7 @@
 //!
 //! Rule: `plugin/pkg/admission/gc`.
 
+use auth::Inquiry;
 use serde_json::Value;
 use validation::items;
 
@@ -22,7 +23,7 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
     }
 
     fn validate<'a>(&'a self, request: &'a Attributes<'a>, object: &'a Value) -> Decision<'a> {
-        check(request, object).into()
+        Decision::asking(request, move |asked| check(request, asked, object))
     }
 }
 
@@ -30,19 +31,18 @@ fn owners(object: &Value) -> impl Iterator<Item = &Value> {
     items(&object["metadata"], "ownerReferences")
 }
 
-fn check(request: &Attributes<'_>, object: &Value) -> Verdict {
+fn check(request: &Attributes<'_>, asked: &Inquiry<'_>, object: &Value) -> Verdict {
     let old = request.old.unwrap_or(&Value::Null);
     if owners(old).eq(owners(object)) {
         return Ok(());
     }
-    let authorizer = request.cluster.authorizer();
     if request.operation != Operation::Create {
         let delete = auth::Attributes {
             verb: "delete",
             name: request.name,
             ..auth::Attributes::of(request.info)
         };
-        if let Err(why) = authorizer.check(request.user, &delete) {
+        if let Err(why) = asked.check(request.user, &delete) {
             let why =
                 format!("cannot set an ownerRef on a resource you can't delete: {why}, <nil>");
             return Err(request.forbid(object, &why));
@@ -59,13 +59,18 @@ fn check(request: &Attributes<'_>, object: &Value) -> Verdict {
         name: "*",
         ..auth::Attributes::default()
     };
-    if new.peek().is_none() || authorizer.check(request.user, &anything).is_ok() {
+    if new.peek().is_none() || asked.ask(request.user, &anything).is_allowed() {
         return Ok(());
     }
-    new.try_for_each(|owner| may_block(request, object, owner))
+    new.try_for_each(|owner| may_block(request, asked, object, owner))
 }
 
-fn may_block(request: &Attributes<'_>, object: &Value, owner: &Value) -> Verdict {
+fn may_block(
+    request: &Attributes<'_>,
+    asked: &Inquiry<'_>,
+    object: &Value,
+    owner: &Value,
+) -> Verdict {
     let text = |key: &str| owner[key].as_str().unwrap_or("");
     let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
     let Some(row) = request.cluster.row_of_kind(group, version, text("kind")) else {
@@ -84,7 +89,7 @@ fn may_block(request: &Attributes<'_>, object: &Value, owner: &Value) -> Verdict
         name: text("name"),
         ..auth::Attributes::default()
     };
-    request.cluster.authorizer().check(request.user, &finalize).map_err(|why| {
+    asked.check(request.user, &finalize).map_err(|why| {
         let why = format!(
             "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: {why}, <nil>"
         );

@@ -212,10 +212,9 @@ impl Site<'_> {
             namespace: self.namespace.object(),
             authorizer: Some(self.authorizer),
         };
-        match policy
-            .conditions
-            .matches(&Inputs { object: Some(&current), ..inputs }, &policy.variables)
-        {
+        let present = Inputs { object: Some(&current), ..inputs };
+        let matched = || policy.conditions.matches(&present, &policy.variables);
+        match self.authorizer.settle(matched).await {
             Matched::Yes => {}
             Matched::No(_) => return Ok(Ran::Skipped),
             Matched::Failed(why) => {
@@ -229,7 +228,8 @@ impl Site<'_> {
         let mut patched_any = false;
         for mutation in &policy.evaluator.mutations {
             let inputs = Inputs { object: Some(&current), ..inputs };
-            match patched(request, invocation.row, mutation, &policy.variables, &inputs) {
+            let patched = || patched(request, invocation.row, mutation, &policy.variables, &inputs);
+            match self.authorizer.settle(patched).await {
                 Ok(new) => (current, patched_any) = (new, true),
                 Err(Refused::Status(status)) => return Err(*status),
                 Err(Refused::Denied(why)) => denials.add(policy, binding, (&why, "Invalid")),

@@ -78,7 +78,7 @@ impl Site<'_> {
                     let sent = sent.get_or_insert_with(|| admission_request(request, self.row));
                     for params in &params {
                         let inputs = self.inputs(versioned, sent, params.as_ref(), namespace);
-                        let outcome = evaluate(policy, &inputs);
+                        let outcome = self.authorizer.settle(|| evaluate(policy, &inputs)).await;
                         report.decided(request, &policy.name, binding, &outcome);
                         annotations.add(&outcome);
                     }
