@@ -43,6 +43,7 @@ mod parts;
 mod paths;
 mod ports;
 mod query;
+mod resource_metrics;
 mod resources;
 mod respond;
 mod scale_view;

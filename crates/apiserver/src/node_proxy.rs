@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admitted;
 use crate::call::Call;
-use crate::dialer::{NodeAccess, tls};
+use crate::dialer::{NodeAccess, NodeDialer, tls};
 use crate::exchange::RequestBody;
 use crate::respond::{self, Body};
 use target::{Target, Way};
@@ -180,7 +180,7 @@ async fn exchange(
             _ => Status::internal(format!("error dialing backend: {why}")),
         }
     };
-    let io = open(nodes, target).await.map_err(|e| failed(e.to_string()))?;
+    let io = open(&*nodes.dialer, target).await.map_err(|e| failed(e.to_string()))?;
     forward(&nodes.closing, outgoing, io, failed).await
 }
 
@@ -270,9 +270,32 @@ where
     sender.send_request(request).await
 }
 
+/// What a node's kubelet answers to a GET of a path, at most `limit` bytes. `node` is the Node.
+pub(crate) async fn kubelet_text(
+    dialer: &dyn NodeDialer,
+    node: &serde_json::Value,
+    path: &str,
+    limit: usize,
+) -> Result<String, String> {
+    let target = target::of_kubelet(node, path).await.map_err(|status| status.message)?;
+    let io = open(dialer, &target).await.map_err(|e| e.to_string())?;
+    let request = Request::get(path)
+        .header(header::HOST, target.authority().to_string())
+        .body(http_body_util::Empty::new().map_err(Into::into).boxed_unsync());
+    let request = request.map_err(|e| e.to_string())?;
+    let response = send(io, request).await.map_err(|e| e.to_string())?;
+    let code = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), limit).collect().await;
+    let body = body.map_err(|e| e.to_string())?.to_bytes();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    match code.is_success() {
+        true => Ok(text),
+        false => Err(format!("{code}: {}", text.chars().take(200).collect::<String>())),
+    }
+}
+
 /// A connection to the target; the only place where one is opened.
-async fn open(nodes: &NodeAccess, target: &Target) -> std::io::Result<Box<dyn Io>> {
-    let dialer = &nodes.dialer;
+async fn open(dialer: &dyn NodeDialer, target: &Target) -> std::io::Result<Box<dyn Io>> {
     let config = match target.way {
         Way::Plain => None,
         Way::Tls => Some(tls::anonymous()),

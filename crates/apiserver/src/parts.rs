@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ::metrics::ResourceMetrics;
 use audit::Auditor;
 use flowcontrol::FlowControl;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) flow_control: Arc<FlowControl>,
     pub(crate) aggregator: Arc<Aggregator>,
+    /// What nodes and pods use, if this server tells it.
+    pub(crate) resource_metrics: Option<ResourceMetrics>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,

@@ -27,6 +27,7 @@ use crate::limits::{InFlight, Limits};
 use crate::metrics::Metrics;
 use crate::parts::Parts;
 use crate::ports::StoredObjects;
+use crate::resource_metrics::{self, KubeletFigures};
 use crate::resources::{Resources, Settings};
 use crate::respond::{self, Accept, Body};
 use crate::service_network::ServiceNetwork as NetworkOfServices;
@@ -49,6 +50,8 @@ pub struct Config {
     /// How extension servers know this one.
     pub front_proxy: Option<FrontProxy>,
     pub limits: Limits,
+    /// Serve `metrics.k8s.io` from the kubelets' figures, unless an APIService names another server for it.
+    pub resource_metrics: bool,
     /// What is told of requests, if anything is (`--audit-*`).
     pub auditor: Option<Arc<Auditor>>,
 }
@@ -112,6 +115,15 @@ impl Server {
             authorizer: authorizer.clone(),
             closing: closing.clone(),
         };
+        let (resource_metrics, local) = match config.resource_metrics {
+            true => {
+                let kubelets = KubeletFigures::new(store.clone(), nodes.dialer.clone());
+                let metrics = ::metrics::ResourceMetrics::new(Arc::new(kubelets));
+                (Some(metrics), Some(resource_metrics::local()))
+            }
+            false => (None, None),
+        };
+        let aggregator = Aggregator::new(store.clone(), services, config.front_proxy, local);
         let identity = Identity {
             authenticator: config.authenticator,
             authorizer,
@@ -129,7 +141,8 @@ impl Server {
         }
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
-            aggregator: Arc::new(Aggregator::new(store.clone(), services, config.front_proxy)),
+            aggregator: Arc::new(aggregator),
+            resource_metrics,
             resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             auditor: config.auditor,

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) encryption: Option<PathBuf>,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: Authorization,
+    /// Serve `metrics.k8s.io`.
+    pub(crate) resource_metrics: bool,
     pub(crate) event_ttl: std::time::Duration,
     pub(crate) admission: apiserver::AdmissionOptions,
     /// One of the cluster's own when absent.
@@ -104,6 +106,7 @@ impl ControlPlane {
             front_proxy: Some(front_proxy),
             limits: options.limits,
             auditor: options.auditor,
+            resource_metrics: options.resource_metrics,
         };
         let server = Server::new(store.clone(), config)?;
         if let Some(file) = followed {

@@ -118,6 +118,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         advertise: (IpAddr::from([127, 0, 0, 1]), 6443),
         tokens,
         authorization: AuthorizationModes::usual(),
+        resource_metrics: false,
         event_ttl: Duration::from_secs(3600),
         auditor: None,
         admission: apiserver::AdmissionOptions::default(),

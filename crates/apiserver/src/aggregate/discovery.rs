@@ -2,24 +2,60 @@
 
 use serde_json::{Value, json};
 
+use std::sync::Arc;
+
 use super::{Aggregator, Present};
 
-/// The extensions as discovery documents need them.
-pub(crate) struct Served(Vec<Present>);
+/// What is served beside the server's own resources, as discovery documents need it.
+pub(crate) struct Served(Vec<Version>);
+
+/// A version of a group.
+struct Version {
+    group: Box<str>,
+    version: Box<str>,
+    /// `groupPriorityMinimum`, `versionPriority`.
+    priorities: (i64, i64),
+    is_available: bool,
+    /// In the aggregated form; none as long as it is not known.
+    resources: Option<Arc<Value>>,
+    /// A number that changes with the OpenAPI document, where there is one.
+    document: Option<i64>,
+}
 
 impl Aggregator {
     pub(crate) fn served(&self) -> Served {
-        let mut all = self.current().all.clone();
-        all.sort_by(|a, b| order(a).cmp(&order(b)));
+        let mut all: Vec<Version> = self.current().all.iter().map(Version::of).collect();
+        all.extend(self.local().map(|local| Version {
+            group: local.group.into(),
+            version: local.version.into(),
+            priorities: local.priorities,
+            is_available: true,
+            resources: Some(Arc::new(converted(&local.resources, (local.group, local.version)))),
+            document: None,
+        }));
+        all.sort_by(|a, b| a.order().cmp(&b.order()));
         Served(all)
     }
 }
 
-/// Groups by priority, then by name; versions by priority, then the newest.
-fn order(present: &Present) -> (i64, &str, i64, std::cmp::Reverse<&str>) {
-    let extension = &present.extension;
-    let (group, version) = extension.priorities;
-    (-group, &extension.group, -version, std::cmp::Reverse(&extension.version))
+impl Version {
+    fn of(present: &Present) -> Version {
+        let extension = &present.extension;
+        Version {
+            group: extension.group.clone(),
+            version: extension.version.clone(),
+            priorities: extension.priorities,
+            is_available: present.is_available,
+            resources: extension.served(),
+            document: present.is_available.then_some(extension.state.1),
+        }
+    }
+
+    /// Groups by priority, then by name; versions by priority, then the newest.
+    fn order(&self) -> (i64, &str, i64, std::cmp::Reverse<&str>) {
+        let (group, version) = self.priorities;
+        (-group, &self.group, -version, std::cmp::Reverse(&self.version))
+    }
 }
 
 impl Served {
@@ -28,12 +64,12 @@ impl Served {
     }
 
     /// The groups, each with its versions.
-    fn groups(&self) -> Vec<(&str, Vec<&Present>)> {
-        let mut groups: Vec<(&str, Vec<&Present>)> = Vec::new();
-        for present in &self.0 {
-            match groups.iter_mut().find(|(group, _)| *group == &*present.extension.group) {
-                Some((_, versions)) => versions.push(present),
-                None => groups.push((&present.extension.group, vec![present])),
+    fn groups(&self) -> Vec<(&str, Vec<&Version>)> {
+        let mut groups: Vec<(&str, Vec<&Version>)> = Vec::new();
+        for version in &self.0 {
+            match groups.iter_mut().find(|(group, _)| *group == &*version.group) {
+                Some((_, versions)) => versions.push(version),
+                None => groups.push((&version.group, vec![version])),
             }
         }
         groups
@@ -74,7 +110,7 @@ impl Served {
     pub(crate) fn add_aggregated(&self, list: &mut Value) {
         let Some(items) = list["items"].as_array_mut() else { return };
         for (name, versions) in self.groups() {
-            let versions: Vec<Value> = versions.iter().map(|present| aggregated(present)).collect();
+            let versions: Vec<Value> = versions.iter().map(|version| aggregated(version)).collect();
             match items.iter_mut().find(|item| item["metadata"]["name"] == name) {
                 Some(item) => item["versions"]
                     .as_array_mut()
@@ -87,43 +123,37 @@ impl Served {
 
     /// Adds where extensions' OpenAPI documents are to the index of version 3.
     pub(crate) fn add_open_api(&self, index: &mut Value) {
-        for present in self.0.iter().filter(|present| present.is_available) {
-            let path = present.extension.path();
-            let hash: String = present
-                .extension
-                .state
-                .1
-                .to_be_bytes()
-                .iter()
-                .map(|b| format!("{b:02X}"))
-                .collect();
+        for version in &self.0 {
+            let Some(state) = version.document else { continue };
+            let path = format!("/apis/{}/{}", version.group, version.version);
+            let hash: String =
+                state.to_be_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
             let url = format!("/openapi/v3{path}?hash={hash}");
             index["paths"][path.trim_start_matches('/')] = json!({"serverRelativeURL": url});
         }
     }
 }
 
-fn group_version(present: &Present) -> Value {
-    let (group, version) = (&present.extension.group, &present.extension.version);
+fn group_version(of: &Version) -> Value {
+    let (group, version) = (&of.group, &of.version);
     json!({"groupVersion": format!("{group}/{version}"), "version": version})
 }
 
-fn group(name: &str, versions: &[&Present]) -> Value {
-    let versions: Vec<Value> = versions.iter().map(|present| group_version(present)).collect();
+fn group(name: &str, versions: &[&Version]) -> Value {
+    let versions: Vec<Value> = versions.iter().map(|version| group_version(version)).collect();
     json!({"name": name, "versions": versions, "preferredVersion": versions[0]})
 }
 
-fn add_versions(group: &mut Value, versions: &[&Present]) {
+fn add_versions(group: &mut Value, versions: &[&Version]) {
     if let Some(list) = group["versions"].as_array_mut() {
-        list.extend(versions.iter().map(|present| group_version(present)));
+        list.extend(versions.iter().map(|version| group_version(version)));
     }
 }
 
-fn aggregated(present: &Present) -> Value {
-    let freshness = if present.is_available { "Current" } else { "Stale" };
-    let resources = present.extension.served();
-    let resources = resources.as_deref().map_or_else(|| json!([]), Value::clone);
-    json!({"version": present.extension.version, "freshness": freshness, "resources": resources})
+fn aggregated(of: &Version) -> Value {
+    let freshness = if of.is_available { "Current" } else { "Stale" };
+    let resources = of.resources.as_deref().map_or_else(|| json!([]), Value::clone);
+    json!({"version": of.version, "freshness": freshness, "resources": resources})
 }
 
 /// The resources of an `APIResourceList` in the aggregated form (upstream's

@@ -62,8 +62,19 @@ struct Extensions {
     all: Vec<Present>,
 }
 
+/// A version of a group that this process serves beside its resources, unless an APIService names a server for it.
+pub(crate) struct Local {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    /// `groupPriorityMinimum`, `versionPriority`.
+    pub(crate) priorities: (i64, i64),
+    /// Its `APIResourceList`.
+    pub(crate) resources: Value,
+}
+
 /// The extensions of a server.
 pub(crate) struct Aggregator {
+    local: Option<Local>,
     store: Store,
     services: Arc<dyn webhook::Services>,
     front_proxy: Option<FrontProxy>,
@@ -75,8 +86,9 @@ impl Aggregator {
         store: Store,
         services: Arc<dyn webhook::Services>,
         front_proxy: Option<FrontProxy>,
+        local: Option<Local>,
     ) -> Aggregator {
-        Aggregator { store, services, front_proxy, current: RwLock::default() }
+        Aggregator { local, store, services, front_proxy, current: RwLock::default() }
     }
 
     /// The certificate by which extension servers know this server.
@@ -93,6 +105,11 @@ impl Aggregator {
         let current = self.current();
         let of = |p: &&Present| *p.extension.group == *group && *p.extension.version == *version;
         current.all.iter().find(of).cloned()
+    }
+
+    /// What this process serves itself.
+    pub(crate) fn local(&self) -> Option<&Local> {
+        self.local.as_ref().filter(|local| self.find(local.group, local.version).is_none())
     }
 
     /// Those of the objects that are stored now.

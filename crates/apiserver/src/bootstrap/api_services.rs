@@ -6,6 +6,7 @@ use client::{Client, Error};
 use serde_json::{Value, json};
 
 use super::ensure;
+use crate::aggregate::Local;
 
 /// Priorities of the groups, and those of versions that are not the usual [`VERSION_PRIORITY`].
 const GROUPS: [(&str, i64); 20] = [
@@ -66,11 +67,23 @@ fn built_in() -> Vec<Value> {
     made.collect()
 }
 
-pub(super) async fn publish(client: &Client) -> Result<(), Error> {
-    for service in built_in() {
+pub(super) async fn publish(client: &Client, local: Option<&Local>) -> Result<(), Error> {
+    for service in built_in().into_iter().chain(local.map(of_local)) {
         ensure(client, "apiservices", &service).await?;
     }
     Ok(())
+}
+
+/// One that a manifest of a server for the same version takes over.
+fn of_local(local: &Local) -> Value {
+    let Local { group, version, priorities: (group_priority, version_priority), .. } = local;
+    json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": format!("{version}.{group}"),
+            "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": group_priority,
+            "versionPriority": version_priority},
+    })
 }
 
 #[cfg(test)]

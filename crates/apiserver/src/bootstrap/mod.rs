@@ -81,7 +81,11 @@ impl Server {
             });
             ensure(&client, "priorityclasses", &class).await?;
         }
-        api_services::publish(&client).await?;
+        let local = self.parts.aggregator.local();
+        api_services::publish(&client, local).await?;
+        if local.is_some() {
+            ensure(&client, "clusterroles", &crate::resource_metrics::role()).await?;
+        }
         self.bootstrap_flows(tasks).await?;
         self.publish_range(&client).await?;
         self.repair_ports(client.clone(), tasks).await?;

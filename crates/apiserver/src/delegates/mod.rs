@@ -5,6 +5,7 @@ mod measure;
 mod metrics;
 mod paths;
 mod resource;
+mod resource_metrics;
 
 use std::sync::Arc;
 
@@ -37,12 +38,24 @@ impl Router {
     }
 }
 
+/// Whether a path is of a group's version.
+fn is_of(path: &str, group: &str, version: &str) -> bool {
+    let rest = path.strip_prefix("/apis/").and_then(|rest| rest.strip_prefix(group));
+    let rest = rest.and_then(|rest| rest.strip_prefix('/')?.strip_prefix(version));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Handler for Router {
     async fn handle(&self, exchange: Box<Exchange>) -> Result<Response<Body>, Status> {
         if let Some(extension) = self.extension(&exchange.info.path) {
             let closing = &self.server.closing;
             let forwarded = self.server.aggregator.forward(&extension, *exchange, closing);
             return Box::pin(forwarded).await;
+        }
+        if let Some(metrics) = &self.server.resource_metrics
+            && is_of(&exchange.info.path, ::metrics::GROUP, ::metrics::VERSION)
+        {
+            return Box::pin(resource_metrics::serve(&self.server, metrics, *exchange)).await;
         }
         match exchange.info.is_resource {
             true => Box::pin(resource::serve(&self.server, *exchange)).await,

@@ -147,7 +147,11 @@ impl Kubelet {
         let object = call
             .read(("", "v1", "nodes"), node)
             .ok_or_else(|| Status::not_found("", "nodes", node))?;
-        let status = &object["status"];
+        Kubelet::read(&object)
+    }
+
+    fn read(node: &Value) -> Result<Kubelet, Status> {
+        let status = &node["status"];
         let of_type = |kind: &&str| items(status, "addresses").find(|a| a["type"] == **kind);
         let host = ADDRESS_TYPES.iter().find_map(of_type).and_then(|a| a["address"].as_str());
         let host = host.ok_or_else(|| Status::internal(no_address(status)))?.to_owned();
@@ -169,6 +173,12 @@ fn no_address(status: &Value) -> String {
     let shown = |a: &Value| format!("{{{} {}}}", text(&a["type"]), text(&a["address"]));
     let known: Vec<String> = items(status, "addresses").map(shown).collect();
     format!("no preferred addresses found; known addresses: [{}]", known.join(" "))
+}
+
+/// The kubelet of a Node, which is verified.
+pub(super) async fn of_kubelet(node: &Value, path: &str) -> Result<Target, Status> {
+    let place = Kubelet::read(node)?;
+    place.target(Way::Kubelet { verified: true }, place.port, path.to_owned()).await
 }
 
 /// `[scheme:]name[:port]` of a proxied object.

@@ -72,6 +72,7 @@ pub(crate) struct Setup {
     pub(crate) authenticator: fn(Authenticator) -> Authenticator,
     pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) authorization: AuthorizationModes,
+    pub(crate) resource_metrics: bool,
 }
 
 impl Default for Setup {
@@ -83,6 +84,7 @@ impl Default for Setup {
             authenticator: |usual| usual,
             front_proxy: None,
             authorization: AuthorizationModes::usual(),
+            resource_metrics: false,
         }
     }
 }
@@ -138,6 +140,7 @@ impl World {
             limits: setup.limits,
             authorization: setup.authorization,
             auditor: setup.auditor,
+            resource_metrics: setup.resource_metrics,
             front_proxy: setup.front_proxy,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");

@@ -28,6 +28,7 @@ mod policies;
 mod proxied;
 mod quota;
 mod reach;
+mod resource_metrics;
 mod rights;
 mod services;
 mod strategies;

@@ -147,6 +147,7 @@ async fn control_plane(
         data_dir: paths.root.clone(),
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: Authorization::usual(),
+        resource_metrics: true,
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
         front_proxy: None,

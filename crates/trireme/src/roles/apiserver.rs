@@ -135,6 +135,9 @@ pub(crate) struct Args {
     shutdown_delay_duration: Duration,
     #[command(flatten)]
     audit: AuditFlags,
+    /// Serve metrics.k8s.io from the kubelets' figures, unless an APIService names another server for it.
+    #[arg(long)]
+    resource_metrics: bool,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
@@ -217,6 +220,7 @@ async fn serve(args: Args) -> Result<()> {
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization,
+        resource_metrics: args.resource_metrics,
         event_ttl: args.event_ttl,
         admission,
         front_proxy,

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod controllers;
 mod etcd;
+mod figures;
 mod ground;
 mod harness;
 mod netns;
