@@ -104,9 +104,10 @@ pub struct Attributes<'a> {
 }
 
 impl Attributes<'_> {
-    /// Group, plural and subresource of the path, for matching.
+    /// Group, plural and subresource of the path as plugins know them: those of a version of the past by its
+    /// successor.
     pub fn path(&self) -> (&str, &str, &str) {
-        (self.row.group, self.row.name, self.row.subresource)
+        (self.row.current().group, self.row.name, self.row.subresource)
     }
 
     pub fn namespace(&self) -> &str {

@@ -7,6 +7,7 @@ use crate::schema::{Schema, TypeId};
 
 const RESOURCES: &str = include_str!("../schema/resources.tsv");
 const STORAGE: &str = include_str!("../schema/storage.txt");
+const LEGACY: &str = include_str!("../schema/legacy.txt");
 
 /// One resource or subresource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,9 +35,26 @@ pub struct Resource {
     pub selectable: &'static [&'static str],
     /// `metadata.generation` counts changes of everything but metadata and status.
     pub generation: bool,
+    /// Of a version that Kubernetes served once.
+    pub legacy: Option<Legacy>,
+}
+
+/// A version of the past.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Legacy {
+    /// The row that took its place.
+    pub current: &'static Resource,
+    /// The releases from which it was deprecated, and gone: `1.9`, `1.16`.
+    pub deprecated: &'static str,
+    pub removed: &'static str,
 }
 
 impl Resource {
+    /// The row whose rules hold: of a version of the past, the one that took its place.
+    pub fn current(&self) -> &Resource {
+        self.legacy.as_ref().map_or(self, |legacy| legacy.current)
+    }
+
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         join_version(self.group, self.version)
@@ -72,6 +90,8 @@ pub fn join_version(group: &str, version: &str) -> String {
 #[derive(Debug)]
 pub struct Registry {
     rows: Vec<Resource>,
+    /// Where the rows of the versions of the past begin.
+    legacy: usize,
     by_path: HashMap<(&'static str, &'static str, &'static str, &'static str), usize>,
 }
 
@@ -82,8 +102,14 @@ impl Registry {
         &BUILT_IN
     }
 
+    /// The rows of v1.36.
     pub fn rows(&self) -> &[Resource] {
-        &self.rows
+        &self.rows[..self.legacy]
+    }
+
+    /// The rows of versions that Kubernetes served once.
+    pub fn legacy(&self) -> &[Resource] {
+        &self.rows[self.legacy..]
     }
 
     pub fn find(
@@ -105,11 +131,15 @@ impl Registry {
 
     fn parse() -> Registry {
         let storage = Storage::parse();
-        let rows: Vec<Resource> =
+        let mut rows: Vec<Resource> =
             RESOURCES.lines().skip(1).map(|line| parse_row(line, &storage)).collect();
+        let legacy = rows.len();
+        let lines = LEGACY.lines().filter(|line| !line.starts_with('#'));
+        let former: Vec<Resource> = lines.flat_map(|line| parse_legacy(line, &rows)).collect();
+        rows.extend(former);
         let path = |r: &Resource| (r.group, r.version, r.name, r.subresource);
         let by_path = rows.iter().enumerate().map(|(at, r)| (path(r), at)).collect();
-        Registry { rows, by_path }
+        Registry { rows, legacy, by_path }
     }
 }
 
@@ -183,7 +213,27 @@ fn parse_row(line: &'static str, storage: &Storage) -> Resource {
         },
         selectable: storage.fields.get(qualified.as_str()).copied().unwrap_or(&[]),
         generation: storage.generation.contains(qualified.as_str()),
+        legacy: None,
     }
+}
+
+/// The rows of a line: each resource with its subresources.
+fn parse_legacy(line: &'static str, rows: &[Resource]) -> Vec<Resource> {
+    let words: Vec<&'static str> = line.split(' ').collect();
+    let [place, current, deprecated, removed, names @ ..] = words.as_slice() else {
+        panic!("legacy.txt: {line}")
+    };
+    let split = |place: &'static str| place.split_once('/').expect("legacy.txt: group/version");
+    let ((group, version), current) = (split(place), split(current));
+    let same = rows.iter().filter(|row| (row.group, row.version) == current);
+    let former = same.filter(|row| names.contains(&row.name)).map(|row| {
+        let own = Schema::built_in().find(&type_name(group, version, row.kind));
+        let own = own.filter(|_| row.kind_version.is_none());
+        let current: &'static Resource = Box::leak(Box::new(row.clone()));
+        let legacy = Some(Legacy { current, deprecated, removed });
+        Resource { group, version, ty: own.or(row.ty), legacy, ..row.clone() }
+    });
+    former.collect()
 }
 
 /// The schema's name of a kind: `rbac.v1.Role` for `rbac.authorization.k8s.io/v1 Role`.
@@ -214,6 +264,25 @@ mod tests {
             let path = format!("{}/{}", row.name, row.subresource);
             assert!(row.ty.is_some() || bodiless.contains(&path.as_str()), "{path} {}", row.kind);
         }
+    }
+
+    #[test]
+    fn versions_of_the_past_are_stored_as_those_of_today() {
+        let registry = Registry::built_in();
+        let find = |g, v, r| registry.find(g, v, r, "").expect("a resource");
+        let old = find("extensions", "v1beta1", "ingresses");
+        assert_eq!(old.prefix, find("networking.k8s.io", "v1", "ingresses").prefix);
+        assert_eq!(old.current().group, "networking.k8s.io");
+        assert!(registry.find("apps", "v1beta1", "statefulsets", "scale").is_some());
+        assert!(registry.rows().iter().all(|row| row.legacy.is_none()));
+        assert!(registry.legacy().iter().all(|row| row.legacy.is_some()));
+        let names: usize = LEGACY
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(' ').count() - 4)
+            .sum();
+        let main = registry.legacy().iter().filter(|row| row.subresource.is_empty()).count();
+        assert_eq!(main, names, "every name is known");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) event_ttl: Duration,
     /// Shortest life of a watch whose client names none (`--min-request-timeout`).
     pub(crate) watch_min: Duration,
+    /// Whether the versions of the past are served.
+    pub(crate) legacy: bool,
 }
 
 /// The resources of one server, built in and custom.
@@ -60,7 +62,8 @@ impl Resources {
         (group, version, name): (&str, &str, &str),
         subresource: &str,
     ) -> Option<(&'static Resource, Arc<dyn ResourceStrategy>)> {
-        if let Some(row) = self.registry.find(group, version, name, subresource) {
+        let built_in = self.registry.find(group, version, name, subresource);
+        if let Some(row) = built_in.filter(|row| row.legacy.is_none() || self.settings.legacy) {
             return Some((row, self.strategy(row)));
         }
         let (row, served) = self.customs.find((group, version, name), subresource)?;
@@ -76,7 +79,8 @@ impl Resources {
     pub(crate) fn rows(&self) -> Vec<&'static Resource> {
         let installed = self.customs.installed();
         let custom = installed.all().iter().flat_map(|served| served.rows());
-        self.registry.rows().iter().chain(custom).collect()
+        let legacy = self.registry.legacy().iter().filter(|_| self.settings.legacy);
+        self.registry.rows().iter().chain(custom).chain(legacy).collect()
     }
 
     /// The collection of a resource that is stored.

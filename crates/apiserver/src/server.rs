@@ -50,6 +50,8 @@ pub struct Config {
     /// How extension servers know this one.
     pub front_proxy: Option<FrontProxy>,
     pub limits: Limits,
+    /// Serve the versions that Kubernetes served once (`--runtime-config=legacy`).
+    pub legacy: bool,
     /// Serve `metrics.k8s.io` from the kubelets' figures, unless an APIService names another server for it.
     pub resource_metrics: bool,
     /// What is told of requests, if anything is (`--audit-*`).
@@ -96,7 +98,11 @@ impl Server {
         let objects =
             Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
         let allocators = Allocators::new(&config.service_network, &store);
-        let settings = Settings { event_ttl: config.event_ttl, watch_min: config.limits.watch_min };
+        let settings = Settings {
+            event_ttl: config.event_ttl,
+            watch_min: config.limits.watch_min,
+            legacy: config.legacy,
+        };
         let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
         let customs = Arc::<Customs>::default();
         let network =

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use api::registry::Registry;
 use bytes::Bytes;
 use client::{Client, Error};
 use http::Method;
@@ -115,7 +116,13 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovery, Error> {
                 continue;
             }
         };
-        for resource in list.resources.into_iter().filter(|r| !r.name.contains('/')) {
+        // Objects are known by the version that took the place of one of the past.
+        let is_of_the_past = |name: &str| {
+            let row = Registry::built_in().find(&group, &version, name, "");
+            row.is_some_and(|row| row.legacy.is_some())
+        };
+        let main = list.resources.into_iter().filter(|r| !r.name.contains('/'));
+        for resource in main.filter(|r| !is_of_the_past(&r.name)) {
             if seen.insert((group.clone(), resource.name.clone())) {
                 discovery.resources.push(ApiResource {
                     group: group.clone(),

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) encryption: Option<PathBuf>,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: Authorization,
+    /// Serve the versions that Kubernetes served once.
+    pub(crate) legacy: bool,
     /// Serve `metrics.k8s.io`.
     pub(crate) resource_metrics: bool,
     pub(crate) event_ttl: std::time::Duration,
@@ -107,6 +109,7 @@ impl ControlPlane {
             limits: options.limits,
             auditor: options.auditor,
             resource_metrics: options.resource_metrics,
+            legacy: options.legacy,
         };
         let server = Server::new(store.clone(), config)?;
         if let Some(file) = followed {

@@ -6,7 +6,7 @@ use api::registry::Resource;
 use api::selector::FieldSelector;
 use serde_json::{Map, Value};
 
-use crate::autoscaling;
+use crate::{autoscaling, legacy};
 
 /// A form that is not the stored one.
 struct Form {
@@ -60,11 +60,14 @@ fn form(row: &Resource) -> Option<&'static Form> {
 
 /// Is what is stored of this resource not what is served?
 pub fn is_converted(row: &Resource) -> bool {
-    form(row).is_some()
+    row.legacy.is_some() || form(row).is_some()
 }
 
 /// Turns an object of the resource into what is stored.
 pub fn to_stored(row: &Resource, object: &mut Value) {
+    if row.legacy.is_some() {
+        legacy::to_current(row, object);
+    }
     if let Some(form) = form(row) {
         (form.store)(object);
     }
@@ -72,14 +75,19 @@ pub fn to_stored(row: &Resource, object: &mut Value) {
 
 /// Turns a stored object into what the resource shows.
 pub fn to_shown(row: &Resource, object: &mut Value) {
+    if row.legacy.is_some() {
+        legacy::to_legacy(row, object);
+    }
     if let Some(form) = form(row) {
         (form.show)(object);
     }
 }
 
-/// What is checked of an object: autoscalers of version 1 as those of version 2.
+/// What is checked of an object: autoscalers of version 1 as those of version 2, those of the past as those of
+/// today.
 pub(crate) fn checked<'v>(row: &Resource, object: &'v Value) -> Cow<'v, Value> {
-    if row.group != "autoscaling" || !is_converted(row) {
+    let is_checked_otherwise = row.legacy.is_some() || row.group == "autoscaling";
+    if !is_checked_otherwise || !is_converted(row) {
         return Cow::Borrowed(object);
     }
     let mut object = object.clone();

@@ -11,6 +11,7 @@ const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContain
 /// Drops the fields of disabled features from an object that is created or replaces `old`.
 pub fn drop_disabled(row: &Resource, object: &mut Value, old: Option<&Value>) {
     let spec_in_use = |key: &str| old.is_some_and(|old| !old["spec"][key].is_null());
+    let row = row.current();
     match (row.group, row.name) {
         // CoordinatedLeaderElection
         ("coordination.k8s.io", "leases") => {

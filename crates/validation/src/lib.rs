@@ -18,6 +18,7 @@ mod flowcontrol;
 mod formats;
 mod gojson;
 mod golang;
+pub mod legacy;
 mod meta;
 mod networking;
 mod policy;
@@ -82,6 +83,7 @@ static UNRULED: Kind = PLAIN;
 
 /// The rules of a resource; its subresources share them.
 pub fn of(row: &Resource) -> &'static Kind {
+    let row = row.current();
     match (row.group, row.name) {
         ("", "pods") => &core::pod::KIND,
         ("", "podtemplates") => &apps::TEMPLATE,
@@ -148,8 +150,9 @@ pub fn of(row: &Resource) -> &'static Kind {
 /// Faults of a new object.
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let kind = of(row);
-    let check = Check::of(row);
     let object = &*convert::checked(row, object);
+    let row = row.current();
+    let check = Check::of(row);
     let root = check.root(object, None);
     let strict = meta::has_strict_finalizers(row);
     meta::create(&root.get("metadata"), row.namespaced, strict, kind.name);
@@ -160,8 +163,9 @@ pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
 /// Faults of a change, through the resource or through one of its subresources.
 pub fn validate_update(row: &Resource, object: &Value, old: &Value) -> Vec<Cause> {
     let kind = of(row);
-    let check = Check::of(row);
     let (object, old) = (&*convert::checked(row, object), &*convert::checked(row, old));
+    let row = row.current();
+    let check = Check::of(row);
     let root = check.root(object, Some(old));
     if kind.anew && row.subresource.is_empty() {
         let strict = meta::has_strict_finalizers(row);

@@ -31,7 +31,8 @@ impl<'a> RequestAuthorizer<'a> {
 
     /// `authorizer.requestResource`: what the request is about.
     pub(crate) fn request_resource(&self) -> ResourceCheck {
-        let (group, resource, subresource) = self.request.path();
+        let row = self.request.row;
+        let (group, resource, subresource) = (row.group, row.name, row.subresource);
         ResourceCheck {
             group: group.into(),
             resource: resource.into(),

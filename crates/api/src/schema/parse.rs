@@ -18,24 +18,28 @@ macro_rules! files {
     ($($name:literal),* $(,)?) => { [$(include_str!(concat!("../../schema/", $name, ".schema"))),*] };
 }
 
-const FILES: [&str; 25] = files![
+const FILES: [&str; 29] = files![
     "admissionregistration.v1",
     "apiextensions.v1",
     "apiregistration.v1",
     "apps.v1",
+    "apps.v1beta1",
     "authentication.v1",
     "authorization.v1",
     "autoscaling.v1",
     "autoscaling.v2",
+    "autoscaling.v2beta1",
     "batch.v1",
     "certificates.v1",
     "coordination.v1",
     "core.v1",
     "discovery.v1",
     "events.v1",
+    "extensions.v1beta1",
     "flowcontrol.v1",
     "meta.v1",
     "networking.v1",
+    "networking.v1beta1",
     "node.v1",
     "policy.v1",
     "rbac.v1",

@@ -119,6 +119,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         tokens,
         authorization: AuthorizationModes::usual(),
         resource_metrics: false,
+        legacy: false,
         event_ttl: Duration::from_secs(3600),
         auditor: None,
         admission: apiserver::AdmissionOptions::default(),

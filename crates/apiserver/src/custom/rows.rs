@@ -102,6 +102,7 @@ fn main_row(definition: &Definition, version: &Version) -> Resource {
     let names = &definition.names;
     let words = |list: &[Box<str>]| list.iter().map(|w| text(w)).collect();
     Resource {
+        legacy: None,
         group: text(&definition.group),
         version: text(&version.name),
         name: text(&names.plural),

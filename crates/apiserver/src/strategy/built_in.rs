@@ -44,7 +44,8 @@ pub(crate) struct BuiltIns {
 
 impl BuiltIns {
     pub(crate) fn of(registry: &'static Registry) -> BuiltIns {
-        let main = registry.rows().iter().map(|row| {
+        let rows = registry.rows().iter().chain(registry.legacy());
+        let main = rows.map(|row| {
             // Reviews and bindings are subresources of nothing, or resources of their own.
             let main = registry.find(row.group, row.version, row.name, "").unwrap_or(row);
             ((row.group, row.version, row.name), Arc::new(BuiltIn::new(registry, main)))
@@ -63,6 +64,7 @@ impl BuiltIn {
         let same_kind = registry
             .rows()
             .iter()
+            .chain(registry.legacy())
             .filter(|other| other.subresource.is_empty() && other.kind == row.kind);
         BuiltIn {
             row,
@@ -97,7 +99,7 @@ impl ResourceStrategy for BuiltIn {
     }
 
     fn deprecation(&self, row: &Resource) -> Option<String> {
-        validation::deprecation(row).map(str::to_owned)
+        validation::deprecation(row)
     }
 
     fn decode(&self, row: &'static Resource, input: Input<'_>) -> Result<Found, Status> {
@@ -112,9 +114,22 @@ impl ResourceStrategy for BuiltIn {
         true
     }
 
+    /// Of a version of the past: what was assumed then, and what is assumed today of what follows from it.
     fn default(&self, _: &Resource, object: &mut Value) -> Result<(), Status> {
-        self.schema.apply_defaults(&self.shape, object);
+        let legacy = self.row.legacy.as_ref();
+        if let Some(legacy) = legacy {
+            validation::legacy::default(self.row, object);
+            self.schema.apply_defaults(&self.shape, object);
+            convert::to_stored(self.row, object);
+            let shape = legacy.current.ty.map_or(Shape::Any, Shape::Struct);
+            self.schema.apply_defaults(&shape, object);
+        } else {
+            self.schema.apply_defaults(&self.shape, object);
+        }
         (self.rules.default)(object);
+        if legacy.is_some() {
+            convert::to_shown(self.row, object);
+        }
         Ok(())
     }
 
@@ -210,10 +225,21 @@ impl ResourceStrategy for BuiltIn {
     }
 
     fn columns(&self, row: &Resource) -> Vec<Value> {
-        printers::printer(row).columns.iter().map(columns::column).collect()
+        printers::printer(row.current()).columns.iter().map(columns::column).collect()
     }
 
     fn cells(&self, row: &Resource, object: &Value) -> (Vec<Value>, Option<Value>) {
+        let shown;
+        let object = match row.legacy {
+            None => object,
+            Some(_) => {
+                let mut current = object.clone();
+                convert::to_stored(row, &mut current);
+                shown = current;
+                &shown
+            }
+        };
+        let row = row.current();
         ((printers::printer(row).cells)(object), printers::row_conditions(row, object))
     }
 }

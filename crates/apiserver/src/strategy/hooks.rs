@@ -94,7 +94,10 @@ const STATUS_KEEPS_METADATA: [&str; 12] = [
 
 /// The hooks of a resource (its subresources share them).
 pub(crate) fn of(row: &Resource) -> Hooks {
-    Hooks { status_keeps_metadata: STATUS_KEEPS_METADATA.contains(&row.name), ..of_kind(row) }
+    Hooks {
+        status_keeps_metadata: STATUS_KEEPS_METADATA.contains(&row.name),
+        ..of_kind(row.current())
+    }
 }
 
 fn of_kind(row: &Resource) -> Hooks {

@@ -10,6 +10,7 @@ fn except(paths: &[&str]) -> Filter {
 
 /// The filter of a built-in path.
 pub(super) fn of(row: &Resource, has_status: bool, status_keeps_metadata: bool) -> Filter {
+    let row = row.current();
     match (row.group, row.name, row.subresource) {
         ("certificates.k8s.io", "certificatesigningrequests", sub) => match sub {
             "" => except(&["spec", "status"]),

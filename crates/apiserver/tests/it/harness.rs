@@ -73,6 +73,7 @@ pub(crate) struct Setup {
     pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) authorization: AuthorizationModes,
     pub(crate) resource_metrics: bool,
+    pub(crate) legacy: bool,
 }
 
 impl Default for Setup {
@@ -85,6 +86,7 @@ impl Default for Setup {
             front_proxy: None,
             authorization: AuthorizationModes::usual(),
             resource_metrics: false,
+            legacy: false,
         }
     }
 }
@@ -141,6 +143,7 @@ impl World {
             authorization: setup.authorization,
             auditor: setup.auditor,
             resource_metrics: setup.resource_metrics,
+            legacy: setup.legacy,
             front_proxy: setup.front_proxy,
         };
         let server = Server::new(store.expect("a store"), config).expect("a server");

@@ -17,6 +17,7 @@ mod hook;
 mod hostile;
 mod identity;
 mod impersonation;
+mod legacy;
 mod limits;
 mod malformed;
 mod metrics;

@@ -101,6 +101,7 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
     let port = listener.local_addr()?.port();
     let eviction = args.eviction_hard.parse().map_err(anyhow::Error::msg);
     Ok(Ground {
+        legacy: false,
         upkeep: Upkeep { eviction: eviction.context("--eviction-hard")?, image_gc_high: 85 },
         places: vec![place],
         listeners: vec![listener],

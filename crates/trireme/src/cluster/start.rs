@@ -36,6 +36,8 @@ pub(super) const USUAL_PORT: u16 = 6443;
 
 /// What a cluster is started on.
 pub(super) struct Ground {
+    /// Serve the versions that tutorials of the past use.
+    pub(super) legacy: bool,
     pub(super) places: Vec<Place>,
     /// The API server's sockets.
     pub(super) listeners: Vec<TcpListener>,
@@ -148,6 +150,7 @@ async fn control_plane(
         service_network: ServiceNetwork::parse(SERVICE_CIDR).map_err(anyhow::Error::msg)?,
         authorization: Authorization::usual(),
         resource_metrics: true,
+        legacy: ground.legacy,
         event_ttl: EVENT_TTL,
         admission: apiserver::AdmissionOptions::default(),
         front_proxy: None,

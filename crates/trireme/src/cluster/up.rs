@@ -152,6 +152,7 @@ async fn ground(
     let inside = network::netns::tcp_listen(Some(&ns), advertise)?;
     let doors = Doors::loopback(ns.clone(), address);
     Ok(Ground {
+        legacy: true,
         listeners: vec![outside, inside],
         server,
         advertise,

@@ -135,12 +135,35 @@ pub(crate) struct Args {
     shutdown_delay_duration: Duration,
     #[command(flatten)]
     audit: AuditFlags,
+    /// `legacy`: serve the versions that Kubernetes served once. Every version of v1.36 is served anyway.
+    #[arg(long, value_delimiter = ',', value_parser = runtime_config)]
+    runtime_config: Vec<RuntimeConfig>,
     /// Serve metrics.k8s.io from the kubelets' figures, unless an APIService names another server for it.
     #[arg(long)]
     resource_metrics: bool,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
+}
+
+/// An entry of `--runtime-config`: whether it asks for the versions of the past.
+#[derive(Debug, Clone)]
+struct RuntimeConfig(bool);
+
+fn runtime_config(text: &str) -> Result<RuntimeConfig, String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, "true"));
+    let value: bool =
+        value.parse().map_err(|_| format!("{key}: {value:?} is neither true nor false"))?;
+    let is_served = |key: &str| {
+        let mut rows = api::registry::Registry::built_in().rows().iter();
+        key == "api/ga" || rows.any(|row| row.api_version() == key)
+    };
+    match (key, value) {
+        ("legacy", value) => Ok(RuntimeConfig(value)),
+        (key, true) if is_served(key) => Ok(RuntimeConfig(false)),
+        (key, true) => Err(format!("unknown api groups {key}")),
+        (key, false) => Err(format!("{key}=false: versions cannot be switched off here")),
+    }
 }
 
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
@@ -221,6 +244,7 @@ async fn serve(args: Args) -> Result<()> {
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
         authorization,
         resource_metrics: args.resource_metrics,
+        legacy: args.runtime_config.iter().any(|one| one.0),
         event_ttl: args.event_ttl,
         admission,
         front_proxy,

@@ -19,6 +19,7 @@ use api::registry::Resource;
 use serde_json::Value;
 
 use crate::check::{At, Check};
+use crate::{convert, legacy};
 
 /// Bytes of an object's warnings after which no more are looked for. Responses carry 4 KiB of them.
 const BYTES_MAX: usize = 64 * 1024;
@@ -93,9 +94,14 @@ fn rule(row: &Resource) -> Option<Rule> {
 
 /// Warnings about a valid object that is created, or stored in place of `old`.
 pub fn warnings(row: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
-    let Some(rule) = rule(row) else { return Vec::new() };
-    let (check, warnings) = (Check::of(row), Warnings::default());
-    rule(&warnings, &check.root(object, old));
+    let Some(rule) = rule(row.current()) else { return Vec::new() };
+    let (check, warnings) = (Check::of(row.current()), Warnings::default());
+    if row.legacy.is_none() {
+        rule(&warnings, &check.root(object, old));
+        return warnings.all.into_inner();
+    }
+    let old = old.map(|old| convert::checked(row, old));
+    rule(&warnings, &check.root(&convert::checked(row, object), old.as_deref()));
     warnings.all.into_inner()
 }
 
@@ -108,14 +114,15 @@ pub fn custom_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 /// The warning of every request for a version of a kind that is deprecated.
-pub fn deprecation(row: &Resource) -> Option<&'static str> {
-    match (row.group, row.name, row.subresource) {
+pub fn deprecation(row: &Resource) -> Option<String> {
+    let own = match (row.group, row.name, row.subresource) {
         ("", "endpoints", "") => {
             Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         }
         ("", "componentstatuses", "") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
-    }
+    };
+    own.map(str::to_owned).or_else(|| legacy::deprecation(row))
 }
 
 /// Go's `%v` of a list of texts.
