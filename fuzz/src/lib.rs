@@ -2,11 +2,13 @@
 //! answer, with a Status when it refuses, and never with a fault of its own (5xx).
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use apiserver::{
-    Authenticator, AuthorizationModes, Config, Limits, NoNodes, Server, ServiceNetwork, User,
+    Authenticator, AuthorizationModes, Component, Config, Limits, NoNodes, Server, ServiceNetwork,
+    TokenReviews, User,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -95,6 +97,22 @@ impl World {
         })
     }
 
+    /// Asks as somebody from the network, and fails unless the server knew what to say.
+    pub fn check_outside(&self, path: &str, headers: &[(&str, &[u8])]) {
+        let mut request = http::Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let Ok(request) = request.body(Full::new(Bytes::new())) else { return };
+        let (code, bytes) = self.runtime.block_on(async {
+            let response = self.server.serve(request, None).await;
+            let code = response.status().as_u16();
+            let bytes = response.into_body().collect().await.expect("never fails").to_bytes();
+            (code, bytes)
+        });
+        assert!(code < 500, "{path} {headers:?}: {code} {}", String::from_utf8_lossy(&bytes));
+    }
+
     /// Asks, and fails unless the server knew what to say.
     pub fn check(&self, method: &str, uri: &str, content_type: &str, body: &[u8]) {
         let (code, answer) = self.ask(method, uri, content_type, body);
@@ -118,12 +136,35 @@ fn is_the_originals(answer: &Value) -> bool {
     .any(|known| message.contains(known))
 }
 
+/// The status of the next TokenReviews.
+static REVIEW: Mutex<Value> = Mutex::new(Value::Null);
+
+/// Lets a token's review have this status from now on.
+pub fn review_tokens_with(status: Value) {
+    *REVIEW.lock().expect("no panic") = status;
+}
+
+struct Reviews;
+
+impl TokenReviews for Reviews {
+    fn review<'a>(
+        &'a self,
+        _token: &'a str,
+        _audiences: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send + 'a>> {
+        let status = REVIEW.lock().expect("no panic").clone();
+        Box::pin(std::future::ready(Ok(status)))
+    }
+}
+
 async fn serve() -> Server {
     let store = Store::open(Box::<MemoryEngine>::default(), apiserver::collections());
     let key = pki::TokenIssuer::generate_key().expect("a key");
     let tokens = Arc::new(pki::TokenIssuer::new("https://fuzz", &key).expect("an issuer"));
     let config = Config {
-        authenticator: Arc::new(Authenticator::new(tokens.clone())),
+        authenticator: Arc::new(
+            Authenticator::new(tokens.clone()).with_webhook(Arc::new(Reviews), Duration::ZERO),
+        ),
         service_network: ServiceNetwork::parse("10.43.0.0/16").expect("a range"),
         node_dialer: Arc::new(NoNodes),
         advertise: (IpAddr::from([192, 0, 2, 1]), 6443),
@@ -134,6 +175,9 @@ async fn serve() -> Server {
         front_proxy: None,
         limits: Limits::default(),
         auditor: None,
+        component: Component::default(),
+        health_checks: Vec::new(),
+        figures: Vec::new(),
     };
     let server = Server::new(store.expect("a store"), config).expect("a server");
     server.bootstrap(&client::Tasks::new()).await.expect("bootstrap objects");

@@ -170,6 +170,9 @@ fn aggregated_resource(row: &Resource) -> Value {
     value
 }
 
+/// The version of the binary, and of the API that it serves.
+pub(crate) const VERSIONS: (&str, &str) = ("1.36.2", "1.36");
+
 /// `GET /version`.
 pub(crate) fn version() -> Value {
     json!({

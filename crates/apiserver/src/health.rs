@@ -1,6 +1,8 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, each with a path of its own
-//! (apiserver `server/healthz`).
+//! (apiserver `server/healthz`). The wiring may add checks to all but `/livez` ([`HealthCheck`]).
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use api::Status;
@@ -13,26 +15,33 @@ use crate::respond::{self, Body};
 /// How long the store may take to say that it is there.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A check of something that the server does not know.
+pub trait HealthCheck: Send + Sync {
+    /// Its name in paths and answers.
+    fn name(&self) -> &'static str;
+
+    /// Why it fails, if it does. Has a deadline of its own.
+    fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+}
+
 /// What is asked of a server, in upstream's names and order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
+#[derive(Clone, Copy)]
+enum Check<'s> {
     Ping,
     Store,
     StoreReadiness,
+    Added(&'s dyn HealthCheck),
     Bootstrap,
     Shutdown,
 }
 
-const ALIVE: [Check; 3] = [Check::Ping, Check::Store, Check::Bootstrap];
-const READY: [Check; 5] =
-    [Check::Ping, Check::Store, Check::StoreReadiness, Check::Bootstrap, Check::Shutdown];
-
-impl Check {
+impl Check<'_> {
     fn name(self) -> &'static str {
         match self {
             Check::Ping => "ping",
             Check::Store => "etcd",
             Check::StoreReadiness => "etcd-readiness",
+            Check::Added(added) => added.name(),
             Check::Bootstrap => "poststarthook/rbac/bootstrap-roles",
             Check::Shutdown => "shutdown",
         }
@@ -49,6 +58,7 @@ impl Check {
                     Err(_) => Err(format!("no answer within {STORE_TIMEOUT:?}")),
                 }
             }
+            Check::Added(added) => added.check().await,
             Check::Bootstrap if life.is_bootstrapped() => Ok(()),
             Check::Bootstrap => Err("not finished".into()),
             Check::Shutdown if life.is_ending() => Err("process is shutting down".into()),
@@ -58,19 +68,29 @@ impl Check {
 }
 
 /// The paths of all checks.
-pub(crate) fn paths() -> Vec<String> {
+pub(crate) fn paths(server: &Parts) -> Vec<String> {
     let mut paths = Vec::new();
     for endpoint in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{endpoint}"));
-        paths.extend(
-            checks_of(endpoint).iter().map(|check| format!("/{endpoint}/{}", check.name())),
-        );
+        let checks = checks_of(server, endpoint);
+        paths.extend(checks.iter().map(|check| format!("/{endpoint}/{}", check.name())));
     }
     paths
 }
 
-fn checks_of(endpoint: &str) -> &'static [Check] {
-    if endpoint == "readyz" { &READY } else { &ALIVE }
+fn checks_of<'s>(server: &'s Parts, endpoint: &str) -> Vec<Check<'s>> {
+    let mut checks = vec![Check::Ping, Check::Store];
+    if endpoint == "readyz" {
+        checks.push(Check::StoreReadiness);
+    }
+    if endpoint != "livez" {
+        checks.extend(server.health_checks.iter().map(|added| Check::Added(&**added)));
+    }
+    checks.push(Check::Bootstrap);
+    if endpoint == "readyz" {
+        checks.push(Check::Shutdown);
+    }
+    checks
 }
 
 /// Answers `/<endpoint>` and `/<endpoint>/<check>`.
@@ -80,7 +100,7 @@ pub(crate) async fn answer(
     check: &str,
     query: &Query,
 ) -> Result<Response<Body>, Status> {
-    let checks = checks_of(endpoint);
+    let checks = checks_of(server, endpoint);
     if !check.is_empty() {
         let one = checks.iter().find(|one| one.name() == check);
         let one = one.ok_or_else(Status::no_such_path)?;
@@ -89,10 +109,15 @@ pub(crate) async fn answer(
             Err(why) => text(500, format!("internal server error: {why}\n")),
         });
     }
-    Ok(all(server, endpoint, checks, query).await)
+    Ok(all(server, endpoint, &checks, query).await)
 }
 
-async fn all(server: &Parts, endpoint: &str, checks: &[Check], query: &Query) -> Response<Body> {
+async fn all(
+    server: &Parts,
+    endpoint: &str,
+    checks: &[Check<'_>],
+    query: &Query,
+) -> Response<Body> {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut lines = String::new();
     let mut failed = false;
@@ -117,7 +142,7 @@ async fn all(server: &Parts, endpoint: &str, checks: &[Check], query: &Query) ->
     }
 }
 
-fn unmatched(excluded: &[&str], checks: &[Check]) -> String {
+fn unmatched(excluded: &[&str], checks: &[Check<'_>]) -> String {
     let known = |name: &&&str| checks.iter().any(|check| check.name() == **name);
     let unknown: Vec<String> =
         excluded.iter().filter(|name| !known(name)).map(|name| format!("{name:?}")).collect();

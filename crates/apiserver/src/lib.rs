@@ -23,7 +23,6 @@ mod delegates;
 mod dialer;
 mod discovery;
 mod documents;
-mod encryption;
 mod exchange;
 mod expiry;
 mod filters;
@@ -68,12 +67,13 @@ pub use auth::{
     SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
-pub use encryption::{Encryption, EncryptionError};
+pub use health::HealthCheck;
 pub use limits::Limits;
-pub use listen::{Listening, TlsSetup, listen};
+pub use listen::{Listening, LiveTls, TlsError, TlsSetup, listen};
 pub use local::Local;
 pub use offload::release_memory_by;
-pub use server::{Config, Server, StartError, collections};
+pub use server::{Config, Figures, Server, StartError, collections};
+pub use telemetry::zpages::Component;
 
 /// How built-in objects are kept in an etcd.
 pub const STORED_FORM: store::Form =

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use ::metrics::ResourceMetrics;
 use audit::Auditor;
 use flowcontrol::FlowControl;
+use telemetry::zpages::Component;
 use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::Aggregator;
 use crate::dialer::NodeAccess;
 use crate::documents::Documents;
+use crate::health::HealthCheck;
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
@@ -31,7 +33,10 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) advertise: (IpAddr, u16),
+    /// For `/statusz` and `/flagz`.
+    pub(crate) component: Component,
     pub(crate) life: Life,
+    pub(crate) health_checks: Vec<Arc<dyn HealthCheck>>,
     /// Documents that all clients share.
     pub(crate) documents: Documents,
     /// Cancelled when the server stops serving: streams end, connections finish what they do.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flowcontrol::FlowControl;
 use http::{Request, Response};
 use store::{CollectionSpec, Store};
+use telemetry::zpages::Component;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -21,6 +22,7 @@ use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
 use crate::filters::{self, Filters};
+use crate::health::HealthCheck;
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
@@ -56,7 +58,16 @@ pub struct Config {
     pub resource_metrics: bool,
     /// What is told of requests, if anything is (`--audit-*`).
     pub auditor: Option<Arc<Auditor>>,
+    /// Name and flags, for `/statusz` and `/flagz`.
+    pub component: Component,
+    /// Checks of `/healthz` and `/readyz` beside the server's own.
+    pub health_checks: Vec<Arc<dyn HealthCheck>>,
+    /// Figures for `/metrics` of parts that the server does not know.
+    pub figures: Vec<Figures>,
 }
+
+/// Families of figures in Prometheus' text form.
+pub type Figures = Box<dyn Fn() -> String + Send + Sync>;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +153,8 @@ impl Server {
         let patience = config.limits.request_timeout / 4;
         let flow_control = Arc::new(FlowControl::new(seats, patience));
         metrics.add_flow_control(flow_control.clone());
+        metrics.add_source(::admission::webhooks::figures);
+        config.figures.into_iter().for_each(|source| metrics.add_source(source));
         if let Some(auditor) = &config.auditor {
             filters::audit::count(&metrics, auditor.clone());
         }
@@ -158,6 +171,8 @@ impl Server {
             limits: config.limits,
             advertise: config.advertise,
             life: Life::default(),
+            component: config.component,
+            health_checks: config.health_checks,
             documents: Documents::default(),
             closing,
         });

@@ -11,6 +11,7 @@ pub(crate) fn write_failure(error: WriteError, row: &Resource, name: &str) -> St
         WriteError::Engine(detail) => {
             Status::failure(500, "InternalError", format!("the store could not write: {detail}"))
         }
+        WriteError::Encryption(why) => unreadable(&why),
         // Upstream has no reason for it.
         error @ WriteError::TooLarge => Status::failure(500, "", error.to_string()),
         WriteError::Full(detail) => Status::failure(507, "InsufficientStorage", detail),
@@ -18,4 +19,9 @@ pub(crate) fn write_failure(error: WriteError, row: &Resource, name: &str) -> St
         WriteError::Unknown(detail) => Status::timeout(detail),
         WriteError::Closed => Status::unavailable("the server is shutting down"),
     }
+}
+
+/// A stored value that cannot be decrypted, or a new one that cannot be encrypted.
+pub(crate) fn unreadable(why: &str) -> Status {
+    Status::failure(500, "InternalError", format!("Internal error occurred: {why}"))
 }

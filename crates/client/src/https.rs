@@ -10,6 +10,7 @@ use outgoing::{Connector, ReadIdle};
 use tasks::Tasks;
 
 use crate::error::Error;
+use crate::figures;
 use crate::follow::{Follow, Follower};
 use crate::transport::{BoxFuture, Request, Response, Transport};
 
@@ -79,12 +80,19 @@ impl HttpsTransport {
         })
     }
 
+    /// The server's host and port.
+    fn host(&self) -> &str {
+        let server = self.shared.server.as_str();
+        server.split_once("://").map_or(server, |(_, host)| host).trim_end_matches('/')
+    }
+
     async fn send(&self, request: Request) -> Result<http::Response<Held>, Error> {
         let target = request.target.clone();
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport {
             target: target.clone(),
             source,
         };
+        let (method, begun) = (request.method.clone(), std::time::Instant::now());
         let mut builder = http::Request::builder()
             .method(request.method)
             .uri(format!("{}{}", self.shared.server, request.target))
@@ -106,6 +114,9 @@ impl HttpsTransport {
         let request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
         let (http, place) = self.pool(proof.generation).map_err(|e| failed(e.into()))?;
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, http.request(request)).await;
+        let code = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok());
+        let code = code.map(|answer| answer.status().as_u16());
+        figures::requested(code, method.as_str(), self.host(), begun.elapsed());
         let answer = answer.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?;
         if answer.status() == http::StatusCode::UNAUTHORIZED {
             self.shared.auth.refused(&proof).await;

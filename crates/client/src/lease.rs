@@ -14,6 +14,7 @@ use tasks::Tasks;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::figures;
 
 /// Others may take over this long after the last renewal (client-go's default).
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -41,6 +42,7 @@ impl LeaderElection {
     /// Campaigns until cancelled; `lead` starts the guarded work in the group it is given.
     pub async fn run(self, tasks: Tasks, lead: impl Fn(&Tasks)) {
         let mut observed = Observed { spec: None, at: Instant::now() };
+        figures::leading(&self.name, false);
         loop {
             let mut deadline = Instant::now() + RENEW_DEADLINE;
             while !self.try_hold_until(deadline, &mut observed).await {
@@ -48,8 +50,10 @@ impl LeaderElection {
                 deadline = Instant::now() + RENEW_DEADLINE;
             }
             let term = tasks.child();
+            figures::leading(&self.name, true);
             lead(&term);
             self.keep(deadline, &mut observed).await;
+            figures::leading(&self.name, false);
             tracing::warn!(lease = self.name, "leadership lost, its loops are stopped");
             term.cancel();
         }

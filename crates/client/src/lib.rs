@@ -8,6 +8,7 @@ mod client;
 mod error;
 mod event;
 mod exec_plugin;
+mod figures;
 mod follow;
 mod https;
 mod informer;
@@ -22,6 +23,7 @@ pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId, 
 pub use error::Error;
 pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;
+pub use figures::figures;
 pub use follow::{Follow, FollowEvent, Follower};
 pub use https::{Auth, Credentials, HttpsConfig, HttpsTransport, Proof};
 pub use informer::{Change, Index, IndexKey, Informer, Informers};

@@ -4,13 +4,15 @@
 //! A key that is added while a worker holds it runs once more afterwards, never twice at once. A
 //! key with several due times keeps the earliest. Order is by due time, then by insertion.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::figures::{self, Figured, QueueState};
 
 /// First retry delay; doubles with every failure (client-go's item exponential limiter).
 const BACKOFF_BASE: Duration = Duration::from_millis(5);
@@ -33,6 +35,8 @@ impl<T> Clone for Queue<T> {
 struct Shared<T> {
     state: Mutex<State<T>>,
     wake: Notify,
+    /// Of its workers, in figures.
+    name: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -40,11 +44,14 @@ struct State<T> {
     /// Waiting keys by due time and sequence.
     due: BTreeMap<(Instant, u64), T>,
     position: HashMap<T, (Instant, u64)>,
-    running: HashSet<T>,
+    /// Keys that workers hold, since when.
+    running: HashMap<T, Instant>,
     /// Keys added while running, with the time they are due.
     again: HashMap<T, Instant>,
     failures: HashMap<T, u32>,
     sequence: u64,
+    adds: u64,
+    retries: u64,
     closed: bool,
 }
 
@@ -59,13 +66,16 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         let state = State {
             due: BTreeMap::new(),
             position: HashMap::new(),
-            running: HashSet::new(),
+            running: HashMap::new(),
             again: HashMap::new(),
             failures: HashMap::new(),
             sequence: 0,
+            adds: 0,
+            retries: 0,
             closed: false,
         };
-        Queue { shared: Arc::new(Shared { state: Mutex::new(state), wake: Notify::new() }) }
+        let (state, wake, name) = (Mutex::new(state), Notify::new(), OnceLock::new());
+        Queue { shared: Arc::new(Shared { state, wake, name }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -89,7 +99,11 @@ impl<T: Clone + Eq + Hash> Queue<T> {
 
     /// Due after the key's own back-off, which doubles with each call until [`Queue::forget`].
     pub fn add_backoff(&self, key: T) {
-        let delay = self.lock().next_backoff(&key);
+        let delay = {
+            let mut state = self.lock();
+            state.retries += 1;
+            state.next_backoff(&key)
+        };
         self.add_after(key, delay);
     }
 
@@ -107,7 +121,10 @@ impl<T: Clone + Eq + Hash> Queue<T> {
                     return None;
                 }
                 match state.take_due(Instant::now()) {
-                    Ok(key) => {
+                    Ok((key, waited)) => {
+                        if let Some(name) = self.shared.name.get() {
+                            figures::taken(name, waited);
+                        }
                         // Another key may be due as well: pass the wake-up on.
                         self.shared.wake.notify_one();
                         return Some(key);
@@ -128,7 +145,9 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     /// Releases a key; if it was added meanwhile it becomes due again.
     pub fn done(&self, key: &T) {
         let mut state = self.lock();
-        state.running.remove(key);
+        if let (Some(begun), Some(name)) = (state.running.remove(key), self.shared.name.get()) {
+            figures::worked(name, begun.elapsed());
+        }
         if let Some(at) = state.again.remove(key) {
             state.add(key.clone(), at);
             drop(state);
@@ -153,9 +172,34 @@ impl<T: Clone + Eq + Hash> Queue<T> {
     }
 }
 
+impl<T: Clone + Eq + Hash + Send + 'static> Queue<T> {
+    /// From now on the queue is told in figures, under this name.
+    pub(crate) fn name(&self, name: &str) {
+        if self.shared.name.set(name.to_owned()).is_ok() {
+            let shared: Arc<dyn Figured> = self.shared.clone();
+            figures::name_queue(name, Arc::downgrade(&shared));
+        }
+    }
+}
+
+impl<T: Send> Figured for Shared<T> {
+    fn state(&self) -> QueueState {
+        let state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = Instant::now();
+        let worked_on = || state.running.values().map(|begun| now - *begun);
+        QueueState {
+            depth: state.due.keys().take_while(|(at, _)| *at <= now).count(),
+            adds: state.adds,
+            retries: state.retries,
+            unfinished: worked_on().sum(),
+            longest: worked_on().max().unwrap_or_default(),
+        }
+    }
+}
+
 impl<T: Clone + Eq + Hash> State<T> {
     fn add(&mut self, key: T, at: Instant) {
-        if self.running.contains(&key) {
+        if self.running.contains_key(&key) {
             let due = self.again.entry(key).or_insert(at);
             *due = at.min(*due);
             return;
@@ -165,21 +209,24 @@ impl<T: Clone + Eq + Hash> State<T> {
                 return;
             }
             self.due.remove(&slot);
+        } else {
+            self.adds += 1;
         }
         self.sequence += 1;
         self.position.insert(key.clone(), (at, self.sequence));
         self.due.insert((at, self.sequence), key);
     }
 
-    fn take_due(&mut self, now: Instant) -> Result<T, Option<Instant>> {
+    /// A due key, and for how long it was; otherwise when the next one is due.
+    fn take_due(&mut self, now: Instant) -> Result<(T, Duration), Option<Instant>> {
         let Some((&slot, _)) = self.due.first_key_value() else { return Err(None) };
         if slot.0 > now {
             return Err(Some(slot.0));
         }
         let key = self.due.remove(&slot).expect("the slot was just seen");
         self.position.remove(&key);
-        self.running.insert(key.clone());
-        Ok(key)
+        self.running.insert(key.clone(), now);
+        Ok((key, now - slot.0))
     }
 
     fn next_backoff(&mut self, key: &T) -> Duration {

@@ -24,11 +24,12 @@ pub enum Action {
 /// back-off; the reconciler gets nothing but the key, so that it must read the present state.
 pub async fn run_workers<T, E, F, R>(name: &str, queue: Queue<T>, concurrency: usize, reconcile: F)
 where
-    T: Clone + Eq + Hash + Debug,
+    T: Clone + Eq + Hash + Debug + Send + 'static,
     E: Display,
     F: Fn(T) -> R,
     R: Future<Output = Result<Action, E>>,
 {
+    queue.name(name);
     let workers: FuturesUnordered<_> =
         (0..concurrency).map(|_| run_worker(name, &queue, &reconcile)).collect();
     workers.collect::<()>().await;

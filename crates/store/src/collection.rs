@@ -13,6 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use api::Object;
 use tokio::sync::watch;
 
+use crate::encrypted::Encrypted;
+use crate::transformer::Stamp;
+
 /// Bytes of object states a log may hold on to besides the present state. At 4 KB a pod this is
 /// about 4,000 changes: minutes of a busy small cluster, and watchers read within milliseconds.
 const LOG_BYTES: usize = 16 << 20;
@@ -69,6 +72,7 @@ pub struct Collection {
     /// is current at.
     current: Arc<AtomicU64>,
     changed: watch::Sender<u64>,
+    pub(crate) encrypted: Encrypted,
 }
 
 #[derive(Debug, Default)]
@@ -80,12 +84,15 @@ struct State {
     floor: u64,
     /// Lists of earlier revisions are refused, whether or not they could still be made.
     forgotten: u64,
+    /// How often a state came whose history is not known: watchers of an earlier one have missed something.
+    gaps: u64,
 }
 
 impl Collection {
     pub(crate) fn new(spec: CollectionSpec, current: Arc<AtomicU64>) -> Collection {
         let (changed, _) = watch::channel(0);
-        Collection { spec, state: RwLock::default(), current, changed }
+        let encrypted = Encrypted::default();
+        Collection { spec, state: RwLock::default(), current, changed, encrypted }
     }
 
     pub fn spec(&self) -> &CollectionSpec {
@@ -150,8 +157,9 @@ impl Collection {
         let state = self.read();
         let revision = if revision == 0 { self.revision() } else { revision };
         state.check(revision)?;
+        let gaps = state.gaps;
         drop(state);
-        Ok(Watcher { collection: self.clone(), seen: revision, changed })
+        Ok(Watcher { collection: self.clone(), seen: revision, changed, gaps })
     }
 
     /// Lets go of the states before `revision`: lists of them end, and their memory is given back.
@@ -178,9 +186,36 @@ impl Collection {
     /// Takes another state whose history is not known: watchers and older lists learn of the gap.
     pub(crate) fn replace(&self, objects: BTreeMap<Arc<str>, Arc<Object>>, revision: u64) {
         let mut state = self.write();
-        *state = State { objects, floor: revision, ..State::default() };
+        let gaps = state.gaps + 1;
+        *state = State { objects, floor: revision, gaps, ..State::default() };
         drop(state);
         self.changed.send_replace(revision);
+    }
+
+    /// Shows objects that were there and could not be read until now.
+    pub(crate) fn reveal(&self, revealed: Vec<(String, Object, Option<Stamp>)>) {
+        let mut state = self.write();
+        let revision = self.revision();
+        for (key, object, stamp) in revealed {
+            if self.encrypted.still(&key, object.revision()) {
+                self.encrypted.readable(&key, stamp);
+                state.objects.insert(key.into(), Arc::new(object));
+            }
+        }
+        let (objects, gaps) = (std::mem::take(&mut state.objects), state.gaps + 1);
+        *state = State { objects, floor: revision, gaps, ..State::default() };
+        drop(state);
+        self.changed.send_replace(revision);
+    }
+
+    /// Why the stored value of this key cannot be read, if so.
+    pub fn unreadable(&self, key: &str) -> Option<String> {
+        self.encrypted.reason(key)
+    }
+
+    /// The first key that starts with `prefix` and whose stored value cannot be read, and why.
+    pub fn first_unreadable(&self, prefix: &str) -> Option<(String, String)> {
+        self.encrypted.first_reason(prefix)
     }
 
     /// Makes committed events visible. `current` is raised by `raise` while every touched
@@ -298,6 +333,8 @@ pub struct Watcher {
     /// Last revision delivered.
     seen: u64,
     changed: watch::Receiver<u64>,
+    /// The collection's as of the beginning.
+    gaps: u64,
 }
 
 /// Events copied out at once: keeps the lock short without waking per event.
@@ -323,6 +360,9 @@ impl Watcher {
     pub fn ready(&mut self) -> Result<Vec<Event>, Expired> {
         let state = self.collection.read();
         state.check(self.seen)?;
+        if state.gaps != self.gaps {
+            return Err(Expired { asked: self.seen, oldest: state.floor });
+        }
         let from = state.log.partition_point(|e| e.revision <= self.seen);
         let events: Vec<Event> = state.log.range(from..).take(BATCH).cloned().collect();
         if let Some(last) = events.last() {

@@ -25,6 +25,9 @@ pub enum EngineError {
     Damaged { path: String, detail: String },
     #[error("the stored object {key} cannot be read: {detail}")]
     Object { key: String, detail: String },
+    /// Its key cannot be had, or is not the right one.
+    #[error("{detail}")]
+    Encrypted { key: String, detail: String },
     #[error("write to the store's {path}: {detail}")]
     Commit { path: String, detail: String },
     /// Refused before anything was written; further writes may succeed.

@@ -5,8 +5,8 @@
 //! compares the key's last change, and is answered when the watch has brought it. So whoever reads
 //! the collections does not notice which of the two is below.
 //!
-//! [`grpc`] and [`wire`] are written by hand: the ready-made client needs `protoc` on the machine
-//! that builds, and brings a second HTTP stack.
+//! [`wire`] is written by hand: the ready-made client needs `protoc` on the machine that builds, and brings a
+//! second HTTP stack.
 
 mod client;
 mod compact;
@@ -15,32 +15,30 @@ mod form;
 mod grpc;
 mod lease;
 mod mirror;
-mod tasks;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::grpc::Tasks;
 use api::Object;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::client::Outcome;
 use self::endpoint::Endpoint;
-pub use self::endpoint::{EtcdOptions, Form};
+pub use self::endpoint::EtcdOptions;
 pub(crate) use self::form::{decode, encode};
 use self::grpc::{CallError, Channel};
 use self::lease::Leases;
-use self::tasks::Tasks;
 use self::wire::KeyValue;
 use crate::collection::Collection;
 use crate::engine::{EngineError, Record};
-use crate::seal::{Seal, opened};
-use crate::store::{Backend, Expect, Shelf, Write, WriteError};
+use crate::shelf::Shelf;
+use crate::store::{Backend, Expect, Write, WriteError};
+use crate::transformer::Form;
 
-/// What keys start with in the collections; `--etcd-prefix` replaces it in etcd.
-const OUR_PREFIX: &str = "/registry";
 /// How long a write or a read waits for the watch to bring what etcd has.
 const VISIBLE: Duration = Duration::from_secs(10);
 /// After this, the missing revisions are taken for changes outside the prefix.
@@ -63,7 +61,6 @@ struct Link {
     /// Up to where the collections show what etcd has.
     seen: watch::Sender<u64>,
     compaction_interval: Duration,
-    seal: Option<Arc<dyn Seal>>,
     form: Form,
 }
 
@@ -93,7 +90,7 @@ impl Etcd {
             return Err(fault("no server is named".into()));
         }
         let tls = endpoint::tls(&options, &endpoints).map_err(&fault)?;
-        let prefix = format!("/{}", options.prefix.trim_matches('/'));
+        let prefix = options.full_prefix();
         let link = Arc::new(Link {
             channel: Channel::new(endpoints, tls),
             leases: Leases::default(),
@@ -101,7 +98,6 @@ impl Etcd {
             shelf,
             seen: watch::Sender::new(0),
             compaction_interval: options.compaction_interval,
-            seal: options.seal,
             form: options.form,
         });
         let (records, revision) = link.read_patiently().await.map_err(|e| fault(e.to_string()))?;
@@ -117,23 +113,11 @@ impl Etcd {
 }
 
 impl Link {
-    /// The key in etcd of one in the collections.
-    fn outer(&self, key: &str) -> String {
-        format!("{}{}", self.prefix, key.strip_prefix(OUR_PREFIX).unwrap_or(key))
-    }
-
     /// What etcd returned, as the collections name it; absent for what is not text.
     fn record(&self, kv: KeyValue) -> Option<Record> {
-        let full = String::from_utf8(kv.key).ok()?;
-        let key = full.as_str();
-        let key = format!("{OUR_PREFIX}{}", key.strip_prefix(&self.prefix)?);
+        let key = self.shelf.inner(&String::from_utf8(kv.key).ok()?)?;
         let revision = u64::try_from(kv.mod_revision).ok()?;
-        let value = match &self.seal {
-            // What cannot be opened stays sealed, and is refused as such where it is read.
-            Some(seal) => opened(&**seal, &full, kv.value.clone()).unwrap_or(kv.value),
-            None => kv.value,
-        };
-        Some(Record { key, value: Some(value), revision })
+        Some(Record { key, value: Some(kv.value), revision })
     }
 
     async fn wait_until(&self, revision: u64, patience: Duration) -> bool {
@@ -148,17 +132,17 @@ impl Link {
         lifetime: Option<Duration>,
     ) -> Result<Arc<Object>, WriteError> {
         let Write { collection, key, expect, draft } = write;
-        let full = self.outer(&format!("{}{key}", collection.spec().prefix));
+        let inner = format!("{}{key}", collection.spec().prefix);
+        let full = self.shelf.outer(&inner);
         let expected = match expect {
             Expect::Absent => 0,
             Expect::Revision(revision) => revision,
         };
         let old = collection.get(&key);
         let value = draft.as_ref().map(|d| encode(d.stored(), self.form)).transpose();
-        let value = match (value.map_err(WriteError::Engine)?, &self.seal) {
-            (Some(value), Some(seal)) => Some(seal.seal(&full, value).map_err(WriteError::Engine)?),
-            (value, _) => value,
-        };
+        let value = value.map_err(WriteError::Engine)?;
+        let kept = value.map(|value| self.shelf.kept(&inner, value)).transpose();
+        let value = kept.map_err(WriteError::Encryption)?.map(|kept| kept.bytes);
         let outcome = self.put_or_delete(&full, expected, value, lifetime).await;
         let outcome = outcome.map_err(write_error)?;
         if let Some(present) = outcome.refused {
@@ -225,7 +209,7 @@ impl Link {
 
     fn present(&self, collection: &Collection, present: Option<KeyValue>) -> Option<Arc<Object>> {
         let record = self.record(present?)?;
-        self.shelf.object(collection, &record).ok().map(Arc::new)
+        self.shelf.object(collection, &record).ok().map(|(object, _)| Arc::new(object))
     }
 
     async fn catch_up(&self) -> Result<(), WriteError> {
@@ -255,7 +239,7 @@ fn write_error(error: CallError) -> WriteError {
         CallError::Refused { code: UNAVAILABLE, message } if message.ends_with("no leader") => {
             WriteError::Unavailable(text)
         }
-        CallError::Refused { code: UNAVAILABLE, .. } | CallError::Lost(_) => {
+        CallError::Refused { code: UNAVAILABLE, .. } | CallError::Lost(_) | CallError::Late(_) => {
             WriteError::Unknown(text)
         }
         CallError::Refused { .. } => WriteError::Engine(text),

@@ -6,16 +6,18 @@
 //! single flush. What a Pod is, this crate does not know.
 
 mod collection;
+mod encrypted;
 mod engine;
 mod etcd;
 mod log;
-mod seal;
+mod shelf;
 mod store;
+mod transformer;
 mod writer;
 
 pub use collection::{Collection, CollectionSpec, Event, Expired, Page, Watcher};
 pub use engine::{Engine, EngineError, MemoryEngine, Record, Room};
-pub use etcd::{EtcdOptions, Form};
+pub use etcd::EtcdOptions;
 pub use log::LogEngine;
-pub use seal::{SEALED, Seal, SealedEngine};
 pub use store::{Expect, Store, Write, WriteError};
+pub use transformer::{ENCRYPTED, Form, Kept, Opened, Place, Stamp, Transformer};

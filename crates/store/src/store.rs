@@ -1,21 +1,25 @@
 //! The store as its users see it: collections that show one state, and writes to it.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::{Draft, Object};
 use async_trait::async_trait;
 
 use crate::collection::{Collection, CollectionSpec};
-use crate::engine::{Engine, EngineError, Record};
-use crate::etcd::{Etcd, EtcdOptions, Form};
+use crate::engine::{Engine, EngineError};
+use crate::etcd::{Etcd, EtcdOptions};
+use crate::shelf::{OUR_PREFIX, Reader, Shelf, decode_json};
+use crate::transformer::{Form, Stamp, Transformer};
 use crate::writer::Embedded;
 
-/// Records handed to a worker at once while loading.
-const CHUNK: usize = 256;
+/// How long a start waits for those who have the keys of encrypted values.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two tries to read the values that could not be read (upstream asks a failing provider as often).
+const RETRY: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
 
 /// What must be true of the key for the write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,9 @@ pub enum WriteError {
     /// The backend did not answer: whether this was written is unknown.
     #[error("{0}")]
     Unknown(String),
+    /// The value cannot be encrypted now, or the present one cannot be decrypted; nothing was written.
+    #[error("{0}")]
+    Encryption(String),
     #[error("the store is shutting down")]
     Closed,
 }
@@ -90,157 +97,25 @@ pub struct Store {
     backend: Arc<dyn Backend>,
 }
 
-/// The collections, and what belongs to none of them (yet).
-#[derive(Debug)]
-pub(crate) struct Shelf {
-    collections: Mutex<BTreeMap<String, Arc<Collection>>>,
-    unclaimed: Mutex<BTreeMap<String, Record>>,
-    pub(crate) current: Arc<AtomicU64>,
-    reader: Reader,
-}
-
-/// Reads a stored value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader {
-    pub(crate) decode: fn(&[u8]) -> Result<serde_json::Value, String>,
-    pub(crate) form: Form,
-}
-
-fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, String> {
-    serde_json::from_slice(bytes).map_err(|e| e.to_string())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shelf {
-    pub(crate) fn new(specs: Vec<CollectionSpec>, reader: Reader) -> Shelf {
-        let current = Arc::new(AtomicU64::new(0));
-        let collection = |spec: CollectionSpec| {
-            let prefix = spec.prefix.clone();
-            (prefix, Arc::new(Collection::new(spec, current.clone())))
-        };
-        let collections = specs.into_iter().map(collection).collect();
-        Shelf { collections: Mutex::new(collections), unclaimed: Mutex::default(), current, reader }
-    }
-
-    /// The collections, which nobody adds to meanwhile.
-    pub(crate) fn collections(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Collection>>> {
-        lock(&self.collections)
-    }
-
-    pub(crate) fn unclaimed(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
-        lock(&self.unclaimed)
-    }
-
-    pub(crate) fn object(
-        &self,
-        collection: &Collection,
-        record: &Record,
-    ) -> Result<Object, EngineError> {
-        let bytes = record.value.as_deref().unwrap_or_default();
-        let mut value = (self.reader.decode)(bytes)
-            .map_err(|detail| EngineError::Object { key: record.key.clone(), detail })?;
-        (self.reader.form.read)(&mut value);
-        Ok(Object::new(&value, record.revision, collection.spec().selectable))
-    }
-
-    /// Puts a record into its collection, before anyone reads.
-    fn restore(&self, record: Record) -> Result<(), EngineError> {
-        let found = find(&self.collections(), &record.key).cloned();
-        let Some(collection) = found else {
-            self.unclaimed().insert(record.key.clone(), record);
-            return Ok(());
-        };
-        let object = self.object(&collection, &record)?;
-        collection.restore(&record.key[collection.spec().prefix.len()..], object);
-        Ok(())
-    }
-
-    /// The loaded state is that of `revision`, which collections start from.
-    fn start_at(&self, revision: u64) {
-        self.current.store(revision, Ordering::Release);
-        self.collections().values().for_each(|c| c.set_floor(revision));
-    }
-
-    fn register(&self, spec: CollectionSpec) -> Result<Arc<Collection>, EngineError> {
-        let mut collections = self.collections();
-        if let Some(known) = collections.get(&spec.prefix) {
-            return Ok(known.clone());
-        }
-        let collection = Arc::new(Collection::new(spec, self.current.clone()));
-        let prefix = collection.spec().prefix.clone();
-        let claimed: Vec<Record> = self
-            .unclaimed()
-            .extract_if(.., |key, _| key.starts_with(&prefix))
-            .map(|(_, r)| r)
-            .collect();
-        for record in &claimed {
-            collection.restore(&record.key[prefix.len()..], self.object(&collection, record)?);
-        }
-        collection.set_floor(self.current.load(Ordering::Acquire));
-        collections.insert(prefix, collection.clone());
-        Ok(collection)
-    }
-}
-
-/// Fills the collections on all cores: parsing is nearly all that opening costs. The last revision.
-fn load(engine: &mut dyn Engine, shelf: &Shelf) -> Result<u64, EngineError> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (chunks, inbox) = mpsc::sync_channel::<Vec<Record>>(2 * workers);
-    let inbox = Mutex::new(inbox);
-    let next = || lock(&inbox).recv().ok();
-    // A failed worker goes on taking, or the engine would wait for ever.
-    let restore = || {
-        let each =
-            |outcome: Result<(), EngineError>, record| outcome.and_then(|()| shelf.restore(record));
-        std::iter::from_fn(next).flatten().fold(Ok(()), each)
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(restore)).collect();
-        let mut chunk = Vec::new();
-        let revision = engine.load(&mut |record| {
-            chunk.push(record);
-            if chunk.len() == CHUNK {
-                give(&chunks, std::mem::take(&mut chunk));
-            }
-        });
-        give(&chunks, chunk);
-        drop(chunks);
-        for worker in workers {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
-        revision
-    })
-}
-
-fn give(chunks: &mpsc::SyncSender<Vec<Record>>, chunk: Vec<Record>) {
-    chunks.send(chunk).expect("the receiver outlives the workers");
-}
-
-/// The collection that a key belongs to.
-pub(crate) fn find<'a>(
-    collections: &'a BTreeMap<String, Arc<Collection>>,
-    key: &str,
-) -> Option<&'a Arc<Collection>> {
-    let up_to = (Bound::Unbounded, Bound::Included(key));
-    let (prefix, collection) = collections.range::<str, _>(up_to).next_back()?;
-    key.starts_with(prefix).then_some(collection)
-}
-
 impl Store {
     /// Loads everything from `engine` and starts the writer thread, which ends with the last clone.
-    pub fn open(
+    pub fn open(engine: Box<dyn Engine>, specs: Vec<CollectionSpec>) -> Result<Store, EngineError> {
+        Store::open_with(engine, specs, None)
+    }
+
+    /// As [`Store::open`], with values that pass a transformer. Values whose keys somebody else has are not
+    /// readable before [`Store::read_encrypted`].
+    pub fn open_with(
         mut engine: Box<dyn Engine>,
         specs: Vec<CollectionSpec>,
+        transformer: Option<Arc<dyn Transformer>>,
     ) -> Result<Store, EngineError> {
-        let shelf =
-            Arc::new(Shelf::new(specs, Reader { decode: decode_json, form: Form::default() }));
-        let revision = load(&mut *engine, &shelf)?;
+        let reader = Reader { decode: decode_json, form: Form::default(), transformer };
+        let shelf = Arc::new(Shelf::new(specs, reader, OUR_PREFIX.to_owned()));
+        let revision = shelf.load(&mut *engine)?;
         // Revision 0 means "unset" to clients, so the first state is at 1.
         shelf.start_at(revision.max(1));
-        let backend = Arc::new(Embedded::start(engine, shelf.current.clone())?);
+        let backend = Arc::new(Embedded::start(engine, shelf.clone())?);
         Ok(Store { shelf, backend })
     }
 
@@ -249,13 +124,54 @@ impl Store {
         options: EtcdOptions,
         specs: Vec<CollectionSpec>,
     ) -> Result<Store, EngineError> {
-        let reader = Reader { decode: crate::etcd::decode, form: options.form };
-        let shelf = Arc::new(Shelf::new(specs, reader));
+        let transformer = options.transformer.clone();
+        let reader = Reader { decode: crate::etcd::decode, form: options.form, transformer };
+        let shelf = Arc::new(Shelf::new(specs, reader, options.full_prefix()));
         let (etcd, records, revision) = Etcd::connect(options, shelf.clone()).await?;
         records.into_iter().try_for_each(|record| shelf.restore(record))?;
         shelf.start_at(revision);
         etcd.follow(revision);
         Ok(Store { shelf, backend: Arc::new(etcd) })
+    }
+
+    /// Gets the keys of values that could not be read when they were loaded. Those whose keys are not to be had
+    /// within a while stay unreadable; [`Store::keep_reading_encrypted`] goes on.
+    pub async fn read_encrypted(&self) {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut left = self.shelf.reopen().await;
+        while left.is_some() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(FIRST_RETRY).await;
+            left = self.shelf.reopen().await;
+        }
+        if let Some((key, reason)) = left {
+            tracing::error!(key, reason, "stored objects cannot be read, this one among them");
+        }
+    }
+
+    /// Tries for ever to read the values that could not be read.
+    pub async fn keep_reading_encrypted(&self) {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            if let Some((key, reason)) = self.shelf.reopen().await {
+                tracing::warn!(key, reason, "stored objects cannot be read, this one among them");
+            }
+        }
+    }
+
+    /// Whether the stored form of this object is not the one that a write would give it now (upstream's `stale`):
+    /// a write that changes nothing is to be made all the same.
+    pub fn is_stale(&self, collection: &Collection, key: &str) -> bool {
+        let Some(transformer) = self.shelf.transformer() else { return false };
+        let full = format!("{}{key}", collection.spec().prefix);
+        transformer.write_stamp(&full) != collection.encrypted.stamp(key)
+    }
+
+    /// The stamps of all stored objects, each once.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        let collections = self.shelf.collections();
+        let all: BTreeSet<Stamp> =
+            collections.values().flat_map(|collection| collection.encrypted.stamps()).collect();
+        all.into_iter().collect()
     }
 
     /// Adds a collection, with what was loaded for it; returns the one that is already there.

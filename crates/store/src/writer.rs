@@ -14,7 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::collection::{Collection, Event};
 use crate::engine::{Engine, EngineError, Record, Room};
+use crate::shelf::Shelf;
 use crate::store::{Backend, Expect, Write, WriteError};
+use crate::transformer::{Form, Kept, Stamp};
 
 /// Writes committed together at most: bounds the latency of the first of them.
 const GROUP_MAX: usize = 512;
@@ -27,6 +29,8 @@ const SMALL_GROWTH: usize = 1024;
 
 struct Job {
     write: Write,
+    /// The stored form of the draft.
+    kept: Option<Kept>,
     reply: oneshot::Sender<Result<Arc<Object>, WriteError>>,
 }
 
@@ -40,19 +44,21 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct Embedded {
     jobs: mpsc::Sender<Message>,
+    shelf: Arc<Shelf>,
 }
 
 impl Embedded {
     pub(crate) fn start(
         engine: Box<dyn Engine>,
-        current: Arc<AtomicU64>,
+        shelf: Arc<Shelf>,
     ) -> Result<Embedded, EngineError> {
         let (jobs, inbox) = mpsc::channel();
+        let current = shelf.current.clone();
         let revision = current.load(Ordering::Acquire);
         let writer = Writer { engine, current, revision, failed: None, untidy: true };
         let thread = std::thread::Builder::new().name("store writer".into());
         match thread.spawn(|| writer.run(inbox)) {
-            Ok(_) => Ok(Embedded { jobs }),
+            Ok(_) => Ok(Embedded { jobs, shelf }),
             Err(e) => {
                 Err(EngineError::Open { path: "writer thread".into(), detail: e.to_string() })
             }
@@ -66,8 +72,7 @@ const OBJECT_MAX: usize = 1536 * 1024;
 /// Whether upstream could not store the object. Its own form is hardly ever longer than JSON.
 fn is_too_large(json: &[u8]) -> bool {
     json.len() > OBJECT_MAX
-        && crate::etcd::encode(json, crate::etcd::Form::default())
-            .is_ok_and(|stored| stored.len() > OBJECT_MAX)
+        && crate::etcd::encode(json, Form::default()).is_ok_and(|stored| stored.len() > OBJECT_MAX)
 }
 
 #[async_trait]
@@ -80,9 +85,13 @@ impl Backend for Embedded {
         if write.draft.as_ref().is_some_and(|draft| is_too_large(draft.stored())) {
             return Err(WriteError::TooLarge);
         }
+        // Encrypted here and not by the writer: one value that cannot be must not fail its group.
+        let key = || format!("{}{}", write.collection.spec().prefix, write.key);
+        let kept = write.draft.as_ref().map(|d| self.shelf.kept(&key(), d.stored().to_vec()));
+        let kept = kept.transpose().map_err(WriteError::Encryption)?;
         let (reply, answer) = oneshot::channel();
         self.jobs
-            .send(Message::Write(Box::new(Job { write, reply })))
+            .send(Message::Write(Box::new(Job { write, kept, reply })))
             .map_err(|_| WriteError::Closed)?;
         answer.await.map_err(|_| WriteError::Closed)?
     }
@@ -121,6 +130,7 @@ struct Writer {
 /// A write that passed its expectation and waits for the flush.
 struct Accepted {
     collection: Arc<Collection>,
+    stamp: Option<Stamp>,
     event: Event,
     result: Arc<Object>,
     reply: oneshot::Sender<Result<Arc<Object>, WriteError>>,
@@ -214,8 +224,9 @@ impl Writer {
         };
         let (mut pending, mut accepted, mut batch) = (Pending::new(), Vec::new(), Vec::new());
         let mut revision = self.revision;
-        for Job { write, reply } in group {
-            match decide(write, revision + 1, &pending, room) {
+        for Job { write, kept, reply } in group {
+            let (bytes, stamp) = kept.map_or((None, None), |kept| (Some(kept.bytes), kept.stamp));
+            match decide(write, bytes, revision + 1, &pending, room) {
                 Err(refusal) => drop(reply.send(Err(refusal))),
                 Ok((collection, event, record)) => {
                     revision += 1;
@@ -223,7 +234,7 @@ impl Writer {
                     pending.insert(slot, event.new.clone());
                     batch.push(record);
                     let result = outcome(&event);
-                    accepted.push(Accepted { collection, event, result, reply });
+                    accepted.push(Accepted { collection, stamp, event, result, reply });
                 }
             }
         }
@@ -246,7 +257,11 @@ impl Writer {
         self.revision = revision;
         let mut batches: Vec<(Arc<Collection>, Vec<Event>)> = Vec::new();
         let mut replies = Vec::with_capacity(accepted.len());
-        for Accepted { collection, event, result, reply } in accepted {
+        for Accepted { collection, stamp, event, result, reply } in accepted {
+            match event.new {
+                Some(_) => collection.encrypted.readable(&event.key, stamp),
+                None => collection.encrypted.deleted(&event.key),
+            }
             match batches.iter_mut().find(|(c, _)| Arc::ptr_eq(c, &collection)) {
                 Some((_, events)) => events.push(event),
                 None => batches.push((collection, vec![event])),
@@ -279,6 +294,7 @@ fn outcome(event: &Event) -> Arc<Object> {
 
 fn decide(
     write: Write,
+    value: Option<Vec<u8>>,
     revision: u64,
     pending: &Pending,
     room: Room,
@@ -290,6 +306,13 @@ fn decide(
         Some(decided) => decided.clone(),
         None => collection.get(&key),
     };
+    if let Some(reason) = collection.unreadable(&key) {
+        // It is there, whatever it is.
+        return Err(match expect {
+            Expect::Absent => WriteError::Conflict(None),
+            Expect::Revision(_) => WriteError::Encryption(reason),
+        });
+    }
     let holds = match (expect, &old) {
         (Expect::Absent, None) => draft.is_some(),
         (Expect::Revision(r), Some(object)) => object.revision() == r,
@@ -301,11 +324,7 @@ fn decide(
     if needs(draft.as_ref(), old.as_deref()) > room {
         return Err(WriteError::Full(full_disk(room)));
     }
-    let record = Record {
-        key: format!("{}{key}", collection.spec().prefix),
-        value: draft.as_ref().map(|d| d.stored().to_vec()),
-        revision,
-    };
+    let record = Record { key: format!("{}{key}", collection.spec().prefix), value, revision };
     let new = draft.map(|d| Arc::new(d.at(revision)));
     Ok((collection, Event { revision, key, old, new }, record))
 }

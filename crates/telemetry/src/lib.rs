@@ -1,4 +1,4 @@
-//! Figures in Prometheus' text form.
+//! Figures in Prometheus' text form, and the pages that tell what a component is ([`zpages`]).
 //!
 //! A component makes one [`Registry`] and its families there, under upstream's names
 //! (k8s.io/component-base/metrics and the packages that use it), and hands the families to those who count.
@@ -6,6 +6,7 @@
 //! buckets); figures that are known only when they are asked for come from a [`Source`].
 
 mod process;
+pub mod zpages;
 
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, Opts, TextEncoder};
@@ -74,11 +75,16 @@ impl Registry {
 
     /// All families with at least one figure, then those of the sources, then the process's own.
     pub fn text(&self) -> String {
+        self.families() + &process_metrics()
+    }
+
+    /// [`Registry::text`] without the process's own, for the source of another registry.
+    pub fn families(&self) -> String {
         let mut text =
             TextEncoder::new().encode_to_string(&self.families.gather()).unwrap_or_default();
         let sources = self.sources.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         text.extend(sources.iter().map(|source| source()));
-        text + &process_metrics()
+        text
     }
 }
 

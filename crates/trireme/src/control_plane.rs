@@ -1,19 +1,24 @@
 //! The control plane in this process: store, API server, and clients of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::{Encryption, Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User};
+use apiserver::{Local, NodeDialer, Server, ServiceNetwork, TlsSetup, User};
 use client::{Client, Tasks};
-use store::{EtcdOptions, LogEngine, Seal, SealedEngine, Store};
+use encryption::Encryption;
+use pki::KeyPairPem;
+use store::{EtcdOptions, LogEngine, Store, Transformer};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use crate::at_rest::{self, EncryptionFile};
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
+use crate::certificates::Certificates;
 use crate::cluster::folder::make_private;
+use crate::flags;
 use crate::pki_files::PkiFiles;
 
 /// What distinguishes one control plane from another.
@@ -23,7 +28,7 @@ pub(crate) struct Options {
     pub(crate) etcd: Option<EtcdOptions>,
     /// How objects are encrypted at rest. Without one, Secrets in the embedded store are encrypted
     /// with a key of the cluster's own; what is in etcd is as its other servers left it.
-    pub(crate) encryption: Option<PathBuf>,
+    pub(crate) encryption: Option<EncryptionFile>,
     pub(crate) service_network: ServiceNetwork,
     pub(crate) authorization: Authorization,
     /// Serve the versions that Kubernetes served once.
@@ -42,9 +47,13 @@ pub(crate) struct Options {
     pub(crate) advertise: SocketAddr,
     /// Addresses the server's certificate is valid for, besides those of the Service.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The server's certificate; one of the cluster's own CA when absent.
+    pub(crate) serving: Option<KeyPairPem>,
     /// PEM of the CA that signs clients; the cluster's own when absent.
     pub(crate) client_ca_pem: Option<String>,
     pub(crate) node_dialer: Arc<dyn NodeDialer>,
+    /// For `/metrics`, beside what the server counts.
+    pub(crate) figures: Vec<apiserver::Figures>,
 }
 
 /// A running control plane.
@@ -52,33 +61,50 @@ pub(crate) struct Options {
 pub(crate) struct ControlPlane {
     pub(crate) server: Server,
     store: Store,
-    tls: TlsSetup,
+    pub(crate) certificates: Arc<Certificates>,
     tasks: Tasks,
     listeners: TaskTracker,
 }
 
-async fn open_store(options: &Options, pki: &PkiFiles) -> Result<Store> {
-    let named = options.encryption.as_deref().map(read_encryption).transpose()?;
-    if let Some(etcd) = &options.etcd {
-        let seal = named.map(|named| Arc::new(named) as Arc<dyn Seal>);
-        let etcd = EtcdOptions { seal, ..etcd.clone() };
-        return Ok(Store::connect(etcd, apiserver::collections()).await?);
-    }
-    let encryption = match named {
-        Some(named) => named,
-        None => read_encryption(&pki.encryption()?)?,
+async fn open_store(
+    options: &Options,
+    pki: &PkiFiles,
+    tasks: &Tasks,
+) -> Result<(Store, Option<Arc<Encryption>>)> {
+    // What is in etcd is plain unless a configuration says otherwise, as with upstream.
+    let file = match (&options.encryption, &options.etcd) {
+        (Some(file), _) => Some(file.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(EncryptionFile { path: pki.encryption()?, followed: false }),
     };
-    std::fs::create_dir_all(&options.data_dir)
-        .with_context(|| format!("create {}", options.data_dir.display()))?;
-    make_private(&options.data_dir.join("db"))?;
-    let engine = LogEngine::open(&options.data_dir.join("db"))?;
-    let engine = SealedEngine::new(engine, Arc::new(encryption));
-    Ok(Store::open(Box::new(engine), apiserver::collections())?)
-}
-
-fn read_encryption(path: &Path) -> Result<Encryption> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    Encryption::parse(&text).with_context(|| path.display().to_string())
+    let encryption = match file {
+        Some(file) => Some(file.load(tasks).await?),
+        None => None,
+    };
+    let transformer = encryption.clone().map(|encryption| encryption as Arc<dyn Transformer>);
+    let specs = apiserver::collections();
+    let store = match &options.etcd {
+        Some(etcd) => Store::connect(EtcdOptions { transformer, ..etcd.clone() }, specs).await?,
+        None => {
+            std::fs::create_dir_all(&options.data_dir)
+                .with_context(|| format!("create {}", options.data_dir.display()))?;
+            make_private(&options.data_dir.join("db"))?;
+            let engine = LogEngine::open(&options.data_dir.join("db"))?;
+            Store::open_with(Box::new(engine), specs, transformer)?
+        }
+    };
+    if let Some(encryption) = &encryption {
+        store.read_encrypted().await;
+        let unread = store.clone();
+        tasks.essential("encrypted objects", move || {
+            let store = unread.clone();
+            async move { store.keep_reading_encrypted().await }
+        });
+        if let Some(file) = options.encryption.as_ref().filter(|file| file.followed) {
+            file.follow(encryption, &store, tasks);
+        }
+    }
+    Ok((store, encryption))
 }
 
 impl ControlPlane {
@@ -88,12 +114,15 @@ impl ControlPlane {
         pki: &PkiFiles,
         tasks: &Tasks,
     ) -> Result<ControlPlane> {
-        let store = open_store(&options, pki).await?;
+        let (store, encryption) = open_store(&options, pki, tasks).await?;
         let tokens = Arc::new(pki.tokens()?);
         let authenticator = options.authentication.authenticator(tokens.clone(), tasks).await?;
         let mut addresses = options.addresses.clone();
         addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
-        let pair = pki.api_server(&addresses, &[])?;
+        let pair = match options.serving {
+            Some(pair) => pair,
+            None => pki.api_server(&addresses, &[])?,
+        };
         let front_proxy = options.front_proxy.map_or_else(|| pki.front_proxy(), Ok)?;
         let (modes, followed) = options.authorization.into_parts();
         let config = apiserver::Config {
@@ -110,6 +139,14 @@ impl ControlPlane {
             auditor: options.auditor,
             resource_metrics: options.resource_metrics,
             legacy: options.legacy,
+            component: flags::component("kube-apiserver"),
+            health_checks: encryption.iter().filter_map(at_rest::health_check).collect(),
+            figures: options
+                .figures
+                .into_iter()
+                .chain(encryption.iter().map(at_rest::figures))
+                .chain([Box::new(client::figures) as apiserver::Figures])
+                .collect(),
         };
         let server = Server::new(store.clone(), config)?;
         if let Some(file) = followed {
@@ -120,16 +157,17 @@ impl ControlPlane {
         let published = server.publish_client_ca(&client_ca_pem, tasks);
         published.await.context("publish the authority of client certificates")?;
         let tls = TlsSetup { cert_pem: pair.cert_pem, key_pem: pair.key_pem, client_ca_pem };
-        let tasks = tasks.clone();
-        Ok(ControlPlane { server, store, tls, tasks, listeners: TaskTracker::new() })
+        let certificates = Arc::new(Certificates::new(server.clone(), tls, tasks)?);
+        let (tasks, listeners) = (tasks.clone(), TaskTracker::new());
+        Ok(ControlPlane { server, store, certificates, tasks, listeners })
     }
 
     /// Serves on one more socket.
-    pub(crate) fn listen(&self, listener: TcpListener) -> Result<()> {
-        let listening = apiserver::listen(self.server.clone(), listener, &self.tls)?;
+    pub(crate) fn listen(&self, listener: TcpListener) {
+        let tls = self.certificates.tls();
+        let listening = apiserver::listen(self.server.clone(), listener, tls);
         let open = self.listeners.clone();
         self.tasks.spawn("API listener", open.track_future(listening.run()));
-        Ok(())
     }
 
     /// Stops serving in order: nothing new is accepted, streams end, and requests under way have

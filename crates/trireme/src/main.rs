@@ -1,14 +1,17 @@
 //! Trireme: Kubernetes in one static binary. This crate wires the parts together: roles, flags,
 //! files, and the one-command cluster. How any part works is not known here.
 
+mod at_rest;
 mod authentication;
 mod authorization;
+mod certificates;
 mod cluster;
 mod control;
 mod control_plane;
 mod demo;
 mod doctor;
 mod durations;
+mod flags;
 mod hooks;
 mod image;
 mod kubeconfig;
@@ -19,7 +22,7 @@ mod roles;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Kubernetes v1.36 in one static binary.
 #[derive(Debug, Parser)]
@@ -27,6 +30,8 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    logging: logging::LoggingFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,8 +97,11 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|a| a == "supervisor") {
         runtime::supervisor::main(args);
     }
-    let cli = Cli::parse();
-    logging::start();
+    let command = Cli::command();
+    let matches = command.clone().get_matches();
+    flags::keep(&command, &matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    logging::start(&cli.logging);
     apiserver::release_memory_by(release_memory);
     let outcome = match cli.command {
         Command::Up(args) => cluster::up(args),

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use apiserver::{Encryption, FrontProxy};
+use apiserver::FrontProxy;
 use pki::{Authority, CertSpec, KeyPairPem, TokenIssuer};
 
 /// The issuer of service account tokens.
@@ -49,7 +49,7 @@ impl PkiFiles {
     /// The configuration that Secrets are encrypted at rest with.
     pub(crate) fn encryption(&self) -> Result<PathBuf> {
         let path = self.folder.join("encryption.yaml");
-        load_or_make(&path, || Ok(Encryption::generate()?.into_bytes()))?;
+        load_or_make(&path, || Ok(encryption::generate()?.into_bytes()))?;
         Ok(path)
     }
 

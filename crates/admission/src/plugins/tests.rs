@@ -1,7 +1,7 @@
 //! The chain with a cluster of a few objects: each plugin's changes, and each of its refusals.
 
 use api::Status;
-use api::registry::Registry;
+use api::registry::{Registry, Resource};
 use auth::{RequestInfo, User};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,6 +36,16 @@ async fn run(
     (name, old, object): (&str, Option<&Value>, Value),
 ) -> Result<Value, Status> {
     let row = Registry::built_in().find(group, "v1", resource, subresource).expect("a row");
+    run_row(cluster, operation, (row, &User::default()), (name, old, object)).await
+}
+
+/// As [`run`], by somebody, for a resource that the server need not have.
+async fn run_row(
+    cluster: &Fake,
+    operation: Operation,
+    (row, user): (&Resource, &User),
+    (name, old, object): (&str, Option<&Value>, Value),
+) -> Result<Value, Status> {
     let namespace = if row.namespaced { "default" } else { "" };
     let info = RequestInfo {
         namespace: namespace.to_owned(),
@@ -44,7 +54,7 @@ async fn run(
     };
     let attributes = Attributes {
         operation,
-        user: &User::default(),
+        user,
         info: &info,
         row,
         name,
@@ -222,4 +232,37 @@ async fn claims_are_bounded_when_they_grow_too() {
             .message
             .contains("maximum storage usage per PersistentVolumeClaim is 2Gi")
     );
+}
+
+/// ClusterTrustBundles are not served, since their API is off by default; the plugin is ready for them.
+#[tokio::test]
+async fn trust_bundles_of_a_signer_need_the_right_to_attest_for_it() {
+    let group = "certificates.k8s.io";
+    let known = Registry::built_in().find(group, "v1", "certificatesigningrequests", "");
+    let row = Resource {
+        version: "v1beta1",
+        name: "clustertrustbundles",
+        kind: "ClusterTrustBundle",
+        ..known.expect("a row").clone()
+    };
+    let cluster = Fake::with(&usual());
+    let bundle = |signer: &str, label: &str| {
+        let meta = json!({"name": "b", "labels": {"a": label}});
+        json!({"metadata": meta, "spec": {"signerName": signer, "trustBundle": "PEM"}})
+    };
+    let (nobody, admin) = (User::new("jane", &[]), User::new("admin", &["system:masters"]));
+    let ask = async |operation, user: &User, old: Option<&Value>, new: Value| {
+        run_row(&cluster, operation, (&row, user), ("b", old, new)).await
+    };
+    let why = "clustertrustbundles.certificates.k8s.io \"b\" is forbidden: user not permitted to attest for \
+               signerName \"example.com/s\"";
+    let of_signer = bundle("example.com/s", "1");
+    let refused = ask(Operation::Create, &nobody, None, of_signer.clone()).await;
+    assert_eq!(refused.expect_err("no right").message, why);
+    let changed = bundle("example.com/s", "2");
+    let refused = ask(Operation::Update, &nobody, Some(&of_signer), changed.clone()).await;
+    assert_eq!(refused.expect_err("no right").message, why);
+    ask(Operation::Create, &nobody, None, bundle("", "1")).await.expect("of no signer");
+    ask(Operation::Create, &admin, None, of_signer.clone()).await.expect("a right to everything");
+    ask(Operation::Update, &admin, Some(&of_signer), changed).await.expect("a right to everything");
 }

@@ -17,6 +17,9 @@ use crate::expressions::{Inputs, Matched, RequestAuthorizer, admission_request};
 pub(super) enum Failure {
     /// It could not be asked, or gave no proper answer: the failure policy decides.
     Calling(String),
+    /// The webhook's answer refuses the request.
+    Rejected(Box<Status>),
+    /// The request is refused for another reason.
     Refused(Box<Status>),
 }
 
@@ -94,7 +97,7 @@ pub(super) async fn call(
     pass_on(hook, request, &answer);
     match answer.is_allowed {
         true => Ok(answer),
-        false => Err(refusal(&hook.name, &answer.result).into()),
+        false => Err(Failure::Rejected(Box::new(refusal(&hook.name, &answer.result)))),
     }
 }
 
@@ -127,7 +130,7 @@ pub(super) fn after_failure(
     failed_open_key: &str,
 ) -> Result<(), Status> {
     let why = match failure {
-        Failure::Refused(status) => return Err(*status),
+        Failure::Rejected(status) | Failure::Refused(status) => return Err(*status),
         Failure::Calling(why) => format!("failed calling webhook {:?}: {why}", hook.name),
     };
     if !hook.fails_open() {

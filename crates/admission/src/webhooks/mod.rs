@@ -8,6 +8,7 @@
 mod call;
 mod hook;
 pub mod lockout;
+mod metrics;
 mod mutating;
 mod review;
 mod snapshot;
@@ -23,6 +24,9 @@ use crate::matching::is_exempt;
 use crate::plugin::{Decision, Plugin};
 
 pub use hook::Hook;
+pub use metrics::figures;
+#[doc(hidden)]
+pub use review::is_usable;
 pub use snapshot::{Snapshot, Webhooks};
 
 /// Why a call brought no answer, in the words of upstream's client.

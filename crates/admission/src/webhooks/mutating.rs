@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::call::{self, Failure, InVersion};
 use super::hook::Hook;
+use super::metrics;
 use super::review::Answer;
 use crate::attributes::Attributes;
 use crate::plugin::Verdict;
@@ -91,7 +92,9 @@ async fn run(hook: &Hook, index: usize, versioned: &mut Versioned<'_, '_>) -> Ve
     }
     versioned.become_version(row).await?;
     let place = format!("round_{}_index_{index}", request.reinvocation.round());
+    let begun = std::time::Instant::now();
     let changed = ask(hook, &place, versioned).await;
+    metrics::called(hook, (request, true), begun, &changed);
     annotate_mutation(hook, request, &place, matches!(changed, Ok(true)));
     if matches!(changed, Ok(true)) {
         request.reinvocation.changed(PLUGIN);

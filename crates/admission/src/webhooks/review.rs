@@ -117,6 +117,13 @@ pub(super) fn answer(
     Ok(answer)
 }
 
+/// Whether the answer of a webhook would be accepted, in one of the versions: what the fuzzer feeds.
+#[doc(hidden)]
+pub fn is_usable(uid: &str, is_mutating: bool, review: &Value) -> bool {
+    let read = |version| answer(version, uid, is_mutating, review).is_ok();
+    read(ReviewVersion::V1) || read(ReviewVersion::V1Beta1)
+}
+
 fn check_v1(
     uid: &str,
     is_mutating: bool,

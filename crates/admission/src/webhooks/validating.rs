@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::call::{self, InVersion};
 use super::hook::Hook;
+use super::metrics;
 use crate::attributes::Attributes;
 use crate::plugin::Verdict;
 
@@ -63,7 +64,9 @@ pub(super) async fn dispatch(
     let calls = matching.into_iter().enumerate().map(|(index, (hook, at))| {
         let shown = forms.shown(at);
         async move {
+            let begun = std::time::Instant::now();
             let asked = call::call(hook, request, shown, false).await;
+            metrics::called(hook, (request, false), begun, &asked);
             let key =
                 format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
             asked

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use auth::User;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -20,6 +21,22 @@ pub struct FrontProxy {
     pub key_pem: String,
     /// Common names that the certificate may have.
     pub allowed_names: Vec<String>,
+}
+
+impl FrontProxy {
+    /// Why this cannot be used: no PEM, or a key of another certificate.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let wrong = |e: &dyn std::fmt::Display| e.to_string();
+        for authority in CertificateDer::pem_slice_iter(self.ca_pem.as_bytes()) {
+            authority.map_err(|e| wrong(&e))?;
+        }
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|e| wrong(&e))?;
+        let identity = Some((chain.map_err(|e| wrong(&e))?, key));
+        let made = outgoing::client_config(outgoing::Trust::Anybody, identity);
+        made.map(drop).map_err(|e| wrong(&e))
+    }
 }
 
 /// How an extension server is reached.

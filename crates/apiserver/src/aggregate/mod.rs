@@ -57,8 +57,9 @@ pub(crate) struct Present {
 
 #[derive(Default)]
 struct Extensions {
-    /// The last change of the objects that this is made from.
-    seen: Option<u64>,
+    /// The last change of the objects that this is made from, and how often the front proxy's certificate was
+    /// exchanged before.
+    seen: Option<(u64, u64)>,
     all: Vec<Present>,
 }
 
@@ -77,7 +78,8 @@ pub(crate) struct Aggregator {
     local: Option<Local>,
     store: Store,
     services: Arc<dyn webhook::Services>,
-    front_proxy: Option<FrontProxy>,
+    /// With the number of exchanges before.
+    front_proxy: RwLock<(u64, Option<Arc<FrontProxy>>)>,
     current: RwLock<Arc<Extensions>>,
 }
 
@@ -88,12 +90,23 @@ impl Aggregator {
         front_proxy: Option<FrontProxy>,
         local: Option<Local>,
     ) -> Aggregator {
+        let front_proxy = RwLock::new((0, front_proxy.map(Arc::new)));
         Aggregator { local, store, services, front_proxy, current: RwLock::default() }
     }
 
     /// The certificate by which extension servers know this server.
-    pub(crate) fn front_proxy(&self) -> Option<&FrontProxy> {
-        self.front_proxy.as_ref()
+    pub(crate) fn front_proxy(&self) -> Option<Arc<FrontProxy>> {
+        self.numbered_front_proxy().1
+    }
+
+    fn numbered_front_proxy(&self) -> (u64, Option<Arc<FrontProxy>>) {
+        self.front_proxy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another certificate, for connections made from now on.
+    pub(crate) fn replace_front_proxy(&self, front_proxy: FrontProxy) {
+        let mut current = self.front_proxy.write().unwrap_or_else(PoisonError::into_inner);
+        *current = (current.0 + 1, Some(Arc::new(front_proxy)));
     }
 
     fn collection(&self) -> Option<Arc<Collection>> {
@@ -115,47 +128,55 @@ impl Aggregator {
     /// Those of the objects that are stored now.
     fn current(&self) -> Arc<Extensions> {
         let Some(collection) = self.collection() else { return Arc::default() };
-        let seen = Some(collection.last_change());
+        let (exchanges, proxy) = self.numbered_front_proxy();
+        let seen = Some((collection.last_change(), exchanges));
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         if current.seen == seen {
             return current;
         }
         let page = collection.list("", None, 0, usize::MAX, &|_| true);
         let objects = page.map(|page| page.objects).unwrap_or_default();
-        let all = objects.iter().filter_map(|object| self.read(object, &current)).collect();
+        // Connectors hold the certificate.
+        let known = current.seen.filter(|(_, before)| *before == exchanges).map(|_| &*current);
+        let read = |object: &Arc<Object>| read(object, known, proxy.as_deref());
+        let all = objects.iter().filter_map(read).collect();
         let renewed = Arc::new(Extensions { seen, all });
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed.clone();
         renewed
     }
+}
 
-    /// An extension keeps its connections' setup and what is known of it while its spec stays the same.
-    fn read(&self, object: &Object, former: &Extensions) -> Option<Present> {
-        let tree = object.to_value();
-        let spec = &tree["spec"];
-        if !spec["service"].is_object() {
-            return None;
-        }
-        let generation = spec_state(spec);
-        let state = (object.meta().uid.clone(), generation);
-        let is_available = validation::items(&tree["status"], "conditions")
-            .any(|condition| condition["type"] == "Available" && condition["status"] == "True");
-        let known = former.all.iter().find(|known| known.extension.state == state);
-        if let Some(known) = known {
-            return Some(Present { extension: known.extension.clone(), is_available });
-        }
-        let text = |key: &str| spec[key].as_str().unwrap_or("").into();
-        let number = |key: &str| spec[key].as_i64().unwrap_or(0);
-        let extension = Extension {
-            name: object.meta().name.clone(),
-            group: text("group"),
-            version: text("version"),
-            state,
-            priorities: (number("groupPriorityMinimum"), number("versionPriority")),
-            connector: Connector::read(spec, self.front_proxy.as_ref()),
-            served: RwLock::default(),
-        };
-        Some(Present { extension: Arc::new(extension), is_available })
+/// An extension keeps its connections' setup and what is known of it while its spec stays the same.
+fn read(
+    object: &Object,
+    former: Option<&Extensions>,
+    front_proxy: Option<&FrontProxy>,
+) -> Option<Present> {
+    let tree = object.to_value();
+    let spec = &tree["spec"];
+    if !spec["service"].is_object() {
+        return None;
     }
+    let generation = spec_state(spec);
+    let state = (object.meta().uid.clone(), generation);
+    let is_available = validation::items(&tree["status"], "conditions")
+        .any(|condition| condition["type"] == "Available" && condition["status"] == "True");
+    let known = former.and_then(|all| all.all.iter().find(|known| known.extension.state == state));
+    if let Some(known) = known {
+        return Some(Present { extension: known.extension.clone(), is_available });
+    }
+    let text = |key: &str| spec[key].as_str().unwrap_or("").into();
+    let number = |key: &str| spec[key].as_i64().unwrap_or(0);
+    let extension = Extension {
+        name: object.meta().name.clone(),
+        group: text("group"),
+        version: text("version"),
+        state,
+        priorities: (number("groupPriorityMinimum"), number("versionPriority")),
+        connector: Connector::read(spec, front_proxy),
+        served: RwLock::default(),
+    };
+    Some(Present { extension: Arc::new(extension), is_available })
 }
 
 /// A number that tells specs apart: APIServices have no generation.

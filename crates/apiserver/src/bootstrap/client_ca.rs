@@ -33,7 +33,7 @@ impl Server {
                 present["data"][KEY] = combined.into();
             }
             if let Some(proxy) = self.parts.aggregator.front_proxy() {
-                publish_front_proxy(&mut present["data"], proxy);
+                publish_front_proxy(&mut present["data"], &proxy);
             }
             if present == before {
                 return Ok(());
@@ -44,6 +44,16 @@ impl Server {
             }
         }
         unreachable!("the loop ends by returning")
+    }
+}
+
+impl Server {
+    /// Another certificate towards extension servers, for connections made from now on. One that cannot be used
+    /// changes nothing.
+    pub fn replace_front_proxy(&self, front_proxy: FrontProxy) -> Result<(), String> {
+        front_proxy.check()?;
+        self.parts.aggregator.replace_front_proxy(front_proxy);
+        Ok(())
     }
 }
 

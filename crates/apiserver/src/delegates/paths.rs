@@ -2,6 +2,7 @@
 
 use api::Status;
 use http::{Response, header};
+use telemetry::zpages;
 
 use super::measure::Measure;
 use super::metrics;
@@ -36,6 +37,12 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
             };
             respond::with_type(200, "text/plain; charset=utf-8", text)
         }
+        ["statusz"] => {
+            let paths = crate::paths::all(&rows, health::paths(server));
+            let paths = paths.iter().map(String::as_str).filter(|path| *path != "/statusz");
+            zpage(zpages::statusz(&server.component, accept, paths, discovery::VERSIONS))
+        }
+        ["flagz"] => zpage(zpages::flagz(&server.component, accept)),
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {
@@ -76,9 +83,20 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
         }
         ["openid", "v1", "jwks"] => json(&server.identity.tokens.jwks()),
         [".well-known", "openid-configuration"] => json(&openid(server)),
-        [""] => json(&serde_json::json!({"paths": crate::paths::all(&rows)})),
+        [""] => {
+            json(&serde_json::json!({"paths": crate::paths::all(&rows, health::paths(server))}))
+        }
         _ => return Err(Status::no_such_path()),
     })
+}
+
+fn zpage(page: zpages::Page) -> Response<Body> {
+    let mut response = respond::with_type(page.code, page.content_type, page.body);
+    let warning = page.warning.and_then(|text| text.parse().ok());
+    if let Some(warning) = warning {
+        response.headers_mut().insert(header::WARNING, warning);
+    }
+    response
 }
 
 /// Aggregated discovery with what extension servers serve.

@@ -18,7 +18,7 @@ use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Accept, Body};
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
-use crate::write_failure::write_failure;
+use crate::write_failure::{unreadable, write_failure};
 use crate::{body, node_proxy, offload, virtuals};
 
 pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
@@ -199,6 +199,7 @@ async fn answer(
         let shown = call.resources.store.catch_up().await;
         shown.map_err(|e| write_failure(e, row, &call.context.info.name))?;
     }
+    readable(call, verb)?;
     match verb {
         "get" if call.row.name == "componentstatuses" => Err(call.not_found()),
         "list" if call.row.name == "componentstatuses" => Ok(component_statuses()),
@@ -214,6 +215,32 @@ async fn answer(
         "delete" => delete::delete(call, bytes, content_type).await,
         "deletecollection" => delete::delete_collection(call, bytes, content_type).await,
         _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Refuses requests for stored values that cannot be decrypted, with the reason.
+fn readable(call: &Call<'_>, verb: &str) -> Result<(), Status> {
+    let row = call.main_row();
+    if row.prefix.is_empty() {
+        return Ok(());
+    }
+    let collection = call.resources.collection(row);
+    let info = &call.context.info;
+    if !info.name.is_empty() {
+        let why = collection.unreadable(&call.key());
+        return why.map_or(Ok(()), |why| Err(unreadable(&why)));
+    }
+    if verb == "create" {
+        return Ok(());
+    }
+    let within =
+        if info.namespace.is_empty() { String::new() } else { format!("{}/", info.namespace) };
+    match collection.first_unreadable(&within) {
+        None => Ok(()),
+        Some((key, why)) => {
+            let key = format!("{}{key}", row.prefix);
+            Err(unreadable(&format!("unable to transform key {key:?}: {why}")))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod clients;
 mod early;
 mod guarded;
+mod live;
 mod socket;
 
 use std::net::IpAddr;
@@ -15,18 +16,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::filters::audit::Peer;
 use crate::server::Server;
-use clients::{AnyClient, Client};
 use guarded::Guarded;
+use live::{Acceptor, Judged};
+pub use live::{LiveTls, TlsError, TlsSetup};
 use socket::Socket;
 
 /// Most a client may have open at once on one HTTP/2 connection (upstream's default).
@@ -38,57 +35,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The server's certificate, and who may have signed clients'.
-#[derive(Debug, Clone)]
-pub struct TlsSetup {
-    pub cert_pem: String,
-    pub key_pem: String,
-    pub client_ca_pem: String,
-}
-
-/// TLS could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("read a PEM: {0}")]
-    Pem(#[from] rustls::pki_types::pem::Error),
-    #[error("set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("client CA: {0}")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
-}
-
-impl TlsSetup {
-    /// TLS, and who vouches for clients.
-    fn acceptor(&self) -> Result<Acceptor, TlsError> {
-        let mut roots = rustls::RootCertStore::empty();
-        for cert in CertificateDer::pem_slice_iter(self.client_ca_pem.as_bytes()) {
-            roots.add(cert?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let known = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(Arc::new(AnyClient(known.clone())))
-            .with_single_cert(chain?, key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok((TlsAcceptor::from(Arc::new(config)), known))
-    }
-}
-
 /// A server that is listening; run it to serve.
 pub struct Listening {
     server: Server,
     listener: TcpListener,
-    /// TLS, and who vouches for clients.
-    acceptor: Acceptor,
+    tls: Arc<LiveTls>,
 }
-
-type Acceptor = (TlsAcceptor, Arc<dyn ClientCertVerifier>);
 
 impl std::fmt::Debug for Listening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,19 +53,15 @@ impl std::fmt::Debug for Listening {
 const TLS_BUFFER: usize = 32 * 1024;
 
 /// Puts the server behind TLS on a bound socket.
-pub fn listen(
-    server: Server,
-    listener: TcpListener,
-    tls: &TlsSetup,
-) -> Result<Listening, TlsError> {
-    Ok(Listening { server, listener, acceptor: tls.acceptor()? })
+pub fn listen(server: Server, listener: TcpListener, tls: Arc<LiveTls>) -> Listening {
+    Listening { server, listener, tls }
 }
 
 impl Listening {
     /// Serves until the server drains, then returns when the last connection has ended. Dropping the
     /// future ends everything at once.
     pub async fn run(self) {
-        let Listening { server, listener, acceptor } = self;
+        let Listening { server, listener, tls } = self;
         let closing = server.parts.closing.clone();
         let gate = Gate::new(Limits::new(server.parts.limits.connections));
         let mut connections = tokio::task::JoinSet::new();
@@ -123,7 +71,7 @@ impl Listening {
                 (tcp, peer, slot) = ::listener::accept(&listener, &gate) => {
                     let handshake = gate.limits().handshake;
                     let tcp = (tcp, peer.ip());
-                    connections.spawn(serve(server.clone(), acceptor.clone(), tcp, slot, handshake));
+                    connections.spawn(serve(server.clone(), tls.clone(), tcp, slot, handshake));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -136,19 +84,19 @@ impl Listening {
 type Tls = TlsStream<Socket>;
 
 /// A connection's TLS, and who is at its other side.
-async fn greet((acceptor, known): Acceptor, socket: Socket) -> std::io::Result<(Tls, Client)> {
+async fn greet(acceptor: Acceptor, socket: Socket) -> std::io::Result<(Tls, Judged)> {
     // Nagle's delay would be added to every small answer.
     drop(socket.0.set_nodelay(true));
     let limit = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(TLS_BUFFER));
-    let stream = acceptor.accept_with(socket, limit).await?;
+    let stream = acceptor.tls.accept_with(socket, limit).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let client = Client::of(chain, &*known);
+    let client = Judged::new(chain, &acceptor);
     Ok((stream, client))
 }
 
 async fn serve(
     server: Server,
-    acceptor: Acceptor,
+    tls: Arc<LiveTls>,
     (tcp, peer): (TcpStream, IpAddr),
     slot: Slot,
     handshake: Duration,
@@ -156,7 +104,7 @@ async fn serve(
     let closing = server.parts.closing.clone();
     let socket = Socket(Arc::new(tcp));
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(handshake, greet(acceptor, socket.clone())) => greeted,
+        greeted = tokio::time::timeout(handshake, greet(tls.acceptor(), socket.clone())) => greeted,
         () = slot.connection().ended() => return,
         () = closing.cancelled() => return,
     };
@@ -169,13 +117,13 @@ async fn serve(
         let (connection, last) = (slot.connection().clone(), last.clone());
         move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            let client = client.now(&tls);
             if let Some(stranger) = &client.stranger {
                 request.extensions_mut().insert(stranger.clone());
             }
             let work = connection.request();
             let (server, last) = (server.clone(), last.clone());
-            let certificate = client.certificate.clone();
-            async move { answer(&server, certificate, request, work, &last).await }
+            async move { answer(&server, client.certificate, request, work, &last).await }
         }
     });
     let builder = builder();

@@ -213,7 +213,12 @@ async fn store(
     let row = call.main_row();
     meta::of(new).insert("resourceVersion".into(), old.revision().to_string().into());
     let code = 200;
-    if unchanged(old_tree, new) {
+    // A stale stored form is written anew though the object is the same.
+    let is_stale = || {
+        let store = &call.resources.store;
+        store.is_stale(&call.resources.collection(row), &call.key())
+    };
+    if unchanged(old_tree, new) && (call.context.dry_run || !is_stale()) {
         return Ok(Answer::Object { code, object: old.clone() });
     }
     if call.context.dry_run {

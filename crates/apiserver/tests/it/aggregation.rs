@@ -180,7 +180,10 @@ async fn until(world: &World, reason: &str) -> Value {
 }
 
 async fn world() -> (World, ExtensionServer) {
-    let front_proxy = front_proxy();
+    world_with(front_proxy()).await
+}
+
+async fn world_with(front_proxy: FrontProxy) -> (World, ExtensionServer) {
     let extension = ExtensionServer::start(&front_proxy.ca_pem).await;
     let world = World::with_front_proxy(Arc::new(Here(extension.address)), front_proxy).await;
     make_service(&world).await;
@@ -224,6 +227,29 @@ async fn requests_reach_the_extension_server_with_their_user() {
     let nobody = world.ask_by(&User::new("nobody", &[]), ("GET", FLUNDERS), &Value::Null).await;
     assert_eq!(nobody.code, 403);
     assert!(extension.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_day_is_shown() {
+    let (first, second) = (front_proxy(), front_proxy());
+    let (world, extension) = world_with(first.clone()).await;
+    let code = async || world.ask("GET", FLUNDERS, &Value::Null).await.code;
+    assert_eq!(code().await, 200);
+    world.server.replace_front_proxy(second.clone()).expect("it is sound");
+    assert_ne!(code().await, 200, "the extension server believes another authority");
+    let halves = [
+        FrontProxy { key_pem: first.key_pem.clone(), ..second.clone() },
+        FrontProxy { cert_pem: String::new(), ..first.clone() },
+        FrontProxy { key_pem: String::new(), ..first.clone() },
+    ];
+    for half in halves {
+        world.server.replace_front_proxy(half).expect_err("half of two");
+    }
+    assert_ne!(code().await, 200);
+    extension.take_seen();
+    world.server.replace_front_proxy(first).expect("it is sound");
+    assert_eq!(code().await, 200);
+    assert!(extension.take_seen().iter().all(|seen| seen.certificate));
 }
 
 #[tokio::test]

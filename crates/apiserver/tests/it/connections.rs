@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::Limits;
+use apiserver::{Limits, LiveTls, TlsSetup};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -20,6 +20,9 @@ pub(crate) struct Served {
     at: std::net::SocketAddr,
     client: Arc<rustls::ClientConfig>,
     pub(crate) world: World,
+    tls: TlsSetup,
+    live: Arc<LiveTls>,
+    signed: Signed,
 }
 
 impl Served {
@@ -37,11 +40,12 @@ impl Served {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let at = listener.local_addr().expect("an address");
-        let listening = apiserver::listen(world.server.clone(), listener, &tls);
-        tokio::spawn(listening.expect("TLS").run());
+        let live = Arc::new(LiveTls::new(&tls).expect("TLS"));
+        let listening = apiserver::listen(world.server.clone(), listener, live.clone());
+        tokio::spawn(listening.run());
         let mut client = (*signed.client).clone();
         client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Served { at, client: Arc::new(client), world }
+        Served { at, client: Arc::new(client), world, tls, live, signed }
     }
 
     pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
@@ -102,6 +106,53 @@ async fn a_strangers_certificate_is_not_believed_and_does_no_harm_to_a_token() {
     assert!(ask("").await.starts_with("http/1.1 401"), "a bad credential is not none");
     assert!(ask(&format!("authorization: Bearer {token}\r\n")).await.starts_with("http/1.1 200"));
     assert!(ask("authorization: Bearer forged\r\n").await.starts_with("http/1.1 401"));
+}
+
+/// The code of the answer to a request.
+async fn code(stream: &mut TlsStream<TcpStream>, path: &str) -> String {
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    answer(stream).await["http/1.1 ".len()..][..3].to_owned()
+}
+
+#[tokio::test]
+async fn clients_are_judged_by_the_authorities_of_the_day() {
+    let served = Served::with(Limits::default()).await;
+    let mut stream = served.connect().await;
+    assert_eq!(code(&mut stream, "/api/v1/nodes").await, "200");
+    let other = pki::Authority::create("other").expect("an authority");
+    let changed = TlsSetup { client_ca_pem: other.pem().cert_pem.clone(), ..served.tls.clone() };
+    served.live.replace(&changed).expect("it is sound");
+    assert_eq!(code(&mut stream, "/api/v1/nodes").await, "401", "on the connection that is open");
+    assert_eq!(code(&mut served.connect().await, "/api/v1/nodes").await, "401");
+    served.live.replace(&served.tls).expect("it is sound");
+    assert_eq!(code(&mut stream, "/api/v1/nodes").await, "200");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_and_half_of_one_is_not() {
+    let served = Served::with(Limits::default()).await;
+    let shown = |stream: &TlsStream<TcpStream>| {
+        let chain = stream.get_ref().1.peer_certificates().expect("a chain");
+        chain[0].to_vec()
+    };
+    let before = shown(&served.connect().await);
+    let signed = Signed::new().server();
+    let halves = [
+        TlsSetup { cert_pem: signed.cert_pem.clone(), ..served.tls.clone() },
+        TlsSetup { key_pem: signed.key_pem.clone(), ..served.tls.clone() },
+        TlsSetup { cert_pem: String::new(), ..served.tls.clone() },
+        TlsSetup { key_pem: "-----BEGIN PRIVATE KEY-----\nAA".into(), ..served.tls.clone() },
+        TlsSetup { client_ca_pem: String::new(), ..served.tls.clone() },
+        TlsSetup { client_ca_pem: signed.client_ca_pem[..200].into(), ..served.tls.clone() },
+    ];
+    for half in &halves {
+        assert!(served.live.replace(half).is_err());
+        assert_eq!(shown(&served.connect().await), before);
+    }
+    let again = served.signed.server();
+    served.live.replace(&again).expect("it is sound");
+    assert_ne!(shown(&served.connect().await), before);
 }
 
 #[tokio::test]

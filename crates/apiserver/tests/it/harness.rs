@@ -69,6 +69,9 @@ pub(crate) struct Setup {
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) limits: Limits,
     pub(crate) auditor: Option<Arc<Auditor>>,
+    pub(crate) health_checks: Vec<Arc<dyn apiserver::HealthCheck>>,
+    /// An empty one when absent.
+    pub(crate) store: Option<Store>,
     pub(crate) authenticator: fn(Authenticator) -> Authenticator,
     pub(crate) front_proxy: Option<FrontProxy>,
     pub(crate) authorization: AuthorizationModes,
@@ -82,6 +85,8 @@ impl Default for Setup {
             dialer: Arc::new(NoNodes),
             limits: Limits::default(),
             auditor: None,
+            health_checks: Vec::new(),
+            store: None,
             authenticator: |usual| usual,
             front_proxy: None,
             authorization: AuthorizationModes::usual(),
@@ -126,7 +131,11 @@ impl World {
     }
 
     pub(crate) async fn with(setup: Setup) -> World {
-        let store = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
+        let empty = || {
+            let made = Store::open(Box::new(MemoryEngine::default()), apiserver::collections());
+            made.expect("a store")
+        };
+        let store = setup.store.unwrap_or_else(empty);
         let key = pki::TokenIssuer::generate_key().expect("a key");
         let tokens =
             pki::TokenIssuer::new("https://kubernetes.default.svc", &key).expect("an issuer");
@@ -144,9 +153,12 @@ impl World {
             auditor: setup.auditor,
             resource_metrics: setup.resource_metrics,
             legacy: setup.legacy,
+            health_checks: setup.health_checks,
+            figures: Vec::new(),
+            component: apiserver::Component { name: "kube-apiserver".into(), ..Default::default() },
             front_proxy: setup.front_proxy,
         };
-        let server = Server::new(store.expect("a store"), config).expect("a server");
+        let server = Server::new(store, config).expect("a server");
         let tasks = client::Tasks::new();
         server.bootstrap(&tasks).await.expect("bootstrap objects");
         let admin = User::new("admin", &["system:masters", "system:authenticated"]);

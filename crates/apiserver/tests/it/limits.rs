@@ -147,8 +147,9 @@ async fn it_ends_in_order() {
     let signed = Signed::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let at = listener.local_addr().expect("an address");
-    let listening = apiserver::listen(world.server.clone(), listener, &signed.server());
-    let running = tokio::spawn(listening.expect("TLS").run());
+    let tls = Arc::new(apiserver::LiveTls::new(&signed.server()).expect("TLS"));
+    let listening = apiserver::listen(world.server.clone(), listener, tls);
+    let running = tokio::spawn(listening.run());
     let mut client = connect(at, &signed).await;
 
     let watch = client.send_request(get("/api/v1/namespaces?watch=true")).await.expect("a watch");

@@ -126,7 +126,7 @@ async fn connect(etcd: &Etcd) -> (Store, Arc<Collection>) {
         key_file: None,
         prefix: "/registry".into(),
         compaction_interval: Duration::from_secs(300),
-        seal: None,
+        transformer: None,
         form: Form::default(),
     };
     let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::seal::Seal;
+use crate::transformer::{Form, Transformer};
 
 /// What the flags say.
 #[derive(Debug, Clone)]
@@ -25,22 +25,14 @@ pub struct EtcdOptions {
     /// How old what is compacted away is at least.
     pub compaction_interval: Duration,
     /// Encrypts values in etcd and decrypts those that are.
-    pub seal: Option<Arc<dyn Seal>>,
+    pub transformer: Option<Arc<dyn Transformer>>,
     pub form: Form,
 }
 
-/// How an object in etcd differs from the one that is served, beyond its encoding.
-#[derive(Debug, Clone, Copy)]
-pub struct Form {
-    /// Turns an object into what is kept of it.
-    pub written: fn(&mut serde_json::Value),
-    /// Turns what was kept into the object.
-    pub read: fn(&mut serde_json::Value),
-}
-
-impl Default for Form {
-    fn default() -> Form {
-        Form { written: |_| {}, read: |_| {} }
+impl EtcdOptions {
+    /// What keys in etcd start with, without a slash at its end.
+    pub(crate) fn full_prefix(&self) -> String {
+        format!("/{}", self.prefix.trim_matches('/'))
     }
 }
 

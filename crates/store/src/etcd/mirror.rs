@@ -12,8 +12,9 @@ use super::Link;
 use super::grpc::CallError;
 use super::wire::{WatchEvent, WatchResponse};
 use crate::collection::{Collection, Event};
-use crate::engine::Record;
-use crate::store::find;
+use crate::encrypted::Unreadable;
+use crate::engine::{EngineError, Record};
+use crate::shelf::find;
 
 /// Pauses between tries to reach etcd again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -43,6 +44,9 @@ impl Link {
         let prefix = format!("{}/", self.prefix);
         let mut visit = |kv| records.extend(self.record(kv));
         let revision = self.channel.read_all(&prefix, &mut visit).await?;
+        for record in &records {
+            self.shelf.prepare(record).await;
+        }
         Ok((records, revision))
     }
 
@@ -105,21 +109,29 @@ impl Link {
             if answer.canceled {
                 return Err(CallError::Lost(answer.cancel_reason).into());
             }
-            self.apply(answer.events);
+            let changes: Vec<(Record, bool)> =
+                answer.events.into_iter().filter_map(|event| self.change(event)).collect();
+            for (record, _) in changes.iter().filter(|(_, deleted)| !deleted) {
+                self.shelf.prepare(record).await;
+            }
+            self.apply(changes);
         }
     }
 
-    /// Publishes one answer's events together.
-    fn apply(&self, events: Vec<WatchEvent>) {
+    /// A change as the collections name it, and whether it is a deletion.
+    fn change(&self, event: WatchEvent) -> Option<(Record, bool)> {
+        Some((self.record(event.kv?)?, event.kind == DELETE))
+    }
+
+    /// Publishes one answer's changes together.
+    fn apply(&self, changes: Vec<(Record, bool)>) {
         // Held until all is published: a collection that is added meanwhile misses nothing.
         let collections = self.shelf.collections();
         let mut batches: Vec<(Arc<Collection>, Vec<Event>)> = Vec::new();
         let mut decided: HashMap<String, Option<Arc<Object>>> = HashMap::new();
         let mut last = 0;
-        for event in events {
-            let Some(record) = event.kv.and_then(|kv| self.record(kv)) else { continue };
+        for (record, deleted) in changes {
             last = last.max(record.revision);
-            let deleted = event.kind == DELETE;
             match find(&collections, &record.key) {
                 None if deleted => drop(self.shelf.unclaimed().remove(&record.key)),
                 None => drop(self.shelf.unclaimed().insert(record.key.clone(), record)),
@@ -158,22 +170,48 @@ impl Link {
             None => collection.get(&key),
         };
         let new = match deleted {
-            true => None,
-            false => match self.shelf.object(collection, record) {
-                Ok(object) => Some(Arc::new(object)),
-                Err(error) => {
-                    // The last readable state stays: shown as gone, what depends on it would be
-                    // collected as garbage. A write to it is refused, since its revision is old.
-                    tracing::error!(%error, "an object in etcd cannot be read");
-                    return None;
-                }
-            },
+            true => {
+                collection.encrypted.deleted(&key);
+                None
+            }
+            // Unreadable, its last readable state stays: shown as gone, what depends on it would be collected as
+            // garbage. A write to it is refused, since its revision is old.
+            false => Some(self.read_into(collection, &key, record)?),
         };
         decided.insert(record.key.clone(), new.clone());
         if old.is_none() && new.is_none() {
             return None;
         }
         Some(Event { revision: record.revision, key, old, new })
+    }
+
+    /// The object of a record, noted in its collection's book; absent when it cannot be read.
+    fn read_into(
+        &self,
+        collection: &Collection,
+        key: &str,
+        record: &Record,
+    ) -> Option<Arc<Object>> {
+        match self.shelf.object(collection, record) {
+            Ok((object, stamp)) => {
+                collection.encrypted.readable(key, stamp);
+                Some(Arc::new(object))
+            }
+            Err(EngineError::Encrypted { detail, .. }) => {
+                tracing::error!(
+                    key = record.key,
+                    reason = detail,
+                    "an object in etcd cannot be read"
+                );
+                let value = Unreadable { record: record.clone(), reason: detail };
+                collection.encrypted.unreadable(key, value);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "an object in etcd cannot be read");
+                None
+            }
+        }
     }
 
     /// Reads everything again, when the events in between cannot be had.
@@ -183,6 +221,7 @@ impl Link {
         let mut states: HashMap<&str, BTreeMap<Arc<str>, Arc<Object>>> = HashMap::new();
         let mut unclaimed = self.shelf.unclaimed();
         unclaimed.clear();
+        collections.values().for_each(|collection| collection.encrypted.clear());
         for record in records {
             let Some(collection) = find(&collections, &record.key) else {
                 unclaimed.insert(record.key.clone(), record);
@@ -190,13 +229,7 @@ impl Link {
             };
             let prefix = collection.spec().prefix.as_str();
             let key: Arc<str> = record.key[prefix.len()..].into();
-            let shown = match self.shelf.object(collection, &record) {
-                Ok(object) => Some(Arc::new(object)),
-                Err(error) => {
-                    tracing::error!(%error, "an object in etcd cannot be read");
-                    collection.get(&key)
-                }
-            };
+            let shown = self.read_into(collection, &key, &record).or_else(|| collection.get(&key));
             states.entry(prefix).or_default().extend(shown.map(|object| (key, object)));
         }
         self.shelf.current.store(revision, Ordering::Release);

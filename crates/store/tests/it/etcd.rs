@@ -263,10 +263,17 @@ async fn an_unreadable_object_is_named_and_never_shown_as_gone() {
     let expect = store::Expect::Revision(readable);
     let write = store::Write { collection: pods, key: "default/a".into(), expect, draft: None };
     assert!(matches!(store.write(write).await, Err(WriteError::Conflict(None))));
+    // A server that starts now has no former state to show, and says why.
+    let (_, seen) = connect(server.options()).await;
+    assert!(seen.get("default/a").is_none());
+    let why = "identity transformer tried to read encrypted data";
+    assert_eq!(seen.unreadable("default/a").as_deref(), Some(why));
+    // What no key will ever make readable keeps it from starting.
+    server.ctl(&["put", "/registry/pods/default/b", "{"]);
     let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[] };
     let refused = Store::connect(server.options(), vec![spec]).await.expect_err("is refused");
     let text = refused.to_string();
-    assert!(text.contains("/registry/pods/default/a cannot be read: it is encrypted"), "{text}");
+    assert!(text.contains("/registry/pods/default/b cannot be read: "), "{text}");
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl EtcdServer {
             cert_file: file("client.crt"),
             key_file: file("client.key"),
             prefix: "/registry".into(),
-            seal: None,
+            transformer: None,
             form: store::Form::default(),
             compaction_interval: Duration::from_secs(300),
         }

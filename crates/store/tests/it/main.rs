@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod encrypted;
 mod etcd;
 mod etcd_server;
 mod full_disk;

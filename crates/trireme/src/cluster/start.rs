@@ -76,7 +76,7 @@ pub(super) async fn start(
 ) -> Result<Running> {
     let plane = control_plane(&ground, paths, pki, tasks).await?;
     for listener in ground.listeners {
-        plane.listen(listener)?;
+        plane.listen(listener);
     }
     progress.step("API server and store");
 
@@ -156,6 +156,8 @@ async fn control_plane(
         front_proxy: None,
         limits: apiserver::Limits::default(),
         auditor: None,
+        serving: None,
+        figures: Vec::new(),
         etcd: None,
         encryption: None,
         authentication: Authentication::usual(),

@@ -20,7 +20,8 @@ use super::start::{Ground, Running, USUAL_PORT, Upkeep, announce, remove_file, s
 use super::{ClusterPaths, NameArg, claim, egress, host_routes, pod_cidr, refuse_running};
 use crate::doctor;
 use crate::pki_files::PkiFiles;
-use crate::roles::apiserver::{interrupted, kubelet_tls};
+use crate::roles::apiserver::interrupted;
+use crate::roles::certificate_flags::kubelet_tls;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UpArgs {

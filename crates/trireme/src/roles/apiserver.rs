@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use ::apiserver::{KubeletTls, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
-use pki::KeyPairPem;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::audit_flags::AuditFlags;
+use super::certificate_flags::{CertificateFlags, kubelet_tls};
+use crate::at_rest::EncryptionFile;
 use crate::authentication::AuthenticationFlags;
 use crate::authorization::AuthorizationFlags;
+use crate::certificates::{LiveKubeletTls, Reloads, figures};
 use crate::control_plane::{ControlPlane, Options};
 use crate::durations::go_duration;
 use crate::pki_files::PkiFiles;
@@ -40,18 +40,8 @@ pub(crate) struct Args {
     cert_dir: PathBuf,
     #[command(flatten)]
     authentication: AuthenticationFlags,
-    /// PEM of the CA that signs client certificates; the cluster's own when absent.
-    #[arg(long)]
-    client_ca_file: Option<PathBuf>,
-    /// PEM of the CA that signed kubelets' serving certificates; the cluster's own when absent.
-    #[arg(long)]
-    kubelet_certificate_authority: Option<PathBuf>,
-    /// PEM of the certificate to show to kubelets; one of the cluster's own CA when absent.
-    #[arg(long, requires = "kubelet_client_key")]
-    kubelet_client_certificate: Option<PathBuf>,
-    /// PEM of that certificate's key.
-    #[arg(long, requires = "kubelet_client_certificate")]
-    kubelet_client_key: Option<PathBuf>,
+    #[command(flatten)]
+    certificates: CertificateFlags,
     /// Where the embedded store keeps its data.
     #[arg(long, default_value = "/var/lib/trireme/data")]
     data_dir: PathBuf,
@@ -79,6 +69,9 @@ pub(crate) struct Args {
     /// key in the folder of the cluster's keys.
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
+    /// Put changes of that file in force while the server runs.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    encryption_provider_config_automatic_reload: Option<bool>,
     /// Admission plugins that are on beside the usual ones, comma-separated.
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
@@ -88,18 +81,6 @@ pub(crate) struct Args {
     /// An AdmissionConfiguration, with the configuration of admission plugins.
     #[arg(long)]
     admission_control_config_file: Option<PathBuf>,
-    /// PEM of the authority that signed the front proxy's certificate; the cluster's own when absent.
-    #[arg(long, requires_all = ["proxy_client_cert_file", "proxy_client_key_file"])]
-    requestheader_client_ca_file: Option<PathBuf>,
-    /// Common names of front proxies' certificates, comma-separated.
-    #[arg(long, value_delimiter = ',')]
-    requestheader_allowed_names: Vec<String>,
-    /// PEM of the certificate that extension API servers are shown.
-    #[arg(long, requires_all = ["requestheader_client_ca_file", "proxy_client_key_file"])]
-    proxy_client_cert_file: Option<PathBuf>,
-    /// PEM of that certificate's key.
-    #[arg(long, requires_all = ["requestheader_client_ca_file", "proxy_client_cert_file"])]
-    proxy_client_key_file: Option<PathBuf>,
     /// How long events are kept, as Go writes durations.
     #[arg(long, default_value = "1h0m0s", value_parser = go_duration)]
     event_ttl: Duration,
@@ -141,6 +122,9 @@ pub(crate) struct Args {
     /// Serve metrics.k8s.io from the kubelets' figures, unless an APIService names another server for it.
     #[arg(long)]
     resource_metrics: bool,
+    /// A TracingConfiguration. Traces are not exported yet: the flag is refused.
+    #[arg(long)]
+    tracing_config_file: Option<PathBuf>,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
@@ -168,7 +152,7 @@ fn runtime_config(text: &str) -> Result<RuntimeConfig, String> {
 
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
-        seal: None,
+        transformer: None,
         form: ::apiserver::STORED_FORM,
         servers: args.etcd_servers.clone(),
         ca_file: args.etcd_cafile.clone(),
@@ -179,27 +163,16 @@ fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     })
 }
 
-/// The front proxy's certificate, if flags give one.
-fn front_proxy(args: &Args) -> Result<Option<::apiserver::FrontProxy>> {
-    let files = (
-        &args.requestheader_client_ca_file,
-        &args.proxy_client_cert_file,
-        &args.proxy_client_key_file,
-    );
-    let (Some(ca), Some(cert), Some(key)) = files else { return Ok(None) };
-    Ok(Some(::apiserver::FrontProxy {
-        ca_pem: read(ca)?,
-        cert_pem: read(cert)?,
-        key_pem: read(key)?,
-        allowed_names: args.requestheader_allowed_names.clone(),
-    }))
-}
-
 /// Serves until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
     if args.allow_privileged == Some(false) {
         bail!(
             "--allow-privileged=false is not supported; forbid privileged pods with Pod Security"
+        );
+    }
+    if args.tracing_config_file.is_some() {
+        bail!(
+            "--tracing-config-file is not supported: traces are not exported yet; leave the flag out"
         );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -222,23 +195,24 @@ async fn serve(args: Args) -> Result<()> {
     let ip =
         args.advertise_address.unwrap_or(if unspecified { loopback } else { args.bind_address });
     let pki = PkiFiles::open(&args.cert_dir)?;
-    let client_ca_pem = args.client_ca_file.as_deref().map(read).transpose()?;
-    let dialer = PlainDialer { tls: kubelet_tls_of(&args, &pki)? };
+    let files = args.certificates.read(&pki)?;
+    let kubelets = files.kubelet_tls()?;
+    let reloads = Arc::<Reloads>::default();
     let limits = limits(&args)?;
     let auditor = args.audit.auditor(&tasks)?;
     let selection = ::apiserver::Selection {
         enabled: args.enable_admission_plugins.clone(),
         disabled: args.disable_admission_plugins.clone(),
     };
-    let front_proxy = front_proxy(&args)?;
     let file = args.admission_control_config_file.as_deref();
     let admission = ::apiserver::AdmissionOptions::load(selection, file)
         .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
     let authorization = args.authorization.read()?;
+    let encryption = encryption_file(&args)?;
     let options = Options {
         auditor,
         etcd: etcd_options(&args),
-        encryption: args.encryption_provider_config,
+        encryption,
         data_dir: args.data_dir,
         service_network: ServiceNetwork::parse(&args.service_cluster_ip_range)
             .map_err(|e| anyhow::anyhow!("--service-cluster-ip-range: {e}"))?,
@@ -247,16 +221,19 @@ async fn serve(args: Args) -> Result<()> {
         legacy: args.runtime_config.iter().any(|one| one.0),
         event_ttl: args.event_ttl,
         admission,
-        front_proxy,
+        front_proxy: files.front_proxy(),
         limits,
         authentication: args.authentication.read()?,
         advertise: SocketAddr::new(ip, local.port()),
         addresses: vec![loopback, ip],
-        client_ca_pem,
-        node_dialer: Arc::new(dialer),
+        serving: files.serving(),
+        client_ca_pem: files.client_ca(),
+        node_dialer: Arc::new(PlainDialer { tls: kubelets.clone() }),
+        figures: vec![figures(reloads.clone())],
     };
     let plane = ControlPlane::start(options, &pki, &tasks).await?;
-    plane.listen(listener)?;
+    files.follow(&plane.certificates, kubelets, (&tasks, &reloads));
+    plane.listen(listener);
     eprintln!("serving on https://{local}");
     interrupted().await?;
     tokio::select! {
@@ -267,6 +244,16 @@ async fn serve(args: Args) -> Result<()> {
     tasks.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+fn encryption_file(args: &Args) -> Result<Option<EncryptionFile>> {
+    let followed = args.encryption_provider_config_automatic_reload == Some(true);
+    match &args.encryption_provider_config {
+        None if followed => bail!(
+            "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+        ),
+        file => Ok(file.clone().map(|path| EncryptionFile { path, followed })),
+    }
 }
 
 fn limits(args: &Args) -> Result<Limits> {
@@ -312,51 +299,15 @@ pub(crate) async fn interrupted() -> Result<()> {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
-}
-
 /// Reaches nodes through the process's own network.
 pub(crate) struct PlainDialer {
-    tls: KubeletTls,
+    tls: LiveKubeletTls,
 }
 
 impl PlainDialer {
     pub(crate) fn new(pki: &PkiFiles) -> Result<PlainDialer> {
-        Ok(PlainDialer { tls: kubelet_tls(pki)? })
+        Ok(PlainDialer { tls: LiveKubeletTls::new(kubelet_tls(pki)?) })
     }
-}
-
-/// Towards kubelets: as the flags say, and of the cluster's own where they say nothing.
-fn kubelet_tls_of(args: &Args, pki: &PkiFiles) -> Result<KubeletTls> {
-    let authority = args.kubelet_certificate_authority.as_deref().map(read).transpose()?;
-    let pair = match (&args.kubelet_client_certificate, &args.kubelet_client_key) {
-        (Some(cert), Some(key)) => KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? },
-        _ => own_identity(pki)?,
-    };
-    tls_towards_kubelets(&pair, authority.as_deref().unwrap_or(pki.ca_pem()))
-}
-
-/// The API server's identity towards the kubelets of its own cluster.
-pub(crate) fn kubelet_tls(pki: &PkiFiles) -> Result<KubeletTls> {
-    tls_towards_kubelets(&own_identity(pki)?, pki.ca_pem())
-}
-
-/// Kubelets know the API server by this name. It has no groups, so that it is nobody for another API
-/// server, and for this one: a node that gives a server's address as its own gains nothing.
-fn own_identity(pki: &PkiFiles) -> Result<KeyPairPem> {
-    pki.client("kube-apiserver-kubelet-client", None)
-}
-
-fn tls_towards_kubelets(pair: &KeyPairPem, authority_pem: &str) -> Result<KubeletTls> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority_pem.as_bytes()) {
-        roots.add(certificate?).context("the kubelets' authority")?;
-    }
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    Ok(KubeletTls::new(Some((chain?, key)), Some(roots))?)
 }
 
 impl NodeDialer for PlainDialer {
@@ -368,6 +319,6 @@ impl NodeDialer for PlainDialer {
     }
 
     fn kubelet_tls(&self) -> KubeletTls {
-        self.tls.clone()
+        self.tls.get()
     }
 }

@@ -1,7 +1,7 @@
 //! Health and metrics ports of components that run alone, with upstream's paths.
 //!
-//! `/healthz`, `/livez` and `/readyz` are for everyone. Over HTTPS, `/metrics` is for those whom the
-//! API server knows by their bearer token and allows it; the certificate is the process's own.
+//! `/healthz`, `/livez` and `/readyz` are for everyone. Over HTTPS, `/metrics`, `/statusz` and `/flagz` are for those
+//! whom the API server knows by their bearer token and allows it; the certificate is the process's own.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -21,19 +21,25 @@ use k8s_openapi::api::authorization::v1::{
 };
 use listener::{Gate, Limits, Slot};
 use pki::{Authority, CertSpec};
+use telemetry::zpages::{self, Component};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::cluster::node::server_identity;
+use crate::flags;
 
 /// Connections of one port at a time: probes and those who read metrics.
 const MAX_CONNECTIONS: usize = 256;
 
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+const GUARDED: [&str; 3] = ["/metrics", "/statusz", "/flagz"];
+/// Of the binary, and of the API that its components speak.
+const VERSIONS: (&str, &str) = ("1.36.2", "1.36");
 
 /// A port that is open already, so that one in use is told before any work begins.
 pub(crate) struct HealthPort {
+    component: Component,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     guard: Option<Client>,
@@ -66,7 +72,8 @@ impl SecurePort {
         }
         let listener = bind(SocketAddr::new(self.bind_address, port), "--secure-port").await?;
         let tls = Some(TlsAcceptor::from(certificate(name)?));
-        Ok(Some(HealthPort { listener, tls, guard: Some(client), health: true, metrics: true }))
+        let (component, guard) = (flags::component(name), Some(client));
+        Ok(Some(HealthPort { component, listener, tls, guard, health: true, metrics: true }))
     }
 }
 
@@ -93,14 +100,15 @@ impl HealthPort {
     /// Plain HTTP; port 0 serves none.
     pub(crate) async fn plain(
         at: SocketAddr,
-        flag: &str,
+        (name, flag): (&str, &str),
         [health, metrics]: [bool; 2],
     ) -> Result<Option<HealthPort>> {
         if at.port() == 0 {
             return Ok(None);
         }
         let listener = bind(at, flag).await?;
-        Ok(Some(HealthPort { listener, tls: None, guard: None, health, metrics }))
+        let component = flags::component(name);
+        Ok(Some(HealthPort { component, listener, tls: None, guard: None, health, metrics }))
     }
 
     /// Serves until the tasks end. A process is healthy while none of its essential and required tasks
@@ -173,7 +181,7 @@ impl HealthPort {
         if self.health && HEALTH.contains(&path) {
             return text(StatusCode::OK, "ok".into());
         }
-        if !(self.metrics && path == "/metrics") {
+        if !(self.metrics && GUARDED.contains(&path)) {
             return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
         }
         if let Some(client) = &self.guard
@@ -181,12 +189,23 @@ impl HealthPort {
         {
             return text(code, why);
         }
-        text(StatusCode::OK, telemetry::process_metrics())
+        let accept = request.headers().get(http::header::ACCEPT);
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
+        match path {
+            "/statusz" => {
+                let health = HEALTH.iter().filter(|_| self.health);
+                let paths = health.chain(GUARDED.iter()).filter(|path| **path != "/statusz");
+                zpage(zpages::statusz(&self.component, accept, paths.copied(), VERSIONS))
+            }
+            "/flagz" => zpage(zpages::flagz(&self.component, accept)),
+            _ => text(StatusCode::OK, client::figures() + &telemetry::process_metrics()),
+        }
     }
 }
 
-/// Asks the API server who calls and whether they may read metrics.
+/// Asks the API server who calls and whether they may read this path.
 async fn allowed(client: &Client, request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
+    let path = request.uri().path();
     let header = request.headers().get(http::header::AUTHORIZATION);
     let token = header.and_then(|h| h.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
     let nobody = || (StatusCode::UNAUTHORIZED, "Unauthorized\n".to_owned());
@@ -201,7 +220,7 @@ async fn allowed(client: &Client, request: &Request<Incoming>) -> Result<(), (St
         user: Some(name.clone()),
         groups: user.groups,
         non_resource_attributes: Some(NonResourceAttributes {
-            path: Some("/metrics".into()),
+            path: Some(path.to_owned()),
             verb: Some("get".into()),
         }),
         ..SubjectAccessReviewSpec::default()
@@ -211,10 +230,21 @@ async fn allowed(client: &Client, request: &Request<Incoming>) -> Result<(), (St
     match review.status.is_some_and(|s| s.allowed) {
         true => Ok(()),
         false => {
-            let why = format!("forbidden: User {name:?} cannot get path \"/metrics\"\n");
+            let why = format!("forbidden: User {name:?} cannot get path {path:?}\n");
             Err((StatusCode::FORBIDDEN, why))
         }
     }
+}
+
+fn zpage(page: zpages::Page) -> Response<Full<Bytes>> {
+    let code = StatusCode::from_u16(page.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = text(code, page.body);
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(page.content_type));
+    if let Some(warning) = page.warning.and_then(|text| text.parse().ok()) {
+        headers.insert(http::header::WARNING, warning);
+    }
+    response
 }
 
 fn text(code: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -54,9 +54,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 async fn serve(args: Args, connection: &Connection, tasks: &Tasks) -> Result<()> {
     let (healthz, metrics) = (args.healthz_bind_address, args.metrics_bind_address);
-    let health = HealthPort::plain(healthz, "--healthz-bind-address", [true, false]).await?;
+    let health =
+        HealthPort::plain(healthz, ("kube-proxy", "--healthz-bind-address"), [true, false]).await?;
     // Upstream tells its health there, too.
-    let metrics = HealthPort::plain(metrics, "--metrics-bind-address", [true, true]).await?;
+    let metrics =
+        HealthPort::plain(metrics, ("kube-proxy", "--metrics-bind-address"), [true, true]).await?;
     metrics.into_iter().for_each(|port| port.serve(tasks));
     let informers = Informers::new(connection.client(tasks), tasks.clone());
     let name = args.hostname_override.clone().unwrap_or_else(hostname);

@@ -2,6 +2,7 @@
 
 pub(crate) mod apiserver;
 mod audit_flags;
+pub(crate) mod certificate_flags;
 pub(crate) mod component;
 pub(crate) mod controller_manager;
 mod extender;

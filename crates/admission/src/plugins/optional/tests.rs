@@ -49,7 +49,17 @@ fn asked(operation: Operation, resource: &'static str, object: Value) -> Asked {
 }
 
 impl Asked {
-    async fn of(mut self, chain: &Chain, cluster: &Fake) -> Result<Value, Status> {
+    /// Both phases; the object as it is admitted.
+    async fn of(self, chain: &Chain, cluster: &Fake) -> Result<Value, Status> {
+        self.run(chain, cluster, true).await
+    }
+
+    /// The validating phase alone: what others changed after the mutating one.
+    async fn validated(self, chain: &Chain, cluster: &Fake) -> Result<Value, Status> {
+        self.run(chain, cluster, false).await
+    }
+
+    async fn run(mut self, chain: &Chain, cluster: &Fake, mutates: bool) -> Result<Value, Status> {
         let (group, resource, subresource) = self.path;
         let rows = Registry::built_in();
         let row = rows.find(group, "v1", resource, subresource).expect("a row");
@@ -77,7 +87,9 @@ impl Asked {
             warn: &|_| {},
             annotate: &|_, _| {},
         };
-        chain.mutate(&request, &mut self.object).await?;
+        if mutates {
+            chain.mutate(&request, &mut self.object).await?;
+        }
         chain.validate(&request, &self.object).await?;
         Ok(self.object)
     }
@@ -137,6 +149,58 @@ async fn images_are_always_pulled() {
     };
     let made = update.of(&chain, &cluster).await.expect("admitted");
     assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Never");
+}
+
+/// A later mutating webhook may have set another policy.
+#[tokio::test]
+async fn images_that_would_not_be_pulled_are_refused() {
+    let chain = chain("AlwaysPullImages", "").expect("a chain");
+    let cluster = cluster(&json!({}));
+    let container = |policy: Value| json!([{"name": "c", "image": "i", "imagePullPolicy": policy}]);
+    let always = container(json!("Always"));
+    let volume =
+        |policy: Value| json!([{"name": "v", "image": {"reference": "k", "pullPolicy": policy}}]);
+    let cases = [
+        (
+            json!({"containers": container(json!("IfNotPresent"))}),
+            "spec.containers[0].imagePullPolicy",
+            "IfNotPresent",
+        ),
+        (json!({"containers": container(Value::Null)}), "spec.containers[0].imagePullPolicy", ""),
+        (
+            json!({"containers": always, "initContainers": container(json!("Never"))}),
+            "spec.initContainers[0].imagePullPolicy",
+            "Never",
+        ),
+        (
+            json!({"containers": always, "ephemeralContainers": container(json!("Never"))}),
+            "spec.ephemeralContainers[0].imagePullPolicy",
+            "Never",
+        ),
+        (
+            json!({"containers": always, "volumes": volume(json!("Never"))}),
+            "spec.volumes[0].image.pullPolicy",
+            "Never",
+        ),
+    ];
+    for (spec, field, policy) in cases {
+        let told = why(create(spec.clone()).validated(&chain, &cluster).await);
+        let expected = format!(
+            "pods \"p\" is forbidden: {field}: Unsupported value: {policy:?}: supported values: \"Always\""
+        );
+        assert_eq!(told, expected);
+        // The same images in an update are let be; another one is not.
+        let update = |old: &Value| Asked {
+            operation: Operation::Update,
+            old: Some(pod(old.clone())),
+            ..create(spec.clone())
+        };
+        update(&spec).validated(&chain, &cluster).await.expect("nothing new");
+        let other = json!({"containers": [{"name": "c", "image": "other"}]});
+        update(&other).validated(&chain, &cluster).await.expect_err("a new image");
+    }
+    let fine = json!({"containers": always, "volumes": volume(json!("Always"))});
+    create(fine).validated(&chain, &cluster).await.expect("all are pulled");
 }
 
 #[tokio::test]

@@ -138,3 +138,60 @@ async fn a_deletion_cannot_be_changed() {
     world.ask("DELETE", &format!("{GROUP}/mutatingwebhookconfigurations/test"), &Value::Null).await;
     assert_eq!(world.ask("DELETE", &path, &Value::Null).await.code, 200);
 }
+
+#[tokio::test]
+async fn calls_and_refusals_are_counted() {
+    let (world, hook) = world().await;
+    let named = |path: &str, name: &str, policy: &str| {
+        with(
+            webhook(&hook, path, &["CREATE"], "/v1/configmaps"),
+            &json!({"name": name, "failurePolicy": policy}),
+        )
+    };
+    let hooks = [
+        named("/stage-1", "fine.counted.example.com", "Fail"),
+        named("/no-response", "open.counted.example.com", "Ignore"),
+    ];
+    mutate(&world, &hooks).await;
+    validate(&world, named("/teapot", "refusing.counted.example.com", "Fail")).await;
+    assert_eq!(create(&world, CONFIG_MAPS, &config_map("a", json!({}))).await.code, 418);
+    register(
+        &world,
+        "mutating",
+        "closed",
+        &[named("/no-response", "closed.counted.example.com", "Fail")],
+    )
+    .await;
+    assert_eq!(create(&world, CONFIG_MAPS, &config_map("a", json!({}))).await.code, 500);
+    let metrics = world.ask("GET", "/metrics", &Value::Null).await;
+    let text = String::from_utf8_lossy(&metrics.bytes).into_owned();
+    let family =
+        |name: &str, labels: &str| format!("apiserver_admission_webhook_{name}{{{labels}}}");
+    let lines = [
+        family(
+            "request_total",
+            "code=\"200\",name=\"fine.counted.example.com\",operation=\"CREATE\",rejected=\"false\",type=\"admit\"",
+        ),
+        family(
+            "request_total",
+            "code=\"418\",name=\"refusing.counted.example.com\",operation=\"CREATE\",rejected=\"true\",type=\"validating\"",
+        ),
+        family(
+            "admission_duration_seconds_count",
+            "name=\"refusing.counted.example.com\",operation=\"CREATE\",rejected=\"true\",type=\"validating\"",
+        ),
+        family(
+            "rejection_count",
+            "error_type=\"no_error\",name=\"refusing.counted.example.com\",operation=\"CREATE\",rejection_code=\"418\",type=\"validating\"",
+        ),
+        family(
+            "rejection_count",
+            "error_type=\"calling_webhook_error\",name=\"closed.counted.example.com\",operation=\"CREATE\",rejection_code=\"0\",type=\"admit\"",
+        ),
+        family("fail_open_count", "name=\"open.counted.example.com\",type=\"admit\""),
+    ];
+    for line in lines {
+        assert!(text.contains(&format!("\n{line} ")), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("fail_open_count{name=\"closed"));
+}

@@ -192,7 +192,7 @@ async fn serve(
         format!("listen on {at}: choose another --port, or stop what uses this one")
     })?;
     let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
-    let health = HealthPort::plain(health, "--healthz-port", [true, false]).await?;
+    let health = HealthPort::plain(health, ("kubelet", "--healthz-port"), [true, false]).await?;
     let client = connection.client(tasks);
     let network = LateNetwork {
         client: client.clone(),

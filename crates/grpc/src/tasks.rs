@@ -1,4 +1,4 @@
-//! What runs beside the calls: named, owned by the connection to etcd, and ended with it.
+//! Background tasks of a connection: named, owned by a group, and ended with it.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,31 +9,27 @@ use tokio::task::JoinSet;
 
 /// A group of tasks. Whoever drops it, or shuts it down, ends them all.
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+pub struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 /// Adds to a group without keeping it alive: what a task of the group may hold itself.
 #[derive(Debug, Clone)]
-pub(super) struct Spawner {
+pub(crate) struct Spawner {
     name: &'static str,
     group: Weak<Mutex<JoinSet<()>>>,
 }
 
 impl Tasks {
     /// Runs `work` until it ends or the group does. A panic is logged and ends that task only.
-    pub(super) fn spawn(
-        &self,
-        name: &'static str,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.spawner(name).spawn(work);
     }
 
-    pub(super) fn spawner(&self, name: &'static str) -> Spawner {
+    pub(crate) fn spawner(&self, name: &'static str) -> Spawner {
         Spawner { name, group: Arc::downgrade(&self.0) }
     }
 
     /// Ends all tasks and waits until they have ended.
-    pub(super) async fn shutdown(&self) {
+    pub async fn shutdown(&self) {
         let mut tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
     }
