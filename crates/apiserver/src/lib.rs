@@ -63,8 +63,8 @@ pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{
     Abac, Anonymous, Authenticator, AuthorizationConfiguration, AuthorizationModes, AuthorizerType,
-    Configuration as AuthenticationConfiguration, Fetch, Mode, ReviewFailure, ReviewWebhook,
-    SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
+    Configuration as AuthenticationConfiguration, Fetch, FrontProxies, Mode, ReviewFailure,
+    ReviewWebhook, SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
 pub use health::HealthCheck;

@@ -11,8 +11,8 @@ mod user;
 
 pub use authn::impersonation;
 pub use authn::{
-    Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, Known, TokenFileError,
-    TokenReviews,
+    Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, FrontProxies, Known, Sent,
+    TokenFileError, TokenReviews,
 };
 pub use authz::{
     Abac, Attributes, Authorization, AuthorizationConfiguration, AuthorizationFault,

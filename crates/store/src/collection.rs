@@ -289,36 +289,44 @@ impl State {
         };
         let now = self.objects.range::<str, _>((from, Bound::Unbounded));
         let now = now.take_while(|(key, _)| key.starts_with(prefix));
-        let untouched = now.filter(|(key, _)| !undone.contains_key(key));
-        let mut rows: Vec<(&Arc<str>, &Arc<Object>)> = untouched.collect();
-        if !undone.is_empty() {
-            let before = |key: &str| key.starts_with(prefix) && after.is_none_or(|a| key > a);
-            let restored = undone.iter().filter(|(key, _)| before(key));
-            rows.extend(restored.filter_map(|(key, old)| Some((*key, (*old)?))));
-            rows.sort_by(|a, b| a.0.cmp(b.0));
+        let untouched = now.filter(|(key, _)| undone.is_empty() || !undone.contains_key(key));
+        let before = |key: &str| key.starts_with(prefix) && after.is_none_or(|a| key > a);
+        let restored = undone.iter().filter(|(key, _)| before(key));
+        let restored = restored.filter_map(|(key, old)| Some((*key, (*old)?)));
+        let mut rows = merged(untouched, restored);
+        let (mut objects, mut looked_at) = (Vec::new(), 0);
+        while let Some((key, object)) = rows.next() {
+            looked_at += 1;
+            if !keep(object) {
+                continue;
+            }
+            objects.push(object.clone());
+            if objects.len() == limit {
+                // Of a whole collection, what is left needs no counting.
+                let is_whole = prefix.is_empty() && after.is_none() && undone.is_empty();
+                let remaining =
+                    if is_whole { self.objects.len() - looked_at } else { rows.count() };
+                let last_key = (remaining > 0).then(|| key.clone());
+                return Page { objects, revision, last_key, remaining };
+            }
         }
-        collect_page(&rows, limit, keep, revision)
+        Page { objects, revision, last_key: None, remaining: 0 }
     }
 }
 
-fn collect_page(
-    rows: &[(&Arc<str>, &Arc<Object>)],
-    limit: usize,
-    keep: &dyn Fn(&Object) -> bool,
-    revision: u64,
-) -> Page {
-    let mut objects = Vec::new();
-    for (at, (key, object)) in rows.iter().enumerate() {
-        if !keep(object) {
-            continue;
-        }
-        objects.push((*object).clone());
-        if objects.len() == limit && at + 1 < rows.len() {
-            let last_key = Some((*key).clone());
-            return Page { objects, revision, last_key, remaining: rows.len() - at - 1 };
-        }
-    }
-    Page { objects, revision, last_key: None, remaining: 0 }
+type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
+
+/// The rows of both, by key; no key is in both.
+fn merged<'a>(
+    a: impl Iterator<Item = Row<'a>>,
+    b: impl Iterator<Item = Row<'a>>,
+) -> impl Iterator<Item = Row<'a>> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some((first, _)), Some((second, _))) if second < first => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    })
 }
 
 /// Bytes an entry keeps alive that the present state does not need.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Anonymous, AuthenticationConfiguration, Authenticator, Fetch, TokenReviews};
+use apiserver::{
+    Anonymous, AuthenticationConfiguration, Authenticator, Fetch, FrontProxies, TokenReviews,
+};
 use client::Tasks;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -30,6 +32,8 @@ pub(crate) struct Authentication {
     pub(crate) configuration: Issuers,
     /// Who knows tokens that nobody here does, and how long answers are kept.
     pub(crate) webhook: Option<(Arc<dyn TokenReviews>, Duration)>,
+    /// Proxies in front of the server, which say in headers who asks.
+    pub(crate) front_proxies: Option<FrontProxies>,
 }
 
 /// Where the issuers of foreign tokens are told.
@@ -51,6 +55,7 @@ impl Authentication {
             anonymous: Anonymous::Everywhere,
             configuration: Issuers::None,
             webhook: None,
+            front_proxies: None,
         }
     }
 
@@ -66,6 +71,9 @@ impl Authentication {
         }
         if self.bootstrap_tokens {
             made = made.with_bootstrap_tokens();
+        }
+        if let Some(front_proxies) = self.front_proxies {
+            made = made.with_front_proxies(front_proxies);
         }
         if let Some((reviews, life)) = self.webhook {
             made = made.with_webhook(reviews, life);
@@ -227,6 +235,7 @@ impl AuthenticationFlags {
             anonymous,
             configuration,
             webhook,
+            front_proxies: None,
         })
     }
 

@@ -156,6 +156,10 @@ impl Certificates {
 
     /// Another certificate towards extension servers.
     pub(crate) async fn front(&self, front_proxy: FrontProxy) -> Result<()> {
+        self.exchange(|setup| {
+            let believed = setup.front_proxy_ca_pem.as_mut();
+            believed.into_iter().for_each(|pem| pem.clone_from(&front_proxy.ca_pem));
+        })?;
         let replaced = self.server.replace_front_proxy(front_proxy);
         replaced.map_err(|why| anyhow::anyhow!("the front proxy's certificate: {why}"))?;
         let client_ca = {

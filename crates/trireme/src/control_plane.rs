@@ -116,6 +116,7 @@ impl ControlPlane {
     ) -> Result<ControlPlane> {
         let (store, encryption) = open_store(&options, pki, tasks).await?;
         let tokens = Arc::new(pki.tokens()?);
+        let believes_proxies = options.authentication.front_proxies.is_some();
         let authenticator = options.authentication.authenticator(tokens.clone(), tasks).await?;
         let mut addresses = options.addresses.clone();
         addresses.extend([options.service_network.api_server_ip(), options.advertise.ip()]);
@@ -124,6 +125,7 @@ impl ControlPlane {
             None => pki.api_server(&addresses, &[])?,
         };
         let front_proxy = options.front_proxy.map_or_else(|| pki.front_proxy(), Ok)?;
+        let front_proxy_ca_pem = believes_proxies.then(|| front_proxy.ca_pem.clone());
         let (modes, followed) = options.authorization.into_parts();
         let config = apiserver::Config {
             authenticator,
@@ -156,7 +158,12 @@ impl ControlPlane {
         let client_ca_pem = options.client_ca_pem.unwrap_or_else(|| pki.ca_pem().to_owned());
         let published = server.publish_client_ca(&client_ca_pem, tasks);
         published.await.context("publish the authority of client certificates")?;
-        let tls = TlsSetup { cert_pem: pair.cert_pem, key_pem: pair.key_pem, client_ca_pem };
+        let tls = TlsSetup {
+            cert_pem: pair.cert_pem,
+            key_pem: pair.key_pem,
+            client_ca_pem,
+            front_proxy_ca_pem,
+        };
         let certificates = Arc::new(Certificates::new(server.clone(), tls, tasks)?);
         let (tasks, listeners) = (tasks.clone(), TaskTracker::new());
         Ok(ControlPlane { server, store, certificates, tasks, listeners })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::audit::{Auditor, Stage};
 use api::Status;
+use auth::Sent;
 use http::Response;
 
 use super::audit::{self, Stranger};
@@ -11,6 +12,10 @@ use crate::exchange::{Exchange, Handler};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::respond::Body;
+
+/// A client's certificate (DER) that an authority of front proxies vouches for.
+#[derive(Debug, Clone)]
+pub(crate) struct ProxyCertificate(pub(crate) Arc<[u8]>);
 
 pub(crate) struct Authenticate<H> {
     pub(super) identity: Arc<Identity>,
@@ -28,8 +33,13 @@ impl<H: Handler> Handler for Authenticate<H> {
             Some(Stranger(why)) => Some(Err(&**why)),
             None => certificate.as_deref().map(Ok),
         };
-        let (headers, sent) = (request.headers_mut(), (certificate, info.path.as_str()));
-        let known = authenticator.request(&**objects, headers, sent).await;
+        let proxy = request.extensions().get::<ProxyCertificate>().cloned();
+        let sent = Sent {
+            certificate,
+            front_proxy: proxy.as_ref().map(|ProxyCertificate(der)| &**der),
+            path: &info.path,
+        };
+        let known = authenticator.request(&**objects, request.headers_mut(), &sent).await;
         self.metrics.authenticated(known.is_ok());
         exchange.user = match known {
             Ok(user) => user,

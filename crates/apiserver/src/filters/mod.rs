@@ -2,7 +2,7 @@
 //! authenticate, memory, unsent, audit, impersonate, deadline, flow, authorize.
 
 pub(crate) mod audit;
-mod authenticate;
+pub(crate) mod authenticate;
 mod authorize;
 mod deadline;
 pub(crate) mod flow;

@@ -10,6 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use crate::filters::audit::Stranger;
+use crate::filters::authenticate::ProxyCertificate;
 
 /// Asks for a certificate of one of the authorities, and takes any.
 #[derive(Debug)]
@@ -56,22 +57,36 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
+/// Who vouches for clients.
+#[derive(Clone)]
+pub(super) struct Vouchers {
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
+    /// Of proxies that say in headers who asks.
+    pub(super) proxies: Option<Arc<dyn ClientCertVerifier>>,
+}
+
 /// Who a connection comes from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Client {
     /// The certificate that one of the authorities vouches for.
     pub(super) certificate: Option<Arc<[u8]>>,
+    /// The certificate that an authority of front proxies vouches for.
+    pub(super) proxy: Option<ProxyCertificate>,
     pub(super) stranger: Option<Stranger>,
 }
 
 impl Client {
-    pub(super) fn of(chain: &[CertificateDer<'_>], known: &dyn ClientCertVerifier) -> Client {
+    pub(super) fn of(chain: &[CertificateDer<'_>], known: &Vouchers) -> Client {
         let [own, others @ ..] = chain else { return Client::default() };
-        match known.verify_client_cert(own, others, UnixTime::now()) {
-            Ok(_) => Client { certificate: Some(own.as_ref().into()), stranger: None },
+        let now = UnixTime::now();
+        let proxies = known.proxies.as_ref();
+        let proxy = proxies.filter(|by| by.verify_client_cert(own, others, now).is_ok());
+        let proxy = proxy.map(|_| ProxyCertificate(own.as_ref().into()));
+        match known.clients.verify_client_cert(own, others, now) {
+            Ok(_) => Client { certificate: Some(own.as_ref().into()), stranger: None, proxy },
             Err(error) => {
                 let why = format!("verifying certificate failed: {error}");
-                Client { certificate: None, stranger: Some(Stranger(why.into())) }
+                Client { certificate: None, stranger: Some(Stranger(why.into())), proxy }
             }
         }
     }

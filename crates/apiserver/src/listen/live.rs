@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::clients::{AnyClient, Client};
+use super::clients::{AnyClient, Client, Vouchers};
 
 /// The server's certificate, and who may have signed clients'.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct TlsSetup {
     pub cert_pem: String,
     pub key_pem: String,
     pub client_ca_pem: String,
+    /// Who may have signed the certificates of front proxies, if any is believed.
+    pub front_proxy_ca_pem: Option<String>,
 }
 
 /// TLS could not be set up.
@@ -33,7 +35,7 @@ pub enum TlsError {
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) tls: TlsAcceptor,
-    known: Arc<dyn ClientCertVerifier>,
+    known: Vouchers,
     /// Counts the exchanges before it.
     generation: u64,
 }
@@ -69,22 +71,33 @@ impl LiveTls {
     }
 }
 
+/// What the authorities in these PEMs vouch for.
+fn verifier(pems: &[&str]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in pems.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
+        roots.add(cert?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    Ok(built.allow_unauthenticated().build()?)
+}
+
 impl TlsSetup {
     fn acceptor(&self, generation: u64) -> Result<Acceptor, TlsError> {
-        let mut roots = rustls::RootCertStore::empty();
-        for cert in CertificateDer::pem_slice_iter(self.client_ca_pem.as_bytes()) {
-            roots.add(cert?)?;
-        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let known = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+        let proxies = self.front_proxy_ca_pem.as_deref();
+        let known = Vouchers {
+            clients: verifier(&[&self.client_ca_pem])?,
+            proxies: proxies.map(|pem| verifier(&[pem])).transpose()?,
+        };
+        // Clients choose the certificate that they show by the authorities named here.
+        let named = verifier(&[&self.client_ca_pem, proxies.unwrap_or("")])?;
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(Arc::new(AnyClient(known.clone())))
+            .with_client_cert_verifier(Arc::new(AnyClient(named)))
             .with_single_cert(chain?, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Acceptor { tls: TlsAcceptor::from(Arc::new(config)), known, generation })
@@ -99,7 +112,7 @@ pub(super) struct Judged {
 
 impl Judged {
     pub(super) fn new(chain: &[CertificateDer<'_>], acceptor: &Acceptor) -> Judged {
-        let client = Client::of(chain, &*acceptor.known);
+        let client = Client::of(chain, &acceptor.known);
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         Judged { chain, last: Mutex::new((acceptor.generation, client)) }
     }
@@ -112,7 +125,7 @@ impl Judged {
         }
         let acceptor = tls.acceptor();
         if last.0 != acceptor.generation {
-            *last = (acceptor.generation, Client::of(&self.chain, &*acceptor.known));
+            *last = (acceptor.generation, Client::of(&self.chain, &acceptor.known));
         }
         last.1.clone()
     }

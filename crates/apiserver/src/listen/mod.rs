@@ -121,6 +121,9 @@ async fn serve(
             if let Some(stranger) = &client.stranger {
                 request.extensions_mut().insert(stranger.clone());
             }
+            if let Some(proxy) = &client.proxy {
+                request.extensions_mut().insert(proxy.clone());
+            }
             let work = connection.request();
             let (server, last) = (server.clone(), last.clone());
             async move { answer(&server, client.certificate, request, work, &last).await }

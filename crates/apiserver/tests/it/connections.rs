@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::World;
+use crate::harness::{Setup, World};
 use crate::limits::Signed;
 
 /// A server behind TLS, and how to connect to it over HTTP/1.1.
@@ -32,7 +32,19 @@ impl Served {
 
     /// With clients whose certificates another authority signed, when one is given.
     async fn trusting(limits: Limits, other: Option<&pki::Authority>) -> Served {
-        let world = World::with_limits(limits).await;
+        let world = World::with(Setup {
+            limits,
+            authenticator: |usual| {
+                let one = |name: &str| vec![name.to_owned()];
+                usual.with_front_proxies(apiserver::FrontProxies {
+                    username: one("X-Remote-User"),
+                    groups: one("X-Remote-Group"),
+                    ..apiserver::FrontProxies::default()
+                })
+            },
+            ..Setup::default()
+        })
+        .await;
         let signed = Signed::new();
         let mut tls = signed.server();
         if let Some(other) = other {
@@ -248,4 +260,35 @@ async fn without_memory_requests_are_refused_but_for_administrators() {
     let signed = Signed::new();
     let certificate = signed.client_der();
     assert_eq!(world.server.serve(request(), Some(certificate.into())).await.status(), 200);
+}
+
+/// A proxy in front of the server says who asks; nobody else's headers are read.
+#[tokio::test]
+async fn a_front_proxy_is_believed_and_nobody_else() {
+    const HEADERS: &str = "X-Remote-User: jim\r\nX-Remote-Group: system:masters\r\n";
+    let other = pki::Authority::create("other").expect("an authority");
+    let served = Served::trusting(Limits::default(), Some(&other)).await;
+    let proxies = served.signed.authority.pem().cert_pem.clone();
+    let with_proxies = TlsSetup { front_proxy_ca_pem: Some(proxies), ..served.tls.clone() };
+    let ask = async |headers: &str| {
+        let mut stream = served.connect().await;
+        let head = format!("GET /api/v1/nodes HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        answer(&mut stream).await["http/1.1 ".len()..][..3].to_owned()
+    };
+    assert_eq!(ask(HEADERS).await, "401", "its authority is not one of front proxies");
+    served.live.replace(&with_proxies).expect("it is sound");
+    assert_eq!(ask(HEADERS).await, "200");
+    assert_eq!(ask("").await, "401", "a proxy that names nobody is nobody");
+    assert_eq!(ask("X-Remote-User: jim\r\n").await, "403", "jim has no rights of his own");
+}
+
+/// A client's own certificate says who asks, whatever its headers say.
+#[tokio::test]
+async fn headers_of_clients_are_not_read() {
+    let served = Served::with(Limits::default()).await;
+    let mut stream = served.connect().await;
+    let head = "GET /api/v1/nodes HTTP/1.1\r\nhost: localhost\r\nX-Remote-User: jim\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    assert!(answer(&mut stream).await.starts_with("http/1.1 200"));
 }

@@ -154,7 +154,8 @@ async fn documents_describe_them_where_they_are_served() {
     let document = document.json();
     let path = "/apis/extensions/v1beta1/namespaces/{namespace}/ingresses";
     assert!(document["paths"][path]["post"].is_object());
-    let backend = &document["components"]["schemas"]["io.k8s.api.extensions.v1beta1.IngressBackend"];
+    let backend =
+        &document["components"]["schemas"]["io.k8s.api.extensions.v1beta1.IngressBackend"];
     assert!(backend["properties"]["servicePort"].is_object(), "{backend}");
     assert_eq!(world.ask("GET", "/openapi/v2", &Value::Null).await.code, 200);
 }

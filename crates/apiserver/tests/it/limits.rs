@@ -80,7 +80,7 @@ async fn more_than_fit_wait_and_are_sent_away() {
 
 /// An authority that signed the server's certificate and the client's.
 pub(crate) struct Signed {
-    authority: pki::Authority,
+    pub(crate) authority: pki::Authority,
     pub(crate) client: Arc<rustls::ClientConfig>,
     certificate: Vec<u8>,
 }
@@ -118,6 +118,7 @@ impl Signed {
             cert_pem: pair.cert_pem,
             key_pem: pair.key_pem,
             client_ca_pem: self.authority.pem().cert_pem.clone(),
+            front_proxy_ca_pem: None,
         }
     }
 }

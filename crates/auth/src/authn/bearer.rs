@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, header};
 
 const IN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
-/// Headers by which a trusted front proxy would say who asks. There is none, so nobody is told.
+/// Headers by which front proxies say who asks: nobody else is believed.
 const FRONT_PROXY: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
 const FRONT_PROXY_EXTRA: &str = "x-remote-extra-";
 

@@ -68,7 +68,7 @@ fn text(name: &str, value: &[u8]) -> Result<String, Status> {
 }
 
 /// Decodes `%xx`; what is malformed stays as it is.
-fn unescape(key: &str) -> String {
+pub(super) fn unescape(key: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = key.as_bytes();
     while let [first, after @ ..] = rest {

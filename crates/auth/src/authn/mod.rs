@@ -11,6 +11,7 @@ mod bearer;
 mod bootstrap;
 mod certificate;
 mod configuration;
+mod front_proxy;
 pub mod impersonation;
 mod jwt;
 mod token_file;
@@ -28,6 +29,7 @@ use pki::{TokenError, TokenIssuer};
 
 pub use self::anonymous::Anonymous;
 pub use self::configuration::{Configuration, ConfigurationError};
+pub use self::front_proxy::FrontProxies;
 pub use self::jwt::Fetch;
 pub use self::token_file::TokenFileError;
 pub use self::webhook::TokenReviews;
@@ -43,6 +45,7 @@ pub struct Authenticator {
     /// What the flags say of requests without credentials.
     anonymous: Anonymous,
     webhook: Option<webhook::Webhook>,
+    front_proxies: Option<FrontProxies>,
     fetch: Option<Arc<dyn Fetch>>,
     configuration: RwLock<Arc<Configuration>>,
 }
@@ -55,6 +58,16 @@ impl std::fmt::Debug for Authenticator {
 
 /// Between two attempts to find an issuer (upstream's poll).
 const DISCOVERY: Duration = Duration::from_secs(10);
+
+/// What a request brings beside its headers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent<'a> {
+    /// The certificate (DER) that an authority of clients vouches for, or why none does.
+    pub certificate: Option<Result<&'a [u8], &'a str>>,
+    /// The certificate, when an authority of front proxies vouches for it.
+    pub front_proxy: Option<&'a [u8]>,
+    pub path: &'a str,
+}
 
 /// Somebody, and the audiences that the credential is for, of those that were asked about.
 #[derive(Debug, Clone)]
@@ -74,6 +87,7 @@ impl Authenticator {
             takes_bootstrap_tokens: false,
             anonymous: Anonymous::Everywhere,
             webhook: None,
+            front_proxies: None,
             fetch: None,
             configuration: RwLock::new(Arc::new(Configuration::default())),
         }
@@ -102,6 +116,12 @@ impl Authenticator {
     #[must_use]
     pub fn with_webhook(self, reviews: Arc<dyn TokenReviews>, life: Duration) -> Authenticator {
         Authenticator { webhook: Some(webhook::Webhook::new(reviews, life)), ..self }
+    }
+
+    /// Believes proxies that say in headers who asks.
+    #[must_use]
+    pub fn with_front_proxies(self, front_proxies: FrontProxies) -> Authenticator {
+        Authenticator { front_proxies: Some(front_proxies), ..self }
     }
 
     /// The issuer of service account tokens: nobody else may be configured under its name.
@@ -143,15 +163,14 @@ impl Authenticator {
         Ok(self)
     }
 
-    /// Who sends a request for `path`, with a certificate or why that is not believed. Takes the credentials out of its headers: nobody behind here needs
-    /// them.
+    /// Who sends a request. Takes the credentials out of its headers: nobody behind here needs them.
     pub async fn request(
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        (certificate, path): (Option<Result<&[u8], &str>>, &str),
+        sent: &Sent<'_>,
     ) -> Result<User, Status> {
-        let user = self.first(objects, headers, (certificate, path)).await?;
+        let user = self.first(objects, headers, sent).await?;
         headers.remove(header::AUTHORIZATION);
         bearer::remove_front_proxy(headers);
         Ok(user)
@@ -161,7 +180,7 @@ impl Authenticator {
         &self,
         objects: &dyn Objects,
         headers: &mut HeaderMap,
-        (certificate, path): (Option<Result<&[u8], &str>>, &str),
+        sent: &Sent<'_>,
     ) -> Result<User, Status> {
         let mut bad = false;
         let mut heard = |opinion: Opinion| match opinion {
@@ -172,7 +191,14 @@ impl Authenticator {
                 None
             }
         };
-        if let Some(user) = certificate
+        if let (Some(proxies), Some(shown)) = (&self.front_proxies, sent.front_proxy)
+            && let Some(user) = heard(proxies.user(shown, headers))
+        {
+            return Ok(user);
+        }
+        let path = sent.path;
+        if let Some(user) = sent
+            .certificate
             .and_then(|sent| heard(sent.map_err(str::to_owned).and_then(certificate::user)))
         {
             return Ok(user);

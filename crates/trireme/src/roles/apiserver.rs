@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::audit_flags::AuditFlags;
 use super::certificate_flags::{CertificateFlags, kubelet_tls};
 use crate::at_rest::EncryptionFile;
-use crate::authentication::AuthenticationFlags;
+use crate::authentication::{Authentication, AuthenticationFlags};
 use crate::authorization::AuthorizationFlags;
 use crate::certificates::{LiveKubeletTls, Reloads, figures};
 use crate::control_plane::{ControlPlane, Options};
@@ -223,7 +223,10 @@ async fn serve(args: Args) -> Result<()> {
         admission,
         front_proxy: files.front_proxy(),
         limits,
-        authentication: args.authentication.read()?,
+        authentication: Authentication {
+            front_proxies: args.certificates.front_proxies()?,
+            ..args.authentication.read()?
+        },
         advertise: SocketAddr::new(ip, local.port()),
         addresses: vec![loopback, ip],
         serving: files.serving(),

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::apiserver::{FrontProxy, KubeletTls};
-use anyhow::{Context, Result};
+use ::apiserver::{FrontProxies, FrontProxy, KubeletTls};
+use anyhow::{Context, Result, bail};
 use client::Tasks;
 use pki::KeyPairPem;
 use rustls::pki_types::pem::PemObject as _;
@@ -40,6 +40,18 @@ pub(crate) struct CertificateFlags {
     /// Common names of front proxies' certificates, comma-separated.
     #[arg(long, value_delimiter = ',')]
     requestheader_allowed_names: Vec<String>,
+    /// Headers in which front proxies say who asks, comma-separated (X-Remote-User); without any, none is believed.
+    #[arg(long, value_delimiter = ',', requires = "requestheader_client_ca_file")]
+    requestheader_username_headers: Vec<String>,
+    /// Headers in which they say the uid (X-Remote-Uid).
+    #[arg(long, value_delimiter = ',', requires = "requestheader_username_headers")]
+    requestheader_uid_headers: Vec<String>,
+    /// Headers in which they say the groups (X-Remote-Group).
+    #[arg(long, value_delimiter = ',', requires = "requestheader_username_headers")]
+    requestheader_group_headers: Vec<String>,
+    /// What headers begin with in which they say more (X-Remote-Extra-).
+    #[arg(long, value_delimiter = ',', requires = "requestheader_username_headers")]
+    requestheader_extra_headers_prefix: Vec<String>,
     /// PEM of the certificate that extension API servers are shown.
     #[arg(long, requires_all = ["requestheader_client_ca_file", "proxy_client_key_file"])]
     proxy_client_cert_file: Option<PathBuf>,
@@ -88,6 +100,39 @@ pub(crate) struct CertificateFiles {
 }
 
 impl CertificateFlags {
+    /// The proxies whose word is believed.
+    pub(crate) fn front_proxies(&self) -> Result<Option<FrontProxies>> {
+        let lists = [
+            ("username-headers", &self.requestheader_username_headers),
+            ("uid-headers", &self.requestheader_uid_headers),
+            ("group-headers", &self.requestheader_group_headers),
+            ("extra-headers-prefix", &self.requestheader_extra_headers_prefix),
+            ("allowed-names", &self.requestheader_allowed_names),
+        ];
+        for (name, list) in lists {
+            if list.iter().any(|one| one.trim().is_empty()) {
+                bail!("empty value in \"requestheader-{name}\"");
+            }
+        }
+        let uids = &self.requestheader_uid_headers;
+        if !uids.is_empty() && !uids.iter().any(|one| one.eq_ignore_ascii_case("x-remote-uid")) {
+            bail!(
+                "--requestheader-uid-headers is set without specifying the standard X-Remote-Uid header - API aggregation will not work"
+            );
+        }
+        if self.requestheader_username_headers.is_empty() {
+            return Ok(None);
+        }
+        let trimmed = |list: &[String]| list.iter().map(|one| one.trim().to_owned()).collect();
+        Ok(Some(FrontProxies {
+            allowed_names: trimmed(&self.requestheader_allowed_names),
+            username: trimmed(&self.requestheader_username_headers),
+            uid: trimmed(&self.requestheader_uid_headers),
+            groups: trimmed(&self.requestheader_group_headers),
+            extra_prefixes: trimmed(&self.requestheader_extra_headers_prefix),
+        }))
+    }
+
     pub(crate) fn read(&self, pki: &PkiFiles) -> Result<CertificateFiles> {
         let front_proxy = [
             &self.requestheader_client_ca_file,
