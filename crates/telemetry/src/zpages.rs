@@ -55,7 +55,7 @@ fn form(accept: &str, kind: &str) -> Option<Form> {
         let (media, parameters) = parts.split_first()?;
         let find = |key: &str| {
             let named = parameters.iter().filter_map(|p| p.split_once('='));
-            named.filter(|(k, _)| k.trim() == key).map(|(_, value)| value.trim()).last()
+            named.filter(|(k, _)| k.trim() == key).map(|(_, value)| value.trim()).next_back()
         };
         let target = (find("g"), find("v"), find("as"));
         let version = || {

@@ -173,8 +173,8 @@ async fn the_place_in_the_backend_binds_and_the_resource_decides() {
     // etcd's prefix is not /registry with --etcd-prefix.
     let encryption = secrets(&format!("{{aesgcm: {}}}", keys(&[("a", SECRET)]))).await;
     let place = store::Place { key: KEY, authenticated: "/other/secrets/ns/name" };
-    let kept = encryption.to_storage(place, b"v".to_vec()).expect("encrypted");
+    let kept = encryption.transform_to_storage(place, b"v".to_vec()).expect("encrypted");
     assert!(kept.bytes.starts_with(b"k8s:enc:aesgcm:v1:a:"));
-    assert!(encryption.from_storage(at(KEY), kept.bytes.clone()).is_err());
-    assert_eq!(encryption.from_storage(place, kept.bytes).expect("opened").value, b"v");
+    assert!(encryption.transform_from_storage(at(KEY), kept.bytes.clone()).is_err());
+    assert_eq!(encryption.transform_from_storage(place, kept.bytes).expect("opened").value, b"v");
 }
