@@ -35,11 +35,11 @@ pub(super) fn chain(plugin: &str, configuration: &str) -> Result<Chain, String> 
 
 pub(super) struct Asked {
     pub(super) operation: Operation,
-    path: (&'static str, &'static str, &'static str),
-    user: User,
-    object: Value,
+    pub(super) path: (&'static str, &'static str, &'static str),
+    pub(super) user: User,
+    pub(super) object: Value,
     pub(super) old: Option<Value>,
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 fn asked(operation: Operation, resource: &'static str, object: Value) -> Asked {
