@@ -37,7 +37,16 @@ async fn images_that_would_not_be_pulled_are_refused() {
             "Never",
         ),
     ];
+    // As the mutating phase leaves it.
+    let admitted = |mut spec: Value| {
+        spec["serviceAccountName"] = "default".into();
+        spec["serviceAccount"] = "default".into();
+        spec["priority"] = 0.into();
+        spec["preemptionPolicy"] = "PreemptLowerPriority".into();
+        spec
+    };
     for (spec, field, policy) in cases {
+        let spec = admitted(spec);
         let told = why(create(spec.clone()).validated(&chain, &cluster).await);
         let expected = format!(
             "pods \"p\" is forbidden: {field}: Unsupported value: {policy:?}: supported values: \"Always\""
@@ -50,9 +59,9 @@ async fn images_that_would_not_be_pulled_are_refused() {
             ..create(spec.clone())
         };
         update(&spec).validated(&chain, &cluster).await.expect("nothing new");
-        let other = json!({"containers": [{"name": "c", "image": "other"}]});
+        let other = admitted(json!({"containers": [{"name": "c", "image": "other"}]}));
         update(&other).validated(&chain, &cluster).await.expect_err("a new image");
     }
     let fine = json!({"containers": always, "volumes": volume(json!("Always"))});
-    create(fine).validated(&chain, &cluster).await.expect("all are pulled");
+    create(admitted(fine)).validated(&chain, &cluster).await.expect("all are pulled");
 }
