@@ -129,7 +129,7 @@ async fn an_entry_that_an_earlier_one_masks_is_refused() {
         let entries = [first, second].map(|name| entry(name, "{identity: {}}"));
         let config = file(&format!("[{}]", entries.join(", ")));
         let made = Encryption::new(&config, false, "server", &Tasks::new()).await;
-        let told = made.err().expect("refused").to_string();
+        let told = made.expect_err("refused").to_string();
         assert_eq!(told, format!("error while building transformers: {expected}"));
     }
 }

@@ -281,7 +281,7 @@ async fn version_one_is_refused_by_name() {
     let config = file(&format!("[{}]", entry("secrets", kms)));
     let made = Encryption::new(&config, false, "server", &Tasks::new()).await;
     assert_eq!(
-        made.err().expect("refused").to_string(),
+        made.expect_err("refused").to_string(),
         "error while building transformers: KMSv1 is deprecated and will only receive security updates going \
          forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature."
     );
