@@ -42,11 +42,11 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let encryption = &encryptions()[usize::from(*choice) % 4];
     let prefixes = ["", "k8s:enc:aesgcm:v1:k:", "k8s:enc:aescbc:v1:k:", "k8s:enc:secretbox:v1:k:"];
     for prefix in prefixes {
-        drop(encryption.from_storage(PLACE, [prefix.as_bytes(), value].concat()));
+        drop(encryption.transform_from_storage(PLACE, [prefix.as_bytes(), value].concat()));
     }
     if !value.starts_with(store::ENCRYPTED) {
-        let kept = encryption.to_storage(PLACE, value.to_vec()).expect("it is written");
-        let opened = encryption.from_storage(PLACE, kept.bytes).expect("it is read");
+        let kept = encryption.transform_to_storage(PLACE, value.to_vec()).expect("it is written");
+        let opened = encryption.transform_from_storage(PLACE, kept.bytes).expect("it is read");
         assert_eq!((opened.value.as_slice(), opened.stamp), (value, kept.stamp));
     }
 });

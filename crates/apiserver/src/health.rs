@@ -1,28 +1,18 @@
 //! `/healthz`, `/livez`, `/readyz`: named checks, each with a path of its own
 //! (apiserver `server/healthz`). The wiring may add checks to all but `/livez` ([`HealthCheck`]).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use api::Status;
 use http::Response;
 
+use crate::health_check::HealthCheck;
 use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Body};
 
 /// How long the store may take to say that it is there.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A check of something that the server does not know.
-pub trait HealthCheck: Send + Sync {
-    /// Its name in paths and answers.
-    fn name(&self) -> &'static str;
-
-    /// Why it fails, if it does. Has a deadline of its own.
-    fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
-}
 
 /// What is asked of a server, in upstream's names and order.
 #[derive(Clone, Copy)]

@@ -27,6 +27,7 @@ mod exchange;
 mod expiry;
 mod filters;
 mod health;
+mod health_check;
 mod identity;
 mod life;
 mod limits;
@@ -67,7 +68,7 @@ pub use auth::{
     ReviewWebhook, SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
-pub use health::HealthCheck;
+pub use health_check::HealthCheck;
 pub use limits::Limits;
 pub use listen::{Listening, LiveTls, TlsError, TlsSetup, listen};
 pub use local::Local;

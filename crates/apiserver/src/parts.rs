@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::aggregate::Aggregator;
 use crate::dialer::NodeAccess;
 use crate::documents::Documents;
-use crate::health::HealthCheck;
+use crate::health_check::HealthCheck;
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};

@@ -22,7 +22,7 @@ use crate::dialer::{NodeAccess, NodeDialer};
 use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
 use crate::filters::{self, Filters};
-use crate::health::HealthCheck;
+use crate::health_check::HealthCheck;
 use crate::identity::Identity;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};

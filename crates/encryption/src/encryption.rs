@@ -63,12 +63,12 @@ impl Encryption {
 
 #[async_trait]
 impl Transformer for Encryption {
-    fn to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String> {
-        self.rules().to_storage(place, value)
+    fn transform_to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String> {
+        self.rules().transform_to_storage(place, value)
     }
 
-    fn from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String> {
-        self.rules().from_storage(place, kept)
+    fn transform_from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String> {
+        self.rules().transform_from_storage(place, kept)
     }
 
     async fn prepare(&self, place: Place<'_>, kept: &[u8]) {

@@ -55,16 +55,20 @@ impl std::fmt::Debug for Provider {
 
 impl Provider {
     pub(crate) fn aesgcm(config: &KeysConfiguration) -> Result<Provider, EncryptionError> {
-        Keys::new("k8s:enc:aesgcm:v1:", NO_AES_KEY, config, |key| Gcm::new(key).map(Cipher::Gcm))
+        Keys::provider("k8s:enc:aesgcm:v1:", NO_AES_KEY, config, |key| {
+            Gcm::new(key).map(Cipher::Gcm)
+        })
     }
 
     pub(crate) fn aescbc(config: &KeysConfiguration) -> Result<Provider, EncryptionError> {
-        Keys::new("k8s:enc:aescbc:v1:", NO_AES_KEY, config, |key| Cbc::new(key).map(Cipher::Cbc))
+        Keys::provider("k8s:enc:aescbc:v1:", NO_AES_KEY, config, |key| {
+            Cbc::new(key).map(Cipher::Cbc)
+        })
     }
 
     pub(crate) fn secretbox(config: &KeysConfiguration) -> Result<Provider, EncryptionError> {
         let make: MakeCipher = |key| Secretbox::new(key).map(Cipher::Secretbox);
-        Keys::new("k8s:enc:secretbox:v1:", NO_BOX_KEY, config, make)
+        Keys::provider("k8s:enc:secretbox:v1:", NO_BOX_KEY, config, make)
     }
 
     /// What precedes the values of this provider; nothing with the identity.
@@ -129,7 +133,8 @@ impl Provider {
 }
 
 impl Keys {
-    fn new(
+    /// The provider of these keys.
+    fn provider(
         prefix: &'static str,
         no_key: &'static str,
         config: &KeysConfiguration,

@@ -134,7 +134,11 @@ impl Rules {
         self.by_resource.values().flatten().any(|provider| provider.knows(stamp))
     }
 
-    pub(crate) fn to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String> {
+    pub(crate) fn transform_to_storage(
+        &self,
+        place: Place<'_>,
+        value: Vec<u8>,
+    ) -> Result<Kept, String> {
         let plain = |value| Ok(Kept { bytes: value, stamp: None });
         let Some((providers, resource)) = self.of(place.key) else { return plain(value) };
         let Some(first) = providers.first() else { return plain(value) };
@@ -145,7 +149,11 @@ impl Rules {
         Ok(Kept { bytes, stamp })
     }
 
-    pub(crate) fn from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String> {
+    pub(crate) fn transform_from_storage(
+        &self,
+        place: Place<'_>,
+        kept: Vec<u8>,
+    ) -> Result<Opened, String> {
         let Some((providers, resource)) = self.of(place.key) else {
             // No copy: most values have no provider.
             return Provider::refuse_encrypted(&kept).map(|()| Opened { value: kept, stamp: None });

@@ -83,9 +83,8 @@ impl Shelf {
     pub(crate) fn kept(&self, key: &str, value: Vec<u8>) -> Result<Kept, String> {
         match self.transformer() {
             None => Ok(Kept { bytes: value, stamp: None }),
-            Some(transformer) => {
-                transformer.to_storage(Place { key, authenticated: &self.outer(key) }, value)
-            }
+            Some(transformer) => transformer
+                .transform_to_storage(Place { key, authenticated: &self.outer(key) }, value),
         }
     }
 
@@ -105,7 +104,7 @@ impl Shelf {
             Some(transformer) => {
                 let authenticated = self.outer(&record.key);
                 let place = Place { key: &record.key, authenticated: &authenticated };
-                transformer.from_storage(place, value.to_vec())
+                transformer.transform_from_storage(place, value.to_vec())
             }
             // As a server of upstream without a configuration says it.
             None if value.starts_with(ENCRYPTED) => {

@@ -41,12 +41,12 @@ pub struct Opened {
 #[async_trait]
 pub trait Transformer: Send + Sync + std::fmt::Debug {
     /// The form to keep of a value. Never waits.
-    fn to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String>;
+    fn transform_to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String>;
 
     /// The value in what was kept. Never waits: fails when [`Transformer::prepare`] did not get the key.
-    fn from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String>;
+    fn transform_from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String>;
 
-    /// Asks those who have it for the key of a value, so that `from_storage` can open it.
+    /// Asks those who have it for the key of a value, so that `transform_from_storage` can open it.
     async fn prepare(&self, place: Place<'_>, kept: &[u8]);
 
     /// The stamp that a write to this key would get now. A stored value with another one is stale.

@@ -37,12 +37,7 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
             };
             respond::with_type(200, "text/plain; charset=utf-8", text)
         }
-        ["statusz"] => {
-            let paths = crate::paths::all(&rows, health::paths(server));
-            let paths = paths.iter().map(String::as_str).filter(|path| *path != "/statusz");
-            zpage(zpages::statusz(&server.component, accept, paths, discovery::VERSIONS))
-        }
-        ["flagz"] => zpage(zpages::flagz(&server.component, accept)),
+        [what @ ("statusz" | "flagz")] => zpage(server, what, accept),
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
             Some(version) => {
@@ -90,10 +85,18 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     })
 }
 
-fn zpage(page: zpages::Page) -> Response<Body> {
+/// `/statusz` and `/flagz`.
+fn zpage(server: &Parts, what: &str, accept: &str) -> Response<Body> {
+    let page = match what {
+        "flagz" => zpages::flagz(&server.component, accept),
+        _ => {
+            let all = crate::paths::all(&server.resources.rows(), health::paths(server));
+            let others = all.iter().map(String::as_str).filter(|path| *path != "/statusz");
+            zpages::statusz(&server.component, accept, others, discovery::VERSIONS)
+        }
+    };
     let mut response = respond::with_type(page.code, page.content_type, page.body);
-    let warning = page.warning.and_then(|text| text.parse().ok());
-    if let Some(warning) = warning {
+    if let Some(warning) = page.warning.and_then(|text| text.parse().ok()) {
         response.headers_mut().insert(header::WARNING, warning);
     }
     response

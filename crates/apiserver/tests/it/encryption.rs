@@ -139,7 +139,7 @@ async fn what_cannot_be_decrypted_is_told_and_comes_back_with_its_key() {
         let key = format!("/registry/secrets/default/{name}");
         let value = secret(name).to_string().into_bytes();
         let place = store::Place { key: &key, authenticated: &key };
-        let kept = by.to_storage(place, value).expect("encrypted");
+        let kept = by.transform_to_storage(place, value).expect("encrypted");
         Record { key, value: Some(kept.bytes), revision }
     };
     let (with_old, with_new) =
@@ -178,14 +178,18 @@ struct NoKey;
 
 #[async_trait::async_trait]
 impl Transformer for NoKey {
-    fn to_storage(&self, place: store::Place<'_>, value: Vec<u8>) -> Result<store::Kept, String> {
+    fn transform_to_storage(
+        &self,
+        place: store::Place<'_>,
+        value: Vec<u8>,
+    ) -> Result<store::Kept, String> {
         match place.key.starts_with("/registry/secrets/") {
             true => Err("the key expired".into()),
             false => Ok(store::Kept { bytes: value, stamp: None }),
         }
     }
 
-    fn from_storage(
+    fn transform_from_storage(
         &self,
         _place: store::Place<'_>,
         kept: Vec<u8>,

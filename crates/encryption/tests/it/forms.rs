@@ -129,7 +129,7 @@ async fn an_entry_that_an_earlier_one_masks_is_refused() {
         let entries = [first, second].map(|name| entry(name, "{identity: {}}"));
         let config = file(&format!("[{}]", entries.join(", ")));
         let made = Encryption::new(&config, false, "server", &Tasks::new()).await;
-        let told = made.err().expect("refused").to_string();
+        let told = made.expect_err("refused").to_string();
         assert_eq!(told, format!("error while building transformers: {expected}"));
     }
 }
@@ -173,8 +173,8 @@ async fn the_place_in_the_backend_binds_and_the_resource_decides() {
     // etcd's prefix is not /registry with --etcd-prefix.
     let encryption = secrets(&format!("{{aesgcm: {}}}", keys(&[("a", SECRET)]))).await;
     let place = store::Place { key: KEY, authenticated: "/other/secrets/ns/name" };
-    let kept = encryption.to_storage(place, b"v".to_vec()).expect("encrypted");
+    let kept = encryption.transform_to_storage(place, b"v".to_vec()).expect("encrypted");
     assert!(kept.bytes.starts_with(b"k8s:enc:aesgcm:v1:a:"));
-    assert!(encryption.from_storage(at(KEY), kept.bytes.clone()).is_err());
-    assert_eq!(encryption.from_storage(place, kept.bytes).expect("opened").value, b"v");
+    assert!(encryption.transform_from_storage(at(KEY), kept.bytes.clone()).is_err());
+    assert_eq!(encryption.transform_from_storage(place, kept.bytes).expect("opened").value, b"v");
 }

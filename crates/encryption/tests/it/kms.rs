@@ -146,7 +146,7 @@ async fn a_provider_that_is_not_there_yet_is_waited_for_in_the_background() {
     let expected = "kms-provider-0: failed to perform status section of the healthz check for KMS Provider kms, \
                     error: rpc error: code = DeadlineExceeded desc = context deadline exceeded";
     assert_eq!(told, expected);
-    let refused = encryption.to_storage(at(KEY), b"v".to_vec());
+    let refused = encryption.transform_to_storage(at(KEY), b"v".to_vec());
     assert_eq!(refused.expect_err("no seed"), "got unexpected nil transformer");
     provider.listen();
     assert!(recovered(&encryption).await);
@@ -161,9 +161,12 @@ async fn a_provider_that_goes_away_is_done_without_for_three_minutes() {
     provider.stop().await;
     pass(Duration::from_secs(170)).await;
     assert!(encryption.health().await.is_err());
-    assert!(encryption.to_storage(at(KEY), b"v".to_vec()).is_ok(), "the seed still serves");
+    assert!(
+        encryption.transform_to_storage(at(KEY), b"v".to_vec()).is_ok(),
+        "the seed still serves"
+    );
     pass(Duration::from_secs(11)).await;
-    let refused = encryption.to_storage(at(KEY), b"v".to_vec()).expect_err("expired");
+    let refused = encryption.transform_to_storage(at(KEY), b"v".to_vec()).expect_err("expired");
     assert!(
         refused.starts_with("encryptedDEKSource with keyID hash \"sha256:6b86b273"),
         "{refused}"
@@ -171,7 +174,7 @@ async fn a_provider_that_goes_away_is_done_without_for_three_minutes() {
     assert_eq!(value(&encryption, KEY, &kept).await, Ok(b"v".to_vec()), "reads need no provider");
     provider.listen();
     assert!(recovered(&encryption).await);
-    assert!(encryption.to_storage(at(KEY), b"v".to_vec()).is_ok());
+    assert!(encryption.transform_to_storage(at(KEY), b"v".to_vec()).is_ok());
     assert_eq!(provider.calls("Encrypt"), 1, "the same key goes on with the same seed");
 }
 
@@ -278,7 +281,7 @@ async fn version_one_is_refused_by_name() {
     let config = file(&format!("[{}]", entry("secrets", kms)));
     let made = Encryption::new(&config, false, "server", &Tasks::new()).await;
     assert_eq!(
-        made.err().expect("refused").to_string(),
+        made.expect_err("refused").to_string(),
         "error while building transformers: KMSv1 is deprecated and will only receive security updates going \
          forward. Use KMSv2 instead.  Set --feature-gates=KMSv1=true to use the deprecated KMSv1 feature."
     );

@@ -48,13 +48,13 @@ fn at(key: &str) -> Place<'_> {
 const KEY: &str = "/registry/secrets/ns/name";
 
 fn sealed(encryption: &Encryption, key: &str, value: &[u8]) -> Vec<u8> {
-    encryption.to_storage(at(key), value.to_vec()).expect("encrypted").bytes
+    encryption.transform_to_storage(at(key), value.to_vec()).expect("encrypted").bytes
 }
 
 /// As the store reads: whoever has the key is asked first.
 async fn opened(encryption: &Encryption, key: &str, kept: &[u8]) -> Result<Opened, String> {
     encryption.prepare(at(key), kept).await;
-    encryption.from_storage(at(key), kept.to_vec())
+    encryption.transform_from_storage(at(key), kept.to_vec())
 }
 
 async fn value(encryption: &Encryption, key: &str, kept: &[u8]) -> Result<Vec<u8>, String> {

@@ -122,6 +122,6 @@ async fn a_followed_file_is_looked_at() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), changed).await.expect("it is in force");
-    assert!(encryption.to_storage(at(KEY), Vec::new()).is_ok());
+    assert!(encryption.transform_to_storage(at(KEY), Vec::new()).is_ok());
     task.abort();
 }

@@ -36,12 +36,12 @@ fn head(place: Place<'_>) -> Vec<u8> {
 
 #[async_trait::async_trait]
 impl Transformer for Turned {
-    fn to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String> {
+    fn transform_to_storage(&self, place: Place<'_>, value: Vec<u8>) -> Result<Kept, String> {
         let bytes = [head(place), value.iter().map(|byte| !byte).collect()].concat();
         Ok(Kept { bytes, stamp: self.write_stamp(place.key) })
     }
 
-    fn from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String> {
+    fn transform_from_storage(&self, place: Place<'_>, kept: Vec<u8>) -> Result<Opened, String> {
         if !kept.starts_with(ENCRYPTED) {
             return Ok(Opened { value: kept, stamp: None });
         }

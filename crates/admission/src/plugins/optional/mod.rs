@@ -3,6 +3,8 @@
 pub(super) mod always;
 pub(super) mod event_rate;
 pub(super) mod image_policy;
+#[cfg(test)]
+mod image_tests;
 pub(super) mod images;
 pub(super) mod namespaces;
 pub(super) mod node_selector;

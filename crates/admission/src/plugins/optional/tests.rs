@@ -20,7 +20,7 @@ use crate::versions::Single;
 use crate::webhooks::{CallFailure, Caller};
 
 /// The chain with one plugin more, and its configuration.
-fn chain(plugin: &str, configuration: &str) -> Result<Chain, String> {
+pub(super) fn chain(plugin: &str, configuration: &str) -> Result<Chain, String> {
     let indented = configuration.replace('\n', "\n    ");
     let text = format!(
         "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: {plugin}\n  configuration:\n    {indented}\n"
@@ -33,13 +33,13 @@ fn chain(plugin: &str, configuration: &str) -> Result<Chain, String> {
     Chain::new(&Setup { selection: &selection, configuration: &configuration, ..Setup::default() })
 }
 
-struct Asked {
-    operation: Operation,
-    path: (&'static str, &'static str, &'static str),
-    user: User,
-    object: Value,
-    old: Option<Value>,
-    dry_run: bool,
+pub(super) struct Asked {
+    pub(super) operation: Operation,
+    pub(super) path: (&'static str, &'static str, &'static str),
+    pub(super) user: User,
+    pub(super) object: Value,
+    pub(super) old: Option<Value>,
+    pub(super) dry_run: bool,
 }
 
 fn asked(operation: Operation, resource: &'static str, object: Value) -> Asked {
@@ -55,7 +55,7 @@ impl Asked {
     }
 
     /// The validating phase alone: what others changed after the mutating one.
-    async fn validated(self, chain: &Chain, cluster: &Fake) -> Result<Value, Status> {
+    pub(super) async fn validated(self, chain: &Chain, cluster: &Fake) -> Result<Value, Status> {
         self.run(chain, cluster, false).await
     }
 
@@ -103,19 +103,19 @@ fn account() -> (&'static str, Value) {
     ("serviceaccounts", json!({"metadata": {"name": "default", "namespace": "default"}}))
 }
 
-fn cluster(annotations: &Value) -> Fake {
+pub(super) fn cluster(annotations: &Value) -> Fake {
     Fake::with(&[namespace(annotations), account()])
 }
 
-fn pod(spec: Value) -> Value {
+pub(super) fn pod(spec: Value) -> Value {
     json!({"metadata": {"name": "p", "namespace": "default"}, "spec": spec})
 }
 
-fn create(spec: Value) -> Asked {
+pub(super) fn create(spec: Value) -> Asked {
     asked(Operation::Create, "pods", pod(spec))
 }
 
-fn why(refused: Result<Value, Status>) -> String {
+pub(super) fn why(refused: Result<Value, Status>) -> String {
     refused.expect_err("refused").message
 }
 
@@ -149,58 +149,6 @@ async fn images_are_always_pulled() {
     };
     let made = update.of(&chain, &cluster).await.expect("admitted");
     assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Never");
-}
-
-/// A later mutating webhook may have set another policy.
-#[tokio::test]
-async fn images_that_would_not_be_pulled_are_refused() {
-    let chain = chain("AlwaysPullImages", "").expect("a chain");
-    let cluster = cluster(&json!({}));
-    let container = |policy: Value| json!([{"name": "c", "image": "i", "imagePullPolicy": policy}]);
-    let always = container(json!("Always"));
-    let volume =
-        |policy: Value| json!([{"name": "v", "image": {"reference": "k", "pullPolicy": policy}}]);
-    let cases = [
-        (
-            json!({"containers": container(json!("IfNotPresent"))}),
-            "spec.containers[0].imagePullPolicy",
-            "IfNotPresent",
-        ),
-        (json!({"containers": container(Value::Null)}), "spec.containers[0].imagePullPolicy", ""),
-        (
-            json!({"containers": always, "initContainers": container(json!("Never"))}),
-            "spec.initContainers[0].imagePullPolicy",
-            "Never",
-        ),
-        (
-            json!({"containers": always, "ephemeralContainers": container(json!("Never"))}),
-            "spec.ephemeralContainers[0].imagePullPolicy",
-            "Never",
-        ),
-        (
-            json!({"containers": always, "volumes": volume(json!("Never"))}),
-            "spec.volumes[0].image.pullPolicy",
-            "Never",
-        ),
-    ];
-    for (spec, field, policy) in cases {
-        let told = why(create(spec.clone()).validated(&chain, &cluster).await);
-        let expected = format!(
-            "pods \"p\" is forbidden: {field}: Unsupported value: {policy:?}: supported values: \"Always\""
-        );
-        assert_eq!(told, expected);
-        // The same images in an update are let be; another one is not.
-        let update = |old: &Value| Asked {
-            operation: Operation::Update,
-            old: Some(pod(old.clone())),
-            ..create(spec.clone())
-        };
-        update(&spec).validated(&chain, &cluster).await.expect("nothing new");
-        let other = json!({"containers": [{"name": "c", "image": "other"}]});
-        update(&other).validated(&chain, &cluster).await.expect_err("a new image");
-    }
-    let fine = json!({"containers": always, "volumes": volume(json!("Always"))});
-    create(fine).validated(&chain, &cluster).await.expect("all are pulled");
 }
 
 #[tokio::test]
