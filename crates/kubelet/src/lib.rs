@@ -17,18 +17,27 @@ mod logs;
 mod node;
 mod objects;
 mod pod;
+mod preemption;
 mod probe;
+mod psi;
 mod rates;
 mod runtime_class;
 mod server;
+mod shutdown;
+mod sources;
 mod spec;
 mod status;
+mod storage;
 mod thresholds;
 mod upkeep;
 mod userns;
 mod volumes;
 
-pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
+pub use config::{
+    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, StaticPods, SystemMasters,
+};
 pub use kubelet::Kubelet;
+pub use node::Capacity;
 pub use server::{ApiReviews, TlsError, tls_config};
-pub use thresholds::{Amount, Thresholds};
+pub use shutdown::{LogindPlaces, ShutdownPeriod, periods as shutdown_periods};
+pub use thresholds::{Amount, EvictionConfig, Signal, Thresholds};
