@@ -201,13 +201,15 @@ async fn start_tasks(
     let (sender, mut news) = mpsc::unbounded_channel();
     let reading = tokio::spawn(client.run(sender));
     if let Some(first) = news.recv().await {
-        inner.book(first);
+        let strays = inner.book(first);
+        inner.forget_strays(strays).await;
     }
     let books = Arc::downgrade(inner);
     let booking = async move {
         while let Some(item) = news.recv().await {
             let Some(inner) = books.upgrade() else { return };
-            inner.book(item);
+            let strays = inner.book(item);
+            inner.forget_strays(strays).await;
         }
     };
     drop(tokio::spawn(stop.clone().run_until_cancelled_owned(booking)));
@@ -219,10 +221,23 @@ impl Inner {
         self.state.lock().expect("no holder panics")
     }
 
-    fn book(self: &Arc<Self>, news: News) {
+    /// Returns runs that have ended and that nobody here knows.
+    fn book(self: &Arc<Self>, news: News) -> Vec<String> {
         match news {
-            News::Exited(run) => self.ended(run),
+            News::Exited(run) => {
+                self.ended(run);
+                Vec::new()
+            }
             News::Listed(runs, since) => self.reconcile(runs, since),
+        }
+    }
+
+    /// The supervisor was not there, or we were not, when these were to be forgotten.
+    async fn forget_strays(&self, ids: Vec<String>) {
+        for id in ids {
+            if let Err(e) = self.forget(&id).await {
+                tracing::warn!(run = id, "not forgotten: {}", e.chain());
+            }
         }
     }
 
@@ -244,10 +259,12 @@ impl Inner {
         self.emit(&id, ContainerEventType::Stopped);
     }
 
-    /// What we think runs, and the supervisor does not know, has ended unseen.
-    fn reconcile(self: &Arc<Self>, runs: Vec<Run>, since: i64) {
+    /// What we think runs, and the supervisor does not know, has ended unseen. Returns what has ended
+    /// and only the supervisor knows.
+    fn reconcile(self: &Arc<Self>, runs: Vec<Run>, since: i64) -> Vec<String> {
         let mut known: HashMap<String, Run> = runs.into_iter().map(|r| (r.id.clone(), r)).collect();
         let mut ended = Vec::new();
+        let strays: Vec<String>;
         {
             let mut state = self.state();
             for (id, container) in &mut state.containers {
@@ -277,6 +294,12 @@ impl Inner {
                     ended.push(run);
                 }
             }
+            let over = |run: &&Run| run.ended && !run.exec;
+            let others = &state.others;
+            ended.extend(
+                known.values().filter(over).filter(|r| others.contains_key(&r.id)).cloned(),
+            );
+            strays = known.values().filter(over).map(|r| r.id.clone()).collect();
             for run in known.into_values().filter(|r| !r.ended && !r.exec) {
                 state.others.insert(run.id.clone(), watch::Sender::new(Some(run)));
             }
@@ -284,6 +307,7 @@ impl Inner {
         for run in ended {
             self.ended(run);
         }
+        strays
     }
 
     fn emit(self: &Arc<Self>, id: &str, kind: ContainerEventType) {

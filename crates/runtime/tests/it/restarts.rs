@@ -107,7 +107,9 @@ fn child_of(supervisor: i32, program: &str) -> i32 {
     let stats = std::fs::read_dir("/proc").unwrap().flatten();
     let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
     let (name, parent) = (format!("({program}) "), format!(" {supervisor} "));
-    let of = |stat: &String| stat.contains(&name) && stat[1 + stat.rfind(") ").unwrap() + 2..].starts_with(&parent);
+    let of = |stat: &String| {
+        stat.contains(&name) && stat[1 + stat.rfind(") ").unwrap() + 2..].starts_with(&parent)
+    };
     let found = stats.into_iter().find(of).expect("the container's process");
     found.split(' ').next().unwrap().parse().unwrap()
 }
@@ -140,7 +142,10 @@ async fn a_supervisor_is_not_started_where_its_state_was_deleted() {
 async fn a_supervisor_on_its_way_ends_with_the_start_that_is_given_up() {
     let node = Node::new().await;
     let told = node.dir.path().join("pid");
-    let script = format!("echo $$ > {0}.part; /bin/busybox mv {0}.part {0}; exec /bin/busybox sleep 1000", told.display());
+    let script = format!(
+        "echo $$ > {0}.part; /bin/busybox mv {0}.part {0}; exec /bin/busybox sleep 1000",
+        told.display()
+    );
     let mut config = node.config.clone();
     config.root = node.dir.path().join("lib-2");
     config.state_dir = node.dir.path().join("run-2");
