@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::admission::Sysctls;
 use crate::node::Capacity;
-use crate::shutdown::{LogindPlaces, ShutdownPeriod};
+use crate::node::shutdown::{LogindPlaces, ShutdownPeriod};
 use crate::thresholds::EvictionConfig;
 
 /// Where static pods are found.

@@ -4,6 +4,9 @@
 //! sees all those made before it. A pod that an earlier run of the agent has taken is not judged
 //! again: an agent that restarts ends no running pod.
 
+pub(crate) mod sources;
+mod victims;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +19,12 @@ use tokio::sync::mpsc;
 
 use crate::admission::{self, Inputs, Refusal};
 use crate::kubelet::Shared;
-use crate::node;
+use crate::node::{self, shutdown};
 use crate::pod::{Admission, Event, pod_reference};
-use crate::preemption::Victims;
-use crate::shutdown;
-use crate::sources::is_mirror;
 use crate::spec::resize::{News, Pending, summary};
 use crate::spec::{described, name_of, namespace_of, resources, spec_of, uid_of};
+use sources::is_mirror;
+use victims::Victims;
 
 /// Longest wait for the node's newest labels; other pods wait meanwhile.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -2,6 +2,7 @@
 
 mod facts;
 mod lease;
+pub(crate) mod shutdown;
 mod status;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ use super::facts::{self, Machine};
 use crate::admission::Pressure;
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
-use crate::shutdown;
+use crate::node::shutdown;
 use crate::status::seconds;
 use crate::thresholds::Signal;
 use crate::upkeep;

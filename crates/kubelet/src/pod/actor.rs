@@ -48,14 +48,14 @@ pub(super) struct Actor {
     /// Names of the containers that run, for kills that wait for each other.
     alive: watch::Sender<BTreeSet<String>>,
     /// The runtime must be looked at again.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// A referred object changed while the volumes were being written.
     stale: bool,
-    written: Option<PodStatus>,
+    pub(super) written: Option<PodStatus>,
     finished: bool,
-    is_static: bool,
+    pub(super) is_static: bool,
     /// What the API shows of a static pod.
-    mirror: Option<Arc<Pod>>,
+    pub(super) mirror: Option<Arc<Pod>>,
     /// Dropped once nothing of the pod runs any more.
     waiting_for_end: Vec<oneshot::Sender<()>>,
 }
@@ -219,39 +219,6 @@ impl Actor {
         self.memory.status_retry = None;
         let op = execute::write_status(self.shared.clone(), shown, patch, new);
         self.launch(Slot::Status, Busy::Other, Box::pin(op));
-    }
-
-    /// The API's object that gets the status; a static pod keeps its status itself, too, and may have
-    /// none there.
-    fn shown(&mut self, new: &PodStatus) -> Option<Arc<Pod>> {
-        if !self.is_static {
-            return Some(self.pod.clone());
-        }
-        if self.pod.status.as_ref() != Some(new) {
-            Arc::make_mut(&mut self.pod).status = Some(new.clone());
-            self.shared.pods.set_status(&self.user.uid, new);
-        }
-        self.memory.status_written |= self.mirror.is_none();
-        self.mirror.clone()
-    }
-
-    /// A mirror from an earlier run of the agent is the memory of that run.
-    fn mirror_changed(&mut self, mirror: Option<Arc<Pod>>) {
-        let uid = |mirror: &Option<Arc<Pod>>| mirror.as_ref().and_then(|m| m.metadata.uid.clone());
-        if uid(&mirror) != uid(&self.mirror) {
-            self.written = None;
-        } else if let (Some(new), Some(old)) = (&mirror, &self.mirror)
-            && revision(new) < revision(old)
-        {
-            return;
-        }
-        let started = |status: &&PodStatus| status.start_time.is_some();
-        let status = mirror.as_ref().and_then(|m| m.status.as_ref()).filter(started);
-        if let Some(status) = status {
-            Arc::make_mut(&mut self.pod).status = Some(status.clone());
-        }
-        self.mirror = mirror;
-        self.dirty = true;
     }
 
     fn probe(&mut self) {
@@ -498,6 +465,6 @@ impl Actor {
 }
 
 /// Resource versions are only compared to drop an older state of one object.
-fn revision(pod: &Pod) -> u64 {
+pub(super) fn revision(pod: &Pod) -> u64 {
     pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }

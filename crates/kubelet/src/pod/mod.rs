@@ -6,6 +6,7 @@
 
 mod actor;
 mod actor_resize;
+mod actor_static;
 mod actuate;
 mod execute;
 pub(crate) mod memory;

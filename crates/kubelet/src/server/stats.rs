@@ -19,7 +19,7 @@ use crate::node::{self, Machine};
 use crate::psi;
 use crate::rates::Rates;
 use crate::spec::{labels, name_of, namespace_of, spec_of, uid_of};
-use crate::storage::OnDisk;
+use crate::volumes::OnDisk;
 
 const NANOS: f64 = 1e9;
 

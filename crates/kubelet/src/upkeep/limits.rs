@@ -12,7 +12,7 @@ use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::pod::Event;
 use crate::spec::{described, labels, quantity, resources, spec_of, uid_of};
-use crate::storage::OnDisk;
+use crate::volumes::OnDisk;
 use crate::{admission, volumes};
 
 const STORAGE: &str = "ephemeral-storage";

@@ -22,7 +22,7 @@ use crate::kubelet::Shared;
 use crate::node;
 use crate::pod::Event;
 use crate::spec::{labels, spec_of, uid_of};
-use crate::storage::OnDisk;
+use crate::volumes::OnDisk;
 use judge::{Judge, Shortage, observe, thresholds};
 use rank::{Candidate, Resource};
 

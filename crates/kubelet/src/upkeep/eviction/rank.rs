@@ -11,8 +11,8 @@ use runtime::cri::{ContainerStats, PodSandboxStats};
 use super::judge::Shortage;
 use crate::spec::quantity::{shown, units};
 use crate::spec::{labels, resources, spec_of, uid_of};
-use crate::storage::OnDisk;
 use crate::thresholds::Signal;
+use crate::volumes::OnDisk;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resource {
