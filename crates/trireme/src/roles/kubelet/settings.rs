@@ -4,11 +4,12 @@
 //! a flag can say becomes that flag, so that one given on the command line wins, as in upstream.
 
 mod fields;
+mod shutdown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::kubelet::{Amount, KubeletConfig, ShutdownPeriod, shutdown_periods};
+use ::kubelet::{Amount, KubeletConfig, ShutdownPeriod};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
@@ -221,11 +222,9 @@ impl Settings {
                 let (more_cpu, more_memory) = reserved(value)?;
                 rest.reserved = Some((cpu + more_cpu, memory + more_memory));
             }
-            "shutdownGracePeriod" => rest.shutdown = shutdown_period(time()?)?,
-            "shutdownGracePeriodCriticalPods" => {
-                rest.shutdown_critical = shutdown_period(time()?)?;
-            }
-            "shutdownGracePeriodByPodPriority" => rest.shutdown_by_priority = by_priority(value)?,
+            "shutdownGracePeriod"
+            | "shutdownGracePeriodCriticalPods"
+            | "shutdownGracePeriodByPodPriority" => rest.set_shutdown(name, value, time)?,
             "memorySwap.swapBehavior" => {
                 rest.limited_swap = match word()?.as_str() {
                     "NoSwap" => false,
@@ -357,49 +356,6 @@ fn by_signal(value: &Value, between: char) -> Result<String> {
     let words: Vec<String> =
         map.iter().map(|(signal, value)| format!("{signal}{between}{}", text(value))).collect();
     Ok(words.join(","))
-}
-
-fn shutdown_period(period: Option<Duration>) -> Result<Option<Duration>> {
-    match period.is_some_and(|period| period < Duration::from_secs(1)) {
-        true => bail!("must be either zero or otherwise >= 1 sec"),
-        false => Ok(period),
-    }
-}
-
-fn by_priority(value: &Value) -> Result<Vec<ShutdownPeriod>> {
-    let one = |entry: &Value| {
-        let priority = entry["priority"].as_i64().and_then(|n| i32::try_from(n).ok());
-        let seconds = entry["shutdownGracePeriodSeconds"].as_i64().filter(|n| *n >= 0);
-        Ok(ShutdownPeriod {
-            priority: priority.context("expected a priority")?,
-            seconds: seconds.context("expected shutdownGracePeriodSeconds")?,
-        })
-    };
-    value.as_array().context("expected a list")?.iter().map(one).collect()
-}
-
-impl Rest {
-    fn check_shutdown(&self) -> Result<()> {
-        let (all, critical) = (self.shutdown.unwrap_or_default(), self.shutdown_critical);
-        if critical.unwrap_or_default() > all {
-            bail!(
-                "shutdownGracePeriodCriticalPods {critical:?} must be <= shutdownGracePeriod {all:?}"
-            );
-        }
-        if !self.shutdown_by_priority.is_empty() && self.shutdown.is_some() {
-            bail!(
-                "cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"
-            );
-        }
-        Ok(())
-    }
-
-    fn shutdown(&self) -> Vec<ShutdownPeriod> {
-        match self.shutdown {
-            None => self.shutdown_by_priority.clone(),
-            Some(all) => shutdown_periods(all, self.shutdown_critical.unwrap_or_default()),
-        }
-    }
 }
 
 fn count(value: &Value) -> Result<u32> {
