@@ -175,7 +175,7 @@ async fn start_kubelet(
 fn share(config: &mut KubeletConfig, part: Capacity) {
     config.capacity = Some(part);
     config.reserved_memory_bytes = config.reserved_memory_bytes.min(part.memory_bytes / 10);
-    let least = Amount::Bytes((100 << 20).min(part.memory_bytes / 20));
+    let least = Amount::Bytes((100_u64 << 20).min(part.memory_bytes / 20));
     config.eviction.hard.set(Signal::Memory, least);
 }
 

@@ -255,3 +255,19 @@ impl NodeDialer for InsideDialer {
         self.tls.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_names_cpu_and_memory() {
+        let read = node_capacity("cpu=1500m,memory=4Gi").unwrap();
+        // A detached process is given it again.
+        assert_eq!(node_capacity(&read.to_string()), Ok(read));
+        let none = ["", "cpu=1", "cpu=0,memory=1Gi", "cpu=1,memory=10%", "memory=1Gi,cpu=1"];
+        for bad in none {
+            assert!(node_capacity(bad).is_err(), "{bad}");
+        }
+    }
+}
