@@ -14,7 +14,36 @@ use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpStream;
 
 use crate::admission::Sysctls;
-use crate::thresholds::Thresholds;
+use crate::node::Capacity;
+use crate::node::shutdown::{LogindPlaces, ShutdownPeriod};
+use crate::thresholds::EvictionConfig;
+
+/// Where static pods are found.
+#[derive(Debug, Clone)]
+pub struct StaticPods {
+    /// A manifest, or a folder of them (`staticPodPath`).
+    pub path: Option<PathBuf>,
+    /// `staticPodURL`.
+    pub url: Option<String>,
+    /// Sent to it (`staticPodURLHeader`).
+    pub url_headers: Vec<(String, String)>,
+    /// How often the path is read without news of changes (`fileCheckFrequency`).
+    pub file_check: Duration,
+    /// How often the URL is asked (`httpCheckFrequency`).
+    pub http_check: Duration,
+}
+
+impl Default for StaticPods {
+    fn default() -> StaticPods {
+        StaticPods {
+            path: None,
+            url: None,
+            url_headers: Vec::new(),
+            file_check: Duration::from_secs(20),
+            http_check: Duration::from_secs(20),
+        }
+    }
+}
 
 /// Settings of one node agent.
 #[derive(Debug, Clone)]
@@ -49,6 +78,8 @@ pub struct KubeletConfig {
     pub port: u16,
     /// Where pods' cgroups go, e.g. `/kubepods`.
     pub cgroup_root: String,
+    /// The node's part of a machine that it shares with others; `None`: all of it.
+    pub capacity: Option<Capacity>,
     /// Kept back from `allocatable`.
     pub reserved_cpu_millis: u64,
     pub reserved_memory_bytes: u64,
@@ -67,8 +98,27 @@ pub struct KubeletConfig {
     pub image_gc_high_percent: u8,
     /// … until it is no fuller than this.
     pub image_gc_low_percent: u8,
-    /// Pods end when less is available.
-    pub eviction: Thresholds,
+    /// Most processes of a pod; `None`: no limit of its own.
+    pub pod_pids_max: Option<u64>,
+    /// Containers without a seccomp profile have the runtime's.
+    pub seccomp_default: bool,
+    /// Burstable containers may use their part of the machine's swap (`LimitedSwap`); else none may.
+    /// On cgroup v1 none may in any case.
+    pub limited_swap: bool,
+    /// Most images that the Node's status names; `None` for all.
+    pub status_images: Option<usize>,
+    /// Longest wait before a container that crashes is started again.
+    pub restart_max: Duration,
+    /// A younger image stays, though nobody uses it.
+    pub image_min_age: Duration,
+    /// One that nobody has used for longer goes, whatever room there is.
+    pub image_max_age: Option<Duration>,
+    /// When pods end for the node's sake.
+    pub eviction: EvictionConfig,
+    pub static_pods: StaticPods,
+    /// How long pods have when the machine shuts down; none: they are not waited for.
+    pub shutdown: Vec<ShutdownPeriod>,
+    pub logind: LogindPlaces,
     pub(crate) sysctls: Sysctls,
 }
 
@@ -94,6 +144,7 @@ impl KubeletConfig {
             register_node: true,
             port: 10250,
             cgroup_root: "/kubepods".into(),
+            capacity: None,
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 100 << 20,
             status_report_interval: Duration::from_secs(300),
@@ -104,7 +155,17 @@ impl KubeletConfig {
             log_max_files: 5,
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
-            eviction: Thresholds::default(),
+            pod_pids_max: None,
+            seccomp_default: false,
+            limited_swap: false,
+            status_images: Some(50),
+            restart_max: Duration::from_secs(300),
+            image_min_age: Duration::from_secs(120),
+            image_max_age: None,
+            eviction: EvictionConfig::default(),
+            static_pods: StaticPods::default(),
+            shutdown: Vec::new(),
+            logind: LogindPlaces::default(),
             sysctls: Sysctls::safe(),
         }
     }

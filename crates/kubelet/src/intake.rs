@@ -4,28 +4,32 @@
 //! sees all those made before it. A pod that an earlier run of the agent has taken is not judged
 //! again: an agent that restarts ends no running pod.
 
+pub(crate) mod sources;
+mod victims;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::{Change, EventType, Tasks};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::sync::mpsc;
 
-use crate::admission::{self, Inputs, PREEMPTED, PREEMPTED_MESSAGE, Refusal};
+use crate::admission::{self, Inputs, Refusal};
 use crate::kubelet::Shared;
-use crate::node;
-use crate::pod::{Event, pod_reference};
+use crate::node::{self, shutdown};
+use crate::pod::{Admission, Event, pod_reference};
 use crate::spec::resize::{News, Pending, summary};
-use crate::spec::{described, resources, spec_of, uid_of};
+use crate::spec::{described, name_of, namespace_of, resources, spec_of, uid_of};
+use sources::is_mirror;
+use victims::Victims;
 
 /// Longest wait for the node's newest labels; other pods wait meanwhile.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes of resources that there was no room for are tried again so often.
 const RESIZE_RETRY: Duration = Duration::from_secs(30);
-/// A pod in the API that stands for one of the node's own (static) pods. This node has none.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Ends when the agent does.
 pub(crate) async fn run(
@@ -33,13 +37,18 @@ pub(crate) async fn run(
     tasks: Tasks,
     mut changes: mpsc::UnboundedReceiver<Change<Pod>>,
 ) {
+    let (freed, mut admitted) = mpsc::unbounded_channel();
     let mut intake = Intake {
         shared,
         tasks,
         taken: HashSet::new(),
         leaving: HashSet::new(),
+        held: HashSet::new(),
+        freed,
+        waiting: BTreeMap::new(),
         pending: BTreeMap::new(),
     };
+    let mut ends = intake.shared.pods.ends();
     let mut first = Vec::new();
     while let Ok(change) = changes.try_recv() {
         first.push(change);
@@ -56,6 +65,8 @@ pub(crate) async fn run(
                 Some(change) => intake.change(&change).await,
                 None => return,
             },
+            Ok(()) = ends.changed() => intake.retry_statics().await,
+            Some(uid) = admitted.recv() => intake.admitted(&uid).await,
             _ = ticks.tick() => intake.retry_resizes().await,
         }
     }
@@ -67,6 +78,12 @@ struct Intake {
     taken: HashSet<String>,
     /// Ended to make room; they count no more, though they may take a while.
     leaving: HashSet<String>,
+    /// Pods that others make room for. They count, and wait until those have ended.
+    held: HashSet<String>,
+    /// Told of each pod in `held` when there is room for it.
+    freed: mpsc::UnboundedSender<String>,
+    /// Static pods by uid that wait for the end of another one of their name.
+    waiting: BTreeMap<String, Arc<Pod>>,
     /// Changes of resources that there was no room for, by the pods' uids.
     pending: BTreeMap<String, Pending>,
 }
@@ -86,11 +103,16 @@ impl Intake {
     async fn change(&mut self, change: &Change<Pod>) {
         let pod = change.object();
         let uid = uid_of(pod);
+        if is_mirror(pod) && !self.shared.pods.is_static(uid) {
+            return self.mirror_changed(change);
+        }
         if let Change::Deleted(last) = change {
             self.tell_changed(last);
             self.shared.tell(uid, Event::Gone);
             self.taken.remove(uid);
             self.leaving.remove(uid);
+            self.held.remove(uid);
+            self.waiting.remove(uid);
             self.pending.remove(uid);
             self.shared.allocations.forget(uid);
             return self.retry_resizes().await;
@@ -105,6 +127,25 @@ impl Intake {
         }
     }
 
+    /// The actor of a static pod learns what the API shows of it.
+    fn mirror_changed(&self, change: &Change<Pod>) {
+        let mirror = change.object();
+        let (namespace, name) = (namespace_of(mirror), name_of(mirror));
+        if let Some(pod) = self.shared.pods.find_static(namespace, name) {
+            let there = !matches!(change, Change::Deleted(_));
+            self.shared.tell(uid_of(&pod), Event::Mirror(there.then(|| mirror.clone())));
+        }
+        self.shared.pods.mirrors.notify_one();
+    }
+
+    /// A static pod has ended: another one of its name may start.
+    async fn retry_statics(&mut self) {
+        let waiting: Vec<_> = self.waiting.values().cloned().collect();
+        for pod in waiting {
+            self.add(&pod).await;
+        }
+    }
+
     /// The pod's actor sees it with what the node has given it.
     fn tell_changed(&self, pod: &Arc<Pod>) -> bool {
         self.shared.tell(uid_of(pod), Event::Changed(self.shared.allocations.effective(pod)))
@@ -113,6 +154,9 @@ impl Intake {
     /// Gives the pod what its spec has come to ask for, if there is room.
     async fn resize(&mut self, pod: &Arc<Pod>) {
         let uid = uid_of(pod);
+        if self.held.contains(uid) {
+            return;
+        }
         let Some(given) = self.shared.allocations.get(uid) else { return };
         if given.fits(pod) {
             if self.pending.remove(uid).is_some() {
@@ -125,15 +169,14 @@ impl Intake {
         }
         let generation = pod.metadata.generation.unwrap_or(0);
         let decision = match self.decide(pod).await {
-            Ok(victims) => {
-                self.shared.allocations.give(pod).map(|()| victims).map_err(|e| e.to_string())
-            }
+            // The change is decided again when there is room.
+            Ok(victims) if self.make_room(uid, &victims) => return,
+            Ok(_) => self.shared.allocations.give(pod).map_err(|e| e.to_string()),
             Err(refusal) => Err(refusal.message),
         };
         let about = pod_reference(pod);
         match decision {
-            Ok(victims) => {
-                self.make_room(victims);
+            Ok(()) => {
                 self.pending.remove(uid);
                 let text = summary("Pod resize started", pod, generation, "");
                 self.shared.recorder.event(&about, EventType::Normal, "ResizeStarted", text);
@@ -175,28 +218,37 @@ impl Intake {
         if !is_file_name(uid) {
             return tracing::error!(pod = described(pod), "uid is no name of a directory: ignored");
         }
-        if pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(MIRROR)) {
-            return tracing::debug!(pod = described(pod), "mirror pod without its pod: ignored");
+        let is_static = self.shared.pods.is_static(uid);
+        if is_static && !self.shared.pods.start_static(pod) {
+            self.waiting.insert(uid.to_owned(), pod.clone());
+            return;
         }
+        self.waiting.remove(uid);
         self.shared.allocations.recall(pod);
         let wish = pod;
         let pod = &self.shared.allocations.effective(wish);
-        let decision = if is_settled(pod) { Ok(Vec::new()) } else { self.decide(pod).await };
-        let refusal = match decision {
+        let is_decided = is_settled(pod) && !is_static;
+        let decision = if is_decided { Ok(Vec::new()) } else { self.decide(pod).await };
+        let admission = match decision {
             Ok(victims) => {
-                self.make_room(victims);
                 self.taken.insert(uid.to_owned());
                 self.given(pod);
-                None
+                match self.make_room(uid, &victims) {
+                    true => Admission::Held,
+                    false => Admission::Taken,
+                }
             }
             Err(refusal) => {
                 let about = pod_reference(pod);
                 let (reason, message) = (refusal.reason.clone(), refusal.message.clone());
                 self.shared.recorder.event(&about, EventType::Warning, &reason, message);
-                Some(refusal)
+                Admission::Refused(refusal)
             }
         };
-        self.shared.start(&self.tasks, pod.clone(), refusal);
+        self.shared.start(&self.tasks, pod.clone(), admission);
+        if is_static && let Some(mirror) = self.shared.pods.mirror(pod) {
+            self.shared.tell(uid, Event::Mirror(Some(mirror)));
+        }
         if self.taken.contains(uid) {
             self.resize(wish).await;
         }
@@ -213,18 +265,38 @@ impl Intake {
         }
     }
 
-    fn make_room(&mut self, victims: Vec<String>) {
-        for uid in victims {
-            let message = PREEMPTED_MESSAGE.to_owned();
-            let disruption =
-                Some("Pod was preempted by Kubelet to accommodate a critical pod.".to_owned());
-            let event = Event::Evict { reason: PREEMPTED, message, grace: None, disruption };
-            self.shared.tell(&uid, event);
-            self.leaving.insert(uid);
+    /// Ends the victims; whether the pod of this uid has to wait for them.
+    fn make_room(&mut self, uid: &str, victims: &[String]) -> bool {
+        if victims.is_empty() {
+            return false;
+        }
+        self.leaving.extend(victims.iter().cloned());
+        self.held.insert(uid.to_owned());
+        let victims = Victims::evict(&self.shared, victims);
+        let (shared, freed, uid) = (self.shared.clone(), self.freed.clone(), uid.to_owned());
+        self.tasks.spawn("preemption", async move {
+            victims.ended(&shared).await;
+            // Nobody listens once the node ends.
+            let _ended = freed.send(uid);
+        });
+        true
+    }
+
+    /// There is room for a pod that was held.
+    async fn admitted(&mut self, uid: &str) {
+        if !self.held.remove(uid) {
+            return;
+        }
+        self.shared.tell(uid, Event::Admitted);
+        if let Some(pod) = self.shared.pods.list().into_iter().find(|pod| uid_of(pod) == uid) {
+            self.resize(&pod).await;
         }
     }
 
     async fn decide(&self, pod: &Pod) -> Result<Vec<String>, Refusal> {
+        if self.shared.shutting_down.load(Ordering::Relaxed) {
+            return Err(shutdown::refusal());
+        }
         let name = &self.shared.config.node_name;
         let known = self.shared.node.get("", name);
         let node = known.unwrap_or_else(|| Arc::new(node::expected(&self.shared.config)));
@@ -258,6 +330,7 @@ impl Intake {
             sysctls: &self.shared.config.sysctls,
             apparmor: self.shared.apparmor,
             strict_groups,
+            statics: &self.shared.pods.static_uids(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The agent as a whole: pods from the API to their actors, runtime events to theirs.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use runtime::cri::{ContainerEventResponse, ContainerFilter, PodSandboxFilter};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use crate::admission::{Pressure, Refusal, apparmor_is_enabled};
+use crate::admission::{Pressure, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
 use crate::images::Pulled;
+use crate::intake::sources::{Pods, Source};
 use crate::objects::Objects;
-use crate::pod::{self, Event, Handle};
+use crate::pod::{self, Admission, Event, Handle};
 use crate::probe::counts::Counts;
 use crate::rates::Rates;
 use crate::spec::resources::NodeResources;
@@ -38,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) recorder: Recorder,
     pub(crate) services: Informer<Service>,
-    pub(crate) pods: Informer<Pod>,
+    pub(crate) pods: Pods,
     /// The node's own object.
     pub(crate) node: Informer<Node>,
     pub(crate) apparmor: bool,
@@ -54,6 +56,19 @@ pub(crate) struct Shared {
     owners: Mutex<HashMap<String, String>>,
     resources: NodeResources,
     runtime_name: OnceLock<String>,
+    /// What the node's pods use of the memory, where the node has a part of a machine only.
+    pub(crate) pods_memory: AtomicU64,
+    /// The machine is about to go down.
+    pub(crate) shutting_down: AtomicBool,
+    /// Told when the node's status is to be written without delay.
+    pub(crate) status_due: Notify,
+}
+
+/// The sources of static pods that the node has.
+fn sources(config: &KubeletConfig) -> Vec<Source> {
+    let file = config.static_pods.path.as_ref().map(|_| Source::File);
+    let url = config.static_pods.url.as_ref().map(|_| Source::Url);
+    file.into_iter().chain(url).collect()
 }
 
 /// One node's agent. Clones are the same agent.
@@ -87,6 +102,7 @@ impl Shared {
     pub(crate) fn forget(&self, uid: &str) {
         lock(&self.actors).remove(uid);
         lock(&self.owners).retain(|_, owner| owner != uid);
+        self.pods.end_static(uid);
         self.probes.forget(uid);
     }
 
@@ -95,11 +111,11 @@ impl Shared {
     }
 
     /// Starts the pod's actor; one that the node refuses only ends there.
-    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks, pod: Arc<Pod>, refusal: Option<Refusal>) {
+    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks, pod: Arc<Pod>, admission: Admission) {
         // Held from before the start: who looks for pods without an actor finds this one.
         let mut actors = lock(&self.actors);
         let uid = uid_of(&pod).to_owned();
-        actors.insert(uid, pod::spawn(self, tasks, pod, refusal));
+        actors.insert(uid, pod::spawn(self, tasks, pod, admission));
     }
 
     /// Whether a pod of this uid is on the node or on its way.
@@ -138,7 +154,7 @@ impl Kubelet {
         let shared = Shared {
             recorder: Recorder::new(client.clone(), &tasks, "kubelet", &config.node_name),
             services: deps.services.unwrap_or_else(|| Informer::new(&client, &tasks)),
-            pods: Informer::selected(&client, &tasks, mine),
+            pods: Pods::new(Informer::selected(&client, &tasks, mine), sources(&config)),
             node: Informer::selected(&client, &tasks, own),
             apparmor: apparmor_is_enabled(),
             userns: Ranges::load(&config.root_dir),
@@ -152,6 +168,9 @@ impl Kubelet {
             owners: Mutex::default(),
             resources: node::resources(&config),
             runtime_name: OnceLock::new(),
+            pods_memory: AtomicU64::new(0),
+            shutting_down: AtomicBool::new(false),
+            status_due: Notify::new(),
             runtime: deps.runtime,
             images: deps.images,
             dialer: deps.dialer,
@@ -174,15 +193,20 @@ impl Kubelet {
         // Pods' environments show services: the first pod must not miss them.
         self.shared.services.synced().await;
         let (sender, changes) = mpsc::unbounded_channel();
-        self.shared.pods.on_change(move |change| {
+        let told = sender.clone();
+        self.shared.pods.api.on_change(move |change| {
             // Nobody listens once the node ends.
-            let _ended = sender.send(change.clone());
+            let _ended = told.send(change.clone());
         });
-        self.shared.pods.synced().await;
+        self.shared.pods.api.synced().await;
+        intake::sources::run(&self.shared, &self.tasks, sender);
         let upkeep = upkeep::Upkeep::new(&self.shared);
-        self.adopt_orphans().await;
+        let kubelet = self.clone();
+        self.tasks.spawn("orphans", async move { kubelet.adopt_orphans().await });
         self.tasks.spawn("pods", intake::run(self.shared.clone(), self.tasks.clone(), changes));
         self.tasks.spawn("upkeep", upkeep.run(self.shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("node shutdown", move || node::shutdown::run(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("storage limits", move || upkeep::run_limits(shared.clone()));
         self.tasks.cancelled().await;
@@ -207,8 +231,9 @@ impl Kubelet {
         server::serve(self.shared.clone(), &self.tasks, listener, tls).await;
     }
 
-    /// What runs for pods that the API no longer has ends like any pod.
+    /// What runs for pods that no source has any more ends like any pod.
     async fn adopt_orphans(&self) {
+        self.shared.pods.complete().await;
         let listed = self.shared.runtime.list_pod_sandboxes(PodSandboxFilter::default()).await;
         let sandboxes = match listed {
             Ok(sandboxes) => sandboxes,
@@ -227,7 +252,7 @@ impl Kubelet {
             pod.metadata.name = Some(meta.name);
             pod.metadata.namespace = Some(meta.namespace);
             pod.metadata.uid = Some(meta.uid.clone());
-            self.shared.start(&self.tasks, Arc::new(pod), None);
+            self.shared.start(&self.tasks, Arc::new(pod), Admission::Taken);
             self.shared.tell(&meta.uid, Event::Gone);
         }
     }

@@ -18,6 +18,7 @@ mod node;
 mod objects;
 mod pod;
 mod probe;
+mod psi;
 mod rates;
 mod runtime_class;
 mod server;
@@ -28,7 +29,11 @@ mod upkeep;
 mod userns;
 mod volumes;
 
-pub use config::{Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, SystemMasters};
+pub use config::{
+    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, StaticPods, SystemMasters,
+};
 pub use kubelet::Kubelet;
+pub use node::Capacity;
+pub use node::shutdown::{LogindPlaces, ShutdownPeriod, periods as shutdown_periods};
 pub use server::{ApiReviews, TlsError, tls_config};
-pub use thresholds::{Amount, Thresholds};
+pub use thresholds::{Amount, EvictionConfig, Signal, Thresholds};

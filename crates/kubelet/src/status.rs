@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::may_run;
 use crate::pod::plan::View;
 use crate::spec::{as_container, is_host_network, resources, spec_of};
 
@@ -55,9 +56,22 @@ pub(crate) fn build(view: &View<'_>, node_ips: &[IpAddr]) -> PodStatus {
         new.reason = Some(ending.reason.clone());
         new.message = Some(ending.message.clone());
     }
+    if delays_terminal_phase(view, &old, &new) {
+        new.phase = old.phase.clone().or_else(|| Some("Pending".into()));
+        (new.reason, new.message) = (old.reason.clone(), old.message.clone());
+    }
     addresses(view, &old, node_ips, &mut new);
     new.conditions = Some(conditions::conditions(view, &spec, &new, &old));
     new
+}
+
+fn is_terminal(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// A pod is shown as ended once nothing of it runs: what it holds may then be given to others.
+fn delays_terminal_phase(view: &View<'_>, old: &PodStatus, new: &PodStatus) -> bool {
+    is_terminal(new) && !is_terminal(old) && may_run(view)
 }
 
 const REJECTED: &str = "Pod was rejected: ";

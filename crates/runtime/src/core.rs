@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Hierarchies;
@@ -87,6 +88,8 @@ struct Inner {
 pub struct Embedded {
     inner: Arc<Inner>,
     stop: CancellationToken,
+    /// The reader of the supervisor's socket.
+    reading: Arc<Mutex<Option<JoinHandle<()>>>>,
     _guard: Arc<tokio_util::sync::DropGuard>,
 }
 
@@ -103,7 +106,8 @@ impl Embedded {
         let cgroups = Hierarchies::detect(&config.cgroup_root)?;
         let mut state = State::default();
         let loaded = load(&config.root, &mut state)?;
-        let client = Client::connect(&config).await?;
+        let stop = CancellationToken::new();
+        let client = Client::connect(&config, stop.clone()).await?;
         let inner = Arc::new(Inner {
             images,
             network,
@@ -116,11 +120,23 @@ impl Embedded {
             user_namespaces: tokio::sync::OnceCell::new(),
             config,
         });
-        let stop = start_tasks(&inner, client).await;
+        let guard = Arc::new(stop.clone().drop_guard());
+        let reading = start_tasks(&inner, client, &stop).await;
         inner.end_abandoned_execs();
         inner.end_damaged(loaded).await;
-        let guard = Arc::new(stop.clone().drop_guard());
-        Ok(Embedded { inner, stop, _guard: guard })
+        let reading = Arc::new(Mutex::new(Some(reading)));
+        Ok(Embedded { inner, stop, reading, _guard: guard })
+    }
+
+    /// Stops the tasks and waits for their end: no supervisor is started after. Containers and the
+    /// supervisor stay.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        let reading = self.reading.lock().expect("no holder panics").take();
+        let Some(reading) = reading else { return };
+        if let Err(e) = reading.await {
+            tracing::error!("the supervisor's reader: {e}");
+        }
     }
 
     /// The image store, for imports and images made on the spot.
@@ -141,8 +157,7 @@ impl Embedded {
         for id in sandboxes {
             inner.remove_sandbox(&id).await?;
         }
-        // First, so that nobody starts another supervisor.
-        self.stop.cancel();
+        self.close().await;
         let group = inner.cgroups.group(&inner.config.cgroup_parent)?;
         let deadline = tokio::time::Instant::now() + RESET_LIMIT;
         while let Err(e) = group.kill().and_then(|()| group.remove()) {
@@ -176,32 +191,29 @@ fn load(root: &Path, state: &mut State) -> Result<Vec<String>> {
     Ok(containers.damaged)
 }
 
-/// The reader of the supervisor's socket, and the one that books its news; returns after the first list.
-async fn start_tasks(inner: &Arc<Inner>, client: Arc<Client>) -> CancellationToken {
-    let stop = CancellationToken::new();
+/// Starts the reader of the supervisor's socket, and the task that books its news; returns after the
+/// first list.
+async fn start_tasks(
+    inner: &Arc<Inner>,
+    client: Arc<Client>,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
     let (sender, mut news) = mpsc::unbounded_channel();
-    let stopped = stop.clone();
-    let reading = async move {
-        // Biased: a supervisor that ends together with us must not be started again.
-        tokio::select! {
-            biased;
-            () = stopped.cancelled() => {}
-            () = client.run(sender) => {}
-        }
-    };
-    drop(tokio::spawn(reading));
+    let reading = tokio::spawn(client.run(sender));
     if let Some(first) = news.recv().await {
-        inner.book(first);
+        let strays = inner.book(first);
+        inner.forget_strays(strays).await;
     }
     let books = Arc::downgrade(inner);
     let booking = async move {
         while let Some(item) = news.recv().await {
             let Some(inner) = books.upgrade() else { return };
-            inner.book(item);
+            let strays = inner.book(item);
+            inner.forget_strays(strays).await;
         }
     };
     drop(tokio::spawn(stop.clone().run_until_cancelled_owned(booking)));
-    stop
+    reading
 }
 
 impl Inner {
@@ -209,10 +221,23 @@ impl Inner {
         self.state.lock().expect("no holder panics")
     }
 
-    fn book(self: &Arc<Self>, news: News) {
+    /// Returns runs that have ended and that nobody here knows.
+    fn book(self: &Arc<Self>, news: News) -> Vec<String> {
         match news {
-            News::Exited(run) => self.ended(run),
+            News::Exited(run) => {
+                self.ended(run);
+                Vec::new()
+            }
             News::Listed(runs, since) => self.reconcile(runs, since),
+        }
+    }
+
+    /// The supervisor was not there, or we were not, when these were to be forgotten.
+    async fn forget_strays(&self, ids: Vec<String>) {
+        for id in ids {
+            if let Err(e) = self.forget(&id).await {
+                tracing::warn!(run = id, "not forgotten: {}", e.chain());
+            }
         }
     }
 
@@ -234,10 +259,12 @@ impl Inner {
         self.emit(&id, ContainerEventType::Stopped);
     }
 
-    /// What we think runs, and the supervisor does not know, has ended unseen.
-    fn reconcile(self: &Arc<Self>, runs: Vec<Run>, since: i64) {
+    /// What we think runs, and the supervisor does not know, has ended unseen. Returns what has ended
+    /// and only the supervisor knows.
+    fn reconcile(self: &Arc<Self>, runs: Vec<Run>, since: i64) -> Vec<String> {
         let mut known: HashMap<String, Run> = runs.into_iter().map(|r| (r.id.clone(), r)).collect();
         let mut ended = Vec::new();
+        let strays: Vec<String>;
         {
             let mut state = self.state();
             for (id, container) in &mut state.containers {
@@ -267,6 +294,12 @@ impl Inner {
                     ended.push(run);
                 }
             }
+            let over = |run: &&Run| run.ended && !run.exec;
+            let others = &state.others;
+            ended.extend(
+                known.values().filter(over).filter(|r| others.contains_key(&r.id)).cloned(),
+            );
+            strays = known.values().filter(over).map(|r| r.id.clone()).collect();
             for run in known.into_values().filter(|r| !r.ended && !r.exec) {
                 state.others.insert(run.id.clone(), watch::Sender::new(Some(run)));
             }
@@ -274,6 +307,7 @@ impl Inner {
         for run in ended {
             self.ended(run);
         }
+        strays
     }
 
     fn emit(self: &Arc<Self>, id: &str, kind: ContainerEventType) {

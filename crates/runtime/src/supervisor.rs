@@ -1,11 +1,12 @@
 //! The supervisor: the small process that containers have for a parent.
 //!
-//! It has containers and execs forked (by a launcher that knows nothing), reaps them, owns their streams, terminals and log files, and keeps
-//! their exit statuses on disk. It is the same program as the agent, started once, and it outlives
-//! the agent: restarting or upgrading that touches no container. It has one thread and one epoll loop;
-//! it decides nothing (plans come from the agent), and forgets nothing (what runs is written down,
-//! so that another supervisor could adopt it: streams are named pipes, which the container's
-//! own end keeps alive; terminals are the exception, they end with the supervisor).
+//! It has containers and execs forked (by a launcher that knows nothing), reaps them, owns their
+//! streams, terminals and log files, and keeps their exit statuses on disk. It is the same program as
+//! the agent, started once, and it outlives the agent: restarting or upgrading that touches no
+//! container. It does not outlive its state directory (`state_lock`). It has one thread and one epoll
+//! loop; it decides nothing (plans come from the agent), and forgets nothing (what runs is written
+//! down, so that another supervisor could adopt it: streams are named pipes, which the container's own
+//! end keeps alive; terminals are the exception, they end with the supervisor).
 //!
 //! Nothing here blocks on a container: a start is an entry in `starting` until its status socket
 //! closes (the program runs) or brings an error.
@@ -22,6 +23,7 @@ mod mount;
 mod prepare;
 mod serve;
 mod start;
+mod state_lock;
 mod streams;
 mod sys;
 mod ticker;
@@ -44,6 +46,7 @@ pub(crate) use serve::socket_address;
 
 const TOKEN_LISTENER: u64 = 1;
 const TOKEN_SIGNALS: u64 = 2;
+const TOKEN_STATE: u64 = 3;
 const TOKEN_CLIENT: u64 = 1 << 56;
 const TOKEN_STARTING: u64 = 2 << 56;
 const TOKEN_FLOW: u64 = 3 << 56;
@@ -73,6 +76,7 @@ struct Supervisor {
     listener: OwnedFd,
     signals: OwnedFd,
     launcher: launcher::Launcher,
+    lock: state_lock::StateLock,
     clients: HashMap<u64, OwnedFd>,
     entries: HashMap<String, Entry>,
     starting: HashMap<u64, start::Starting>,
@@ -159,6 +163,10 @@ impl Supervisor {
         match (token & TOKEN_KIND, token) {
             (0, TOKEN_LISTENER) => self.accept(),
             (0, TOKEN_SIGNALS) => self.reap(),
+            (0, TOKEN_STATE) => {
+                self.lock.drain();
+                self.end_without_state();
+            }
             (TOKEN_CLIENT, _) => self.client_ready(number),
             (TOKEN_STARTING, _) => self.starting_ready(number),
             (TOKEN_ADOPTED, _) => self.adopted_ended(number),

@@ -14,17 +14,18 @@ mod pressure;
 mod sysctls;
 mod taints;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use crate::spec::spec_of;
+use crate::spec::{spec_of, uid_of};
 
 pub(crate) use apparmor::is_enabled as apparmor_is_enabled;
 pub(crate) use fit::limits;
 use fit::{Requests, requests};
 pub(crate) use preemption::{MESSAGE as PREEMPTED_MESSAGE, REASON as PREEMPTED};
-pub(crate) use pressure::{Pressure, of as pressure};
+pub(crate) use pressure::Pressure;
 pub(crate) use sysctls::{Sysctls, normalized as sysctl_name};
 
 /// Pods of this priority and above are critical to the node.
@@ -59,6 +60,14 @@ pub(crate) struct Inputs<'a> {
     pub(crate) apparmor: bool,
     /// The runtime gives containers no groups but those asked for.
     pub(crate) strict_groups: bool,
+    /// Uids of static pods.
+    pub(crate) statics: &'a BTreeSet<String>,
+}
+
+impl Inputs<'_> {
+    fn is_static(&self) -> bool {
+        self.statics.contains(uid_of(self.pod))
+    }
 }
 
 /// What fails of the scheduler's part.
@@ -76,13 +85,15 @@ impl Failed {
     }
 }
 
-pub(crate) fn is_critical(pod: &Pod) -> bool {
-    spec_of(pod).priority.is_some_and(|p| p >= SYSTEM_CRITICAL_PRIORITY)
+/// Static pods are critical, and those of a system priority.
+pub(crate) fn is_critical(pod: &Pod, statics: &BTreeSet<String>) -> bool {
+    let priority = spec_of(pod).priority;
+    statics.contains(uid_of(pod)) || priority.is_some_and(|p| p >= SYSTEM_CRITICAL_PRIORITY)
 }
 
 /// `Ok`: the node takes the pod, once the pods of these uids have made room for it.
 pub(crate) fn check(inputs: &Inputs<'_>) -> Result<Vec<String>, Refusal> {
-    pressure::check(inputs.pod, inputs.pressure)?;
+    pressure::check(inputs.pod, is_critical(inputs.pod, inputs.statics), inputs.pressure)?;
     inputs.sysctls.check(inputs.pod)?;
     features::check_os(inputs.pod)?;
     features::check_groups(inputs.pod, inputs.strict_groups)?;
@@ -100,7 +111,7 @@ pub(crate) fn is_about_labels(refusal: &Refusal) -> bool {
 fn scheduler_part(inputs: &Inputs<'_>) -> Result<Vec<String>, Refusal> {
     let failed = predicates(inputs);
     let Some(first) = failed.first() else { return Ok(Vec::new()) };
-    if !is_critical(inputs.pod) {
+    if !is_critical(inputs.pod, inputs.statics) {
         return Err(first.refusal());
     }
     // Want of resources is no reason to refuse a critical pod.
@@ -111,7 +122,7 @@ fn scheduler_part(inputs: &Inputs<'_>) -> Result<Vec<String>, Refusal> {
         Failed::Resource(short) => Some((short.name.clone(), short.missing())),
         Failed::Predicate(..) => None,
     });
-    preemption::victims(inputs.pod, inputs.others, shortages.collect()).map_err(|why| {
+    preemption::victims(inputs, shortages.collect()).map_err(|why| {
         let text = "Unexpected error while attempting to recover from admission failure";
         Refusal::new("UnexpectedAdmissionError", format!("{text}: {why}"))
     })
@@ -125,7 +136,7 @@ fn predicates(inputs: &Inputs<'_>) -> Vec<Failed> {
         (affinity::NAME, affinity::WHY, affinity::matches(pod, node)),
         ("NodeName", "node(s) didn't match the requested node name", on_node(pod, node)),
         (ports::NAME, ports::WHY, ports::are_free(pod, others)),
-        (taints::NAME, taints::WHY, taints::are_tolerated(pod, node)),
+        (taints::NAME, taints::WHY, inputs.is_static() || taints::are_tolerated(pod, node)),
     ];
     let unmet = checks.into_iter().filter(|(.., fits)| !fits);
     failed.extend(unmet.map(|(name, why, _)| Failed::Predicate(name, why)));

@@ -1,11 +1,9 @@
 //! Which pods make room for a critical one: as few as possible, of the lowest quality of service
 //! that suffices, by upstream's measure of distance.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Requests, is_critical, requests};
+use super::{Inputs, Requests, is_critical, requests};
 use crate::spec::resources::{Qos, qos};
 use crate::spec::{spec_of, uid_of};
 
@@ -24,8 +22,9 @@ fn request(requests: &Requests, name: &str) -> i64 {
     if name == "pods" { 1 } else { requests.get(name).copied().unwrap_or(0) }
 }
 
-fn is_preemptable(critical: &Pod, other: &Pod) -> bool {
-    if is_critical(critical) && !is_critical(other) {
+fn is_preemptable(inputs: &Inputs<'_>, other: &Pod) -> bool {
+    let (critical, statics) = (inputs.pod, inputs.statics);
+    if is_critical(critical, statics) && !is_critical(other, statics) {
         return true;
     }
     match (spec_of(critical).priority, spec_of(other).priority) {
@@ -82,13 +81,10 @@ fn unable(missing: &Missing) -> String {
 }
 
 /// The uids of the pods to end.
-pub(super) fn victims(
-    critical: &Pod,
-    others: &[Arc<Pod>],
-    missing: Missing,
-) -> Result<Vec<String>, String> {
+pub(super) fn victims(inputs: &Inputs<'_>, missing: Missing) -> Result<Vec<String>, String> {
     let of = |class: Qos| -> Vec<Candidate> {
-        let all = others.iter().filter(|o| is_preemptable(critical, o) && qos(o) == class);
+        let others = inputs.others.iter();
+        let all = others.filter(|o| is_preemptable(inputs, o) && qos(o) == class);
         all.map(|o| Candidate { uid: uid_of(o).to_owned(), requests: requests(o) }).collect()
     };
     let (mut low, mut middle, mut high) =

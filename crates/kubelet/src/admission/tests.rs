@@ -33,6 +33,7 @@ struct Case {
     pressure: Vec<Pressure>,
     sysctls: Sysctls,
     apparmor: bool,
+    statics: BTreeSet<String>,
 }
 
 fn case() -> Case {
@@ -42,6 +43,7 @@ fn case() -> Case {
         pressure: Vec::new(),
         sysctls: Sysctls::safe(),
         apparmor: false,
+        statics: BTreeSet::new(),
     }
 }
 
@@ -55,6 +57,7 @@ impl Case {
             sysctls: &self.sysctls,
             apparmor: self.apparmor,
             strict_groups: false,
+            statics: &self.statics,
         })
     }
 

@@ -227,11 +227,16 @@ impl Dir {
         content: &[u8],
         access: Access,
     ) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let fd = openat(&self.fd, name.as_ref(), flags | OFlags::CLOEXEC, Mode::RUSR)?;
-        let mut file = File::from(fd);
+        let mut file = self.create_empty(name)?;
         file.write_all(content)?;
         access.set(&file)
+    }
+
+    /// Makes a file that must not exist, for writing; nobody else may read it yet.
+    pub(crate) fn create_empty(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let fd = openat(&self.fd, name.as_ref(), flags | OFlags::CLOEXEC, Mode::RUSR)?;
+        Ok(File::from(fd))
     }
 
     /// Puts a new file in the place of whatever has that name.

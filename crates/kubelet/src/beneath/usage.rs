@@ -27,6 +27,15 @@ pub(crate) struct Usage {
     pub(crate) inodes: u64,
 }
 
+impl Usage {
+    pub(crate) fn plus(self, other: Usage) -> Usage {
+        Usage {
+            bytes: self.bytes.saturating_add(other.bytes),
+            inodes: self.inodes.saturating_add(other.inodes),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Walk {
     usage: Usage,

@@ -4,10 +4,11 @@ use std::path::Path;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
-    pub(crate) cpus: u64,
+    pub(crate) cpu_millis: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) memory_available_bytes: u64,
     pub(crate) memory_free_bytes: u64,
+    pub(crate) swap_bytes: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) disk_available_bytes: u64,
     pub(crate) inodes: u64,
@@ -17,6 +18,40 @@ pub(crate) struct Machine {
     /// CPU time of everything since boot.
     pub(crate) cpu_nanos: u64,
     pub(crate) booted: Option<jiff::Timestamp>,
+}
+
+/// A node's part of a machine that it shares with other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
+    pub storage_bytes: u64,
+}
+
+impl Capacity {
+    /// An equal part of this machine for each of so many nodes.
+    pub fn divided(nodes: u32, dir: &Path) -> Capacity {
+        let (machine, nodes) = (machine(dir), u64::from(nodes.max(1)));
+        Capacity {
+            cpu_millis: machine.cpu_millis / nodes,
+            memory_bytes: machine.memory_bytes / nodes,
+            storage_bytes: machine.disk_bytes / nodes,
+        }
+    }
+}
+
+impl Machine {
+    /// The machine as a node sees it that has a part of it, and whose pods use `used` bytes of memory:
+    /// what the other nodes' pods use is not this node's shortage, as long as the machine has enough.
+    pub(crate) fn part(mut self, of: Option<Capacity>, used: u64) -> Machine {
+        let Some(of) = of else { return self };
+        self.cpu_millis = self.cpu_millis.min(of.cpu_millis);
+        self.memory_bytes = self.memory_bytes.min(of.memory_bytes);
+        let left = self.memory_bytes.saturating_sub(used);
+        self.memory_available_bytes = self.memory_available_bytes.min(left);
+        self.memory_free_bytes = self.memory_free_bytes.min(left);
+        self
+    }
 }
 
 /// `/proc/stat` counts in hundredths of a second, whatever the kernel's own clock is (proc(5)).
@@ -58,10 +93,11 @@ pub(crate) fn machine(dir: &Path) -> Machine {
     let blocks =
         |of: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map_or(0, |d| of(d) * d.f_frsize);
     Machine {
-        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        cpu_millis: 1000 * std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         memory_bytes: field("MemTotal"),
         memory_available_bytes: field("MemAvailable"),
         memory_free_bytes: field("MemFree"),
+        swap_bytes: field("SwapTotal"),
         disk_bytes: blocks(|d| d.f_blocks),
         disk_available_bytes: blocks(|d| d.f_bavail),
         inodes: disk.as_ref().map_or(0, |d| d.f_files),
@@ -96,7 +132,29 @@ pub(crate) fn os_image() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::stat;
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_machine_is_short_by_its_own_pods_only() {
+        let all = Machine {
+            cpu_millis: 4000,
+            memory_bytes: 1000,
+            memory_available_bytes: 600,
+            memory_free_bytes: 500,
+            ..Machine::default()
+        };
+        let of = Some(Capacity { cpu_millis: 1500, memory_bytes: 400, storage_bytes: 1 });
+        let seen = |used| {
+            let part = all.clone().part(of, used);
+            (part.cpu_millis, part.memory_bytes, part.memory_available_bytes)
+        };
+        assert_eq!(seen(0), (1500, 400, 400));
+        assert_eq!(seen(350), (1500, 400, 50));
+        assert_eq!(seen(9999), (1500, 400, 0));
+        let short = Machine { memory_available_bytes: 10, ..all.clone() };
+        assert_eq!(short.part(of, 0).memory_available_bytes, 10, "the machine itself is short");
+        assert_eq!(all.part(None, 9999).memory_available_bytes, 600);
+    }
 
     #[test]
     fn cpu_time_is_all_but_idle_and_waiting() {

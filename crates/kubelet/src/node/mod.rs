@@ -2,10 +2,12 @@
 
 mod facts;
 mod lease;
+pub(crate) mod shutdown;
 mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::{EventType, Patch};
@@ -19,15 +21,27 @@ use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::spec::resources::NodeResources;
 
-pub(crate) use facts::{Machine, machine};
+pub use facts::Capacity;
+pub(crate) use facts::Machine;
 pub(crate) use lease::run as run_lease;
 
 /// Wait before a request that the API did not answer well is sent again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The machine, or the node's part of it, before any of its pods.
+fn whole(config: &KubeletConfig) -> Machine {
+    facts::machine(&config.root_dir).part(config.capacity, 0)
+}
+
+/// The machine, or the node's part of it, as it is now.
+pub(crate) fn machine(shared: &Shared) -> Machine {
+    let used = shared.pods_memory.load(Ordering::Relaxed);
+    facts::machine(&shared.config.root_dir).part(shared.config.capacity, used)
+}
+
 /// What containers' resource values depend on.
 pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
-    let machine = machine(&config.root_dir);
+    let machine = whole(config);
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     NodeResources {
         memory_bytes: signed(machine.memory_bytes),
@@ -35,9 +49,13 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
             machine.memory_bytes.saturating_sub(config.reserved_memory_bytes),
         ),
         allocatable_cpu_millis: signed(
-            (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis),
+            machine.cpu_millis.saturating_sub(config.reserved_cpu_millis),
         ),
-        allocatable_storage_bytes: signed(status::allocatable_storage(&machine, &config.eviction)),
+        swap_bytes: match config.limited_swap {
+            true => signed(machine.swap_bytes),
+            false => 0,
+        },
+        allocatable_storage_bytes: signed(status::allocatable_storage(&machine, config)),
     }
 }
 
@@ -68,6 +86,7 @@ async fn report(shared: &Arc<Shared>, changes: &mut Changes) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            () = shared.status_due.notified() => {}
             changed = changes.changed() => if changed.is_err() { return },
         }
         let Some(node) = changes.borrow_and_update().clone() else { continue };

@@ -1,21 +1,24 @@
 //! The node's status: capacity, conditions, addresses, versions, images.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::cri::{ImageFilter, RuntimeHandler, StatusResponse};
 
 use super::facts::{self, Machine};
-use crate::admission::{self, Pressure};
+use crate::admission::Pressure;
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
+use crate::node::shutdown;
 use crate::status::seconds;
-use crate::thresholds::Thresholds;
+use crate::thresholds::Signal;
+use crate::upkeep;
 
 const KUBELET_VERSION: &str = "v1.36.2";
 /// What nodes declare that can do it (`NodeDeclaredFeatures`), in the order of the names.
@@ -25,26 +28,32 @@ const DECLARED: [&str; 4] = [
     "InPlacePodVerticalScalingInitContainers",
     "RestartAllContainersOnContainerExits",
 ];
-/// Most images named, largest first.
-const IMAGES_MAX: usize = 50;
-
 /// Pods may use all but the eviction threshold.
-pub(super) fn allocatable_storage(machine: &Machine, eviction: &Thresholds) -> u64 {
-    machine.disk_bytes.saturating_sub(eviction.disk.of(machine.disk_bytes))
+pub(super) fn allocatable_storage(machine: &Machine, config: &KubeletConfig) -> u64 {
+    let all = storage(machine, config);
+    let kept = config.eviction.hard.get(Signal::NodefsAvailable);
+    all.saturating_sub(kept.map_or(0, |kept| kept.of(all)))
+}
+
+fn storage(machine: &Machine, config: &KubeletConfig) -> u64 {
+    config.capacity.map_or(machine.disk_bytes, |part| part.storage_bytes.min(machine.disk_bytes))
+}
+
+fn cpus(millis: u64) -> String {
+    match millis % 1000 {
+        0 => (millis / 1000).to_string(),
+        _ => format!("{millis}m"),
+    }
 }
 
 /// What the node has, and what of it pods may use.
 pub(super) fn resources(config: &KubeletConfig) -> NodeStatus {
-    let machine = facts::machine(&config.root_dir);
-    let cpu = (machine.cpus * 1000).saturating_sub(config.reserved_cpu_millis);
+    let machine = super::whole(config);
+    let cpu = machine.cpu_millis.saturating_sub(config.reserved_cpu_millis);
     let memory = machine.memory_bytes.saturating_sub(config.reserved_memory_bytes);
-    let storage = format!("{}Ki", machine.disk_bytes / 1024);
-    let capacity = (machine.cpus.to_string(), machine.memory_bytes, storage);
-    let usable = match cpu % 1000 {
-        0 => (cpu / 1000).to_string(),
-        _ => format!("{cpu}m"),
-    };
-    let allocatable = (usable, memory, allocatable_storage(&machine, &config.eviction).to_string());
+    let storage = format!("{}Ki", storage(&machine, config) / 1024);
+    let capacity = (cpus(machine.cpu_millis), machine.memory_bytes, storage);
+    let allocatable = (cpus(cpu), memory, allocatable_storage(&machine, config).to_string());
     NodeStatus {
         capacity: Some(list(capacity, config.max_pods)),
         allocatable: Some(list(allocatable, config.max_pods)),
@@ -54,7 +63,7 @@ pub(super) fn resources(config: &KubeletConfig) -> NodeStatus {
 
 pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
     let config = &shared.config;
-    let machine = facts::machine(&config.root_dir);
+    let machine = super::machine(shared);
     let mut addresses: Vec<NodeAddress> = config
         .node_ips
         .iter()
@@ -72,7 +81,7 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
         }),
-        node_info: Some(info(shared).await),
+        node_info: Some(info(shared, machine.swap_bytes).await),
         images: Some(images(shared).await),
         ..resources(config)
     }
@@ -110,7 +119,7 @@ fn list(of: (String, u64, String), pods: u32) -> BTreeMap<String, Quantity> {
     entries.into_iter().map(|(k, v)| (k.to_owned(), Quantity(v))).collect()
 }
 
-async fn info(shared: &Shared) -> NodeSystemInfo {
+async fn info(shared: &Shared, swap: u64) -> NodeSystemInfo {
     let version = shared.runtime.version().await.ok();
     let runtime = version.map(|v| format!("{}://{}", v.runtime_name, v.runtime_version));
     let uuid = facts::read("/sys/class/dmi/id/product_uuid");
@@ -126,14 +135,16 @@ async fn info(shared: &Shared) -> NodeSystemInfo {
         os_image: facts::os_image(),
         system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
         machine_id,
-        swap: None,
+        swap: (swap > 0).then(|| NodeSwapStatus { capacity: i64::try_from(swap).ok() }),
     }
 }
 
 async fn images(shared: &Shared) -> Vec<ContainerImage> {
     let mut all = shared.images.list_images(ImageFilter::default()).await.unwrap_or_default();
     all.sort_by_key(|i| std::cmp::Reverse(i.size));
-    all.truncate(IMAGES_MAX);
+    if let Some(most) = shared.config.status_images {
+        all.truncate(most);
+    }
     all.into_iter()
         .map(|i| ContainerImage {
             names: Some(i.repo_digests.into_iter().chain(i.repo_tags).take(5).collect()),
@@ -142,11 +153,11 @@ async fn images(shared: &Shared) -> Vec<ContainerImage> {
         .collect()
 }
 
-/// Whether the runtime and the network are ready; else why not.
-fn readiness(answer: runtime::Result<StatusResponse>) -> Result<(), String> {
+/// Whether the runtime and the network are ready and the machine stays up; else why not.
+fn readiness(answer: runtime::Result<StatusResponse>, shutting_down: bool) -> Result<(), String> {
     let status = answer.map_err(|e| format!("container runtime is down: {}", e.chain()))?;
     let conditions = status.status.unwrap_or_default().conditions;
-    let failed: Vec<String> = conditions
+    let mut failed: Vec<String> = conditions
         .iter()
         .filter(|c| !c.status)
         .map(|c| {
@@ -157,6 +168,7 @@ fn readiness(answer: runtime::Result<StatusResponse>) -> Result<(), String> {
             format!("{what}: {}=false reason:{} message:{}", c.r#type, c.reason, c.message)
         })
         .collect();
+    failed.extend(shutting_down.then(|| shutdown::NOT_READY.to_owned()));
     if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
 }
 
@@ -167,7 +179,7 @@ fn conditions(
     runtime: runtime::Result<StatusResponse>,
 ) -> Vec<NodeCondition> {
     // What new pods are refused for, the scheduler must see: also for a while after it is over.
-    let mut pressures = admission::pressure(machine, &shared.config.eviction);
+    let mut pressures = upkeep::pressures(machine, &shared.config.eviction);
     pressures.extend(shared.pressure());
     let [memory, disk, pids] =
         [Pressure::Memory, Pressure::Disk, Pressure::Pids].map(|p| pressures.contains(&p));
@@ -175,7 +187,7 @@ fn conditions(
         true => (true, yes, has),
         false => (false, no, fine),
     };
-    let ready = readiness(runtime);
+    let ready = readiness(runtime, shared.shutting_down.load(Ordering::Relaxed));
     let (is_ready, reason, message) = match &ready {
         Ok(()) => (true, "KubeletReady", "kubelet is posting ready status"),
         Err(why) => (false, "KubeletNotReady", why.as_str()),

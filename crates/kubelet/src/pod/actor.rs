@@ -9,15 +9,14 @@ use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::execute::{self, Outcome};
-use super::memory::{Busy, Ending, Memory, Slot, Verdicts, Volumes, Waiting};
+use super::memory::{Busy, Ending, Memory, Pace, Slot, Verdicts, Volumes, Waiting};
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
-use super::{Event, Handle, reset, resize, terminate};
-use crate::admission::Refusal;
+use super::{Admission, Event, Handle, reset, resize, terminate};
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
@@ -49,11 +48,16 @@ pub(super) struct Actor {
     /// Names of the containers that run, for kills that wait for each other.
     alive: watch::Sender<BTreeSet<String>>,
     /// The runtime must be looked at again.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// A referred object changed while the volumes were being written.
     stale: bool,
-    written: Option<PodStatus>,
+    pub(super) written: Option<PodStatus>,
     finished: bool,
+    pub(super) is_static: bool,
+    /// What the API shows of a static pod.
+    pub(super) mirror: Option<Arc<Pod>>,
+    /// Dropped once nothing of the pod runs any more.
+    waiting_for_end: Vec<oneshot::Sender<()>>,
 }
 
 /// Starts the actor of a pod.
@@ -61,7 +65,7 @@ pub(crate) fn spawn(
     shared: &Arc<Shared>,
     tasks: &Tasks,
     pod: Arc<Pod>,
-    rejected: Option<Refusal>,
+    admission: Admission,
 ) -> Handle {
     let (sender, events) = mpsc::unbounded_channel();
     let handle = Handle { sender };
@@ -72,6 +76,12 @@ pub(crate) fn spawn(
     let has = if resize::was_under_way(&pod) { PodLimits::default() } else { pod_limits(&pod) };
     let resizing = resize::Memory { pod: Some(has), ..resize::Memory::default() };
     let runtime_name = shared.runtime_name();
+    let is_static = shared.pods.is_static(uid_of(&pod));
+    let held = matches!(admission, Admission::Held);
+    let rejected = match admission {
+        Admission::Refused(refusal) => Some(refusal),
+        Admission::Taken | Admission::Held => None,
+    };
     let actor = Actor {
         shared: shared.clone(),
         pod,
@@ -80,6 +90,7 @@ pub(crate) fn spawn(
         memory: Memory {
             runtime_name,
             rejected,
+            held,
             restarting,
             resize: resizing,
             ..Memory::default()
@@ -94,6 +105,9 @@ pub(crate) fn spawn(
         stale: false,
         written: None,
         finished: false,
+        is_static,
+        mirror: None,
+        waiting_for_end: Vec::new(),
     };
     tasks.spawn("pod", actor.run(events));
     handle
@@ -141,6 +155,9 @@ impl Actor {
             }
         }
         let now = Timestamp::now();
+        if !self.waiting_for_end.is_empty() && terminate::is_stopped(&self.view(now)) {
+            self.waiting_for_end.clear();
+        }
         self.memory.restarting = reset::is_under_way(&self.view(now));
         self.follow_resize(now);
         self.report();
@@ -190,15 +207,17 @@ impl Actor {
         let now = Timestamp::now();
         let new = status::build(&self.view(now), &self.shared.config.node_ips);
         let same = self.written.as_ref() == Some(&new);
-        let patch = status::patch(&self.pod, &new);
+        let Some(shown) = self.shown(&new) else { return };
+        let patch = status::patch(&shown, &new);
         self.memory.status_written = patch.is_none() || same;
-        let wait = self.memory.status_retry.is_some_and(|at| at > now);
+        let held = self.memory.held && !terminate::is_ending(&self.view(now));
+        let wait = held || self.memory.status_retry.is_some_and(|at| at > now);
         let Some(patch) = patch.filter(|_| !same && !wait && !self.memory.gone) else { return };
         if self.memory.is_busy(&Slot::Status) {
             return;
         }
         self.memory.status_retry = None;
-        let op = execute::write_status(self.shared.clone(), self.pod.clone(), patch, new);
+        let op = execute::write_status(self.shared.clone(), shown, patch, new);
         self.launch(Slot::Status, Busy::Other, Box::pin(op));
     }
 
@@ -234,11 +253,14 @@ impl Actor {
                 }
             }
             Event::Gone => self.memory.gone = true,
+            Event::Mirror(mirror) => self.mirror_changed(mirror),
             Event::Runtime => self.dirty = true,
             Event::Resize(news) => self.heard_of_resize(news),
-            Event::Evict { reason, message, grace, disruption } => {
+            Event::Admitted => self.memory.held = false,
+            Event::Evict { reason, message, grace, disruption, announced, ended } => {
+                self.waiting_for_end.extend(ended);
                 let reason = reason.into();
-                self.evict(Ending { reason, message, grace, disruption });
+                self.evict(Ending { reason, message, grace, disruption }, announced);
             }
             Event::Reference => {
                 self.stale = true;
@@ -260,19 +282,24 @@ impl Actor {
     }
 
     /// Ends the pod at once; one that ends already is left to do so.
-    fn evict(&mut self, ending: Ending) {
+    fn evict(&mut self, ending: Ending, announced: bool) {
         if terminate::is_ending(&self.view(Timestamp::now())) {
             return;
         }
-        let about = pod_reference(&self.pod);
-        let (reason, message) = (ending.reason.clone(), ending.message.clone());
-        self.shared.recorder.event(&about, EventType::Warning, &reason, message);
+        if announced {
+            let about = pod_reference(&self.pod);
+            let (reason, message) = (ending.reason.clone(), ending.message.clone());
+            self.shared.recorder.event(&about, EventType::Warning, &reason, message);
+        }
         self.memory.ending = Some(ending);
         self.dirty = true;
     }
 
     /// Volumes may show the pod's own labels, annotations and resources.
-    fn changed(&mut self, pod: Arc<Pod>) {
+    fn changed(&mut self, mut pod: Arc<Pod>) {
+        if self.is_static {
+            Arc::make_mut(&mut pod).status.clone_from(&self.pod.status);
+        }
         let (old, new) = (&self.pod.metadata, &pod.metadata);
         self.stale |= !Allocation::of(&self.pod).fits(&pod);
         self.stale |= old.labels != new.labels || old.annotations != new.annotations;
@@ -331,8 +358,10 @@ impl Actor {
             }
             Action::Start { ref container, .. } => {
                 let ended = self.observed.latest(container).and_then(plan::ended_at);
+                let pace = Pace::up_to(self.shared.config.restart_max);
                 let memory = self.memory.container(container);
                 if let Some(ended) = ended {
+                    memory.crash.pace = pace;
                     memory.crash.next(ended, now);
                 }
                 execute::launch(self, action);
@@ -380,7 +409,9 @@ impl Actor {
             Outcome::Started(container, result) => self.started(&container, result),
             Outcome::Status(Ok((pod, status))) => {
                 self.written = Some(*status);
-                if revision(&pod) >= revision(&self.pod) {
+                if self.is_static {
+                    self.mirror = Some(pod).filter(|_| self.mirror.is_some());
+                } else if revision(&pod) >= revision(&self.pod) {
                     self.pod = self.shared.allocations.effective(&pod);
                 }
             }
@@ -434,6 +465,6 @@ impl Actor {
 }
 
 /// Resource versions are only compared to drop an older state of one object.
-fn revision(pod: &Pod) -> u64 {
+pub(super) fn revision(pod: &Pod) -> u64 {
     pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }

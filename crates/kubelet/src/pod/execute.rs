@@ -184,6 +184,7 @@ pub(super) fn sandbox_config(
         cluster_domain: &config.cluster_domain,
         log_directory: config.log_dir.join(name).to_string_lossy().into_owned(),
         cgroup_root: &config.cgroup_root,
+        pids_max: config.pod_pids_max,
         users,
     })
 }

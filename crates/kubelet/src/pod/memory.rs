@@ -8,9 +8,26 @@ use jiff::Timestamp;
 
 use crate::admission::Refusal;
 
-/// First wait before a crashed container or a failed pull is tried again; doubles each time.
-pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(10);
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The waits before something is tried again: they double each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) first: Duration,
+    pub(crate) max: Duration,
+}
+
+/// That of crashed containers, unless the node's settings shorten it, and of failed pulls.
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { first: Duration::from_secs(10), max: Duration::from_secs(300) }
+    }
+}
+
+impl Pace {
+    /// The first wait is no longer than the longest.
+    pub(crate) fn up_to(max: Duration) -> Pace {
+        Pace { first: Pace::default().first.min(max), max }
+    }
+}
 
 /// One operation at a time each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +68,7 @@ pub(crate) enum Volumes {
 /// Doubling waits (client-go's flow control): an entry counts for twice the longest wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
+    pub(crate) pace: Pace,
     entry: Option<(Duration, Timestamp)>,
 }
 
@@ -58,7 +76,7 @@ impl Backoff {
     fn fresh(&self, event: Timestamp) -> Option<(Duration, Timestamp)> {
         let (delay, updated) = self.entry?;
         let age = event.duration_since(updated);
-        (age <= jiff::SignedDuration::try_from(BACKOFF_MAX * 2).ok()?).then_some((delay, updated))
+        (age <= jiff::SignedDuration::try_from(self.pace.max * 2).ok()?).then_some((delay, updated))
     }
 
     /// Until when an event that happened at `event` must wait, if it must at `now`.
@@ -75,14 +93,14 @@ impl Backoff {
     }
 
     pub(crate) fn delay(&self) -> Duration {
-        self.entry.map_or(BACKOFF_FIRST, |(delay, _)| delay)
+        self.entry.map_or(self.pace.first, |(delay, _)| delay)
     }
 
     /// Another try begins, after an event at `event`.
     pub(crate) fn next(&mut self, event: Timestamp, now: Timestamp) {
         let delay = match self.fresh(event) {
-            Some((delay, _)) => (delay * 2).min(BACKOFF_MAX),
-            None => BACKOFF_FIRST,
+            Some((delay, _)) => (delay * 2).min(self.pace.max),
+            None => self.pace.first,
         };
         self.entry = Some((delay, now));
     }
@@ -152,6 +170,8 @@ pub(crate) struct Memory {
     pub(crate) restarting: bool,
     /// The node has not taken the pod.
     pub(crate) rejected: Option<Refusal>,
+    /// Other pods end first to make room for this one.
+    pub(crate) held: bool,
     /// The API's object is gone.
     pub(crate) gone: bool,
     /// The last addresses the sandbox had.
@@ -176,5 +196,26 @@ impl Memory {
 
     pub(crate) fn is_starting(&self, name: &str) -> bool {
         self.busy.get(&Slot::Container(name.to_owned())) == Some(&Busy::Starting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let delays = |pace: Pace| {
+            let mut backoff = Backoff { pace, ..Backoff::default() };
+            let next = |n: i64| {
+                backoff.next(at(n), at(n));
+                backoff.delay().as_secs()
+            };
+            (0..7).map(next).collect::<Vec<_>>()
+        };
+        assert_eq!(delays(Pace::default()), [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(delays(Pace::up_to(Duration::from_secs(25))), [10, 20, 25, 25, 25, 25, 25]);
+        assert_eq!(delays(Pace::up_to(Duration::from_secs(1))), [1; 7]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod actor;
 mod actor_resize;
+mod actor_static;
 mod actuate;
 mod execute;
 pub(crate) mod memory;
@@ -21,13 +22,23 @@ mod terminate;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::admission::Refusal;
 use crate::probe::ProbeKind;
 
 pub(crate) use actor::spawn;
 pub(crate) use start::{pod_reference, reference};
-pub(crate) use terminate::is_ending as terminating;
+pub(crate) use terminate::{is_ending as terminating, may_run};
+
+/// How a pod comes to its actor.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    Taken,
+    /// It does nothing before [`Event::Admitted`]: other pods end first to make room for it.
+    Held,
+    Refused(Refusal),
+}
 
 /// What an actor hears.
 #[derive(Debug)]
@@ -36,6 +47,10 @@ pub(crate) enum Event {
     Changed(Arc<Pod>),
     /// The API's object is gone.
     Gone,
+    /// A pod that was held may start.
+    Admitted,
+    /// What the API shows of a static pod; `None` when it shows none any more.
+    Mirror(Option<Arc<Pod>>),
     /// Something happened to the pod in the runtime.
     Runtime,
     /// A config map, secret or other object that the pod refers to changed.
@@ -50,6 +65,10 @@ pub(crate) enum Event {
         grace: Option<i64>,
         /// Why, as the condition `DisruptionTarget` says it.
         disruption: Option<String>,
+        /// Whether an event tells it, too.
+        announced: bool,
+        /// Dropped once nothing of the pod runs any more.
+        ended: Option<oneshot::Sender<()>>,
     },
     /// A probe's verdict on a container instance changed.
     Probe { container: String, instance: String, kind: ProbeKind, healthy: bool },

@@ -117,7 +117,7 @@ pub(crate) fn plan(view: &View<'_>) -> Plan {
         terminate::plan(view, &mut plan);
         return plan;
     }
-    if deadline(view, &mut plan) {
+    if view.memory.held || deadline(view, &mut plan) {
         return plan;
     }
     volumes(view, &mut plan);

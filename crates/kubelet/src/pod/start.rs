@@ -204,6 +204,7 @@ impl Start {
             node: &node,
             target: self.target.as_deref(),
             users: self.shared.userns.recorded(&self.pod).map_err(ConfigError)?,
+            seccomp_default: self.shared.config.seccomp_default,
         })
     }
 

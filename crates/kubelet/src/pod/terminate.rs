@@ -37,6 +37,21 @@ pub(crate) fn is_terminal(view: &View<'_>) -> bool {
     failed_init || spec.containers.iter().all(over)
 }
 
+/// Whether nothing of the pod runs or is being started, its sandbox included.
+pub(super) fn is_stopped(view: &View<'_>) -> bool {
+    !may_run(view)
+        && view.observed.sandbox().is_none_or(|sandbox| !sandbox.ready)
+        && !view.memory.is_busy(&Slot::Sandbox)
+}
+
+/// Whether a container runs or is being started.
+pub(crate) fn may_run(view: &View<'_>) -> bool {
+    let starting = |(slot, busy): (&Slot, &Busy)| {
+        matches!(slot, Slot::Container(_)) && *busy == Busy::Starting
+    };
+    view.observed.running().next().is_some() || view.memory.busy.iter().any(starting)
+}
+
 pub(super) fn plan(view: &View<'_>, plan: &mut Plan) {
     if kill_containers(view, plan) || cancel_starts(view, plan) {
         return;

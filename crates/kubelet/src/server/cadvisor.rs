@@ -262,9 +262,9 @@ fn network(pods: &[PodFigures], at: Option<i64>) -> String {
 }
 
 fn machine(shared: &Shared) -> String {
-    let machine = node::machine(&shared.config.root_dir);
+    let machine = node::machine(shared);
     let mut cores = Family::new("machine_cpu_cores", GAUGE, "Number of logical CPU cores.");
-    cores.put(&[], machine.cpus as f64, None);
+    cores.put(&[], machine.cpu_millis as f64 / 1000.0, None);
     let mut memory =
         Family::new("machine_memory_bytes", GAUGE, "Amount of memory installed on the machine.");
     memory.put(&[], machine.memory_bytes as f64, None);

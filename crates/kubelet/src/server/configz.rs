@@ -4,17 +4,19 @@ use serde_json::{Value, json};
 
 use super::Response;
 use crate::config::KubeletConfig;
-use crate::thresholds::Amount;
+use crate::thresholds::{Amount, EvictionConfig, Signal};
 
-fn amount(amount: Amount) -> String {
-    match amount {
-        Amount::Bytes(n) => n.to_string(),
-        Amount::Percent(p) => format!("{p}%"),
-    }
+fn amounts(of: impl Iterator<Item = (Signal, Amount)>) -> Value {
+    of.map(|(signal, amount)| (signal.name().to_owned(), json!(amount.to_string()))).collect()
 }
 
 fn seconds(duration: std::time::Duration) -> String {
     format!("{}s", duration.as_secs())
+}
+
+fn graces(eviction: &EvictionConfig) -> Value {
+    let all = eviction.soft_grace.iter();
+    all.map(|(signal, grace)| (signal.name().to_owned(), json!(seconds(*grace)))).collect()
 }
 
 fn settings(config: &KubeletConfig) -> Value {
@@ -46,14 +48,23 @@ fn settings(config: &KubeletConfig) -> Value {
         "containerLogMaxFiles": config.log_max_files,
         "imageGCHighThresholdPercent": config.image_gc_high_percent,
         "imageGCLowThresholdPercent": config.image_gc_low_percent,
+        "imageMinimumGCAge": seconds(config.image_min_age),
+        "imageMaximumGCAge": seconds(config.image_max_age.unwrap_or_default()),
         "nodeStatusUpdateFrequency": seconds(config.status_update_interval),
         "nodeStatusReportFrequency": seconds(config.status_report_interval),
         "nodeLeaseDurationSeconds": config.lease_duration.as_secs(),
-        "evictionHard": {
-            "memory.available": amount(config.eviction.memory),
-            "nodefs.available": amount(config.eviction.disk),
-            "nodefs.inodesFree": amount(config.eviction.inodes),
-        },
+        "evictionHard": amounts(config.eviction.hard.iter()),
+        "evictionSoft": amounts(config.eviction.soft.iter()),
+        "evictionSoftGracePeriod": graces(&config.eviction),
+        "evictionMinimumReclaim": amounts(
+            config.eviction.minimum_reclaim.iter().map(|(signal, amount)| (*signal, *amount)),
+        ),
+        "evictionPressureTransitionPeriod": seconds(config.eviction.transition),
+        "evictionMaxPodGracePeriod": config.eviction.max_pod_grace_seconds,
+        "staticPodPath": config.static_pods.path,
+        "staticPodURL": config.static_pods.url,
+        "fileCheckFrequency": seconds(config.static_pods.file_check),
+        "httpCheckFrequency": seconds(config.static_pods.http_check),
         "kubeReserved": {
             "cpu": format!("{}m", config.reserved_cpu_millis),
             "memory": config.reserved_memory_bytes.to_string(),

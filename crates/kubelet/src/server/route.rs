@@ -197,7 +197,10 @@ async fn running_pods(shared: &Shared) -> Response {
 
 /// The pod of that name, and of that uid if one is given.
 pub(super) fn pod(shared: &Shared, ns: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
-    shared.pods.get(ns, name).filter(|p| uid.is_none_or(|uid| uid_of(p) == uid))
+    let pod = shared.pods.get(ns, name)?;
+    // The API knows a static pod by the uid of its mirror.
+    let is_mirrors = |uid: &str| shared.pods.mirror(&pod).is_some_and(|m| uid_of(&m) == uid);
+    uid.is_none_or(|uid| uid_of(&pod) == uid || is_mirrors(uid)).then_some(pod)
 }
 
 fn selector(pod: &Pod) -> std::collections::BTreeMap<String, String> {

@@ -16,8 +16,10 @@ use super::{Response, answer};
 use crate::beneath::Usage;
 use crate::kubelet::Shared;
 use crate::node::{self, Machine};
+use crate::psi;
 use crate::rates::Rates;
 use crate::spec::{labels, name_of, namespace_of, spec_of, uid_of};
+use crate::volumes::OnDisk;
 
 const NANOS: f64 = 1e9;
 
@@ -73,21 +75,12 @@ fn started(pod: &Pod, container: &str) -> Option<Timestamp> {
 fn container(pod: &Pod, stats: &ContainerStats, machine: &Machine, rates: &Rates) -> Value {
     let name = container_name(stats);
     let id = stats.attributes.as_ref().map_or("", |a| a.id.as_str());
-    let layer = stats.writable_layer.as_ref().map(|layer| {
-        let fields = [
-            ("usedBytes", number(layer.used_bytes.as_ref())),
-            ("inodesUsed", number(layer.inodes_used.as_ref())),
-            ("availableBytes", Some(machine.disk_available_bytes)),
-            ("capacityBytes", Some(machine.disk_bytes)),
-            ("inodes", Some(machine.inodes)),
-            ("inodesFree", Some(machine.inodes_free)),
-        ];
-        known(time(layer.timestamp), fields)
-    });
+    let at = stats.writable_layer.as_ref().map(|layer| time(layer.timestamp));
+    let files = at.map(|at| used(at, layer(stats), machine));
     let start = started(pod, name).map(|t| t.to_string());
     json!({
         "name": name, "startTime": start, "cpu": cpu(rates, id, stats.cpu.as_ref()),
-        "memory": memory(stats.memory.as_ref()), "rootfs": layer,
+        "memory": memory(stats.memory.as_ref()), "rootfs": files,
     })
 }
 
@@ -106,41 +99,70 @@ fn network(now: &Value, interfaces: &[runtime::Interface]) -> Option<Value> {
     Some(all)
 }
 
-type Usages = HashMap<String, Vec<(String, Usage)>>;
+/// What a pod has on the disk.
+#[derive(Default)]
+struct PodDisk {
+    /// Volumes that are the kubelet's own, by name.
+    volumes: Vec<(String, Usage)>,
+    all: OnDisk,
+}
 
-/// What lies in the pods' volumes that are the kubelet's own, by the pods' uids.
-async fn usages(shared: &Shared, pods: &[(Arc<Pod>, PodSandboxStats)]) -> Usages {
-    let root = shared.config.root_dir.clone();
+/// By the pods' uids.
+async fn disks(shared: &Shared, pods: &[(Arc<Pod>, PodSandboxStats)]) -> HashMap<String, PodDisk> {
+    let config = shared.config.clone();
     let pods: Vec<Arc<Pod>> = pods.iter().map(|(pod, _)| pod.clone()).collect();
     let work = move || {
         let of = |pod: &Pod| {
             let spec = spec_of(pod);
             let one = |volume: &Volume| {
-                let dir = crate::volumes::directory(&root, uid_of(pod), volume).ok()?;
+                let dir = crate::volumes::directory(&config.root_dir, uid_of(pod), volume).ok()?;
                 Some((volume.name.clone(), dir.usage().ok()?))
             };
-            spec.volumes.iter().flatten().filter_map(one).collect()
+            let volumes = spec.volumes.iter().flatten().filter_map(one).collect();
+            PodDisk { volumes, all: OnDisk::measure(&config, pod) }
         };
         pods.iter().map(|pod| (uid_of(pod).to_owned(), of(pod))).collect()
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_default()
 }
 
-fn volumes(usages: Option<&Vec<(String, Usage)>>, now: &Value, machine: &Machine) -> Vec<Value> {
+/// So much of the node's file system.
+fn used(now: Value, usage: Usage, machine: &Machine) -> Value {
+    let fields = [
+        ("usedBytes", Some(usage.bytes)),
+        ("inodesUsed", Some(usage.inodes)),
+        ("availableBytes", Some(machine.disk_available_bytes)),
+        ("capacityBytes", Some(machine.disk_bytes)),
+        ("inodes", Some(machine.inodes)),
+        ("inodesFree", Some(machine.inodes_free)),
+    ];
+    known(now, fields)
+}
+
+fn volumes(disk: &PodDisk, now: &Value, machine: &Machine) -> Vec<Value> {
     let one = |(name, usage): &(String, Usage)| {
-        let fields = [
-            ("usedBytes", Some(usage.bytes)),
-            ("inodesUsed", Some(usage.inodes)),
-            ("availableBytes", Some(machine.disk_available_bytes)),
-            ("capacityBytes", Some(machine.disk_bytes)),
-            ("inodes", Some(machine.inodes)),
-            ("inodesFree", Some(machine.inodes_free)),
-        ];
-        let mut shown = known(now.clone(), fields);
+        let mut shown = used(now.clone(), *usage, machine);
         shown["name"] = json!(name);
         shown
     };
-    usages.into_iter().flatten().map(one).collect()
+    disk.volumes.iter().map(one).collect()
+}
+
+fn layer(stats: &ContainerStats) -> Usage {
+    let value = |of: Option<&UInt64Value>| number(of).unwrap_or(0);
+    let layer = stats.writable_layer.as_ref();
+    Usage {
+        bytes: value(layer.and_then(|l| l.used_bytes.as_ref())),
+        inodes: value(layer.and_then(|l| l.inodes_used.as_ref())),
+    }
+}
+
+/// What counts as the pod's ephemeral storage: its containers' own files, its volumes, logs,
+/// `/etc/hosts` and termination messages.
+fn ephemeral(stats: &PodSandboxStats, disk: &PodDisk) -> Usage {
+    let linux = stats.linux.as_ref();
+    let layers = linux.into_iter().flat_map(|l| &l.containers).map(layer);
+    layers.fold(disk.all.total(), Usage::plus)
 }
 
 fn pod_summary(pod: &Pod, stats: &PodSandboxStats, machine: &Machine, rates: &Rates) -> Value {
@@ -187,21 +209,27 @@ pub(super) async fn summary(shared: &Shared) -> Response {
         Ok(pods) => pods,
         Err(error) => return answer(500, error.chain()),
     };
-    let machine = node::machine(&shared.config.root_dir);
+    let machine = node::machine(shared);
     let now = json!(Timestamp::now().to_string());
-    let used = machine.memory_bytes.saturating_sub(machine.memory_available_bytes);
+    let working_set = machine.memory_bytes.saturating_sub(machine.memory_available_bytes);
     let fs = file_system(&now, &machine);
     let figures = shared.runtime.pod_figures().await.unwrap_or_default();
     let uid = |f: &runtime::PodFigures| f.labels.get(labels::POD_UID).cloned().unwrap_or_default();
-    let (rates, usages) = (&shared.rates, usages(shared, &pods).await);
-    let one = |(pod, stats): &(Arc<Pod>, PodSandboxStats)| {
+    let (rates, mut disks) = (&shared.rates, disks(shared, &pods).await);
+    let mut one = |(pod, stats): &(Arc<Pod>, PodSandboxStats)| {
+        let disk = disks.remove(uid_of(pod)).unwrap_or_default();
         let mut shown = pod_summary(pod, stats, &machine, rates);
         let own = figures.iter().find(|f| uid(f) == uid_of(pod));
         shown["network"] = json!(own.and_then(|f| network(&now, &f.network)));
-        shown["volume"] = json!(volumes(usages.get(uid_of(pod)), &now, &machine));
+        shown["volume"] = json!(volumes(&disk, &now, &machine));
+        shown["ephemeral-storage"] = used(now.clone(), ephemeral(stats, &disk), &machine);
+        for container in shown["containers"].as_array_mut().into_iter().flatten() {
+            let logs = disk.all.logs_of(container["name"].as_str().unwrap_or(""));
+            container["logs"] = used(now.clone(), logs, &machine);
+        }
         shown
     };
-    let shown: Vec<Value> = pods.iter().map(one).collect();
+    let shown: Vec<Value> = pods.iter().map(&mut one).collect();
     let stamp = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let rate = rates.note("node", stamp, machine.cpu_nanos);
     let summary = json!({
@@ -215,7 +243,7 @@ pub(super) async fn summary(shared: &Shared) -> Response {
             "memory": known(now.clone(), [
                 ("availableBytes", Some(machine.memory_available_bytes)),
                 ("usageBytes", Some(machine.memory_bytes.saturating_sub(machine.memory_free_bytes))),
-                ("workingSetBytes", Some(used)),
+                ("workingSetBytes", Some(working_set)),
             ]),
             "fs": fs,
             "runtime": {"imageFs": fs},
@@ -223,7 +251,20 @@ pub(super) async fn summary(shared: &Shared) -> Response {
         },
         "pods": shown,
     });
-    super::json(&summary)
+    super::json(&with_pressure(summary))
+}
+
+/// Adds how long work waits for the node's resources, where the kernel counts it.
+fn with_pressure(mut summary: Value) -> Value {
+    let node = &mut summary["node"];
+    for resource in ["cpu", "memory", "io"] {
+        let Some(figures) = psi::figures(resource) else { continue };
+        if node[resource].is_null() {
+            node[resource] = json!({"time": node["cpu"]["time"]});
+        }
+        node[resource]["psi"] = figures;
+    }
+    summary
 }
 
 /// One line of Prometheus text, stamped in milliseconds.
@@ -284,7 +325,7 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Response {
         let place = Place { prefix: "pod", labels: &labels };
         usage(&mut out[1], &place, linux.cpu.as_ref(), linux.memory.as_ref());
     }
-    answer(200, exposition(&out, &node::machine(&shared.config.root_dir), failed))
+    answer(200, exposition(&out, &node::machine(shared), failed))
 }
 
 fn exposition(out: &[[String; 2]; 2], machine: &Machine, failed: u8) -> String {

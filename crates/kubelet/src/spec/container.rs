@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::cri::{
-    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, Signal,
-    UserNamespace,
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
+    LinuxContainerSecurityContext, Mount, ProfileType, SecurityProfile, Signal, UserNamespace,
 };
 
 use super::resources::NodeResources;
@@ -24,6 +24,8 @@ pub(crate) struct Inputs<'a> {
     /// The container whose processes an ephemeral container joins.
     pub(crate) target: Option<&'a str>,
     pub(crate) users: UserNamespace,
+    /// Containers without a seccomp profile have the runtime's.
+    pub(crate) seccomp_default: bool,
 }
 
 pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
@@ -51,7 +53,7 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
         args: expanded(&c.args)?,
         working_dir: c.working_dir.clone().unwrap_or_default(),
         envs: envs.map(|(k, v)| KeyValue { key: k.clone(), value: v.clone() }).collect(),
-        mounts: inputs.mounts.into_iter().map(|m| mapped(m, &inputs.users)).collect(),
+        mounts: inputs.mounts.iter().cloned().map(|m| mapped(m, &inputs.users)).collect(),
         labels: labels::container_labels(pod, c),
         annotations: labels::container_annotations(pod, c, inputs.attempt),
         log_path: format!("{}/{}.log", c.name, inputs.attempt),
@@ -60,17 +62,23 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError>
         tty: c.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources::container_resources(pod, c, inputs.node)),
-            security_context: Some(security::security_context(
-                pod,
-                c,
-                inputs.image_user,
-                inputs.target,
-                inputs.users.clone(),
-            )?),
+            security_context: Some(context(&inputs)?),
         }),
         stop_signal: stop_signal(c),
         ..ContainerConfig::default()
     })
+}
+
+fn context(inputs: &Inputs<'_>) -> Result<LinuxContainerSecurityContext, ConfigError> {
+    let (pod, c) = (inputs.pod, inputs.container);
+    let (user, users) = (inputs.image_user, inputs.users.clone());
+    let mut context = security::security_context(pod, c, user, inputs.target, users)?;
+    let unsaid = security::effective(pod, c).seccomp_profile.is_none();
+    if inputs.seccomp_default && unsaid && !context.privileged {
+        let profile_type = ProfileType::RuntimeDefault as i32;
+        context.seccomp = Some(SecurityProfile { profile_type, ..SecurityProfile::default() });
+    }
+    Ok(context)
 }
 
 /// Files of a mount belong, for the container, to the ids that it sees.

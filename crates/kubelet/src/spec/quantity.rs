@@ -12,6 +12,16 @@ pub(crate) fn units(quantity: &Quantity) -> Option<i128> {
     scaled(&quantity.0, 1)
 }
 
+/// Bytes in the largest binary unit that needs no fraction, as quantities are printed.
+pub(crate) fn shown(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let power = (bytes.trailing_zeros() / 10).min(6) as usize;
+    match bytes {
+        0 => "0".to_owned(),
+        _ => format!("{}{}", bytes >> (10 * power), UNITS[power]),
+    }
+}
+
 fn scaled(text: &str, unit: i128) -> Option<i128> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -75,5 +85,7 @@ mod tests {
         assert_eq!(units(&Quantity("1G".into())), Some(1_000_000_000));
         assert_eq!(units(&Quantity("".into())), None);
         assert_eq!(units(&Quantity("1x".into())), None);
+        let printed = [0, 3, 1500, 3 << 20, 1025 << 10].map(shown);
+        assert_eq!(printed, ["0", "3", "1500", "3Mi", "1025Ki"]);
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct NodeResources {
     pub(crate) allocatable_memory_bytes: i64,
     pub(crate) allocatable_cpu_millis: i64,
     pub(crate) allocatable_storage_bytes: i64,
+    /// What burstable pods may share of the swap; 0 when none may use it.
+    pub(crate) swap_bytes: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,27 @@ fn oom_score(pod: &Pod, container: &Container, node: &NodeResources) -> i64 {
     adjust.clamp(1000 + OOM_GUARANTEED, OOM_BEST_EFFORT - 1)
 }
 
+/// The swap a container may use (`LimitedSwap`): its part of the machine's swap is the part of the
+/// memory that it asks for. Only burstable containers that ask for less than their limit have any.
+fn swap(pod: &Pod, container: &Container, node: &NodeResources) -> i64 {
+    let (asked, limit) = (memory(requests(container)), memory(limits(container)));
+    let is_system = spec_of(pod).priority.is_some_and(|p| p >= SYSTEM_CRITICAL_PRIORITY)
+        || is_static_by_its_words(pod);
+    let none = is_system || qos(pod) != Qos::Burstable || asked == limit;
+    if none || asked > node.memory_bytes || node.memory_bytes == 0 {
+        return 0;
+    }
+    let part = i128::from(asked) * i128::from(node.swap_bytes) / i128::from(node.memory_bytes);
+    i64::try_from(part).unwrap_or(0)
+}
+
+/// Whoever says so without being static gets less, not more.
+fn is_static_by_its_words(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let source = annotations.and_then(|all| all.get("kubernetes.io/config.source"));
+    source.is_some_and(|source| source != "api")
+}
+
 /// The container's own cgroup values.
 pub(crate) fn container_resources(
     pod: &Pod,
@@ -163,8 +186,12 @@ pub(crate) fn container_resources(
         // No swap beyond the limit.
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
-        // A container is not left half killed. cgroup v1 has no such switch.
-        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+        // A container is not left half killed, and swaps what it may. cgroup v1 has no such switches.
+        unified: [
+            ("memory.oom.group".to_owned(), "1".to_owned()),
+            ("memory.swap.max".to_owned(), swap(pod, container, node).to_string()),
+        ]
+        .into(),
         ..LinuxContainerResources::default()
     }
 }
@@ -195,6 +222,8 @@ pub(crate) fn pod_resources(pod: &Pod) -> LinuxContainerResources {
         cpu_quota: quota(limit(cpu)),
         cpu_shares: shares(cpu_request.unwrap_or(0)),
         memory_limit_in_bytes: memory_limit,
+        // Containers have limits of their own for swap.
+        memory_swap_limit_in_bytes: if memory_limit > 0 { -1 } else { 0 },
         ..LinuxContainerResources::default()
     }
 }

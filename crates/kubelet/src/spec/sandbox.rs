@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{
-    DNSConfig, Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, PodSandboxConfig,
-    PodSandboxMetadata, PortMapping, ProfileType, Protocol, SecurityProfile, UserNamespace,
+    DNSConfig, Int64Value, LinuxContainerResources, LinuxPodSandboxConfig,
+    LinuxSandboxSecurityContext, PodSandboxConfig, PodSandboxMetadata, PortMapping, ProfileType,
+    Protocol, SecurityProfile, UserNamespace,
 };
 
 use super::{
@@ -20,6 +21,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) cluster_domain: &'a str,
     pub(crate) log_directory: String,
     pub(crate) cgroup_root: &'a str,
+    /// Most processes of a pod, if there is a limit.
+    pub(crate) pids_max: Option<u64>,
     pub(crate) users: UserNamespace,
 }
 
@@ -42,11 +45,23 @@ pub(crate) fn config(inputs: Inputs<'_>) -> Result<PodSandboxConfig, ConfigError
         port_mappings: port_mappings(pod),
         labels: labels::sandbox_labels(pod),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-        linux: Some(linux(pod, inputs.cgroup_root, inputs.users)),
+        linux: Some(linux(pod, inputs.cgroup_root, inputs.pids_max, inputs.users)),
     })
 }
 
-fn linux(pod: &Pod, cgroup_root: &str, users: UserNamespace) -> LinuxPodSandboxConfig {
+/// The values of the pod's own group.
+fn resources_of(pod: &Pod, pids_max: Option<u64>) -> LinuxContainerResources {
+    let mut values = resources::pod_resources(pod);
+    values.unified.extend(pids_max.map(|most| ("pids.max".to_owned(), most.to_string())));
+    values
+}
+
+fn linux(
+    pod: &Pod,
+    cgroup_root: &str,
+    pids_max: Option<u64>,
+    users: UserNamespace,
+) -> LinuxPodSandboxConfig {
     let spec = spec_of(pod);
     let sc = spec.security_context.clone().unwrap_or_default();
     let (supplemental_groups, supplemental_groups_policy) = security::groups(pod);
@@ -78,7 +93,7 @@ fn linux(pod: &Pod, cgroup_root: &str, users: UserNamespace) -> LinuxPodSandboxC
             .map(|s| (crate::admission::sysctl_name(&s.name), s.value))
             .collect(),
         overhead: None,
-        resources: Some(resources::pod_resources(pod)),
+        resources: Some(resources_of(pod, pids_max)),
     }
 }
 

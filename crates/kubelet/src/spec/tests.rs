@@ -1,11 +1,11 @@
 //! Specs to CRI, feature by feature.
 
 use k8s_openapi::api::core::v1::Pod;
-use runtime::cri::DNSConfig;
+use runtime::cri::{DNSConfig, ProfileType};
 use serde_json::{Value, json};
 
 use super::resources::{self, NodeResources};
-use super::{dns, downward, env, expand, hosts, security};
+use super::{dns, downward, env, expand, hosts, sandbox, security};
 
 fn pod(spec: Value) -> Pod {
     let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"b": "2", "a": "1"}}, "spec": spec});
@@ -41,6 +41,27 @@ fn qos_and_cgroup_values() {
     check(container(json!({"requests": {"memory": "2Gi"}})), "Burstable", [2, 0, 0, 750]);
     let parent = resources::cgroup_parent("/kubepods", &pod(container(json!({}))));
     assert_eq!(parent, "/kubepods/besteffort/podu");
+}
+
+#[test]
+fn burstable_containers_have_their_part_of_the_swap() {
+    let node = NodeResources { memory_bytes: 8 << 30, swap_bytes: 4 << 30, ..Default::default() };
+    let swap = |spec: Value, node: &NodeResources| {
+        let pod = pod(spec);
+        let c = &pod.spec.as_ref().unwrap().containers[0];
+        resources::container_resources(&pod, c, node).unified["memory.swap.max"].clone()
+    };
+    let asks = |memory: &str| container(json!({"requests": {"memory": memory}}));
+    assert_eq!(swap(asks("2Gi"), &node), (1i64 << 30).to_string());
+    let none = NodeResources { swap_bytes: 0, ..node };
+    assert_eq!(swap(asks("2Gi"), &none), "0", "NoSwap");
+    assert_eq!(swap(container(json!({})), &node), "0", "best effort");
+    assert_eq!(swap(container(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), &node), "0");
+    assert_eq!(swap(container(json!({"requests": {"cpu": "1"}})), &node), "0", "no memory asked");
+    assert_eq!(swap(asks("9Gi"), &node), "0", "more than there is");
+    let mut critical = asks("2Gi");
+    critical["priority"] = json!(2_000_000_000);
+    assert_eq!(swap(critical, &node), "0");
 }
 
 #[test]
@@ -145,4 +166,53 @@ fn isolation_that_cannot_be_given_is_refused() {
     assert!(refused(json!({"procMount": "Unmasked"}), none.clone()).is_some());
     assert!(refused(json!({"procMount": "Unmasked"}), json!(false)).is_none());
     assert!(refused(json!({"runAsNonRoot": true, "runAsUser": 5}), none).is_none());
+}
+
+#[test]
+fn a_pods_processes_have_the_nodes_limit() {
+    let pod = pod(container(json!({})));
+    let limit = |pids_max| {
+        let inputs = sandbox::Inputs {
+            pod: &pod,
+            attempt: 0,
+            dns: Default::default(),
+            cluster_domain: "cluster.local",
+            log_directory: String::new(),
+            cgroup_root: "/kubepods",
+            pids_max,
+            users: Default::default(),
+        };
+        let linux = sandbox::config(inputs).unwrap().linux.unwrap();
+        linux.resources.unwrap().unified.get("pids.max").cloned()
+    };
+    assert_eq!((limit(Some(100)).as_deref(), limit(None)), (Some("100"), None));
+}
+
+#[test]
+fn containers_without_a_seccomp_profile_may_have_the_runtimes() {
+    let profile = |spec: Value, seccomp_default| {
+        let pod = pod(spec);
+        let inputs = crate::spec::container::Inputs {
+            pod: &pod,
+            container: &pod.spec.as_ref().unwrap().containers[0],
+            attempt: 0,
+            image_ref: "i",
+            image_user: &security::ImageUser::default(),
+            environment: &[],
+            mounts: Vec::new(),
+            node: &NodeResources::default(),
+            target: None,
+            users: Default::default(),
+            seccomp_default,
+        };
+        let linux = crate::spec::container::config(inputs).unwrap().linux.unwrap();
+        linux.security_context.unwrap().seccomp.unwrap().profile_type
+    };
+    let of = |context: Value| json!({"containers": [{"name": "c", "image": "i", "securityContext": context}]});
+    let (default, unconfined) =
+        (ProfileType::RuntimeDefault as i32, ProfileType::Unconfined as i32);
+    assert_eq!(profile(of(json!({})), true), default);
+    assert_eq!(profile(of(json!({})), false), unconfined);
+    assert_eq!(profile(of(json!({"seccompProfile": {"type": "Unconfined"}})), true), unconfined);
+    assert_eq!(profile(of(json!({"privileged": true})), true), unconfined);
 }

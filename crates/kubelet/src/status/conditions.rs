@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStat
 
 use super::seconds;
 use crate::pod::plan::View;
-use crate::pod::terminating;
-use crate::pod::{reset, resize};
+use crate::pod::{may_run, reset, resize, terminating};
 use crate::spec::is_sidecar;
 
 /// Conditions that others own are kept as they are.
@@ -102,7 +101,8 @@ fn resizes(view: &View<'_>, before: &[PodCondition], all: &mut Vec<PodCondition>
 /// A pod that the node ended for others' sake says so.
 fn disruption(view: &View<'_>, before: &[PodCondition], all: &mut Vec<PodCondition>) {
     const TARGET: &str = "DisruptionTarget";
-    let ending = view.memory.ending.as_ref();
+    // As late as the phase, which says why.
+    let ending = view.memory.ending.as_ref().filter(|_| !may_run(view));
     let Some(message) = ending.and_then(|ending| ending.disruption.clone()) else { return };
     let last = before.iter().find(|c| c.type_ == TARGET && c.status == "True");
     all.retain(|c| c.type_ != TARGET);

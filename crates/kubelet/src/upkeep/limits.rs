@@ -1,7 +1,6 @@
 //! Pods that use more of the disk than they were allowed end: volumes with a size limit, containers
 //! with a limit of ephemeral storage. Only pods with such limits are measured.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,11 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use runtime::cri::{ContainerStats, ContainerStatsFilter};
 
 use super::EVICTED;
-use crate::beneath::Dir;
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::pod::Event;
-use crate::spec::{described, labels, name_of, namespace_of, quantity, resources, spec_of, uid_of};
+use crate::spec::{described, labels, quantity, resources, spec_of, uid_of};
+use crate::volumes::OnDisk;
 use crate::{admission, volumes};
 
 const STORAGE: &str = "ephemeral-storage";
@@ -32,7 +31,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn check(shared: &Arc<Shared>) {
     for pod in shared.pods.list() {
         if let Some(message) = exceeded(shared, &pod).await {
-            let event = Event::Evict { reason: EVICTED, message, grace: Some(0), disruption: None };
+            let event = Event::Evict {
+                reason: EVICTED,
+                message,
+                grace: Some(0),
+                disruption: None,
+                announced: true,
+                ended: None,
+            };
             shared.tell(uid_of(&pod), event);
         }
     }
@@ -64,35 +70,19 @@ fn storage_exceeded(
     total: u64,
     stats: &[ContainerStats],
 ) -> Option<String> {
-    let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
-    let logs = Dir::root(&config.log_dir).and_then(|dir| dir.open(logs));
-    let own = volumes::open_pod_dir(&config.root_dir, uid_of(pod));
-    let layers = stats.iter().map(layer);
-    let used = layers.sum::<u64>().saturating_add(used(&own)).saturating_add(used(&logs));
-    if used > total {
+    let disk = OnDisk::measure(config, pod);
+    let layers = stats.iter().map(layer).sum::<u64>();
+    if layers.saturating_add(disk.total().bytes) > total {
         let text = "Pod ephemeral local storage usage exceeds the total limit of containers";
-        return Some(format!("{text} {}. ", shown(total)));
+        return Some(format!("{text} {}. ", quantity::shown(total)));
     }
     let limits = container_limits(pod);
-    stats.iter().find_map(|stats| container_exceeded(stats, &limits, &logs))
-}
-
-/// Nothing there uses nothing; what cannot be measured uses everything.
-fn used(dir: &io::Result<Dir>) -> u64 {
-    dir.as_ref().map_or(0, |dir| dir.usage().map_or(u64::MAX, |usage| usage.bytes))
+    stats.iter().find_map(|stats| container_exceeded(stats, &limits, &disk))
 }
 
 fn layer(stats: &ContainerStats) -> u64 {
     let used = stats.writable_layer.as_ref().and_then(|layer| layer.used_bytes.as_ref());
     used.map_or(0, |bytes| bytes.value)
-}
-
-/// In the largest unit that needs no fraction, as quantities are printed.
-fn shown(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let even = UNITS.iter().enumerate().take_while(|(i, _)| bytes.is_multiple_of(1 << (10 * i)));
-    let (power, unit) = even.last().unwrap_or((0, &""));
-    format!("{}{unit}", bytes >> (10 * power))
 }
 
 /// Name, limit as written, and in bytes; those in memory are limited by the kernel.
@@ -138,13 +128,11 @@ fn container_limits(pod: &Pod) -> Vec<(String, String, u64)> {
 fn container_exceeded(
     stats: &ContainerStats,
     limits: &[(String, String, u64)],
-    logs: &io::Result<Dir>,
+    disk: &OnDisk,
 ) -> Option<String> {
     let name = stats.attributes.as_ref()?.labels.get(labels::CONTAINER_NAME)?;
     let (_, text, most) = limits.iter().find(|(of, _, _)| of == name)?;
-    let own_logs = logs.as_ref().ok().and_then(|dir| dir.open(name).ok());
-    let logs = own_logs.map_or(0, |dir| used(&Ok(dir)));
-    (layer(stats).saturating_add(logs) > *most)
+    (layer(stats).saturating_add(disk.logs_of(name).bytes) > *most)
         .then(|| format!("Container {name} exceeded its local ephemeral storage limit {text:?}. "))
 }
 
@@ -185,10 +173,6 @@ mod tests {
         std::fs::write(logs.join("0.log"), vec![1; 80 << 10]).unwrap();
         let own = "Container a exceeded its local ephemeral storage limit \"64Ki\". ";
         assert_eq!(said().as_deref(), Some(own));
-        assert_eq!(
-            (shown(3), shown(3 << 20), shown(1500)),
-            ("3".into(), "3Mi".into(), "1500".into())
-        );
     }
 
     #[test]

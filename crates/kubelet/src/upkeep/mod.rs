@@ -1,6 +1,6 @@
 //! What a node does for itself: rotates logs, removes images, ends pods when it is short.
 //!
-//! These look at the machine, which tells nothing by itself, so they are timed. With no pressure a
+//! These look at the machine, which tells nothing by itself but that memory stalls, so they are timed. With no pressure a
 //! round costs a `stat` for each running container's log.
 
 mod eviction;
@@ -9,9 +9,12 @@ mod limits;
 mod logs;
 mod orphans;
 
+pub(crate) use eviction::pressures;
+
 use std::sync::Arc;
 
 use crate::kubelet::Shared;
+use crate::psi::MemoryStalls;
 
 /// Rounds between two looks at images without pressure: five minutes, as in upstream.
 const IMAGE_ROUNDS: u32 = 30;
@@ -40,8 +43,14 @@ impl Upkeep {
     pub(crate) async fn run(mut self, shared: Arc<Shared>) {
         let mut ticks = tokio::time::interval(shared.config.upkeep_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stalls = MemoryStalls::watch();
         for round in 0u32.. {
-            ticks.tick().await;
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => break,
+                    () = stalls.next() => self.eviction.check(&shared, &mut self.images).await,
+                }
+            }
             logs::rotate_all(&shared).await;
             self.eviction.check(&shared, &mut self.images).await;
             if round % IMAGE_ROUNDS == 0 {

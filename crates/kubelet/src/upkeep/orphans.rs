@@ -9,6 +9,9 @@ use crate::kubelet::Shared;
 use crate::volumes;
 
 pub(super) async fn remove(shared: &Arc<Shared>) {
+    if !shared.pods.is_complete() {
+        return;
+    }
     for uid in names(&volumes::pods_dir(&shared.config.root_dir)) {
         // Looked for after the directory was seen: a new pod's directory comes after the pod.
         if shared.knows(&uid) {

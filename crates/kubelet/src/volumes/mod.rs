@@ -8,6 +8,7 @@ mod allocations;
 mod atomic;
 mod fs;
 pub(crate) mod message;
+mod on_disk;
 mod payload;
 pub(crate) mod subpath;
 mod token;
@@ -25,6 +26,7 @@ use crate::objects::User;
 use crate::spec::{quantity, resources, spec_of, uid_of};
 
 pub(crate) use allocations::Allocations;
+pub(crate) use on_disk::OnDisk;
 pub(crate) use token::Tokens;
 
 /// Why a volume is not there; shown in a `FailedMount` event.

@@ -44,7 +44,8 @@ async fn an_unsafe_sysctl_is_refused() {
 #[tokio::test]
 async fn a_node_under_pressure_takes_no_pods() {
     let node = Node::with(|config| {
-        config.eviction.disk = kubelet::Amount::Percent(100.0);
+        let all = kubelet::Amount::Percent(100.0);
+        config.eviction.hard.set(kubelet::Signal::NodefsAvailable, all);
         config.upkeep_interval = std::time::Duration::from_secs(3600);
     });
     let said = "Pod was rejected: The node had condition: [DiskPressure]. ";
@@ -103,7 +104,48 @@ async fn a_critical_pod_takes_the_place_of_another() {
 }
 
 #[tokio::test]
-async fn a_mirror_pod_without_its_pod_does_not_run() {
+async fn a_critical_pod_waits_for_the_end_of_those_that_make_room() {
+    let node = Node::with(|config| config.max_pods = 1);
+    let mut spec = one(json!({}));
+    spec["containers"][0]["name"] = json!("slow");
+    node.create(spec);
+    node.status(|s| s["phase"] == "Running").await;
+    let mut critical = one(json!({}));
+    critical["priority"] = json!(2_000_000_000);
+    put(&node, "critical", critical);
+    let told = || node.runtime.stops.lock().unwrap().iter().any(|(name, _)| name == "slow");
+    let told = async {
+        while !told() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), told).await.unwrap();
+    let path = "/api/v1/namespaces/default/pods/critical";
+    let sandboxes = || node.runtime.table.lock().unwrap().sandboxes.len();
+    // A change of the waiting pod does not start it.
+    let mut pod = node.api.get(path).unwrap();
+    pod["metadata"]["labels"] = json!({"a": "b"});
+    node.api.put(path, pod);
+    put(&node, "other", one(json!({})));
+    let other = "/api/v1/namespaces/default/pods/other";
+    let refused = |api: &crate::api::FakeApi| {
+        api.get(other).map(|p| p["status"].clone()).filter(|s| s["phase"] == "Failed")
+    };
+    assert_eq!(node.api.until(refused).await["reason"], "OutOfpods", "the room is given");
+    assert_eq!(sandboxes(), 1, "the critical pod waits");
+    let victim = node.api.get(POD).unwrap();
+    assert_eq!(victim["status"]["phase"], "Running", "it has not ended yet");
+    node.runtime.let_end.notify_one();
+    let running = |api: &crate::api::FakeApi| {
+        api.get(path).filter(|p| p["status"]["phase"] == "Running").map(drop)
+    };
+    node.api.until(running).await;
+    assert_eq!(node.status(|s| s["phase"] == "Failed").await["reason"], "Preempting");
+    node.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_mirror_pod_without_its_pod_is_deleted_and_does_not_run() {
     let node = Node::start();
     let mut spec = one(json!({}));
     spec["nodeName"] = json!("n1");
@@ -113,7 +155,7 @@ async fn a_mirror_pod_without_its_pod_does_not_run() {
     node.create(one(json!({})));
     node.status(|s| s["phase"] == "Running").await;
     assert_eq!(node.runtime.table.lock().unwrap().sandboxes.len(), 1);
-    assert!(node.api.get(path).unwrap()["status"].is_null());
+    node.api.until(|api| api.get(path).is_none().then_some(())).await;
     node.tasks.shutdown().await;
 }
 

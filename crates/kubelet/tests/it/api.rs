@@ -188,8 +188,10 @@ impl FakeApi {
                 )
             }
             "POST" => {
-                let name = body["metadata"]["name"].as_str().unwrap();
-                Ok(self.put(&format!("{path}/{name}"), body.clone()))
+                let mut body = body;
+                let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+                body["metadata"]["uid"] = json!(format!("uid-{}", *self.changes.borrow()));
+                Ok(self.put(&format!("{path}/{name}"), body))
             }
             "PUT" => Ok(self.put(&path, body)),
             "PATCH" => {

@@ -158,6 +158,29 @@ async fn the_node_tells_what_its_pods_use() {
     node.tasks.shutdown().await;
 }
 
+/// `/etc/hosts` is the kubelet's file, and the container may write to it (CVE-2020-8557).
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_writes_into_etc_hosts_is_its_pods_ephemeral_storage() {
+    let node = Node::start().await;
+    let script =
+        "/bin/busybox dd if=/dev/zero of=/etc/hosts bs=1M count=3; echo done; exec sleep 1000";
+    node.pod("web", json!({"command": ["sh", "-c", script]}));
+    node.status("web", running).await;
+    let used = async || {
+        let answer = node.pki.get(node.address, "/stats/summary", true).await;
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let summary: Value = serde_json::from_str(body).unwrap();
+        let pod = summary["pods"][0].clone();
+        assert!(pod["containers"][0]["logs"]["usedBytes"].is_u64(), "{pod}");
+        pod["ephemeral-storage"]["usedBytes"].as_u64().unwrap()
+    };
+    let limit = std::time::Duration::from_secs(20);
+    let grown = async { while used().await < 3 << 20 {} };
+    tokio::time::timeout(limit, grown).await.unwrap();
+    node.delete("web").await;
+    node.tasks.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_opens_what_its_user_may_see() {
     let node = Node::start().await;

@@ -41,7 +41,7 @@ impl Node {
         config.log_dir = self.dir.path().join("logs");
         config.node_ips = vec!["10.0.0.1".parse().unwrap()];
         // A machine that runs tests may well have a nearly full disk.
-        config.eviction = kubelet::Thresholds::shared();
+        config.eviction = kubelet::Thresholds::shared().into();
         config
     }
 
@@ -274,7 +274,8 @@ async fn a_node_without_room_ends_a_pod() {
     let node = Node::with(|config| {
         config.upkeep_interval = std::time::Duration::from_millis(5);
         // Some of every disk is in use.
-        config.eviction.disk = kubelet::Amount::Percent(100.0);
+        let all = kubelet::Amount::Percent(100.0);
+        config.eviction.hard.set(kubelet::Signal::NodefsAvailable, all);
     });
     // A new pod would not be taken; this one was before.
     let mut spec = one(json!({}));

@@ -6,6 +6,7 @@
 mod admission;
 mod api;
 mod attacks;
+mod chaos;
 mod endings;
 mod fake_runtime;
 mod features;
@@ -15,5 +16,7 @@ mod lifecycle;
 mod probes;
 mod real;
 mod resize;
+mod shutdown;
+mod statics;
 mod tokens;
 mod wire;

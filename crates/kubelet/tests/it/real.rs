@@ -33,7 +33,7 @@ pub(crate) fn example(name: &str) -> std::path::PathBuf {
     test.parent().unwrap().parent().unwrap().join("examples").join(name)
 }
 
-fn busybox() -> StaticImage {
+pub(crate) fn busybox() -> StaticImage {
     let file = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|p| p.exists());
     let tools = [
         "sh", "cat", "echo", "sleep", "true", "env", "nc", "hostname", "ls", "ln", "rm", "mkdir",
@@ -62,7 +62,7 @@ impl Node {
         let (api, tasks, pki) = (FakeApi::new(), Tasks::new(), Pki::new());
         let mut settings = KubeletConfig::new("n1");
         // A machine that runs tests may well have a nearly full disk.
-        settings.eviction = kubelet::Thresholds::shared();
+        settings.eviction = kubelet::Thresholds::shared().into();
         settings.root_dir = dir.path().join("kubelet");
         settings.log_dir = dir.path().join("logs");
         settings.cgroup_root = format!("{}/kubepods", config.cgroup_parent);
@@ -178,7 +178,11 @@ fn path(name: &str) -> String {
 impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.cancel();
-        self.runtime = None;
+        // No supervisor is started after the group is killed.
+        if let Some(runtime) = self.runtime.take() {
+            let close = || tokio::runtime::Handle::current().block_on(runtime.close());
+            tokio::task::block_in_place(close);
+        }
         let root = Path::new("/sys/fs/cgroup");
         let group = runtime::cgroup::Hierarchies::detect(root)
             .and_then(|h| h.group(&self.config.cgroup_parent));

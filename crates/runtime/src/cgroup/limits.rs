@@ -97,7 +97,7 @@ pub(super) fn v2(r: &LinuxContainerResources) -> Result<Vec<Setting>> {
             controller: "",
             file: key.clone(),
             value: value.clone(),
-            optional: false,
+            optional: key == "memory.swap.max",
         });
     }
     Ok(list)

@@ -16,6 +16,7 @@ use prost::Message;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::{Error, IoContext, Result};
@@ -27,6 +28,8 @@ use crate::wire::{Ask, LEVEL, Reply, Request, Run, RunList, Tell, UserNamespaceA
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// Between two attempts to connect to one that was just started.
 const RETRY: Duration = Duration::from_millis(2);
+/// Between two attempts to start one.
+const RESPAWN: Duration = Duration::from_secs(1);
 /// Where the supervisor's complaints go.
 const LOG: &str = "supervisor.log";
 
@@ -42,6 +45,7 @@ type Answer = (Tell, Vec<OwnedFd>);
 
 pub(crate) struct Client {
     config: Config,
+    stop: CancellationToken,
     serial: AtomicU64,
     socket: Mutex<Option<Arc<AsyncFd<OwnedFd>>>>,
     pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
@@ -49,10 +53,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects; starts the supervisor when there is none.
-    pub(crate) async fn connect(config: &Config) -> Result<Arc<Client>> {
+    /// Connects; starts the supervisor when there is none. `stop` ends [`Client::run`].
+    pub(crate) async fn connect(config: &Config, stop: CancellationToken) -> Result<Arc<Client>> {
         let client = Arc::new(Client {
             config: config.clone(),
+            stop,
             serial: AtomicU64::new(0),
             socket: Mutex::new(None),
             pending: Mutex::default(),
@@ -83,19 +88,23 @@ impl Client {
 
     async fn spawn_and_connect(&self) -> Result<AsyncFd<OwnedFd>> {
         let deadline = tokio::time::Instant::now() + START_LIMIT;
-        let mut child = self.spawn()?;
+        let mut started = Started::new(self.spawn()?);
         loop {
             match self.try_connect() {
-                Ok(socket) => return Ok(socket),
+                Ok(socket) => {
+                    started.keep();
+                    return Ok(socket);
+                }
                 Err(e) if tokio::time::Instant::now() > deadline => {
+                    started.end().await;
                     return Err(e)
                         .at("connect to the supervisor at", self.config.state_dir.join(SOCKET));
                 }
                 Err(_) => {}
             }
-            match child.try_wait() {
+            match started.child.try_wait() {
                 // Another one held the lock: it is about to listen, or about to be gone.
-                Ok(Some(status)) if status.success() => child = self.spawn()?,
+                Ok(Some(status)) if status.success() => started = Started::new(self.spawn()?),
                 Ok(Some(status)) => {
                     let place = self.config.state_dir.join(LOG);
                     let place = place.display();
@@ -103,7 +112,13 @@ impl Client {
                 }
                 _ => {}
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.stop.cancelled() => {
+                    started.end().await;
+                    return Err(Error::Supervisor("the agent ends".to_owned()));
+                }
+            }
         }
     }
 
@@ -120,7 +135,7 @@ impl Client {
         let program =
             words.next().ok_or_else(|| Error::Invalid("supervisor_command is empty".to_owned()))?;
         let file = super::program::unwritable(program)?;
-        // Not killed on drop: it must outlive us. Tokio collects it should it end before.
+        // Not killed on drop: once connected it outlives us. Tokio collects it should it end before.
         tokio::process::Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
             .arg0(program)
             // It has no use for the agent's environment, and what it has a container might see.
@@ -139,23 +154,41 @@ impl Client {
             .at("start the supervisor", program)
     }
 
-    /// Reads for ever; reconnects whenever the supervisor has gone.
+    /// Reads until `stop`; reconnects whenever the supervisor has gone. Once this has returned, no
+    /// supervisor is started, and none that was started is on its way.
     pub(crate) async fn run(self: Arc<Self>, news: mpsc::UnboundedSender<News>) {
         loop {
             let socket = self.socket.lock().expect("no holder panics").clone();
-            if let Some(socket) = socket
-                && let Err(e) = self.list(&socket, &news).await
-            {
-                tracing::warn!("supervisor: {e}");
+            if let Some(socket) = socket {
+                let reading = self.list(&socket, &news);
+                if let Some(Err(e)) = self.stop.run_until_cancelled(reading).await {
+                    tracing::warn!("supervisor: {e}");
+                }
             }
             *self.socket.lock().expect("no holder panics") = None;
             self.pending.lock().expect("no holder panics").clear();
+            if self.stop.is_cancelled() {
+                return;
+            }
             tracing::warn!("supervisor is gone: starting another one");
-            while let Err(e) = self.establish().await {
-                tracing::error!("supervisor: {}", e.chain());
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            if !self.reconnect().await {
+                return;
             }
         }
+    }
+
+    /// Whether there is a supervisor again; there is none when the agent ends.
+    async fn reconnect(&self) -> bool {
+        // A supervisor that ends together with us is not started again.
+        while !self.stop.is_cancelled() {
+            match self.establish().await {
+                Ok(()) => return true,
+                Err(e) => tracing::error!("supervisor: {}", e.chain()),
+            }
+            let pause = tokio::time::sleep(RESPAWN);
+            let _ended = self.stop.run_until_cancelled(pause).await;
+        }
+        false
     }
 
     /// Asks for the list, then reads for as long as the connection lasts.
@@ -267,6 +300,39 @@ impl Client {
         };
         let late = |_| Error::Supervisor(format!("not there (lock {LOCK})"));
         tokio::time::timeout(START_LIMIT, waits).await.map_err(late)
+    }
+}
+
+/// A supervisor that was started and is not connected yet. It ends with this value unless it is kept:
+/// it may not have reached its lock and its cgroup, so nobody else would find it.
+struct Started {
+    child: tokio::process::Child,
+    kept: bool,
+}
+
+impl Started {
+    fn new(child: tokio::process::Child) -> Started {
+        Started { child, kept: false }
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Kills it and waits for its end.
+    async fn end(mut self) {
+        if let Err(e) = self.child.kill().await {
+            tracing::error!("supervisor not ended: {e}");
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.kept {
+            // One that has ended by itself is no error.
+            let _ended = self.child.start_kill();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files a sandbox gives to its containers: `/etc/resolv.conf` from the sandbox's DNS
 //! configuration and `/etc/hostname`. By the CRI they are the runtime's duty; `/etc/hosts` is the
-//! kubelet's, which mounts it.
+//! kubelet's, which mounts it. Containers may change them, within the bounds of a small file system.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::error::{IoContext as _, Result};
 
 use super::records::SandboxRecord;
 use super::sandbox::namespaces;
-use super::{Inner, users};
+use super::{Inner, pins, users};
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOSTNAME: &str = "/etc/hostname";
@@ -44,11 +44,12 @@ impl Inner {
         if let Some(dns) = &sandbox.config().dns_config {
             files.push((RESOLV_CONF, "resolv.conf", resolv_conf(dns)));
         }
+        let place = pins::make_files(&self.pin_dir(&sandbox.id))?;
         for (target, name, text) in files {
             if config.mounts.iter().any(|m| m.container_path == target) {
                 continue;
             }
-            let path = self.sandbox_dir(&sandbox.id).join(name);
+            let path = place.join(name);
             if !path.exists() {
                 fs::write(&path, text).at("write", &path)?;
             }

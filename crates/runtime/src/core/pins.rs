@@ -15,6 +15,9 @@ use rustix::mount::{
 use crate::cri::{NamespaceMode, NamespaceOption};
 use crate::error::{Error, IoContext, Result};
 
+/// Far more than any `/etc/hostname` and `/etc/resolv.conf` together.
+const FILES_BYTES: u64 = 256 << 10;
+
 /// What a sandbox's namespaces shall be.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
@@ -55,6 +58,33 @@ pub(crate) fn uts(dir: &Path) -> PathBuf {
 
 pub(crate) fn shm(dir: &Path) -> PathBuf {
     dir.join("shm")
+}
+
+/// Where the files lie that the sandbox gives to its containers.
+pub(crate) fn files(dir: &Path) -> PathBuf {
+    dir.join("files")
+}
+
+/// Makes the place of the sandbox's files, unless it is there. Containers may write to these files, so
+/// they lie in a small file system of their own, which bounds them; what is written is charged to the
+/// writer's memory.
+pub(crate) fn make_files(dir: &Path) -> Result<PathBuf> {
+    let place = files(dir);
+    fs::create_dir_all(&place).at("make", &place)?;
+    if is_mount(&place)? {
+        return Ok(place);
+    }
+    let options = std::ffi::CString::new(format!("mode=0700,size={FILES_BYTES},nr_inodes=16"));
+    let options = options.expect("no NUL");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("files", &place, "tmpfs", flags, options.as_c_str()).at("mount", &place)?;
+    Ok(place)
+}
+
+fn is_mount(path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let of = |path: &Path| fs::metadata(path).at("inspect", path).map(|meta| meta.dev());
+    Ok(of(path)? != of(path.parent().unwrap_or(path))?)
 }
 
 /// Makes the state directory a mount of its own that shares nothing with others: pins must not
@@ -219,7 +249,7 @@ fn loopback_up() -> io::Result<()> {
 
 /// Lets go of everything pinned in `dir`, and removes it; what is not there is no error.
 pub(crate) fn release(dir: &Path) -> Result<()> {
-    for path in [net(dir), ipc(dir), uts(dir), shm(dir), user(dir)] {
+    for path in [net(dir), ipc(dir), uts(dir), shm(dir), user(dir), files(dir)] {
         match unmount(&path, UnmountFlags::DETACH) {
             Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
             Err(e) => return Err(e).at("unmount", &path),

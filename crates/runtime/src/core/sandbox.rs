@@ -66,6 +66,12 @@ pub(super) fn listed(record: &SandboxRecord) -> PodSandbox {
     }
 }
 
+/// Whether the sandbox has an init of its own, for containers that share its pid namespace.
+fn has_pause(record: &SandboxRecord) -> bool {
+    let config = record.config();
+    namespaces(&config).pid == NamespaceMode::Pod as i32 && wants_shared_pid(&config)
+}
+
 impl Inner {
     pub(super) async fn run_sandbox(
         self: &Arc<Self>,
@@ -139,7 +145,7 @@ impl Inner {
             let ips = self.network.attach(&net).await.map_err(Error::Network)?;
             record.ips = ips.iter().map(IpAddr::to_string).collect();
         }
-        if options.pid == NamespaceMode::Pod as i32 && wants_shared_pid(&config) {
+        if has_pause(record) {
             self.start_pause(record).await?;
         }
         record.ready = true;
@@ -211,6 +217,9 @@ impl Inner {
         let pause = self.state().others.get(&record.id).map(|w| w.subscribe());
         if let Some(watch) = pause {
             self.kill(&record.id, watch).await?;
+        }
+        // The init may have ended by itself: its books and its group stay until now.
+        if has_pause(record) {
             self.forget(&record.id).await?;
             self.cgroups
                 .group(&format!("{}/{}", self.parent_group(&record.config()), record.id))?

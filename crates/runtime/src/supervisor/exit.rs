@@ -6,7 +6,7 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::{Supervisor, now_ns};
+use super::{Entry, Supervisor, now_ns};
 use crate::cgroup::collect_pids;
 use crate::wire::{Run, Tell};
 
@@ -95,10 +95,31 @@ impl Supervisor {
         }
     }
 
+    /// Ends this process when its state is deleted and no agent is connected. What runs ends too: no
+    /// later agent could know it.
+    pub(super) fn end_without_state(&self) {
+        if !self.lock.is_deleted() || !self.clients.is_empty() {
+            return;
+        }
+        eprintln!("the state directory {} is deleted", self.state_dir.display());
+        for entry in self.entries.values().filter(|entry| !entry.run.ended) {
+            kill_entry(entry);
+        }
+        for starting in self.starting.values() {
+            // SAFETY: plain numbers; a child that is not reaped keeps its number.
+            unsafe { libc::kill(starting.pid(), libc::SIGKILL) };
+        }
+        std::process::exit(0);
+    }
+
     /// Writes a run's state so that it is either the old or the new one, whatever happens.
     pub(super) fn persist(&self, run: &Run) {
         let dir = self.run_dir(&run.id);
-        let written = fs::create_dir_all(&dir).and_then(|()| {
+        let made = match fs::create_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        let written = made.and_then(|()| {
             let part = dir.join("status.part");
             fs::write(&part, run.encode_to_vec())?;
             fs::rename(part, dir.join(STATUS_FILE))
@@ -122,6 +143,22 @@ impl Supervisor {
 
 fn exit_code(status: i32) -> i32 {
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+}
+
+/// A child that is not reaped keeps its number; one that was adopted is named by its pidfd.
+fn kill_entry(entry: &Entry) {
+    let signal = rustix::process::Signal::KILL;
+    let killed = match (&entry.pidfd, rustix::process::Pid::from_raw(entry.run.pid)) {
+        (Some(pidfd), _) => rustix::process::pidfd_send_signal(pidfd, signal),
+        (None, Some(pid)) => rustix::process::kill_process(pid, signal),
+        (None, None) => Ok(()),
+    };
+    if let Err(e) = killed {
+        eprintln!("{} not killed: {e}", entry.run.id);
+    }
+    if !entry.run.exec {
+        kill_group(&entry.run);
+    }
 }
 
 /// Ends what is left of a container: nothing where the pid namespace was its own.

@@ -1,19 +1,22 @@
 //! The supervisor's own set-up, and its conversation with agents.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rustix::event::epoll;
-use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::flow::{BUFFER_BYTES, Flow, Role};
 use super::launcher::Launcher;
-use super::{LOCK, Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS};
+use super::state_lock::StateLock;
+use super::{
+    Options, RUNS, SOCKET, Supervisor, TOKEN_CLIENT, TOKEN_LISTENER, TOKEN_SIGNALS, TOKEN_STATE,
+};
 use crate::cgroup::Hierarchies;
 use crate::packet;
 use crate::wire::{Ask, Attach, Failure, LEVEL, Reply, Request, Resize, RunList, Signal, Tell};
@@ -26,18 +29,11 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
     // SAFETY: nothing is open yet but the three standard streams; the agent's descriptors must not
     // live on in us.
     unsafe { libc::close_range(3, u32::MAX, 0) };
-    let runs = options.state_dir.join(RUNS);
-    DirBuilder::new().recursive(true).mode(0o700).create(&runs)?;
-    let lock = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(options.state_dir.join(LOCK))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(None);
+    let Some(lock) = StateLock::take(&options.state_dir)? else { return Ok(None) };
+    match DirBuilder::new().mode(0o700).create(options.state_dir.join(RUNS)) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
     }
-    // Held for the process's life, and closed in every child by close-on-exec.
-    std::mem::forget(lock);
     detach()?;
     let ticker_groups = options.cgroup.and_then(|(root, path)| join_own_cgroup(&root, &path));
     // Neither it nor the launcher can be looked into, whoever shares the host's pid namespace.
@@ -50,6 +46,7 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
         signals: child_signals()?,
         launcher,
         listener,
+        lock,
         state_dir: options.state_dir,
         clients: Default::default(),
         entries: Default::default(),
@@ -66,6 +63,7 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
     };
     supervisor.listen(&supervisor.listener, TOKEN_LISTENER)?;
     supervisor.listen(&supervisor.signals, TOKEN_SIGNALS)?;
+    supervisor.listen(supervisor.lock.changes(), TOKEN_STATE)?;
     Ok(Some(supervisor))
 }
 
@@ -163,14 +161,19 @@ impl Supervisor {
         let mut buffer = [0u8; 4096];
         let Some(client) = self.clients.get(&number) else { return };
         match packet::receive(client.as_fd(), &mut buffer) {
-            Ok((0, _)) => drop(self.clients.remove(&number)),
+            Ok((0, _)) => self.disconnected(number),
             Ok((count, fds)) => match Request::decode(&buffer[..count]) {
                 Ok(request) => self.handle(number, request, fds),
                 Err(e) => eprintln!("request: {e}"),
             },
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => drop(self.clients.remove(&number)),
+            Err(_) => self.disconnected(number),
         }
+    }
+
+    fn disconnected(&mut self, number: u64) {
+        self.clients.remove(&number);
+        self.end_without_state();
     }
 
     fn handle(&mut self, client: u64, request: Request, fds: Vec<OwnedFd>) {
@@ -206,7 +209,7 @@ impl Supervisor {
         let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         if let Err(e) = packet::send(socket.as_fd(), &bytes, &fds) {
             eprintln!("agent dropped: {e}");
-            self.clients.remove(&client);
+            self.disconnected(client);
         }
     }
 

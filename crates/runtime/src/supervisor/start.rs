@@ -84,7 +84,16 @@ impl Supervisor {
         let given: Vec<OwnedFd> = fds.collect();
         let (streams, theirs) = self.streams(&plan, given)?;
         let (status, child_status) = status_pair().map_err(|e| ("status socket".to_owned(), e))?;
-        let pid = self.launch(&plan, [&file, &child_status], &theirs)?;
+        let is_exec = !plan.exec_in.is_empty();
+        if !is_exec {
+            // Should this process end before the start has: the next one ends what was started.
+            self.persist(&intended(&plan));
+        }
+        let launched = self.launch(&plan, [&file, &child_status], &theirs);
+        if launched.is_err() && !is_exec {
+            let _ = fs::remove_dir_all(self.run_dir(&plan.id));
+        }
+        let pid = launched?;
         let number = self.number();
         self.listen(&status, TOKEN_STARTING | number).map_err(|e| ("epoll".to_owned(), e))?;
         self.pids.insert(pid, plan.id.clone());
@@ -302,20 +311,27 @@ impl Starting {
 
     fn run(&self) -> Run {
         Run {
-            id: self.plan.id.clone(),
             pid: self.pid,
             start_ticks: super::adopt::start_ticks(self.pid).unwrap_or(0),
-            started_at: now_ns(),
-            exec: !self.plan.exec_in.is_empty(),
-            log_path: self.plan.log_path.clone(),
-            log_max_bytes: self.plan.log_max_bytes,
-            log_max_files: self.plan.log_max_files,
-            tty: self.plan.tty,
-            cgroup_dir: self.plan.cgroup_dir.clone(),
-            cgroup_v1_dirs: self.plan.cgroup_v1_dirs.clone(),
-            stdin_once: self.plan.stdin_once,
-            ..Run::default()
+            ..intended(&self.plan)
         }
+    }
+}
+
+/// A run that has no process yet.
+fn intended(plan: &Plan) -> Run {
+    Run {
+        id: plan.id.clone(),
+        started_at: now_ns(),
+        exec: !plan.exec_in.is_empty(),
+        log_path: plan.log_path.clone(),
+        log_max_bytes: plan.log_max_bytes,
+        log_max_files: plan.log_max_files,
+        tty: plan.tty,
+        cgroup_dir: plan.cgroup_dir.clone(),
+        cgroup_v1_dirs: plan.cgroup_v1_dirs.clone(),
+        stdin_once: plan.stdin_once,
+        ..Run::default()
     }
 }
 

@@ -27,6 +27,26 @@ async fn a_container_runs_logs_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_sandboxs_files_are_shared_and_bounded() {
+    let node = Node::new().await;
+    let mut config = node.sandbox_config("pod");
+    let servers = vec!["10.0.0.10".to_owned()];
+    config.dns_config = Some(DNSConfig { servers, ..DNSConfig::default() });
+    let sandbox = node.sandbox_of(config).await;
+    let id = node.start(&sandbox, sh("exec sleep 1000")).await;
+    let (_, text) = node.exec(&id, "cat /etc/hostname /etc/resolv.conf").await;
+    assert_eq!(text, "pod\nnameserver 10.0.0.10\n");
+    assert_eq!(node.exec(&id, "echo other > /etc/hostname").await.0, 0);
+    let (_, seen) = node.script(&sandbox, sh("cat /etc/hostname")).await;
+    assert_eq!(seen, "other\n", "containers share them");
+    let (_, said) = node.exec(&id, "dd if=/dev/zero of=/etc/resolv.conf bs=64k count=16").await;
+    assert!(said.contains("No space left on device"), "{said}");
+    node.rt().remove_pod_sandbox(&sandbox).await.map_err(|e| e.chain()).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&sandbox), "nothing stays mounted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_start_says_why() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;

@@ -158,7 +158,10 @@ fn is_supervisor(pid: i32) -> bool {
 impl Drop for Node {
     fn drop(&mut self) {
         // First, so that nobody starts another supervisor.
-        self.runtime = None;
+        if let Some(runtime) = self.runtime.take() {
+            let close = || tokio::runtime::Handle::current().block_on(runtime.close());
+            tokio::task::block_in_place(close);
+        }
         let root = Path::new("/sys/fs/cgroup");
         let group = runtime::cgroup::Hierarchies::detect(root)
             .and_then(|h| h.group(&self.config.cgroup_parent));

@@ -87,6 +87,86 @@ async fn a_reset_leaves_nothing() {
     assert!(!mounts.contains(node.dir.path().to_str().unwrap()));
 }
 
+fn pid(number: i32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(number).unwrap()
+}
+
+/// Whether the process ends within the limit; its number is not given to another one so soon.
+async fn ends(number: i32) -> bool {
+    let gone = async {
+        let stat = || std::fs::read_to_string(format!("/proc/{number}/stat"));
+        while stat().is_ok_and(|text| !text.contains(") Z ")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.is_ok()
+}
+
+/// The child of a supervisor that runs this program.
+fn child_of(supervisor: i32, program: &str) -> i32 {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let (name, parent) = (format!("({program}) "), format!(" {supervisor} "));
+    let of = |stat: &String| {
+        stat.contains(&name) && stat[1 + stat.rfind(") ").unwrap() + 2..].starts_with(&parent)
+    };
+    let found = stats.into_iter().find(of).expect("the container's process");
+    found.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_ends_with_its_state_once_no_agent_is_there() {
+    let mut node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let id = node.start(&sandbox, sh("exec sleep 1000")).await;
+    let supervisor = node.supervisor_pid();
+    let container = child_of(supervisor, "sleep");
+    std::fs::remove_file(node.config.state_dir.join("supervisor.lock")).unwrap();
+    // The agent that is connected goes on.
+    assert_eq!(node.exec(&id, "true").await.0, 0);
+    node.runtime.take().unwrap().close().await;
+    assert!(ends(supervisor).await && ends(container).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_is_not_started_where_its_state_was_deleted() {
+    let node = Node::new().await;
+    let gone = node.dir.path().join("gone");
+    let mut command = std::process::Command::new(crate::harness::example("supervisor"));
+    let output = command.arg("--state-dir").arg(&gone).output().unwrap();
+    assert!(!output.status.success() && !gone.exists(), "{output:?}");
+}
+
+/// An agent whose supervisor is started and never listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_on_its_way_ends_with_the_start_that_is_given_up() {
+    let node = Node::new().await;
+    let told = node.dir.path().join("pid");
+    let script = format!(
+        "echo $$ > {0}.part; /bin/busybox mv {0}.part {0}; exec /bin/busybox sleep 1000",
+        told.display()
+    );
+    let mut config = node.config.clone();
+    config.root = node.dir.path().join("lib-2");
+    config.state_dir = node.dir.path().join("run-2");
+    config.supervisor_command =
+        ["/bin/busybox", "sh", "-c", &script].map(std::ffi::OsString::from).to_vec();
+    let network = std::sync::Arc::new(runtime::LoopbackOnly);
+    let opening = tokio::spawn(runtime::Embedded::open(config, network));
+    let number = async {
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&told) {
+                return text.trim().parse().unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let number: i32 = tokio::time::timeout(LIMIT, number).await.unwrap();
+    rustix::process::test_kill_process(pid(number)).unwrap();
+    opening.abort();
+    assert!(ends(number).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forty_pods_at_once() {
     let node = Node::new().await;

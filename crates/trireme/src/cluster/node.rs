@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use client::{Informers, Patch, Tasks};
 use k8s_openapi::api::core::v1::Node as NodeObject;
-use kubelet::{Deps, Kubelet, KubeletConfig};
+use kubelet::{Amount, Capacity, Deps, Kubelet, KubeletConfig, Signal};
 use network::{NetNs, PodNetwork, PodNetworkConfig};
 use pki::{CertSpec, KeyPairPem};
 use proxy::{HostPort, Protocol, ProxyConfig};
@@ -141,10 +141,14 @@ async fn start_kubelet(
     config.cluster_dns = vec![dns_address()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
     config.port = KUBELET_PORT;
-    config.eviction = shared.upkeep.eviction;
+    config.static_pods.path = Some(place.manifests.clone());
+    config.eviction = shared.upkeep.eviction.clone().into();
     config.image_gc_high_percent = shared.upkeep.image_gc_high;
     // Beside the eviction threshold, which is reserved by default.
     config.reserved_memory_bytes += protect::reserved_memory();
+    if let Some(part) = place.capacity {
+        share(&mut config, part);
+    }
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.cgroup);
     let user = format!("system:node:{name}");
     let client = shared.plane.client(&user, &["system:nodes"], "kubelet");
@@ -165,6 +169,14 @@ async fn start_kubelet(
     shared.tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     shared.tasks.spawn("kubelet", async move { agent.run().await });
     Ok(())
+}
+
+/// A node that has a part of the machine keeps back a part of it, and is short when little of it is left.
+fn share(config: &mut KubeletConfig, part: Capacity) {
+    config.capacity = Some(part);
+    config.reserved_memory_bytes = config.reserved_memory_bytes.min(part.memory_bytes / 10);
+    let least = Amount::Bytes((100_u64 << 20).min(part.memory_bytes / 20));
+    config.eviction.hard.set(Signal::Memory, least);
 }
 
 fn kubelet_tls(

@@ -1,8 +1,10 @@
 //! Where a node lives: in a namespace of `up`, or on the host's own network.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use kubelet::Capacity;
 use network::NetNs;
 
 /// A node's network, before anything runs there.
@@ -12,6 +14,10 @@ pub(crate) struct Place {
     /// None: the host's own network.
     pub(crate) ns: Option<NetNs>,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Its part of the machine; None: all of it.
+    pub(crate) capacity: Option<Capacity>,
+    /// Where its static pods' manifests are.
+    pub(crate) manifests: PathBuf,
 }
 
 impl Place {

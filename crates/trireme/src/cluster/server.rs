@@ -5,10 +5,12 @@
 //! addresses, load balancers on all of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use client::Tasks;
+use kubelet::Thresholds;
 use network::egress::{masquerade_pods, stop_masquerading_pods};
 use network::netlink::route::Route;
 use network::nft::Nft;
@@ -44,9 +46,13 @@ pub(crate) struct ServerArgs {
     /// The Node's name; this machine's host name when absent.
     #[arg(long)]
     node_name: Option<String>,
-    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
-    #[arg(long, default_value = "")]
-    eviction_hard: String,
+    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,… What is not
+    /// named is not watched; upstream's defaults when absent.
+    #[arg(long)]
+    eviction_hard: Option<String>,
+    /// A folder of manifests of static pods, or one manifest.
+    #[arg(long, value_name = "PATH", default_value = "/etc/kubernetes/manifests")]
+    pod_manifest_path: PathBuf,
 }
 
 /// Runs the cluster in the foreground, or in a process of its own.
@@ -56,7 +62,8 @@ pub(crate) fn server(args: ServerArgs) -> Result<()> {
     doctor::require()?;
     if args.detach {
         let mut again = vec!["server".to_owned(), format!("--port={}", args.port)];
-        again.push(format!("--eviction-hard={}", args.eviction_hard));
+        again.extend(args.eviction_hard.as_ref().map(|e| format!("--eviction-hard={e}")));
+        again.push(format!("--pod-manifest-path={}", args.pod_manifest_path.display()));
         again.extend(args.node_ip.map(|ip| format!("--node-ip={ip}")));
         again.extend(args.node_name.as_ref().map(|name| format!("--node-name={name}")));
         return detached(&again, &paths);
@@ -93,13 +100,18 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
         name: args.node_name.clone().unwrap_or_else(hostname),
         ns: None,
         addresses: vec![address],
+        capacity: None,
+        manifests: args.pod_manifest_path.clone(),
     };
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
     let listener = TcpListener::bind(any).await.with_context(|| {
         format!("listen on {any}: choose another --port, or stop what uses this one")
     })?;
     let port = listener.local_addr()?.port();
-    let eviction = args.eviction_hard.parse().map_err(anyhow::Error::msg);
+    let eviction = match &args.eviction_hard {
+        Some(given) => given.parse().map_err(anyhow::Error::msg),
+        None => Ok(Thresholds::default()),
+    };
     Ok(Ground {
         legacy: false,
         upkeep: Upkeep { eviction: eviction.context("--eviction-hard")?, image_gc_high: 85 },

@@ -53,7 +53,7 @@ pub(super) struct Ground {
 }
 
 /// When nodes begin to free room.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Upkeep {
     /// Pods end when less is available.
     pub(crate) eviction: Thresholds,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use apiserver::{KubeletTls, NodeDialer};
 use client::Tasks;
-use kubelet::Thresholds;
+use kubelet::{Amount, Capacity, Thresholds};
 use network::{EgressNat, Fabric, FabricConfig, NetNs, PinDir};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -22,6 +22,7 @@ use crate::doctor;
 use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::interrupted;
 use crate::roles::certificate_flags::kubelet_tls;
+use crate::roles::kubelet::millis;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UpArgs {
@@ -42,9 +43,52 @@ pub(crate) struct UpArgs {
     /// `unreachable` adds routes to the host; with `none` such packets take the default route.
     #[arg(long, default_value = "unreachable", value_parser = ["unreachable", "none"])]
     pub(crate) host_routes: String,
+    /// What each node has: cpu=2,memory=4Gi; several nodes have equal parts of the machine when absent.
+    #[arg(long, value_name = "CPU,MEMORY", value_parser = node_capacity)]
+    pub(crate) node_capacity: Option<NodeCapacity>,
     /// Port of the API server on the host's loopback; 6443, or a free one when that is taken.
     #[arg(long)]
     pub(crate) port: Option<u16>,
+}
+
+/// What each node has, in thousandths of a CPU and in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeCapacity {
+    cpu_millis: u64,
+    memory_bytes: u64,
+}
+
+impl std::fmt::Display for NodeCapacity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cpu={}m,memory={}", self.cpu_millis, self.memory_bytes)
+    }
+}
+
+fn node_capacity(text: &str) -> Result<NodeCapacity, String> {
+    const FORM: &str = "expected cpu=<quantity>,memory=<quantity>";
+    let (cpu, memory) = text.split_once(',').ok_or(FORM)?;
+    let cpu = cpu.strip_prefix("cpu=").and_then(millis).filter(|n| *n > 0).ok_or(FORM)?;
+    let memory = memory.strip_prefix("memory=").and_then(Amount::parse);
+    match memory {
+        Some(Amount::Bytes(bytes)) if bytes > 0 => {
+            Ok(NodeCapacity { cpu_millis: cpu, memory_bytes: bytes })
+        }
+        _ => Err(FORM.to_owned()),
+    }
+}
+
+/// One node has the whole machine, unless told otherwise; several share it.
+fn capacity(args: &UpArgs, paths: &ClusterPaths) -> Option<Capacity> {
+    if args.nodes == 1 && args.node_capacity.is_none() {
+        return None;
+    }
+    let equal = Capacity::divided(args.nodes, &paths.root);
+    Some(match args.node_capacity {
+        None => equal,
+        Some(NodeCapacity { cpu_millis, memory_bytes }) => {
+            Capacity { cpu_millis, memory_bytes, ..equal }
+        }
+    })
 }
 
 /// Runs the cluster in the foreground, or in a process of its own.
@@ -56,6 +100,7 @@ pub(crate) fn up(args: UpArgs) -> Result<()> {
         let mut again = vec!["up".to_owned(), "--egress".to_owned(), args.egress.clone()];
         again.extend(["--nodes".to_owned(), args.nodes.to_string()]);
         again.push(format!("--host-routes={}", args.host_routes));
+        again.extend(args.node_capacity.map(|given| format!("--node-capacity={given}")));
         again.extend(args.port.map(|port| format!("--port={port}")));
         return detached(&again, &paths);
     }
@@ -139,10 +184,13 @@ async fn ground(
     fabric: &Fabric,
     pki: &PkiFiles,
 ) -> Result<Ground> {
+    let capacity = capacity(args, paths);
     let place = |uplink: &network::Uplink| Place {
+        capacity,
         name: paths.node_name(uplink.index),
         ns: Some(uplink.ns.clone()),
         addresses: uplink.addresses.clone(),
+        manifests: paths.node(uplink.index).join("manifests"),
     };
     let places: Vec<Place> = fabric.nodes().iter().map(place).collect();
     let first = places.first().context("a cluster has a node")?;
@@ -207,5 +255,21 @@ impl NodeDialer for InsideDialer {
 
     fn kubelet_tls(&self) -> KubeletTls {
         self.tls.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_names_cpu_and_memory() {
+        let read = node_capacity("cpu=1500m,memory=4Gi").unwrap();
+        // A detached process is given it again.
+        assert_eq!(node_capacity(&read.to_string()), Ok(read));
+        let none = ["", "cpu=1", "cpu=0,memory=1Gi", "cpu=1,memory=10%", "memory=1Gi,cpu=1"];
+        for bad in none {
+            assert!(node_capacity(bad).is_err(), "{bad}");
+        }
     }
 }

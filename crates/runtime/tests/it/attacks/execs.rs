@@ -83,11 +83,11 @@ async fn a_container_may_run_what_started_it() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;
     let config = ContainerConfig {
-        command: vec!["/proc/self/exe".to_owned(), "--state-dir".to_owned(), "/tmp/s".to_owned()],
+        command: vec!["/proc/self/exe".to_owned(), "--state-dir".to_owned(), "/tmp".to_owned()],
         ..sh("")
     };
     let id = node.start(&sandbox, config).await;
-    let seen = node.exec(&id, "ls /proc/1/fd; ls /tmp/s; readlink /proc/1/root").await.1;
+    let seen = node.exec(&id, "ls /proc/1/fd; ls /tmp; readlink /proc/1/root").await.1;
     assert!(seen.contains("supervisor.sock") && !seen.contains("/var"), "{seen}");
     node.rt().stop_container(&id, 0).await.unwrap();
     // The node's own one is unmoved.

@@ -25,7 +25,7 @@ mount /dev tmpfs rw,nosuid
 mount /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime
 mount /dev/pts devpts rw,nosuid,noexec,relatime
 mount /dev/shm tmpfs rw,nosuid,nodev,noexec,relatime
-mount /etc/hostname ext4 rw,relatime
+mount /etc/hostname tmpfs rw,nosuid,nodev,noexec,relatime
 mount /proc proc rw,nosuid,nodev,noexec,relatime
 mount /proc/bus proc ro,nosuid,nodev,noexec,relatime
 mount /proc/fs proc ro,nosuid,nodev,noexec,relatime

@@ -9,8 +9,9 @@ mod settings;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::kubelet::{Amount, Deps, Kubelet, KubeletConfig, Thresholds};
+use ::kubelet::{Amount, Deps, EvictionConfig, Kubelet, KubeletConfig, StaticPods, Thresholds};
 use ::network::ipnet::IpNet;
 use ::runtime::{Config as RuntimeConfig, Embedded};
 use anyhow::{Context, Result, bail};
@@ -22,10 +23,12 @@ use tokio::net::TcpListener;
 
 use self::network::LateNetwork;
 use self::settings::Settings;
+pub(crate) use self::settings::millis;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::health::HealthPort;
 use crate::cluster::folder::make_private;
 use crate::cluster::node::server_tls;
+use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
 
@@ -86,6 +89,21 @@ pub(crate) struct Args {
     /// Port of the node API, on all addresses.
     #[arg(long, default_value_t = 10250)]
     port: u16,
+    /// A folder of manifests of static pods, or one manifest.
+    #[arg(long, value_name = "PATH")]
+    pod_manifest_path: Option<PathBuf>,
+    /// A URL of manifests of static pods.
+    #[arg(long, value_name = "URL", value_parser = manifest_url)]
+    manifest_url: Option<String>,
+    /// Sent to that URL: name:value, as often as needed.
+    #[arg(long, value_parser = header)]
+    manifest_url_header: Vec<(String, String)>,
+    /// How often the path is read when nothing tells of changes.
+    #[arg(long, default_value = "20s", value_parser = frequency)]
+    file_check_frequency: Duration,
+    /// How often the URL is asked.
+    #[arg(long, default_value = "20s", value_parser = frequency)]
+    http_check_frequency: Duration,
     /// A container's log is put aside when it is longer: a quantity.
     #[arg(long, default_value = "10Mi", value_parser = bytes)]
     container_log_max_size: u64,
@@ -98,9 +116,25 @@ pub(crate) struct Args {
     /// Until it is no fuller than this.
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
     image_gc_low_threshold: u8,
-    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,…
-    #[arg(long, default_value = "")]
-    eviction_hard: Thresholds,
+    /// Pods end when less is available: memory.available<100Mi,nodefs.available<10%,… What is not
+    /// named is not watched.
+    #[arg(long)]
+    eviction_hard: Option<Thresholds>,
+    /// Pods end when less is available for some time, in the same form.
+    #[arg(long)]
+    eviction_soft: Option<Thresholds>,
+    /// That time: memory.available=1m30s,…
+    #[arg(long, value_name = "PERIODS")]
+    eviction_soft_grace_period: Option<String>,
+    /// So much more than the threshold must be free again: nodefs.available=500Mi,…
+    #[arg(long, value_name = "AMOUNTS")]
+    eviction_minimum_reclaim: Option<String>,
+    /// A shortage that was seen counts as one for so long.
+    #[arg(long, default_value = "5m0s", value_parser = go_duration)]
+    eviction_pressure_transition_period: Duration,
+    /// Longest grace of pods that end at a soft threshold, in seconds.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    eviction_max_pod_grace_period: i64,
     /// Kernel parameters that pods may set beside the safe ones: net.core.somaxconn,kernel.msg*,…
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     allowed_unsafe_sysctls: Vec<String>,
@@ -119,6 +153,29 @@ fn label(text: &str) -> Result<(String, String), String> {
         return Err(why);
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn manifest_url(text: &str) -> Result<String, String> {
+    match text.starts_with("http://") || text.starts_with("https://") {
+        true => Ok(text.to_owned()),
+        false => Err("expected http:// or https://".to_owned()),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected name:value")?;
+    let (name, value) = (name.trim(), value.trim());
+    match name.is_empty() || value.is_empty() {
+        true => Err("neither the name nor the value may be empty".to_owned()),
+        false => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+fn frequency(text: &str) -> Result<Duration, String> {
+    match go_duration(text)? {
+        Duration::ZERO => Err("must be greater than 0s".to_owned()),
+        found => Ok(found),
+    }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -250,9 +307,32 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
     config.log_max_files = args.container_log_max_files;
     config.image_gc_high_percent = args.image_gc_high_threshold;
     config.image_gc_low_percent = args.image_gc_low_threshold;
-    config.eviction = args.eviction_hard;
+    config.eviction = eviction(args).map_err(anyhow::Error::msg)?;
+    config.static_pods = StaticPods {
+        path: args.pod_manifest_path.clone(),
+        url: args.manifest_url.clone(),
+        url_headers: args.manifest_url_header.clone(),
+        file_check: args.file_check_frequency,
+        http_check: args.http_check_frequency,
+    };
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
     config.allow_sysctls(&args.allowed_unsafe_sysctls).map_err(anyhow::Error::msg)?;
+    Ok(config)
+}
+
+fn eviction(args: &Args) -> Result<EvictionConfig, String> {
+    let graces = args.eviction_soft_grace_period.as_deref().unwrap_or("");
+    let config = EvictionConfig {
+        hard: args.eviction_hard.clone().unwrap_or_default(),
+        soft: args.eviction_soft.clone().unwrap_or_else(Thresholds::none),
+        soft_grace: EvictionConfig::parse_graces(graces, go_duration)?,
+        minimum_reclaim: EvictionConfig::parse_reclaims(
+            args.eviction_minimum_reclaim.as_deref().unwrap_or(""),
+        )?,
+        transition: args.eviction_pressure_transition_period,
+        max_pod_grace_seconds: args.eviction_max_pod_grace_period,
+    };
+    config.check()?;
     Ok(config)
 }
 

@@ -4,11 +4,12 @@
 //! a flag can say becomes that flag, so that one given on the command line wins, as in upstream.
 
 mod fields;
+mod shutdown;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::kubelet::{Amount, KubeletConfig};
+use ::kubelet::{Amount, KubeletConfig, ShutdownPeriod};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
@@ -42,6 +43,19 @@ struct Rest {
     upkeep: Option<Duration>,
     /// Thousandths of a CPU, and bytes.
     reserved: Option<(u64, u64)>,
+    image_min_age: Option<Duration>,
+    image_max_age: Option<Duration>,
+    merge_eviction: bool,
+    pods_per_core: Option<u32>,
+    /// `None` in it: all images.
+    status_images: Option<Option<usize>>,
+    restart_max: Option<Duration>,
+    limited_swap: bool,
+    pids_max: Option<u64>,
+    seccomp_default: bool,
+    shutdown: Option<Duration>,
+    shutdown_critical: Option<Duration>,
+    shutdown_by_priority: Vec<ShutdownPeriod>,
 }
 
 /// What a field has that nobody has set.
@@ -178,6 +192,7 @@ impl Settings {
                 Some(Pace) => tracing::info!(field = name, %value, "has no effect on this node"),
             }
         }
+        settings.rest.check_shutdown()?;
         Ok(settings)
     }
 
@@ -207,9 +222,44 @@ impl Settings {
                 let (more_cpu, more_memory) = reserved(value)?;
                 rest.reserved = Some((cpu + more_cpu, memory + more_memory));
             }
-            "evictionHard" => self.flags.push(("eviction-hard", eviction(value)?)),
+            "shutdownGracePeriod"
+            | "shutdownGracePeriodCriticalPods"
+            | "shutdownGracePeriodByPodPriority" => rest.set_shutdown(name, value, time)?,
+            "memorySwap.swapBehavior" => {
+                rest.limited_swap = match word()?.as_str() {
+                    "NoSwap" => false,
+                    "LimitedSwap" => true,
+                    _ => bail!("must be one of: \"\", \"LimitedSwap\" or \"NoSwap\""),
+                }
+            }
+            "podPidsLimit" => rest.pids_max = pids_max(value)?,
+            "seccompDefault" => {
+                rest.seccomp_default = value.as_bool().context("expected true or false")?;
+            }
+            "imageMinimumGCAge" => rest.image_min_age = time()?,
+            "imageMaximumGCAge" => rest.image_max_age = time()?,
+            "mergeDefaultEvictionSettings" => {
+                rest.merge_eviction = value.as_bool().context("expected true or false")?;
+            }
+            "podsPerCore" => rest.pods_per_core = Some(count(value)?),
+            "nodeStatusMaxImages" => rest.status_images = Some(status_images(value)?),
+            "crashLoopBackOff.maxContainerRestartPeriod" => {
+                rest.restart_max = time()?;
+                let whole = Duration::from_secs(1)..=Duration::from_secs(300);
+                if !rest.restart_max.is_some_and(|max| whole.contains(&max)) {
+                    bail!("must be between 1s and 300s");
+                }
+            }
+            "evictionHard" => self.flags.push(("eviction-hard", by_signal(value, '<')?)),
+            "evictionSoft" => self.flags.push(("eviction-soft", by_signal(value, '<')?)),
+            "evictionSoftGracePeriod" => {
+                self.flags.push(("eviction-soft-grace-period", by_signal(value, '=')?));
+            }
+            "evictionMinimumReclaim" => {
+                self.flags.push(("eviction-minimum-reclaim", by_signal(value, '=')?));
+            }
             "registerWithTaints" => self.flags.push(("register-with-taints", taints(value)?)),
-            "staticPodPath" => no_manifests(Path::new(&word()?))?,
+            "staticPodURLHeader" => self.flags.extend(url_headers(value)?),
             "featureGates" => gates(value)?,
             "enforceNodeAllocatable" => allocatable(value)?,
             _ => bail!("no such field"),
@@ -235,6 +285,7 @@ impl Settings {
             }
         }
         let rest = self.rest;
+        config.shutdown = rest.shutdown();
         set(&mut config.log_dir, rest.log_dir);
         set(&mut config.resolv_conf, rest.resolv_conf);
         set(&mut config.register_node, rest.register_node);
@@ -242,6 +293,17 @@ impl Settings {
         set(&mut config.status_report_interval, rest.status_report);
         set(&mut config.lease_duration, rest.lease);
         set(&mut config.upkeep_interval, rest.upkeep);
+        set(&mut config.image_min_age, rest.image_min_age);
+        config.image_max_age = rest.image_max_age;
+        config.pod_pids_max = rest.pids_max;
+        config.seccomp_default = rest.seccomp_default;
+        config.limited_swap = rest.limited_swap;
+        set(&mut config.status_images, rest.status_images);
+        set(&mut config.restart_max, rest.restart_max);
+        config.max_pods = pods(config.max_pods, rest.pods_per_core.unwrap_or(0));
+        if rest.merge_eviction {
+            config.eviction.hard = std::mem::take(&mut config.eviction.hard).with_defaults();
+        }
         config.provider_id = rest.provider_id.or(config.provider_id.take());
         if let Some((cpu, memory)) = rest.reserved {
             config.reserved_cpu_millis += cpu;
@@ -278,7 +340,7 @@ fn reserved(value: &Value) -> Result<(u64, u64)> {
     Ok((cpu, memory))
 }
 
-fn millis(text: &str) -> Option<u64> {
+pub(crate) fn millis(text: &str) -> Option<u64> {
     match text.strip_suffix('m') {
         Some(millis) => millis.parse().ok(),
         None => {
@@ -289,10 +351,38 @@ fn millis(text: &str) -> Option<u64> {
     }
 }
 
-fn eviction(value: &Value) -> Result<String> {
-    let map = value.as_object().context("expected thresholds by signal")?;
-    let words: Vec<String> = map.iter().map(|(k, v)| format!("{k}<{}", text(v))).collect();
+fn by_signal(value: &Value, between: char) -> Result<String> {
+    let map = value.as_object().context("expected values by signal")?;
+    let words: Vec<String> =
+        map.iter().map(|(signal, value)| format!("{signal}{between}{}", text(value))).collect();
     Ok(words.join(","))
+}
+
+fn count(value: &Value) -> Result<u32> {
+    let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+    number.context("expected a number that is not negative")
+}
+
+/// Nothing above zero is no limit.
+fn pids_max(value: &Value) -> Result<Option<u64>> {
+    let number = value.as_i64().context("expected a number")?;
+    Ok(u64::try_from(number).ok().filter(|most| *most > 0))
+}
+
+/// -1 is no limit.
+fn status_images(value: &Value) -> Result<Option<usize>> {
+    match value.as_i64() {
+        Some(-1) => Ok(None),
+        Some(n) if n >= 0 => Ok(usize::try_from(n).ok()),
+        _ => bail!("expected -1 or a number that is not negative"),
+    }
+}
+
+/// Zero is no limit.
+fn pods(max: u32, per_core: u32) -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    if per_core == 0 { max } else { max.min(per_core.saturating_mul(cores)) }
 }
 
 fn taints(value: &Value) -> Result<String> {
@@ -306,14 +396,16 @@ fn taints(value: &Value) -> Result<String> {
     Ok(list.iter().map(word).collect::<Vec<_>>().join(","))
 }
 
-/// kubeadm names the folder on every node, whether anything is in it or not.
-fn no_manifests(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let hidden = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
-    match entries.into_iter().find(|entry| !hidden(entry)) {
-        Some(entry) => bail!("{}: static pods are not supported", entry.path().display()),
-        None => Ok(()),
+/// One flag for each value of each header.
+fn url_headers(value: &Value) -> Result<Vec<(&'static str, String)>> {
+    let mut flags = Vec::new();
+    for (name, values) in value.as_object().context("expected values by header")? {
+        for value in values.as_array().with_context(|| format!("{name}: expected a list"))? {
+            let value = value.as_str().with_context(|| format!("{name}: expected text"))?;
+            flags.push(("manifest-url-header", format!("{name}:{value}")));
+        }
     }
+    Ok(flags)
 }
 
 /// Gates are what they are in v1.36 by default; to say so is no error, to want otherwise is.

@@ -1,6 +1,6 @@
 //! What flags say.
 
-use super::{address_towards, below, label, taint};
+use super::{address_towards, below, frequency, header, label, manifest_url, taint};
 
 #[test]
 fn labels_and_taints_are_read_as_the_original_reads_them() {
@@ -28,4 +28,12 @@ fn a_loopback_server_does_not_give_the_node_its_address() {
 fn cgroups_lie_below_the_root_that_is_given() {
     assert_eq!(below("/", "kubepods"), "/kubepods");
     assert_eq!(below("/a/b", "kubepods"), "/a/b/kubepods");
+}
+
+#[test]
+fn sources_of_static_pods_are_checked() {
+    assert_eq!(header("X-Key: v"), Ok(("X-Key".to_owned(), "v".to_owned())));
+    assert!(header("X-Key").is_err() && header(":v").is_err() && header("a:").is_err());
+    assert!(manifest_url("https://x/pods").is_ok() && manifest_url("file:///x").is_err());
+    assert!(frequency("20s").is_ok() && frequency("0s").is_err() && frequency("-1s").is_err());
 }

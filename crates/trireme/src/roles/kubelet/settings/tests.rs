@@ -1,5 +1,7 @@
 //! What files say.
 
+use ::kubelet::Signal;
+
 use super::*;
 
 fn settings(yaml: &str) -> Result<Settings> {
@@ -49,8 +51,10 @@ fn what_this_node_does_not_do_is_refused_by_name() {
     let said =
         "KubeletConfiguration: cpuManagerPolicy: static is not supported by this node, only none";
     assert_eq!(refused("cpuManagerPolicy: static"), said);
-    let said = "KubeletConfiguration: staticPodURL is not supported by this node";
-    assert_eq!(refused("staticPodURL: http://x"), said);
+    assert_eq!(
+        refused("staticPodURLHeader: {A: b}"),
+        "staticPodURLHeader: {\"A\":\"b\"}: A: expected a list"
+    );
     let said = "KubeletConfiguration: authentication.anonymous.enabled: true is not supported by this node, only false";
     assert_eq!(refused("authentication: {anonymous: {enabled: true}}"), said);
     assert_eq!(refused("maxPod: 7"), "KubeletConfiguration has no field maxPod");
@@ -69,6 +73,108 @@ fn what_kubeadm_writes_and_nobody_has_set_is_taken() {
                 shutdownGracePeriod: 0s\nstaticPodPath: /none\ncrashLoopBackOff: {}\nauthorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s}}\n\
                 featureGates: {EnvFiles: true, DynamicResourceAllocation: false}";
     assert!(settings(yaml).is_ok());
+}
+
+#[test]
+fn static_pods_are_found_where_the_file_says() {
+    let yaml = "staticPodPath: /etc/kubernetes/manifests\nstaticPodURL: https://x/pods\n\
+                staticPodURLHeader: {A: [b, c]}\nfileCheckFrequency: 5s\nhttpCheckFrequency: 0s";
+    let mut words = settings(yaml).unwrap().arguments(&[]);
+    words.sort();
+    let expected = [
+        "--file-check-frequency=5s",
+        "--manifest-url-header=A:b",
+        "--manifest-url-header=A:c",
+        "--manifest-url=https://x/pods",
+        "--pod-manifest-path=/etc/kubernetes/manifests",
+    ];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn eviction_is_what_the_file_says() {
+    let yaml = "evictionHard: {memory.available: 5%}\nevictionSoft: {memory.available: 10%}\n\
+                evictionSoftGracePeriod: {memory.available: 90s}\nevictionMinimumReclaim: {memory.available: 100Mi}\n\
+                evictionMaxPodGracePeriod: 60\nmergeDefaultEvictionSettings: true";
+    let found = settings(yaml).unwrap();
+    let mut words = found.arguments(&[]);
+    words.sort();
+    let expected = [
+        "--eviction-hard=memory.available<5%",
+        "--eviction-max-pod-grace-period=60",
+        "--eviction-minimum-reclaim=memory.available=100Mi",
+        "--eviction-soft-grace-period=memory.available=90s",
+        "--eviction-soft=memory.available<10%",
+    ];
+    assert_eq!(words, expected);
+    let mut config = KubeletConfig::new("n");
+    config.eviction.hard = "memory.available<5%".parse().unwrap();
+    found.apply(&mut config);
+    let hard = |signal| config.eviction.hard.get(signal);
+    assert_eq!(hard(Signal::Memory), Some(Amount::Percent(5.0)));
+    assert_eq!(hard(Signal::NodefsAvailable), Some(Amount::Percent(10.0)), "the default");
+}
+
+#[test]
+fn a_shutdown_has_its_periods() {
+    let of = |yaml: &str| {
+        let mut config = KubeletConfig::new("n");
+        settings(yaml).map(|found| found.apply(&mut config)).map(|()| config.shutdown)
+    };
+    let two = "shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s";
+    let found: Vec<i64> = of(two).unwrap().iter().map(|p| p.seconds).collect();
+    assert_eq!(found, [20, 10]);
+    let list = "shutdownGracePeriodByPodPriority: [{priority: 7, shutdownGracePeriodSeconds: 5}]";
+    assert_eq!(of(list).unwrap(), [ShutdownPeriod { priority: 7, seconds: 5 }]);
+    for bad in [
+        "shutdownGracePeriodCriticalPods: 10s",
+        "shutdownGracePeriod: 5s\nshutdownGracePeriodCriticalPods: 10s",
+        "shutdownGracePeriod: 500ms",
+        "shutdownGracePeriodByPodPriority: [{priority: x}]",
+        &format!("shutdownGracePeriod: 5s\n{list}"),
+    ] {
+        assert!(of(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn numbers_have_their_bounds() {
+    let mut config = KubeletConfig::new("n");
+    let yaml = "nodeStatusMaxImages: -1\nimageMaximumGCAge: 24h\ncrashLoopBackOff: {maxContainerRestartPeriod: 30s}\npodsPerCore: 0";
+    settings(yaml).unwrap().apply(&mut config);
+    assert_eq!((config.status_images, config.max_pods), (None, 110));
+    assert_eq!(config.image_max_age, Some(Duration::from_secs(86400)));
+    assert_eq!(config.restart_max, Duration::from_secs(30));
+    assert_eq!((pods(110, 0), pods(1, 1000), pods(110, 1) < 111), (110, 1, true));
+    for bad in [
+        "nodeStatusMaxImages: -2",
+        "podsPerCore: -1",
+        "memorySwap: {swapBehavior: UnlimitedSwap}",
+        "crashLoopBackOff: {maxContainerRestartPeriod: 301s}",
+        "imageMinimumGCAge: x",
+    ] {
+        assert!(settings(bad).is_err(), "{bad}");
+    }
+}
+
+/// `docs/kubelet-configuration.md` has a row for each field, in the order of [`FIELDS`].
+#[test]
+fn the_documents_say_what_becomes_of_each_field() {
+    let page = include_str!("../../../../../../docs/kubelet-configuration.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let said = |rule: &fields::Rule| match rule {
+        Direct => "obeyed".to_owned(),
+        Pace => "taken, without effect".to_owned(),
+        Flag(flag) | List(flag) => format!("obeyed, as `--{flag}`"),
+        Only([]) => "refused".to_owned(),
+        Only(values) => {
+            let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            format!("only {}", values.join(" or "))
+        }
+    };
+    let wanted: Vec<String> =
+        FIELDS.iter().map(|(field, rule)| format!("| `{field}` | {} |", said(rule))).collect();
+    assert_eq!(rows, wanted);
 }
 
 #[test]
