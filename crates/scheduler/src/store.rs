@@ -1,14 +1,17 @@
 //! Objects that plugins read besides nodes and pods, as the informers last told.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use client::Resource;
+use devices::Slice;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
@@ -16,6 +19,8 @@ use k8s_openapi::api::storage::v1::{
 use tokio::sync::watch;
 
 use crate::labels::{Labels, Selector, SelectorIndex};
+use crate::plugins::dynamic_resources::Ledger;
+use crate::resources::DEVICE_CLASS_PREFIX;
 
 type Key = (String, String);
 
@@ -165,6 +170,33 @@ fn namespace(service: &Service) -> String {
     service.metadata.namespace.clone().unwrap_or_default()
 }
 
+/// ResourceSlices as the allocator reads them, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Slices {
+    rows: RwLock<BTreeMap<String, Result<Arc<Slice>, String>>>,
+}
+
+impl Slices {
+    pub(crate) fn put(&self, slice: &ResourceSlice) {
+        let read = Slice::new(slice).map(Arc::new);
+        self.write().insert(slice.metadata.name.clone().unwrap_or_default(), read);
+    }
+
+    pub(crate) fn remove(&self, slice: &ResourceSlice) {
+        self.write().remove(slice.metadata.name.as_deref().unwrap_or(""));
+    }
+
+    /// All slices; the error is that of one that cannot be read.
+    pub(crate) fn all(&self) -> Result<Vec<Arc<Slice>>, String> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        rows.values().cloned().collect()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Result<Arc<Slice>, String>>> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All stores.
 #[derive(Debug, Default)]
 pub(crate) struct Listers {
@@ -180,4 +212,26 @@ pub(crate) struct Listers {
     pub(crate) csi_drivers: Store<CSIDriver>,
     pub(crate) capacities: Store<CSIStorageCapacity>,
     pub(crate) attachments: Store<VolumeAttachment>,
+    pub(crate) resource_claims: Store<ResourceClaim>,
+    pub(crate) device_classes: Store<DeviceClass>,
+    pub(crate) slices: Slices,
+    pub(crate) ledger: Ledger,
+}
+
+impl Listers {
+    /// The class that backs the extended resource. Of several, the newest: that is how a resource moves from
+    /// one class to another.
+    pub(crate) fn class_of_resource(&self, resource: &str) -> Option<Arc<DeviceClass>> {
+        if let Some(class) = resource.strip_prefix(DEVICE_CLASS_PREFIX) {
+            return self.device_classes.get("", class);
+        }
+        let backs = |class: &Arc<DeviceClass>| {
+            class.spec.extended_resource_name.as_deref() == Some(resource)
+        };
+        let classes = self.device_classes.list().into_iter().filter(backs);
+        classes.min_by_key(|class| {
+            let made = class.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            (Reverse(made), class.metadata.name.clone())
+        })
+    }
 }
