@@ -1,50 +1,86 @@
 //! What allocations of claims already take.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use k8s_openapi::api::resource::v1::AllocationResult;
+use api::quantity::Quantity;
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequestAllocationResult};
 
 use crate::slice::{Amounts, DeviceId, quantity};
 
 /// Devices that claims have.
 #[derive(Debug, Clone, Default)]
 pub struct Allocated {
-    /// Devices that one claim has for itself.
-    whole: HashSet<DeviceId>,
-    /// Devices that claims have shares of, with the sum of the shares.
-    shared: HashMap<DeviceId, Amounts>,
+    /// Devices that a claim has for itself, and how many say so.
+    whole: HashMap<DeviceId, u32>,
+    /// Devices that claims have shares of: how many shares, and their sum.
+    shared: HashMap<DeviceId, (u32, Amounts)>,
+}
+
+/// The devices that an allocation takes. Those that are accessed as an administrator it does not.
+fn taken(
+    allocation: &AllocationResult,
+) -> impl Iterator<Item = (DeviceId, &DeviceRequestAllocationResult)> {
+    let results = allocation.devices.iter().flat_map(|d| d.results.iter().flatten());
+    let counts = results.filter(|result| result.admin_access != Some(true));
+    counts.map(|r| (DeviceId::new(&r.driver, &r.pool, &r.device), r))
+}
+
+/// What a share takes; the server has read the amounts as quantities before.
+fn amounts(result: &DeviceRequestAllocationResult) -> impl Iterator<Item = (&String, Quantity)> {
+    let amounts = result.consumed_capacity.iter().flatten();
+    amounts.filter_map(|(name, text)| Some((name, quantity(text).ok()?)))
 }
 
 impl Allocated {
-    /// Counts an allocation. Devices that are accessed as an administrator are not taken by that.
+    /// Counts an allocation.
     pub fn add(&mut self, allocation: &AllocationResult) {
-        let devices = allocation.devices.as_ref();
-        for result in devices.into_iter().flat_map(|d| d.results.iter().flatten()) {
-            if result.admin_access == Some(true) {
-                continue;
-            }
-            let id = DeviceId::new(&result.driver, &result.pool, &result.device);
+        for (id, result) in taken(allocation) {
             if result.share_id.is_none() {
-                self.whole.insert(id);
+                *self.whole.entry(id).or_default() += 1;
                 continue;
             }
-            let sum = self.shared.entry(id).or_default();
-            for (name, text) in result.consumed_capacity.iter().flatten() {
-                // The server has read it as a quantity before.
-                let Ok(amount) = quantity(text) else { continue };
-                let before = sum.entry(name.clone()).or_insert(api::quantity::Quantity::ZERO);
+            let (count, sum) = self.shared.entry(id).or_default();
+            *count += 1;
+            for (name, amount) in amounts(result) {
+                let before = sum.entry(name.clone()).or_insert(Quantity::ZERO);
                 *before = *before + amount;
             }
         }
     }
 
+    /// Takes back what [`Allocated::add`] counted.
+    pub fn remove(&mut self, allocation: &AllocationResult) {
+        for (id, result) in taken(allocation) {
+            if result.share_id.is_none() {
+                if let Some(count) = self.whole.get_mut(&id) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.whole.remove(&id);
+                    }
+                }
+                continue;
+            }
+            let Some((count, sum)) = self.shared.get_mut(&id) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.shared.remove(&id);
+                continue;
+            }
+            for (name, amount) in amounts(result) {
+                if let Some(before) = sum.get_mut(name) {
+                    *before = *before - amount;
+                }
+            }
+        }
+    }
+
     pub(crate) fn is_whole(&self, id: &DeviceId) -> bool {
-        self.whole.contains(id)
+        self.whole.contains_key(id)
     }
 
     /// The sum of its shares; none when nobody has one.
     pub(crate) fn shares(&self, id: &DeviceId) -> Option<&Amounts> {
-        self.shared.get(id)
+        self.shared.get(id).map(|(_, sum)| sum)
     }
 
     pub(crate) fn has(&self, id: &DeviceId) -> bool {

@@ -17,6 +17,7 @@ use crate::request::{Amount, Entry, Location, Want, claim_key, entries};
 use crate::results::{Picked, allocation};
 use crate::selector::Selectors;
 use crate::slice::{Amounts, Device, DeviceId, Slice};
+use crate::slices::Slices;
 use crate::taint::keeps_away;
 
 /// The most devices of one claim (`resource.AllocationResultsMaxSize`).
@@ -62,7 +63,7 @@ pub enum Fault {
 /// Finds devices.
 #[derive(Debug)]
 pub struct Allocator<'a> {
-    pub slices: &'a [Arc<Slice>],
+    pub slices: &'a Slices,
     pub allocated: &'a Allocated,
     pub selectors: &'a Selectors,
     pub environment: Environment<'a>,

@@ -1,7 +1,7 @@
 //! Dynamic resource allocation, the pure part: which devices a claim gets on a node, and which claims a
 //! pod has.
 //!
-//! [`Slice`]s are ResourceSlices read once. An [`Allocator`] looks at them, at what is [`Allocated`]
+//! [`Slice`]s are ResourceSlices read once. An [`Allocator`] looks at all [`Slices`], at what is [`Allocated`]
 //! already and at device classes, and finds devices for all claims of a pod on one node, or says that
 //! there are none. Selectors are CEL expressions, kept by [`Selectors`]. The rules are those of upstream
 //! v1.36 with its default gates (`dynamic-resource-allocation/structured`, "incubating"): prioritized
@@ -20,6 +20,7 @@ mod request;
 mod results;
 mod selector;
 mod slice;
+mod slices;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use allocator::{Allocator, Environment, Fault, NodeView, RESULTS_MAX};
 pub use claims::{ClaimName, Unnamed, claim_name, is_for_pod, is_reserved_for};
 pub use selector::Selectors;
 pub use slice::{DeviceId, Slice};
+pub use slices::Slices;
 pub use taint::tolerates;
 
 /// The finalizer of claims that are allocated.

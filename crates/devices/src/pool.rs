@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 
 use crate::allocator::NodeView;
 use crate::slice::{Amounts, Device, Placement, Slice};
+use crate::slices::Slices;
 
 /// A pool as one node sees it.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ type Group<'a> = Vec<&'a Slice>;
 
 /// The pools with devices for the node, in the order in which devices are tried: by driver and name, those
 /// with binding conditions last. First fit lets drivers say by names what goes first.
-pub(crate) fn gather<'a>(slices: &'a [Arc<Slice>], node: &NodeView<'_>) -> Vec<Pool<'a>> {
+pub(crate) fn gather<'a>(slices: &'a Slices, node: &NodeView<'_>) -> Vec<Pool<'a>> {
     let mut relevant: BTreeMap<(&str, &str), Group<'a>> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.is_relevant(node)) {
+    for slice in slices.for_node(node.name).filter(|slice| slice.is_relevant(node)) {
         add(relevant.entry((&slice.driver, &slice.pool)).or_default(), slice);
     }
     let pools = relevant.into_iter().filter_map(|(id, own)| pool(id, own, slices));
@@ -93,7 +93,7 @@ fn add<'a>(group: &mut Group<'a>, slice: &'a Slice) {
 fn pool<'a>(
     (driver, name): (&'a str, &'a str),
     own: Group<'a>,
-    all: &'a [Arc<Slice>],
+    all: &'a Slices,
 ) -> Option<Pool<'a>> {
     let (generation, wanted) = own.first().map(|s| (s.generation, s.slices_in_pool))?;
     let mut pool = Pool {
@@ -107,8 +107,7 @@ fn pool<'a>(
     let count = |slices: &Group<'_>| i64::try_from(slices.len()).unwrap_or(i64::MAX);
     let mut rest = Vec::new();
     if count(&own) != wanted {
-        let of_pool = all.iter().filter(|s| (&*s.driver, &*s.pool) == (driver, name));
-        let of_pool: Group<'a> = of_pool.map(|slice| &**slice).collect();
+        let of_pool: Group<'a> = own.first().into_iter().flat_map(|s| all.of_pool(s)).collect();
         if of_pool.iter().any(|slice| slice.generation > generation) {
             return None;
         }

@@ -148,9 +148,10 @@ pub(crate) fn ended(pod: &Pod, phase: &str, now: Timestamp) -> Value {
     let state = json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": now,
         "finishedAt": now}});
     let mains = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
+    let kinds = ["ContainersReady", "Ready"];
     json!({
         "phase": phase,
-        "conditions": ["ContainersReady", "Ready"].map(|kind| condition(kind, "False", &now)),
+        "conditions": kinds.map(|kind| condition(kind, "False", &now)),
         "containerStatuses":
             mains.iter().map(|c| container(c, &state, false)).collect::<Vec<_>>(),
     })

@@ -79,9 +79,9 @@ pub(crate) enum Resource {
     CsiDriver,
     Capacity,
     Attachment,
-    ResourceClaim,
+    DeviceClaim,
     DeviceClass,
-    ResourceSlice,
+    DeviceSlice,
 }
 
 #[derive(Debug, Clone)]
@@ -114,9 +114,9 @@ impl ClusterEvent {
             Object::CsiDriver(_) => Resource::CsiDriver,
             Object::Capacity(_) => Resource::Capacity,
             Object::Attachment => Resource::Attachment,
-            Object::ResourceClaim(_) => Resource::ResourceClaim,
+            Object::ResourceClaim(_) => Resource::DeviceClaim,
             Object::DeviceClass => Resource::DeviceClass,
-            Object::ResourceSlice => Resource::ResourceSlice,
+            Object::ResourceSlice => Resource::DeviceSlice,
         }
     }
 

@@ -24,6 +24,7 @@ mod extender;
 mod framework;
 mod index;
 mod labels;
+mod ledger;
 mod node;
 mod nominated;
 #[doc(hidden)]

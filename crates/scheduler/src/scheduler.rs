@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use client::{Change, Informer, Informers, Recorder, Resource, Tasks};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
-use k8s_openapi::api::resource::v1::{DeviceClass, ResourceSlice};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -141,7 +141,28 @@ impl Scheduler {
     }
 
     fn follow_devices(&self, informers: &Informers, synced: &mut Vec<Synced>) {
-        self.store(informers, synced, |l| &l.resource_claims, Some(Object::ResourceClaim));
+        let this = self.clone();
+        let claims: Informer<ResourceClaim> = informers.of();
+        claims.on_change(move |change| {
+            let (action, after) = match change {
+                Change::Deleted(claim) => {
+                    this.listers.remove_resource_claim(claim);
+                    (Action::DELETE, None)
+                }
+                Change::Added(claim) => {
+                    this.listers.put_resource_claim(claim);
+                    (Action::ADD, Some(claim.clone()))
+                }
+                Change::Updated { new, .. } => {
+                    this.listers.put_resource_claim(new);
+                    (Action::UPDATE, Some(new.clone()))
+                }
+            };
+            let object = Object::ResourceClaim((change.old().cloned(), after));
+            this.core().on_event(&ClusterEvent::new(action, object), Instant::now());
+            this.wake.notify_one();
+        });
+        synced.push(Box::pin(async move { claims.synced().await }));
         let this = self.clone();
         let classes: Informer<DeviceClass> = informers.of();
         classes.on_change(move |change| {

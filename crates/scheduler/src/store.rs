@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use client::Resource;
-use devices::Slice;
+use devices::{Slice, Slices};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
@@ -19,7 +19,7 @@ use k8s_openapi::api::storage::v1::{
 use tokio::sync::watch;
 
 use crate::labels::{Labels, Selector, SelectorIndex};
-use crate::plugins::dynamic_resources::Ledger;
+use crate::ledger::Ledger;
 use crate::resources::DEVICE_CLASS_PREFIX;
 
 type Key = (String, String);
@@ -170,30 +170,46 @@ fn namespace(service: &Service) -> String {
     service.metadata.namespace.clone().unwrap_or_default()
 }
 
-/// ResourceSlices as the allocator reads them, by name.
+/// ResourceSlices as the allocator reads them.
 #[derive(Debug, Default)]
-pub(crate) struct Slices {
-    rows: RwLock<BTreeMap<String, Result<Arc<Slice>, String>>>,
+pub(crate) struct SliceStore {
+    rows: RwLock<SliceRows>,
 }
 
-impl Slices {
+#[derive(Debug, Default)]
+struct SliceRows {
+    /// By name; the error is that of a slice that cannot be read.
+    by_name: BTreeMap<String, Result<Arc<Slice>, String>>,
+    /// All of them, until one changes.
+    all: Option<Result<Arc<Slices>, String>>,
+}
+
+impl SliceStore {
     pub(crate) fn put(&self, slice: &ResourceSlice) {
         let read = Slice::new(slice).map(Arc::new);
-        self.write().insert(slice.metadata.name.clone().unwrap_or_default(), read);
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        self.change(|by_name| drop(by_name.insert(name, read)));
     }
 
     pub(crate) fn remove(&self, slice: &ResourceSlice) {
-        self.write().remove(slice.metadata.name.as_deref().unwrap_or(""));
+        let name = slice.metadata.name.as_deref().unwrap_or("");
+        self.change(|by_name| drop(by_name.remove(name)));
     }
 
     /// All slices; the error is that of one that cannot be read.
-    pub(crate) fn all(&self) -> Result<Vec<Arc<Slice>>, String> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        rows.values().cloned().collect()
+    pub(crate) fn all(&self) -> Result<Arc<Slices>, String> {
+        let rows = &mut *self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let gather = || {
+            let slices: Result<Vec<_>, String> = rows.by_name.values().cloned().collect();
+            Ok(Arc::new(Slices::new(slices?)))
+        };
+        rows.all.get_or_insert_with(gather).clone()
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Result<Arc<Slice>, String>>> {
-        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Result<Arc<Slice>, String>>)) {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut rows.by_name);
+        rows.all = None;
     }
 }
 
@@ -214,11 +230,22 @@ pub(crate) struct Listers {
     pub(crate) attachments: Store<VolumeAttachment>,
     pub(crate) resource_claims: Store<ResourceClaim>,
     pub(crate) device_classes: Store<DeviceClass>,
-    pub(crate) slices: Slices,
+    pub(crate) slices: SliceStore,
     pub(crate) ledger: Ledger,
 }
 
 impl Listers {
+    /// A claim as the informer tells it.
+    pub(crate) fn put_resource_claim(&self, claim: &Arc<ResourceClaim>) {
+        self.ledger.told(claim);
+        self.resource_claims.put(claim.clone());
+    }
+
+    pub(crate) fn remove_resource_claim(&self, claim: &ResourceClaim) {
+        self.ledger.gone(claim);
+        self.resource_claims.remove(claim);
+    }
+
     /// The class that backs the extended resource. Of several, the newest: that is how a resource moves from
     /// one class to another.
     pub(crate) fn class_of_resource(&self, resource: &str) -> Option<Arc<DeviceClass>> {

@@ -79,7 +79,7 @@ fn what_is_no_signing_token_does_not_sign() {
         good("soon"),
     ];
     for secret in refused {
-        let signed = sign(&map(json!({"kubeconfig": "c"})), &[secret.clone()], now());
+        let signed = sign(&map(json!({"kubeconfig": "c"})), std::slice::from_ref(&secret), now());
         assert!(signed.data.is_none(), "{secret:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Config rollouts: a Deployment, StatefulSet or DaemonSet that asks for it is rolled out when a ConfigMap
 //! or Secret that its template refers to changes. Upstream has no such controller.
 //!
-//! Watches these workloads, ConfigMaps and Secrets. What rolls out is the workload's own controller, at its
+//! Watches these workloads, ConfigMaps and, once a workload asks, Secrets. What rolls out is the workload's own controller, at its
 //! own pace: this one changes an annotation of the template.
 
 mod plan;
@@ -9,9 +9,11 @@ mod plan;
 mod tests;
 mod workload;
 
+use std::sync::{Arc, OnceLock};
+
 use client::{
-    Action, Change, Client, Error, EventType, Index, IndexKey, Informer, Patch, Queue, Recorder,
-    Resource,
+    Action, Change, Client, Error, EventType, Index, IndexKey, Informer, Informers, Patch, Queue,
+    Recorder, Resource,
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -61,19 +63,19 @@ fn start_kind<W: Workload>(context: &Context) {
         by_reference: workloads.index(),
         workloads,
         maps: context.informers.of(),
-        secrets: context.informers.of(),
+        secrets: Arc::default(),
+        informers: context.informers.clone(),
+        queue: Queue::new(),
     };
-    let queue = Queue::new();
-    let keys = queue.clone();
+    let keys = this.queue.clone();
     this.workloads.on_change(move |change| {
         let workload = change.object();
         if !matches!(change, Change::Deleted(_)) && plan::asks(workload.metadata()) {
             keys.add(crate::meta::key(&**workload));
         }
     });
-    this.watch(&this.maps, Kind::ConfigMap, &queue);
-    this.watch(&this.secrets, Kind::Secret, &queue);
-    crate::harness::start(context, NAME, WORKERS, queue, this);
+    this.watch(&this.maps, Kind::ConfigMap);
+    crate::harness::start(context, NAME, WORKERS, this.queue.clone(), this);
 }
 
 struct Rollouts<W> {
@@ -82,7 +84,9 @@ struct Rollouts<W> {
     workloads: Informer<W>,
     by_reference: Index<W, ByReference>,
     maps: Informer<ConfigMap>,
-    secrets: Informer<Secret>,
+    secrets: Arc<OnceLock<Informer<Secret>>>,
+    informers: Informers,
+    queue: Queue<Key>,
 }
 
 // Not derived: the derive asks that `W` is `Clone`, too.
@@ -95,13 +99,24 @@ impl<W> Clone for Rollouts<W> {
             by_reference: self.by_reference.clone(),
             maps: self.maps.clone(),
             secrets: self.secrets.clone(),
+            informers: self.informers.clone(),
+            queue: self.queue.clone(),
         }
     }
 }
 
 impl<W: Workload> Rollouts<W> {
-    fn watch<K: Resource>(&self, configuration: &Informer<K>, kind: Kind, queue: &Queue<Key>) {
-        let (index, keys) = (self.by_reference.clone(), queue.clone());
+    /// Secrets, which nobody holds in memory as long as no workload asks.
+    fn secrets(&self) -> &Informer<Secret> {
+        self.secrets.get_or_init(|| {
+            let secrets = self.informers.of();
+            self.watch(&secrets, Kind::Secret);
+            secrets
+        })
+    }
+
+    fn watch<K: Resource>(&self, configuration: &Informer<K>, kind: Kind) {
+        let (index, keys) = (self.by_reference.clone(), self.queue.clone());
         configuration.on_change(move |change| {
             let meta = change.object().metadata();
             let users = index.get(&place(namespace(meta), kind, name(meta)));
@@ -138,15 +153,19 @@ impl<W: Workload> Reconciler for Rollouts<W> {
     async fn synced(&self) {
         self.workloads.synced().await;
         self.maps.synced().await;
-        self.secrets.synced().await;
     }
 
     async fn reconcile(&self, (space, own): Key) -> Result<Action, Error> {
         let Some(workload) = self.workloads.get(&space, &own) else { return Ok(Action::Done) };
         let Some(template) = workload.template() else { return Ok(Action::Done) };
+        if !plan::asks(workload.metadata()) {
+            return Ok(Action::Done);
+        }
+        let secrets = self.secrets();
+        secrets.synced().await;
         let content = |kind: Kind, name: &str| match kind {
             Kind::ConfigMap => self.maps.get(&space, name).map(|map| plan::of_map(&map)),
-            Kind::Secret => self.secrets.get(&space, name).map(|secret| plan::of_secret(&secret)),
+            Kind::Secret => secrets.get(&space, name).map(|secret| plan::of_secret(&secret)),
         };
         match plan::step(workload.metadata(), template, content) {
             Step::Nothing => {}

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim};
 use serde_json::{Value, json};
 
-use crate::{Allocated, Allocator, Environment, Fault, NodeView, Selectors, Slice};
+use crate::{Allocated, Allocator, Environment, Fault, NodeView, Selectors, Slice, Slices};
 
 /// The node `n`, with the label `zone=a`.
 fn matches(selector: &NodeSelector) -> bool {
@@ -25,7 +25,7 @@ fn matches(selector: &NodeSelector) -> bool {
 
 /// A cluster for one allocation.
 pub(super) struct Bed {
-    slices: Vec<Arc<Slice>>,
+    slices: Slices,
     classes: Vec<Arc<DeviceClass>>,
     allocated: Allocated,
 }
@@ -38,7 +38,7 @@ impl Bed {
             Arc::new(Slice::new(&slice).unwrap())
         };
         let mut bed = Bed {
-            slices: slices.iter().map(read).collect(),
+            slices: Slices::new(slices.iter().map(read)),
             classes: Vec::new(),
             allocated: Allocated::default(),
         };
@@ -54,6 +54,10 @@ impl Bed {
     /// Counts what was allocated earlier.
     pub(super) fn take(&mut self, results: &[AllocationResult]) {
         results.iter().for_each(|result| self.allocated.add(result));
+    }
+
+    pub(super) fn give_back(&mut self, results: &[AllocationResult]) {
+        results.iter().for_each(|result| self.allocated.remove(result));
     }
 
     pub(super) fn allocate(

@@ -24,10 +24,10 @@ fn gpus() -> Value {
 fn the_first_free_device_is_taken() {
     let mut bed = Bed::new(&[slice("s", devices(&["a", "b"]), json!({}))]);
     let one = claim(json!({"requests": [want("r", json!({}))]}));
-    let first = bed.allocate(&[one.clone()]).unwrap().unwrap();
+    let first = bed.allocate(std::slice::from_ref(&one)).unwrap().unwrap();
     assert_eq!(shown(&first[0]), "r=a");
     bed.take(&first);
-    let second = bed.allocate(&[one.clone()]).unwrap().unwrap();
+    let second = bed.allocate(std::slice::from_ref(&one)).unwrap().unwrap();
     assert_eq!(shown(&second[0]), "r=b");
     bed.take(&second);
     assert_eq!(bed.answer(&[one]), "nothing");
@@ -181,7 +181,7 @@ fn all_devices_are_all_that_match() {
         claim(json!({"requests": [wanted]}))
     };
     let small = all("device.attributes[\"d\"].size == 1");
-    assert_eq!(bed.answer(&[small.clone()]), "r=small r=tiny");
+    assert_eq!(bed.answer(std::slice::from_ref(&small)), "r=small r=tiny");
     assert_eq!(bed.answer(&[all("device.attributes[\"d\"].size == 2")]), "nothing");
     // All is all: one that is taken is missing.
     let taken = bed.allocate(&[all("device.attributes[\"d\"].numa == 0")]).unwrap().unwrap();

@@ -9,11 +9,11 @@ fn administrators_take_nothing_away() {
     let mut bed = Bed::new(&[slice("s", json!([{"name": "a"}]), json!({}))]);
     let plain = claim(json!({"requests": [want("r", json!({}))]}));
     let admin = claim(json!({"requests": [want("r", json!({"adminAccess": true}))]}));
-    let seen = bed.allocate(&[admin.clone()]).unwrap().unwrap();
+    let seen = bed.allocate(std::slice::from_ref(&admin)).unwrap().unwrap();
     let result = &seen[0].devices.as_ref().unwrap().results.as_ref().unwrap()[0];
     assert_eq!(result.admin_access, Some(true));
     bed.take(&seen);
-    let taken = bed.allocate(&[plain.clone()]).unwrap().unwrap();
+    let taken = bed.allocate(std::slice::from_ref(&plain)).unwrap().unwrap();
     bed.take(&taken);
     assert_eq!(bed.answer(&[plain]), "nothing");
     assert_eq!(bed.answer(&[admin]), "r=a");
@@ -52,6 +52,21 @@ fn a_device_is_shared_until_it_is_used_up() {
     assert_eq!(bed.answer(&[claim(json!({"requests": [want("r", json!({}))]}))]), "nothing");
     let other = want("r", json!({"capacity": {"requests": {"latency": "1"}}}));
     assert_eq!(bed.answer(&[claim(json!({"requests": [other]}))]), "nothing");
+}
+
+#[test]
+fn what_is_given_back_can_be_had_again() {
+    let mut bed = shared(Value::Null);
+    let first = bed.allocate(&[asks("6Gi")]).unwrap().unwrap();
+    let second = bed.allocate(&[asks("4Gi")]).unwrap().unwrap();
+    bed.take(&first);
+    bed.take(&second);
+    assert_eq!(bed.answer(&[asks("1Gi")]), "nothing");
+    bed.give_back(&second);
+    assert_eq!(bed.answer(&[asks("4Gi")]), "r=nic");
+    assert_eq!(bed.answer(&[asks("5Gi")]), "nothing");
+    bed.give_back(&first);
+    assert_eq!(bed.answer(&[asks("10Gi")]), "r=nic");
 }
 
 /// What a request for this much takes.
@@ -114,7 +129,7 @@ fn partitions_share_counters() {
     assert_eq!(card("").answer(&[four]), "nothing");
     // What is allocated counts.
     let one = claim(json!({"requests": [want("r", json!({}))]}));
-    assert_eq!(card("whole").answer(&[one.clone()]), "nothing");
+    assert_eq!(card("whole").answer(std::slice::from_ref(&one)), "nothing");
     assert_eq!(card("two").answer(&[one]), "r=y");
 }
 

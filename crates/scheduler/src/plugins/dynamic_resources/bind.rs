@@ -40,7 +40,7 @@ pub(super) async fn bind(
     let uid = job.claim.metadata.uid.clone().unwrap_or_default();
     let written = write(client, &job, pod).await.map(Arc::new);
     match &written {
-        Ok(claim) => listers.ledger.written(claim.clone()),
+        Ok(claim) => listers.ledger.written(claim),
         Err(_) => listers.ledger.take_back(&uid),
     }
     written
@@ -79,7 +79,7 @@ async fn write_once(
         return Err(format!("claim {shown} got deleted in the meantime"));
     }
     if let Some(allocation) = allocation {
-        if super::claims::allocation(&claim).is_some() {
+        if crate::ledger::allocation(&claim).is_some() {
             return Err(format!("claim {shown} got allocated elsewhere in the meantime"));
         }
         let finalizers = claim.metadata.finalizers.get_or_insert_default();

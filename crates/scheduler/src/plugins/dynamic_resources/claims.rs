@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use devices::claim_name;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use super::DynamicResources;
-
-pub(super) fn allocation(claim: &ResourceClaim) -> Option<&AllocationResult> {
-    claim.status.as_ref()?.allocation.as_ref()
-}
+use crate::ledger::allocation;
 
 /// `namespace/name`.
 pub(super) fn key(claim: &ResourceClaim) -> String {

@@ -8,7 +8,7 @@ use k8s_openapi::api::resource::v1::{DeviceRequestAllocationResult, ResourceClai
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::time::Instant;
 
-use super::claims::allocation;
+use crate::ledger::allocation;
 use crate::store::Listers;
 
 fn results(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
@@ -41,9 +41,7 @@ pub(super) fn is_ready(claim: &ResourceClaim) -> Result<bool, String> {
     for result in results(claim) {
         let conditions = reported(claim, result);
         let failures = result.binding_failure_conditions.as_deref().unwrap_or_default();
-        let failed = conditions
-            .iter()
-            .find(|c| c.status == "True" && failures.iter().any(|failure| *failure == c.type_));
+        let failed = conditions.iter().find(|c| c.status == "True" && failures.contains(&c.type_));
         if let Some(failed) = failed {
             return Err(format!(
                 "device binding failed: claim={}, reason={}, message={:?}",

@@ -9,7 +9,6 @@ mod bind;
 mod claims;
 mod conditions;
 mod extended;
-mod ledger;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -29,12 +28,12 @@ use crate::framework::{
     PreFilter, Preparing, Status, Verdict, normalize_by_greatest, reject,
 };
 use crate::labels::selector_matches;
+use crate::ledger::allocation;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::store::Listers;
 
 use extended::{NodeClaim, Promise};
-pub(crate) use ledger::Ledger;
 use state::{NodeResult, Reached, Search, State};
 
 #[derive(Debug)]
@@ -71,7 +70,7 @@ impl DynamicResources {
         }
         let mut to_allocate = Vec::new();
         for (at, claim) in claims.iter().enumerate() {
-            if claims::allocation(claim).is_some() {
+            if allocation(claim).is_some() {
                 continue;
             }
             let uid = claim.metadata.uid.as_deref().unwrap_or("");
@@ -86,7 +85,7 @@ impl DynamicResources {
         let search = match to_allocate.is_empty() && extended.is_none() {
             true => None,
             false => Some(Search {
-                allocated: self.listers.ledger.allocated(&self.listers.resource_claims),
+                allocated: self.listers.ledger.allocated(),
                 slices: self.listers.slices.all().map_err(|why| self.failed(why))?,
             }),
         };
@@ -96,7 +95,7 @@ impl DynamicResources {
     /// Places of claims that have devices and cannot be used on the node.
     fn unavailable(&self, state: &State, node: &Node) -> Vec<usize> {
         let is_usable = |claim: &ResourceClaim| {
-            let Some(allocation) = claims::allocation(claim) else { return true };
+            let Some(allocation) = allocation(claim) else { return true };
             let here = allocation.node_selector.as_ref();
             here.is_none_or(|selector| selector_matches(selector, node))
                 && !conditions::is_lost(claim, self.binding_timeout, jiff::Timestamp::now())
@@ -190,13 +189,13 @@ impl Plugin for DynamicResources {
             (Resource::Node, Action::ADD),
             (Resource::Node, Action::NODE_LABEL),
             (Resource::Node, Action::ALLOCATABLE),
-            (Resource::ResourceClaim, Action::ADD),
-            (Resource::ResourceClaim, Action::UPDATE),
+            (Resource::DeviceClaim, Action::ADD),
+            (Resource::DeviceClaim, Action::UPDATE),
             (Resource::Pod, Action::POD_CLAIM),
             (Resource::DeviceClass, Action::ADD),
             (Resource::DeviceClass, Action::UPDATE),
-            (Resource::ResourceSlice, Action::ADD),
-            (Resource::ResourceSlice, Action::UPDATE),
+            (Resource::DeviceSlice, Action::ADD),
+            (Resource::DeviceSlice, Action::UPDATE),
         ]
     }
 

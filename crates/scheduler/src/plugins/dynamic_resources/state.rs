@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use devices::{ALTERNATIVES_MAX, Allocated, Slice};
+use devices::{ALTERNATIVES_MAX, Allocated, Slices};
 use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
 use super::bind::Job;
-use super::claims::allocation;
 use super::extended::{Extended, NodeClaim, Promise};
+use crate::ledger::allocation;
 
 /// PreFilter was reached: an earlier plugin's rejection ends the cycle before it.
 #[derive(Debug, Clone)]
@@ -18,8 +18,8 @@ pub(super) struct Reached;
 /// What claims without devices are looked up in.
 #[derive(Debug)]
 pub(super) struct Search {
-    pub(super) allocated: Allocated,
-    pub(super) slices: Vec<Arc<Slice>>,
+    pub(super) allocated: Arc<Allocated>,
+    pub(super) slices: Arc<Slices>,
 }
 
 #[derive(Debug, Clone)]

@@ -60,15 +60,15 @@ fn allocated(device: &str) -> Value {
 #[test]
 fn a_pod_goes_where_its_devices_are() {
     let mut bed = bed(&["x"]);
-    bed.listers.resource_claims.put(claim("c", json!({})));
+    bed.listers.put_resource_claim(&claim("c", json!({})));
     assert_eq!(bed.answer(&user("p", "c")), "b");
 }
 
 #[test]
 fn devices_that_are_promised_are_gone_until_they_are_given_back() {
     let mut bed = bed(&["x"]);
-    bed.listers.resource_claims.put(claim("c", json!({})));
-    bed.listers.resource_claims.put(claim("other", json!({})));
+    bed.listers.put_resource_claim(&claim("c", json!({})));
+    bed.listers.put_resource_claim(&claim("other", json!({})));
     let first = user("p", "c");
     let mut decision = decide(&mut bed, &first);
     bed.profile.reserve(&mut decision.state, &first, &decision.node).unwrap();
@@ -88,8 +88,8 @@ fn devices_that_are_promised_are_gone_until_they_are_given_back() {
 #[test]
 fn allocated_devices_are_not_given_twice() {
     let mut bed = bed(&["x", "y"]);
-    bed.listers.resource_claims.put(claim("taken", allocated("x")));
-    bed.listers.resource_claims.put(claim("c", json!({})));
+    bed.listers.put_resource_claim(&claim("taken", allocated("x")));
+    bed.listers.put_resource_claim(&claim("c", json!({})));
     let first = user("p", "c");
     let mut decision = decide(&mut bed, &first);
     bed.profile.reserve(&mut decision.state, &first, &decision.node).unwrap();
@@ -101,7 +101,7 @@ fn allocated_devices_are_not_given_twice() {
 #[test]
 fn a_claim_with_devices_keeps_its_pods_to_them() {
     let mut bed = bed(&[]);
-    bed.listers.resource_claims.put(claim("c", allocated("x")));
+    bed.listers.put_resource_claim(&claim("c", allocated("x")));
     assert_eq!(bed.answer(&user("p", "c")), "b");
     // Where they are of no use, they are given up, unless somebody else needs them.
     let mut only_a = json!({"spec": {"nodeName": null, "nodeSelector":
@@ -115,7 +115,7 @@ fn a_claim_with_devices_keeps_its_pods_to_them() {
     let mut shared = allocated("x");
     shared["status"]["reservedFor"] = json!([{"resource": "pods", "name": "q", "uid": "q"}, {"resource": "pods", "name": "r",
             "uid": "r"}]);
-    bed.listers.resource_claims.put(claim("c", shared));
+    bed.listers.put_resource_claim(&claim("c", shared));
     let answer = refused(&mut bed, &kept);
     assert!(answer.contains("still not schedulable"), "{answer}");
 }
@@ -126,7 +126,7 @@ fn what_a_pod_waits_for_is_told_in_upstreams_words() {
     let why = |bed: &mut Bed, pod: &Arc<PodInfo>| plugin(bed).pre_enqueue(pod).unwrap_err();
     assert_eq!(why(&mut bed, &user("p", "c")), "could not find ResourceClaim \"default/c\"");
     let ends = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    bed.listers.resource_claims.put(claim("c", ends));
+    bed.listers.put_resource_claim(&claim("c", ends));
     assert_eq!(why(&mut bed, &user("p", "c")), "resourceclaim \"c\" is being deleted");
     let template = json!({"spec": {"resourceClaims": [{"name": "c",
         "resourceClaimTemplateName": "t"}]}});
@@ -138,14 +138,14 @@ fn what_a_pod_waits_for_is_told_in_upstreams_words() {
     let mut foreign = template;
     foreign["status"] = json!({"resourceClaimStatuses": [{"name": "c",
         "resourceClaimName": "given"}]});
-    bed.listers.resource_claims.put(claim("given", json!({})));
+    bed.listers.put_resource_claim(&claim("given", json!({})));
     assert_eq!(
         why(&mut bed, &pod("p", "1", foreign)),
         "ResourceClaim default/given was not created for Pod default/p (Pod is not owner)"
     );
     let classless = json!({"spec": {"devices": {"requests": [{"name": "r", "exactly":
         {"deviceClassName": "gone"}}]}}});
-    bed.listers.resource_claims.put(claim("d", classless));
+    bed.listers.put_resource_claim(&claim("d", classless));
     assert!(
         bed.answer(&user("p", "d"))
             .starts_with("0/2 nodes are available: request r: device class gone does not exist.")
@@ -157,7 +157,7 @@ fn a_broken_selector_is_an_error_and_not_a_rejection() {
     let mut bed = bed(&["x"]);
     let broken = json!({"spec": {"devices": {"requests": [{"name": "r", "exactly":
         {"deviceClassName": "any", "selectors": [{"cel": {"expression": "device.x"}}]}}]}}});
-    bed.listers.resource_claims.put(claim("c", broken));
+    bed.listers.put_resource_claim(&claim("c", broken));
     bed.update();
     match bed.search.schedule(&bed.profile, &mut bed.snapshot, &user("p", "c")) {
         Err(Failure::Error(why)) => assert!(
@@ -186,7 +186,7 @@ fn the_node_with_the_better_alternative_wins() {
     either.spec.devices = typed(json!({"requests": [{"name": "r", "firstAvailable": [
         alternative("best", "\"good\" in device.attributes[\"d\"]"),
         alternative("rest", "true")]}]}));
-    bed.listers.resource_claims.put(Arc::new(either));
+    bed.listers.put_resource_claim(&Arc::new(either));
     assert_eq!(bed.answer(&user("p", "c")), "a");
 }
 
@@ -194,7 +194,7 @@ fn the_node_with_the_better_alternative_wins() {
 fn changes_of_claims_wake_whom_they_help() {
     let bed = bed(&["x"]);
     let free = claim("c", json!({}));
-    bed.listers.resource_claims.put(free.clone());
+    bed.listers.put_resource_claim(&free);
     let taken = claim("other", allocated("x"));
     let waiting = user("p", "c");
     let event = |old: Option<&Arc<ResourceClaim>>, new: &Arc<ResourceClaim>| {
@@ -251,15 +251,20 @@ fn devices_become_ready_or_are_lost() {
 fn what_was_written_counts_before_the_informer_tells() {
     let bed = bed(&["x"]);
     let listers = &bed.listers;
-    listers.resource_claims.put(claim("c", json!({})));
+    listers.put_resource_claim(&claim("c", json!({})));
     let mut written = allocated("x");
     written["metadata"] = json!({"resourceVersion": "3"});
-    listers.ledger.written(claim("c", written.clone()));
+    listers.ledger.written(&claim("c", written));
     let told = |version: &str| claim("c", json!({"metadata": {"resourceVersion": version}}));
-    assert!(super::claims::allocation(&listers.ledger.latest(told("2"))).is_some());
-    // Newer than what we wrote: devices may be free again.
-    assert!(super::claims::allocation(&listers.ledger.latest(told("4"))).is_none());
-    assert!(super::claims::allocation(&listers.ledger.latest(told("2"))).is_none());
+    let latest =
+        |version: &str| crate::ledger::allocation(&listers.ledger.latest(told(version))).is_some();
+    assert!(latest("2") && !latest("4"));
+    listers.put_resource_claim(&claim("other", json!({})));
+    let mut bed = bed;
+    assert!(bed.answer(&user("q", "other")).contains("cannot allocate all claims"));
+    // Newer than what we wrote: the device is free again.
+    bed.listers.put_resource_claim(&told("4"));
+    assert_eq!(bed.answer(&user("q", "other")), "b");
 }
 
 fn gpu(extra: Value) -> Arc<PodInfo> {
@@ -316,7 +321,7 @@ fn a_claim_of_an_earlier_attempt_has_to_go_first() {
     let stale = json!({"metadata": {"annotations":
         {"resource.kubernetes.io/extended-resource-claim": "true"}, "ownerReferences": [
             {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p", "controller": true}]}});
-    bed.listers.resource_claims.put(claim("stale", stale));
+    bed.listers.put_resource_claim(&claim("stale", stale));
     let answer = bed.answer(&gpu(json!({})));
     assert!(answer.contains("2 cannot schedule extended resource claim"), "{answer}");
     assert!(answer.contains("deletion of ResourceClaim completed"), "{answer}");
