@@ -19,7 +19,15 @@ pub(super) fn pool(driver: &str, pool: &str) -> String {
 }
 
 pub(super) fn has_claims(pod: &Pod) -> bool {
-    pod.spec.as_ref().is_some_and(|s| s.resource_claims.iter().flatten().next().is_some())
+    let listed = pod.spec.iter().flat_map(|s| s.resource_claims.iter().flatten()).next();
+    listed.is_some() || extended(pod).is_some()
+}
+
+/// The claim that stands for the pod's extended resources. Upstream leaves its devices in use, though
+/// `NoExecute` is to end every pod that does not tolerate it.
+fn extended(pod: &Pod) -> Option<&str> {
+    let status = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;
+    Some(&status.resource_claim_name)
 }
 
 /// The devices that the claim has.
@@ -68,14 +76,15 @@ pub(super) fn due(
         return None;
     }
     let entries = pod.spec.iter().flat_map(|s| s.resource_claims.iter().flatten());
-    let claims = entries.filter_map(|entry| {
+    let listed = entries.filter_map(|entry| {
         let named = claim_name(pod, entry).ok()?;
         let claim = claim(named.name()?)?;
         let generated = matches!(named, ClaimName::Generated(_));
-        let ours = !generated || is_for_pod(pod, &claim).is_ok();
-        (ours && is_reserved_for(&claim, uid(&pod.metadata))).then_some(claim)
+        (!generated || is_for_pod(pod, &claim).is_ok()).then_some(claim)
     });
-    claims.filter_map(|claim| due_of_claim(&claim, &slices, since)).min()
+    let claims = listed.chain(extended(pod).and_then(&claim));
+    let reserved = claims.filter(|claim| is_reserved_for(claim, uid(&pod.metadata)));
+    reserved.filter_map(|claim| due_of_claim(&claim, &slices, since)).min()
 }
 
 fn due_of_claim(

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
 use serde_json::{Value, json};
 
-use super::plan::{consumers, due, evicting};
+use super::plan::{consumers, due, evicting, has_claims};
 
 fn pod(node: &str) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "pu"},
@@ -63,6 +63,21 @@ fn a_taint_ends_whom_it_hits_after_what_is_tolerated() {
     let timeless = [slice(1, json!([{"key": "k", "effect": "NoExecute"}]))];
     let found = of(&pod("a"), &claim(json!([]), "pu"), &timeless);
     assert_eq!(found.as_deref(), Some("2026-02-02T00:00:00Z"));
+}
+
+#[test]
+fn a_taint_ends_pods_with_extended_resources() {
+    let hit = [slice(1, taint("NoExecute"))];
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "n", "uid": "pu"},
+        "spec": {"containers": [], "nodeName": "a"},
+        "status": {"extendedResourceClaimStatus": {"resourceClaimName": "c",
+            "requestMappings": []}}}))
+    .unwrap();
+    assert!(has_claims(&pod));
+    let found = of(&pod, &claim(json!([]), "pu"), &hit);
+    assert_eq!(found.as_deref(), Some("2026-01-01T00:00:00Z"));
+    assert_eq!(of(&pod, &claim(json!([]), "other"), &hit), None);
 }
 
 #[test]
