@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use api::quantity::Quantity;
 use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequestAllocationResult};
 
-use crate::slice::{Amounts, DeviceId, quantity};
+use crate::capacity::{Amounts, quantity};
+use crate::slice::DeviceId;
 
 /// Devices that claims have.
 #[derive(Debug, Clone, Default)]

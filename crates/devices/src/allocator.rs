@@ -2,63 +2,22 @@
 //! tried until the rest can be allocated, too (`allocator_incubating.go`). The first solution is taken.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::NodeSelector;
-use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim};
+use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
 
 use crate::allocated::Allocated;
-use crate::capacity;
+use crate::capacity::{self, Amounts};
 use crate::constraint::Constraint;
 use crate::counters::Counters;
+use crate::environment::{Environment, Fault, NodeView, RESULTS_MAX};
 use crate::pool::{Pool, State, gather};
 use crate::request::{Amount, Entry, Location, Want, claim_key, entries};
 use crate::results::{Picked, allocation};
 use crate::selector::Selectors;
-use crate::slice::{Amounts, Device, DeviceId, Slice};
+use crate::slice::{Device, DeviceId, Slice};
 use crate::slices::Slices;
 use crate::taint::keeps_away;
-
-/// The most devices of one claim (`resource.AllocationResultsMaxSize`).
-pub const RESULTS_MAX: usize = 32;
-
-/// A node as allocation sees it.
-pub struct NodeView<'a> {
-    pub name: &'a str,
-    pub matches: &'a dyn Fn(&NodeSelector) -> bool,
-}
-
-impl fmt::Debug for NodeView<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeView({})", self.name)
-    }
-}
-
-/// What the allocator asks its caller for.
-pub struct Environment<'a> {
-    pub class: &'a dyn Fn(&str) -> Option<Arc<DeviceClass>>,
-    /// A new id of a share, unique for ever.
-    pub share_id: &'a dyn Fn() -> String,
-    /// Whether the search has taken too long.
-    pub is_late: &'a dyn Fn() -> bool,
-}
-
-impl fmt::Debug for Environment<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Environment")
-    }
-}
-
-/// Why there is no answer; texts are upstream's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Other nodes may do.
-    Node(String),
-    /// Something is wrong with a claim or a class: no other node will do.
-    Claim(String),
-    Late,
-}
 
 /// Finds devices.
 #[derive(Debug)]
@@ -392,7 +351,7 @@ impl<'s> Search<'s> {
         let (_, device) = self.device(place);
         let picked = self.shares.get(&device.id).map(|(_, sum)| sum);
         let taken = [self.allocator.allocated.shares(&device.id), picked];
-        capacity::suffices(&self.want(at).capacity, device, taken)
+        capacity::suffices(&self.want(at).capacity, &device.capacity, taken)
     }
 
     /// Picks a device that fits, unless taints, constraints or counters are against it.
@@ -403,7 +362,8 @@ impl<'s> Search<'s> {
         if keeps_away(&device.taints, tolerations) {
             return Ok(false);
         }
-        let share = device.is_shared.then(|| capacity::consumption(&want.capacity, device));
+        let share =
+            device.is_shared.then(|| capacity::consumption(&want.capacity, &device.capacity));
         if !self.constrain(at, device) {
             if !must {
                 return Ok(false);

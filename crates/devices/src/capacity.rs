@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
 use k8s_openapi::api::resource::v1::DeviceCapacity;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use crate::slice::{Amounts, Device, quantity};
+/// Amounts by name.
+pub(crate) type Amounts = BTreeMap<String, Quantity>;
+
+pub(crate) fn quantity(text: &Text) -> Result<Quantity, String> {
+    Quantity::parse(&text.0).map_err(|error| format!("{:?}: {error}", text.0))
+}
 
 /// An amount that a device has, and which parts of it can be asked for.
 #[derive(Debug)]
@@ -104,28 +110,32 @@ impl Range {
     }
 }
 
-/// What a request takes of the device, which has all that it names.
+/// What a request takes of a device that has this, which is all that the request names.
 fn consumed<'d>(
     requested: &'d Amounts,
-    device: &'d Device,
+    has: &'d BTreeMap<String, Capacity>,
 ) -> impl Iterator<Item = (&'d String, &'d Capacity, Quantity)> {
     let of = |(name, capacity): (&'d String, &'d Capacity)| {
         (name, capacity, capacity.consumed(requested.get(name)))
     };
-    device.capacity.iter().map(of)
+    has.iter().map(of)
 }
 
-/// What a request takes of the device.
-pub(crate) fn consumption(requested: &Amounts, device: &Device) -> Amounts {
-    consumed(requested, device).map(|(name, _, amount)| (name.clone(), amount)).collect()
+/// What a request takes of a device that has this.
+pub(crate) fn consumption(requested: &Amounts, has: &BTreeMap<String, Capacity>) -> Amounts {
+    consumed(requested, has).map(|(name, _, amount)| (name.clone(), amount)).collect()
 }
 
-/// Whether the device has enough left, `taken` being shares of it.
-pub(crate) fn suffices(requested: &Amounts, device: &Device, taken: [Option<&Amounts>; 2]) -> bool {
-    if !requested.keys().all(|name| device.capacity.contains_key(name)) {
+/// Whether a device that has this has enough left, `taken` being shares of it.
+pub(crate) fn suffices(
+    requested: &Amounts,
+    has: &BTreeMap<String, Capacity>,
+    taken: [Option<&Amounts>; 2],
+) -> bool {
+    if !requested.keys().all(|name| has.contains_key(name)) {
         return false;
     }
-    consumed(requested, device).all(|(name, capacity, amount)| {
+    consumed(requested, has).all(|(name, capacity, amount)| {
         let taken = taken.iter().flatten().filter_map(|amounts| amounts.get(name));
         let sum = taken.fold(amount, |sum, share| sum + *share);
         capacity.allows(&amount) && sum <= capacity.value

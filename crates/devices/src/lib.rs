@@ -15,6 +15,7 @@ mod capacity;
 mod claims;
 mod constraint;
 mod counters;
+mod environment;
 mod pool;
 mod request;
 mod results;
@@ -26,8 +27,9 @@ mod taint;
 mod tests;
 
 pub use allocated::Allocated;
-pub use allocator::{Allocator, Environment, Fault, NodeView, RESULTS_MAX};
+pub use allocator::Allocator;
 pub use claims::{ClaimName, Unnamed, claim_name, is_for_pod, is_reserved_for};
+pub use environment::{Environment, Fault, NodeView, RESULTS_MAX};
 pub use selector::Selectors;
 pub use slice::{DeviceId, Slice};
 pub use slices::Slices;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use crate::allocator::NodeView;
-use crate::slice::{Amounts, Device, Placement, Slice};
+use crate::capacity::Amounts;
+use crate::environment::NodeView;
+use crate::slice::{Device, Placement, Slice};
 use crate::slices::Slices;
 
 /// A pool as one node sees it.

@@ -7,9 +7,8 @@ use k8s_openapi::api::resource::v1::{
     DeviceToleration, ExactDeviceRequest, ResourceClaim,
 };
 
-use crate::allocator::{Environment, Fault};
-use crate::capacity::requested;
-use crate::slice::Amounts;
+use crate::capacity::{Amounts, requested};
+use crate::environment::{Environment, Fault};
 
 /// `namespace/name`, as faults name a claim.
 pub(crate) fn claim_key(claim: &ResourceClaim) -> String {

@@ -9,8 +9,9 @@ use k8s_openapi::api::resource::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use crate::capacity::Amounts;
 use crate::request::Entry;
-use crate::slice::{Amounts, Device, Slice};
+use crate::slice::{Device, Slice};
 
 /// A device that the search picked for a request.
 #[derive(Debug)]

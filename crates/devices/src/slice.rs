@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use api::quantity::Quantity;
 use cel::Value;
 use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::api::resource::v1::{self as resource, DeviceAttribute, DeviceTaint};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use crate::capacity::Capacity;
+use crate::capacity::{Amounts, Capacity, quantity};
 
 /// A device's name in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,9 +29,6 @@ impl fmt::Display for DeviceId {
         write!(f, "{}/{}/{}", self.driver, self.pool, self.device)
     }
 }
-
-/// Amounts by name.
-pub(crate) type Amounts = BTreeMap<String, Quantity>;
 
 /// Where devices of a slice, or one device, can be used.
 #[derive(Debug, Clone, Default)]
@@ -162,10 +157,6 @@ impl Device {
         let (domain, own) = name.split_once('/')?;
         (domain == &*self.id.driver).then(|| self.attributes.get(own)).flatten()
     }
-}
-
-pub(crate) fn quantity(text: &Text) -> Result<Quantity, String> {
-    Quantity::parse(&text.0).map_err(|error| format!("{:?}: {error}", text.0))
 }
 
 fn counters(of: &BTreeMap<String, resource::Counter>) -> Result<Amounts, String> {

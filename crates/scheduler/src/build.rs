@@ -200,14 +200,7 @@ fn plugin(name: &str, args: &PluginArgs, handle: &Handle) -> Option<Arc<dyn Plug
                     .ignore_preferred_terms_of_existing_pods,
             })
         }
-        names::DYNAMIC_RESOURCES => Arc::new(DynamicResources {
-            listers: listers(),
-            client: handle.client.clone(),
-            tasks: handle.tasks.clone(),
-            selectors: Selectors::new(),
-            filter_timeout: args.dynamic_resources.filter_timeout,
-            binding_timeout: args.dynamic_resources.binding_timeout,
-        }),
+        names::DYNAMIC_RESOURCES => Arc::new(dynamic_resources(args, handle)),
         names::DEFAULT_PREEMPTION => {
             let count = |n: i64| usize::try_from(n).unwrap_or(0);
             let args = &args.preemption;
@@ -225,6 +218,17 @@ fn plugin(name: &str, args: &PluginArgs, handle: &Handle) -> Option<Arc<dyn Plug
         names::DEFAULT_BINDER => Arc::new(DefaultBinder { client: handle.client.clone() }),
         _ => return None,
     })
+}
+
+fn dynamic_resources(args: &PluginArgs, handle: &Handle) -> DynamicResources {
+    DynamicResources {
+        listers: handle.listers.clone(),
+        client: handle.client.clone(),
+        tasks: handle.tasks.clone(),
+        selectors: Selectors::new(),
+        filter_timeout: args.dynamic_resources.filter_timeout,
+        binding_timeout: args.dynamic_resources.binding_timeout,
+    }
 }
 
 fn strategy(args: &FitArgs) -> Strategy {

@@ -140,7 +140,7 @@ impl Scheduler {
         self.store(informers, synced, |l| &l.attachments, Some(|_| Object::Attachment));
     }
 
-    fn follow_devices(&self, informers: &Informers, synced: &mut Vec<Synced>) {
+    fn follow_device_claims(&self, informers: &Informers, synced: &mut Vec<Synced>) {
         let this = self.clone();
         let claims: Informer<ResourceClaim> = informers.of();
         claims.on_change(move |change| {
@@ -163,6 +163,10 @@ impl Scheduler {
             this.wake.notify_one();
         });
         synced.push(Box::pin(async move { claims.synced().await }));
+    }
+
+    fn follow_devices(&self, informers: &Informers, synced: &mut Vec<Synced>) {
+        self.follow_device_claims(informers, synced);
         let this = self.clone();
         let classes: Informer<DeviceClass> = informers.of();
         classes.on_change(move |change| {
