@@ -139,7 +139,7 @@ impl<'v> Map<'v> {
     /// The value of a key; keys that no entry can have are an error in data, as in upstream.
     pub(crate) fn find(&self, key: &Value<'_>) -> Result<Option<Value<'v>>, Error> {
         match self {
-            Map::Made(entries) => {
+            Map::Made(entries) | Map::Open(entries) => {
                 Ok(Key::of(key).and_then(|key| entries.get(&key)).map(|(_, value)| value.clone()))
             }
             Map::Json(map, decl) => match key.as_str() {
@@ -153,7 +153,7 @@ impl<'v> Map<'v> {
     /// Keys and values that expressions see.
     pub(crate) fn entries(&self) -> Vec<(Value<'v>, Result<Value<'v>, Error>)> {
         match self {
-            Map::Made(entries) => {
+            Map::Made(entries) | Map::Open(entries) => {
                 entries.values().map(|(key, value)| (key.clone(), Ok(value.clone()))).collect()
             }
             Map::Json(map, decl) => match &decl.shape {

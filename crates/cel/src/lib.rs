@@ -64,6 +64,8 @@ pub struct Env {
     variables: Vec<(Box<str>, Type)>,
     /// Expressions may make `Object{…}` and `JSONPatch{…}`.
     patches: bool,
+    /// Expressions may name values by `cel.bind`.
+    bindings: bool,
 }
 
 /// An expression whose types are right.
@@ -88,7 +90,7 @@ pub struct Outcome<'v> {
 
 impl Env {
     pub fn new(objects: Arc<Objects>) -> Env {
-        Env { objects, variables: Vec::new(), patches: false }
+        Env { objects, variables: Vec::new(), patches: false, bindings: false }
     }
 
     /// One variable more. Runs bind variables in this order.
@@ -104,9 +106,15 @@ impl Env {
         Env { patches: true, ..self }
     }
 
+    /// With `cel.bind`, which Kubernetes' base environment does not have.
+    #[must_use]
+    pub fn with_bindings(self) -> Env {
+        Env { bindings: true, ..self }
+    }
+
     /// Reads and checks an expression. The issues print as upstream's clients see them.
     pub fn compile(&self, text: &str) -> Result<Compiled, Issues> {
-        let tree = parser::parse(text)?;
+        let tree = parser::parse(text, self.bindings)?;
         let mut issues = Issues::of(text);
         let checked = checker::check(tree, self, &mut issues);
         if issues.is_empty() {

@@ -22,6 +22,12 @@ pub(crate) fn applies(name: &str, args: usize, is_member: bool) -> bool {
     }
 }
 
+/// Whether the call is `cel.bind(name, value, inside)`, which some environments have.
+pub(crate) fn binds(name: &str, target: Option<&Expr>, args: usize) -> bool {
+    let is_cel = |target: &Expr| matches!(&target.kind, Kind::Ident(name) if &**name == "cel");
+    name == "bind" && args == 3 && target.is_some_and(is_cel)
+}
+
 pub(crate) fn expand(
     nodes: &mut Nodes,
     at: u32,
@@ -32,6 +38,7 @@ pub(crate) fn expand(
     let mut maker = Maker { nodes, at };
     let Some(target) = target else { return maker.has(args) };
     match name {
+        "bind" => maker.named(args),
         "map" | "filter" => maker.one_variable_list(name, target, args),
         "optMap" | "optFlatMap" => maker.optional(name, target, args),
         "sortBy" => maker.sort_by(target, args),
@@ -257,6 +264,19 @@ impl Maker<'_> {
             result: inside,
         };
         self.node(Kind::Fold(Box::new(fold)))
+    }
+
+    fn named(&mut self, args: Vec<Expr>) -> Result<Expr, Fault> {
+        const SIMPLE: &str = "cel.bind() variable names must be simple identifiers";
+        let mut args = args.into_iter();
+        let (Some(name), Some(value), Some(inside)) = (args.next(), args.next(), args.next())
+        else {
+            return Err((self.at, SIMPLE.to_owned()));
+        };
+        match &name.kind {
+            Kind::Ident(word) => Ok(self.bind(word, value, inside)),
+            _ => self.fault(&name, SIMPLE),
+        }
     }
 
     fn optional(&mut self, name: &str, target: Expr, mut args: Vec<Expr>) -> Result<Expr, Fault> {

@@ -58,7 +58,8 @@ const START_OR_OPTIONAL: &str = "{'[', '{', '(', '.', '-', '!', '?', 'true', 'fa
 pub(crate) struct Stop;
 type Parsed<T = Expr> = Result<T, Stop>;
 
-pub(crate) fn parse(text: &str) -> Result<Tree, Issues> {
+/// `bindings` says whether `cel.bind` is a macro.
+pub(crate) fn parse(text: &str, bindings: bool) -> Result<Tree, Issues> {
     let mut issues = Issues::of(text);
     let size = text.chars().count();
     if size > TEXT_MAX {
@@ -69,7 +70,8 @@ pub(crate) fn parse(text: &str) -> Result<Tree, Issues> {
         return Err(issues);
     }
     let tokens = tokens(text, &mut issues);
-    let mut parser = Parser { text, tokens, next: 0, depth: 0, nodes: Nodes::default(), issues };
+    let nodes = Nodes::default();
+    let mut parser = Parser { text, tokens, next: 0, depth: 0, nodes, issues, bindings };
     let root = parser.whole();
     match root {
         Ok(root) if parser.issues.is_empty() => Ok(Tree { root, places: parser.nodes.places }),
@@ -107,6 +109,7 @@ struct Parser<'t> {
     depth: u32,
     nodes: Nodes,
     issues: Issues,
+    bindings: bool,
 }
 
 impl<'t> Parser<'t> {

@@ -87,6 +87,9 @@ pub enum Map<'v> {
     Json(&'v serde_json::Map<String, Json>, &'v Decl),
     /// Entries by key, with the key as it was given.
     Made(Arc<BTreeMap<Key, (Value<'v>, Value<'v>)>>),
+    /// The same, but a step to a key that is not there leads to an empty map. `in` and sizes know only
+    /// the keys that are there.
+    Open(Arc<BTreeMap<Key, (Value<'v>, Value<'v>)>>),
 }
 
 /// Entries by key; numbers that are equal are the same key, whatever their types.
@@ -126,6 +129,23 @@ impl<'v> Value<'v> {
 
     pub fn text(text: impl Into<Arc<str>>) -> Value<'v> {
         Value::String(Text::Shared(text.into()))
+    }
+
+    /// A map of texts to values that a caller made.
+    pub fn map(of: impl IntoIterator<Item = (Arc<str>, Value<'v>)>) -> Value<'v> {
+        Value::Map(Map::Made(entries(of)))
+    }
+
+    /// A map of texts to maps, in which a step to a key that is not there leads to an empty map.
+    pub fn open_map(of: impl IntoIterator<Item = (Arc<str>, Value<'v>)>) -> Value<'v> {
+        Value::Map(Map::Open(entries(of)))
+    }
+
+    /// A semantic version; the error is upstream's.
+    pub fn semver(text: &str) -> Result<Value<'v>, Error> {
+        crate::library::semver::parse(text)
+            .map(|version| Value::Semver(Arc::new(version)))
+            .map_err(Error::new)
     }
 
     pub(crate) fn list(items: Vec<Value<'v>>) -> Value<'v> {
@@ -225,9 +245,23 @@ impl<'v> Map<'v> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Map::Json(map, _) => map.len(),
-            Map::Made(entries) => entries.len(),
+            Map::Made(entries) | Map::Open(entries) => entries.len(),
         }
     }
+
+    /// The value of a key that no entry has.
+    pub(crate) fn missing(&self) -> Option<Value<'v>> {
+        matches!(self, Map::Open(_)).then(|| Value::Map(Map::Made(Arc::default())))
+    }
+}
+
+fn entries<'v>(
+    entries: impl IntoIterator<Item = (Arc<str>, Value<'v>)>,
+) -> Arc<BTreeMap<Key, (Value<'v>, Value<'v>)>> {
+    let entry = |(key, value): (Arc<str>, Value<'v>)| {
+        (Key::String((&*key).into()), (Value::text(key), value))
+    };
+    Arc::new(entries.into_iter().map(entry).collect())
 }
 
 /// A value as faults and tests print it (cel-go `types.Format`).

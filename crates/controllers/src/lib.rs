@@ -3,11 +3,15 @@
 //! Every controller reads informers, computes a plan without side effects and applies it; keys are
 //! queued by changes only. None knows another, nor HTTP or storage.
 
+mod attachdetach;
+mod bootstrapsigner;
 mod certificates;
 mod clusterroleaggregation;
+mod configrollout;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod devicetainteviction;
 mod discovery;
 mod disruption;
 mod endpoints;
@@ -19,6 +23,7 @@ mod harness;
 mod horizontalpodautoscaler;
 mod job;
 mod jobs;
+mod legacytokencleaner;
 mod meta;
 mod namespace;
 mod nodeipam;
@@ -28,6 +33,7 @@ mod persistentvolume;
 mod podgc;
 mod pods;
 mod replicas;
+mod resourceclaim;
 mod resourcequota;
 mod rootca;
 mod serviceaccount;
@@ -68,6 +74,8 @@ pub struct Config {
     pub tokens: Option<Arc<pki::TokenIssuer>>,
     /// The longest life of a certificate that is signed.
     pub signing_life: Duration,
+    /// Auto-generated token Secrets that nobody used for so long are cleaned up.
+    pub legacy_token_clean_up_period: Duration,
 }
 
 impl Default for Config {
@@ -82,6 +90,8 @@ impl Default for Config {
             tokens: None,
             // Upstream's --cluster-signing-duration.
             signing_life: Duration::from_secs(365 * 24 * 3600),
+            // Upstream's --legacy-service-account-token-clean-up-period.
+            legacy_token_clean_up_period: Duration::from_secs(365 * 24 * 3600),
         }
     }
 }
@@ -147,8 +157,15 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         horizontalpodautoscaler::start,
     ),
     ("service-cidr-controller", "service-cidr-controller", servicecidr::start),
+    ("persistentvolume-attach-detach-controller", "attachdetach", attachdetach::start),
     ("persistentvolume-expander-controller", "persistentvolume-expander", volumeexpand::start),
+    ("bootstrap-signer-controller", "bootstrapsigner", bootstrapsigner::start),
     ("token-cleaner-controller", "tokencleaner", tokencleaner::start),
+    (
+        "legacy-serviceaccount-token-cleaner-controller",
+        "legacy-service-account-token-cleaner",
+        legacytokencleaner::start,
+    ),
     ("ttl-controller", "ttl", ttl::start),
     ("ephemeral-volume-controller", "ephemeral-volume", ephemeralvolume::start),
     (
@@ -169,7 +186,15 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
         "validatingadmissionpolicy-status",
         validatingadmissionpolicystatus::start,
     ),
-    // Upstream gives this one no short name.
+    ("resourceclaim-controller", "resource-claim-controller", resourceclaim::start),
+    // Not upstream's: it does nothing for workloads that do not ask for it.
+    ("config-rollout-controller", "config-rollout-controller", configrollout::start),
+    // Upstream gives the following no short names.
+    (
+        "device-taint-eviction-controller",
+        "device-taint-eviction-controller",
+        devicetainteviction::start,
+    ),
     (
         "volumeattributesclass-protection-controller",
         "volumeattributesclass-protection-controller",
@@ -178,7 +203,30 @@ const CONTROLLERS: &[(&str, &str, Start)] = &[
 ];
 
 /// Controllers that `*` does not start, as in upstream.
-const ON_DEMAND: &[&str] = &["token-cleaner-controller"];
+const ON_DEMAND: &[&str] = &["bootstrap-signer-controller", "token-cleaner-controller"];
+
+/// Controllers behind gates that are off in v1.36: name, alias, gate. Naming one is no error, and it is not
+/// started, as upstream when the gate is off.
+const GATED: &[(&str, &str, &str)] = &[
+    (
+        "podcertificaterequest-cleaner-controller",
+        "podcertificaterequest-cleaner-controller",
+        "PodCertificateRequest",
+    ),
+    ("podgroup-protection-controller", "podgroup-protection-controller", "GenericWorkload"),
+    (
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "ClusterTrustBundle",
+    ),
+    ("storageversion-garbage-collector-controller", "storage-version-gc", "StorageVersionAPI"),
+    ("storage-version-migrator-controller", "svm", "StorageVersionMigrator"),
+    (
+        "resourcepoolstatusrequest-controller",
+        "resourcepoolstatusrequest-controller",
+        "DRAResourcePoolStatus",
+    ),
+];
 
 /// A name given in `Config::controllers` that no controller has.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -211,7 +259,12 @@ fn select(wanted: &[String]) -> Result<Vec<(&'static str, Start)>, UnknownContro
     let is = |text: &str, (name, alias, _): &(&str, &str, Start)| text == *name || text == *alias;
     for text in wanted.iter().filter(|text| *text != "*") {
         let plain = text.strip_prefix('-').unwrap_or(text);
-        if !CONTROLLERS.iter().any(|row| is(plain, row)) {
+        let gated = GATED.iter().find(|(name, alias, _)| plain == *name || plain == *alias);
+        if let Some((name, _, gate)) = gated {
+            if plain == text {
+                tracing::warn!(controller = name, gate, "not started: its feature gate is off");
+            }
+        } else if !CONTROLLERS.iter().any(|row| is(plain, row)) {
             return Err(UnknownController(plain.to_owned()));
         }
     }
@@ -238,5 +291,8 @@ mod tests {
         assert_eq!(count(&["deployment"]), Ok(1));
         assert_eq!(count(&["*", "tokencleaner"]), Ok(all + 1));
         assert!(count(&["nope"]).is_err());
+        // Behind a gate that is off.
+        assert_eq!(count(&["*", "podgroup-protection-controller"]), Ok(all));
+        assert_eq!(count(&["-storage-version-gc", "*"]), Ok(all));
     }
 }

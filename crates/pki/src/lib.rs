@@ -4,12 +4,14 @@
 //! no I/O and knows no HTTP; who stores the results is the caller's affair.
 
 mod authority;
+mod jws;
 mod kubeconfig;
 mod request;
 mod sec1;
 mod token;
 
 pub use authority::{Authority, CertSpec, KeyPairPem, PkiError, Subject, Usage, subject_of};
+pub use jws::detached_signature;
 pub use kubeconfig::{Identity, kubeconfig};
 pub use request::{SigningRequest, expires};
 pub use token::{Bound, Claims, LegacyToken, TokenError, TokenIssuer, TokenRequest};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Client;
+use client::{Client, Tasks};
+use devices::Selectors;
 
 use crate::config::{Config, FitArgs, PluginArgs, ProfileConfig, enabled_at};
 use crate::extender::Extenders;
@@ -16,6 +17,7 @@ use crate::plugins::image_locality::ImageLocality;
 use crate::plugins::inter_pod_affinity::InterPodAffinity;
 use crate::plugins::names;
 use crate::plugins::node_affinity::NodeAffinity;
+use crate::plugins::node_declared_features::NodeDeclaredFeatures;
 use crate::plugins::node_name::NodeName;
 use crate::plugins::node_ports::NodePorts;
 use crate::plugins::node_resources::WeightedResource;
@@ -40,6 +42,7 @@ const SHAPE_SCORE_MAX: i64 = 10;
 pub(crate) struct Handle {
     pub(crate) listers: Arc<Listers>,
     pub(crate) client: Option<Client>,
+    pub(crate) tasks: Option<Tasks>,
     pub(crate) extenders: Extenders,
 }
 
@@ -175,7 +178,7 @@ fn plugin(name: &str, args: &PluginArgs, handle: &Handle) -> Option<Arc<dyn Plug
             ignored.extend(args.fit.ignored_resources.iter().cloned());
             let groups = args.fit.ignored_resource_groups.iter().cloned();
             let resources = resources(&args.fit.scoring_strategy.resources);
-            Arc::new(NodeResourcesFit::new(strategy, resources, ignored, groups))
+            Arc::new(NodeResourcesFit::new(strategy, resources, ignored, groups, listers()))
         }
         names::VOLUME_RESTRICTIONS => Arc::new(VolumeRestrictions { listers: listers() }),
         names::NODE_VOLUME_LIMITS => Arc::new(NodeVolumeLimits { listers: listers() }),
@@ -197,7 +200,7 @@ fn plugin(name: &str, args: &PluginArgs, handle: &Handle) -> Option<Arc<dyn Plug
                     .ignore_preferred_terms_of_existing_pods,
             })
         }
-        names::DYNAMIC_RESOURCES => Arc::new(DynamicResources),
+        names::DYNAMIC_RESOURCES => Arc::new(dynamic_resources(args, handle)),
         names::DEFAULT_PREEMPTION => {
             let count = |n: i64| usize::try_from(n).unwrap_or(0);
             let args = &args.preemption;
@@ -211,9 +214,21 @@ fn plugin(name: &str, args: &PluginArgs, handle: &Handle) -> Option<Arc<dyn Plug
             Arc::new(BalancedAllocation::new(resources(&args.balanced.resources)))
         }
         names::IMAGE_LOCALITY => Arc::new(ImageLocality),
+        names::NODE_DECLARED_FEATURES => Arc::new(NodeDeclaredFeatures),
         names::DEFAULT_BINDER => Arc::new(DefaultBinder { client: handle.client.clone() }),
         _ => return None,
     })
+}
+
+fn dynamic_resources(args: &PluginArgs, handle: &Handle) -> DynamicResources {
+    DynamicResources {
+        listers: handle.listers.clone(),
+        client: handle.client.clone(),
+        tasks: handle.tasks.clone(),
+        selectors: Selectors::new(),
+        filter_timeout: args.dynamic_resources.filter_timeout,
+        binding_timeout: args.dynamic_resources.binding_timeout,
+    }
 }
 
 fn strategy(args: &FitArgs) -> Strategy {

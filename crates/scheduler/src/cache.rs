@@ -126,6 +126,12 @@ impl Cache {
         }
     }
 
+    /// What was remembered of nodes no longer holds, because it follows from other objects, too.
+    pub(crate) fn renew_all(&mut self) {
+        let count = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        (0..count).for_each(|slot| self.change(slot, |_| {}));
+    }
+
     /// What changed since the last call. Costs follow the changes.
     pub(crate) fn take_update(&mut self) -> Update {
         self.changed.sort_unstable();

@@ -297,6 +297,9 @@ fn counts_alike(old: &Pod, new: &Pod) -> bool {
 
 /// Whether two states of a node mean the same to pods: heartbeats change nothing.
 fn weighs_alike(old: &Node, new: &Node) -> bool {
-    let status = |n: &Node| n.status.as_ref().map(|s| (s.allocatable.clone(), s.images.clone()));
+    let status = |n: &Node| {
+        let status = n.status.as_ref();
+        status.map(|s| (s.allocatable.clone(), s.images.clone(), s.declared_features.clone()))
+    };
     old.metadata.labels == new.metadata.labels && old.spec == new.spec && status(old) == status(new)
 }

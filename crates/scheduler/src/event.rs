@@ -4,6 +4,7 @@ use std::ops::BitOr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::resources::pod_requests;
@@ -26,6 +27,8 @@ impl Action {
     pub(crate) const POD_GATES_GONE: Action = Action(1 << 7);
     pub(crate) const POD_TOLERATION: Action = Action(1 << 8);
     pub(crate) const POD_CLAIM: Action = Action(1 << 9);
+    /// A node declares other features.
+    pub(crate) const NODE_FEATURES: Action = Action(1 << 11);
     /// Any other change of the object.
     pub(crate) const UPDATE: Action = Action(1 << 10);
 
@@ -58,6 +61,9 @@ pub(crate) enum Object {
     CsiDriver(Change<CSIDriver>),
     Capacity(Change<CSIStorageCapacity>),
     Attachment,
+    ResourceClaim(Change<ResourceClaim>),
+    DeviceClass,
+    ResourceSlice,
 }
 
 /// The kinds that plugins ask for.
@@ -73,6 +79,9 @@ pub(crate) enum Resource {
     CsiDriver,
     Capacity,
     Attachment,
+    DeviceClaim,
+    DeviceClass,
+    DeviceSlice,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +114,9 @@ impl ClusterEvent {
             Object::CsiDriver(_) => Resource::CsiDriver,
             Object::Capacity(_) => Resource::Capacity,
             Object::Attachment => Resource::Attachment,
+            Object::ResourceClaim(_) => Resource::DeviceClaim,
+            Object::DeviceClass => Resource::DeviceClass,
+            Object::ResourceSlice => Resource::DeviceSlice,
         }
     }
 
@@ -129,7 +141,9 @@ pub(crate) fn node_actions(old: &Node, new: &Node) -> Option<Action> {
     let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
     let spec = |n: &Node| n.spec.as_ref().map(|s| s.taints.clone()).unwrap_or_default();
     let cordoned = |n: &Node| n.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
+    let features = |n: &Node| n.status.as_ref().and_then(|s| s.declared_features.clone());
     let all = [
+        (features(old) != features(new), Action::NODE_FEATURES),
         (allocatable(old) != allocatable(new), Action::ALLOCATABLE),
         (old.metadata.labels != new.metadata.labels, Action::NODE_LABEL),
         (spec(old) != spec(new) || cordoned(old) && !cordoned(new), Action::NODE_TAINT),

@@ -11,8 +11,7 @@
 //! placed: counts by topology domain are kept up to date ([`index`]), and what looks at one node only is
 //! remembered for equal pods.
 //!
-//! Not done: dynamic resource claims (pods that have some stay pending and say so), declared node features,
-//! pod groups, storage capacity scoring, volumes of in-tree drivers as their CSI successors.
+//! Not done: pod groups, storage capacity scoring, volumes of in-tree drivers as their CSI successors.
 
 mod algorithm;
 mod build;
@@ -25,6 +24,7 @@ mod extender;
 mod framework;
 mod index;
 mod labels;
+mod ledger;
 mod node;
 mod nominated;
 #[doc(hidden)]

@@ -87,6 +87,15 @@ impl Resources {
     }
 }
 
+/// Whether the resource is one that device plugins or device classes provide.
+pub(crate) fn is_extended(name: &str) -> bool {
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    !native && !name.starts_with("requests.") || name.starts_with(DEVICE_CLASS_PREFIX)
+}
+
+/// Names the extended resource that every device class backs; the class' name follows.
+pub(crate) const DEVICE_CLASS_PREFIX: &str = "deviceclass.resource.kubernetes.io/";
+
 /// What the pod asks for.
 pub(crate) fn pod_requests(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };

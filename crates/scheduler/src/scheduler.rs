@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use client::{Change, Informer, Informers, Recorder, Resource, Tasks};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -38,6 +39,7 @@ pub(crate) fn start(setup: Setup, informers: &Informers, tasks: &Tasks) -> Resul
     let handle = Handle {
         listers: Arc::default(),
         client: Some(client.clone()),
+        tasks: Some(tasks.clone()),
         extenders: Extenders(Arc::new(extenders)),
     };
     let profiles = Profiles::new(build::profiles(&setup.config, &handle)?);
@@ -105,6 +107,7 @@ impl Scheduler {
         });
         synced.push(Box::pin(async move { namespaces.synced().await }));
         self.follow_storage(informers, &mut synced);
+        self.follow_devices(informers, &mut synced);
         self.follow_owners(informers, &mut synced);
         let this = self.clone();
         let nodes: Informer<Node> = informers.of();
@@ -135,6 +138,82 @@ impl Scheduler {
         self.store(informers, synced, |l| &l.csi_drivers, Some(Object::CsiDriver));
         self.store(informers, synced, |l| &l.capacities, Some(Object::Capacity));
         self.store(informers, synced, |l| &l.attachments, Some(|_| Object::Attachment));
+    }
+
+    fn follow_device_claims(&self, informers: &Informers, synced: &mut Vec<Synced>) {
+        let this = self.clone();
+        let claims: Informer<ResourceClaim> = informers.of();
+        claims.on_change(move |change| {
+            let (action, after) = match change {
+                Change::Deleted(claim) => {
+                    this.listers.remove_resource_claim(claim);
+                    (Action::DELETE, None)
+                }
+                Change::Added(claim) => {
+                    this.listers.put_resource_claim(claim);
+                    (Action::ADD, Some(claim.clone()))
+                }
+                Change::Updated { new, .. } => {
+                    this.listers.put_resource_claim(new);
+                    (Action::UPDATE, Some(new.clone()))
+                }
+            };
+            let object = Object::ResourceClaim((change.old().cloned(), after));
+            this.core().on_event(&ClusterEvent::new(action, object), Instant::now());
+            this.wake.notify_one();
+        });
+        synced.push(Box::pin(async move { claims.synced().await }));
+    }
+
+    fn follow_devices(&self, informers: &Informers, synced: &mut Vec<Synced>) {
+        self.follow_device_claims(informers, synced);
+        let this = self.clone();
+        let classes: Informer<DeviceClass> = informers.of();
+        classes.on_change(move |change| {
+            let action = match change {
+                Change::Deleted(class) => {
+                    this.listers.device_classes.remove(class);
+                    Action::DELETE
+                }
+                Change::Added(class) => {
+                    this.listers.device_classes.put(class.clone());
+                    Action::ADD
+                }
+                Change::Updated { new, .. } => {
+                    this.listers.device_classes.put(new.clone());
+                    Action::UPDATE
+                }
+            };
+            let mut core = this.core();
+            // Classes decide which extended resources a node may lack.
+            core.cache.renew_all();
+            core.on_event(&ClusterEvent::new(action, Object::DeviceClass), Instant::now());
+            drop(core);
+            this.wake.notify_one();
+        });
+        synced.push(Box::pin(async move { classes.synced().await }));
+        let this = self.clone();
+        let slices: Informer<ResourceSlice> = informers.of();
+        slices.on_change(move |change| {
+            let action = match change {
+                Change::Deleted(slice) => {
+                    this.listers.slices.remove(slice);
+                    Action::DELETE
+                }
+                Change::Added(slice) => {
+                    this.listers.slices.put(slice);
+                    Action::ADD
+                }
+                Change::Updated { new, .. } => {
+                    this.listers.slices.put(new);
+                    Action::UPDATE
+                }
+            };
+            let event = ClusterEvent::new(action, Object::ResourceSlice);
+            this.core().on_event(&event, Instant::now());
+            this.wake.notify_one();
+        });
+        synced.push(Box::pin(async move { slices.synced().await }));
     }
 
     fn follow_owners(&self, informers: &Informers, synced: &mut Vec<Synced>) {

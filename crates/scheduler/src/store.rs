@@ -1,14 +1,17 @@
 //! Objects that plugins read besides nodes and pods, as the informers last told.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use client::Resource;
+use devices::{Slice, Slices};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
@@ -16,6 +19,8 @@ use k8s_openapi::api::storage::v1::{
 use tokio::sync::watch;
 
 use crate::labels::{Labels, Selector, SelectorIndex};
+use crate::ledger::Ledger;
+use crate::resources::DEVICE_CLASS_PREFIX;
 
 type Key = (String, String);
 
@@ -165,6 +170,49 @@ fn namespace(service: &Service) -> String {
     service.metadata.namespace.clone().unwrap_or_default()
 }
 
+/// ResourceSlices as the allocator reads them.
+#[derive(Debug, Default)]
+pub(crate) struct SliceStore {
+    rows: RwLock<SliceRows>,
+}
+
+#[derive(Debug, Default)]
+struct SliceRows {
+    /// By name; the error is that of a slice that cannot be read.
+    by_name: BTreeMap<String, Result<Arc<Slice>, String>>,
+    /// All of them, until one changes.
+    all: Option<Result<Arc<Slices>, String>>,
+}
+
+impl SliceStore {
+    pub(crate) fn put(&self, slice: &ResourceSlice) {
+        let read = Slice::new(slice).map(Arc::new);
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        self.change(|by_name| drop(by_name.insert(name, read)));
+    }
+
+    pub(crate) fn remove(&self, slice: &ResourceSlice) {
+        let name = slice.metadata.name.as_deref().unwrap_or("");
+        self.change(|by_name| drop(by_name.remove(name)));
+    }
+
+    /// All slices; the error is that of one that cannot be read.
+    pub(crate) fn all(&self) -> Result<Arc<Slices>, String> {
+        let rows = &mut *self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let gather = || {
+            let slices: Result<Vec<_>, String> = rows.by_name.values().cloned().collect();
+            Ok(Arc::new(Slices::new(slices?)))
+        };
+        rows.all.get_or_insert_with(gather).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Result<Arc<Slice>, String>>)) {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut rows.by_name);
+        rows.all = None;
+    }
+}
+
 /// All stores.
 #[derive(Debug, Default)]
 pub(crate) struct Listers {
@@ -180,4 +228,37 @@ pub(crate) struct Listers {
     pub(crate) csi_drivers: Store<CSIDriver>,
     pub(crate) capacities: Store<CSIStorageCapacity>,
     pub(crate) attachments: Store<VolumeAttachment>,
+    pub(crate) resource_claims: Store<ResourceClaim>,
+    pub(crate) device_classes: Store<DeviceClass>,
+    pub(crate) slices: SliceStore,
+    pub(crate) ledger: Ledger,
+}
+
+impl Listers {
+    /// A claim as the informer tells it.
+    pub(crate) fn put_resource_claim(&self, claim: &Arc<ResourceClaim>) {
+        self.ledger.told(claim);
+        self.resource_claims.put(claim.clone());
+    }
+
+    pub(crate) fn remove_resource_claim(&self, claim: &ResourceClaim) {
+        self.ledger.gone(claim);
+        self.resource_claims.remove(claim);
+    }
+
+    /// The class that backs the extended resource. Of several, the newest: that is how a resource moves from
+    /// one class to another.
+    pub(crate) fn class_of_resource(&self, resource: &str) -> Option<Arc<DeviceClass>> {
+        if let Some(class) = resource.strip_prefix(DEVICE_CLASS_PREFIX) {
+            return self.device_classes.get("", class);
+        }
+        let backs = |class: &Arc<DeviceClass>| {
+            class.spec.extended_resource_name.as_deref() == Some(resource)
+        };
+        let classes = self.device_classes.list().into_iter().filter(backs);
+        classes.min_by_key(|class| {
+            let made = class.metadata.creation_timestamp.as_ref().map(|t| t.0);
+            (Reverse(made), class.metadata.name.clone())
+        })
+    }
 }

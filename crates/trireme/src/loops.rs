@@ -17,6 +17,8 @@ pub(crate) async fn start(
     tasks: &Tasks,
 ) -> Result<()> {
     let config = controllers::Config {
+        // Bootstrap tokens sign and expire, as in clusters that kubeadm makes.
+        controllers: ["*", "bootstrapsigner", "tokencleaner"].map(str::to_owned).to_vec(),
         cluster_ca_pem: pki.ca_pem().to_owned(),
         authority: Some(Arc::new(Authority::load(pki.ca.pem().clone())?)),
         tokens: Some(Arc::new(pki.tokens()?)),

@@ -78,6 +78,8 @@ enum Command {
     KubeProxy(roles::kube_proxy::Args),
     /// The node agent alone, on the host's own network, with upstream's flags.
     Kubelet(Box<roles::kubelet::Args>),
+    /// Nodes without containers, for tests of a control plane at scale.
+    Hollow(roles::hollow::Args),
 }
 
 /// Writes make thousands of small allocations; glibc's allocator was half of their time.
@@ -120,6 +122,7 @@ fn main() -> ExitCode {
         Command::KubeScheduler(args) => roles::scheduler::run(args),
         Command::KubeProxy(args) => roles::kube_proxy::run(args),
         Command::Kubelet(args) => roles::kubelet::run(*args),
+        Command::Hollow(args) => roles::hollow::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -129,7 +129,10 @@ fn at<'v>(value: &Value<'v>, key: &Value<'_>, lenient: bool) -> Result<Option<Va
     match value {
         Value::Map(map) => match map.find(key)? {
             Some(found) => Ok(Some(found)),
-            None => missing(Error::no_key(&plain(key))),
+            None => match map.missing() {
+                Some(empty) => Ok(Some(empty)),
+                None => missing(Error::no_key(&plain(key))),
+            },
         },
         Value::List(list) => {
             let index = index_of(key)?;

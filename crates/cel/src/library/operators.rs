@@ -212,7 +212,7 @@ pub(crate) fn map_insert<'v>(args: Vec<Value<'v>>) -> Result<Value<'v>, Error> {
         return Err(Error::no_overload());
     };
     let mut entries = match map {
-        Map::Made(entries) => entries,
+        Map::Made(entries) | Map::Open(entries) => entries,
         json => Arc::new(made(&json)?),
     };
     let grown = Arc::make_mut(&mut entries);

@@ -65,7 +65,7 @@ fn without_zeros(part: &str) -> String {
     format!("{zero}{rest}")
 }
 
-fn parse(text: &str) -> Result<Semver, String> {
+pub(crate) fn parse(text: &str) -> Result<Semver, String> {
     if text.is_empty() {
         return Err("Version string empty".to_owned());
     }

@@ -73,7 +73,8 @@ impl<'t> Parser<'t> {
         args: Vec<Expr>,
     ) -> Parsed {
         let id = self.nodes.id(at);
-        if !macros::applies(name, args.len(), target.is_some()) {
+        let binds = self.bindings && macros::binds(name, target.as_ref(), args.len());
+        if !binds && !macros::applies(name, args.len(), target.is_some()) {
             let call = Call { function: name.into(), target, args };
             return self.measured(Expr { id, kind: Kind::Call(Box::new(call)) });
         }

@@ -8,14 +8,14 @@ mod tests;
 
 use std::time::Duration;
 
-use client::{Action, Change, Client, Error, Informer, Patch, Queue};
+use client::{Action, Change, Client, Error, EventType, Informer, Patch, Queue, Recorder};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use serde_json::json;
 
 use crate::Context;
 use crate::harness::Reconciler;
-use crate::meta::{name, now};
+use crate::meta::{name, now, reference};
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 /// Until everybody who gives out addresses knows that the range ends (upstream's deletionGracePeriod).
@@ -26,6 +26,7 @@ const WORKERS: usize = 5;
 pub(crate) fn start(context: &Context) {
     let this = Cidrs {
         client: context.client.clone(),
+        recorder: context.recorder("service-cidr-controller"),
         cidrs: context.informers.of(),
         addresses: context.informers.of(),
     };
@@ -49,6 +50,7 @@ pub(crate) fn start(context: &Context) {
 #[derive(Clone)]
 struct Cidrs {
     client: Client,
+    recorder: Recorder,
     cidrs: Informer<ServiceCIDR>,
     addresses: Informer<IPAddress>,
 }
@@ -68,7 +70,8 @@ impl Reconciler for Cidrs {
             if !held {
                 self.patch(&own, json!({"finalizers": [FINALIZER]})).await?;
             }
-            return self.tell(&cidr, plan::READY).await.map(|()| Action::Done);
+            let told = self.tell(&cidr, plan::READY).await;
+            return told.map(|()| Action::Done).inspect_err(|_| self.warn(&cidr));
         };
         if plan::orphans(&cidr, &self.cidrs.list(), &self.addresses.list()) {
             return self.tell(&cidr, plan::TERMINATING).await.map(|()| Action::Done);
@@ -91,6 +94,12 @@ impl Cidrs {
             Err(error) if error.is_not_found() => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    fn warn(&self, cidr: &ServiceCIDR) {
+        let message = "The ServiceCIDR Status can not be set to Ready=True";
+        let (about, reason) = (reference(cidr), "KubernetesServiceCIDRError");
+        self.recorder.event(&about, EventType::Warning, reason, message);
     }
 
     async fn tell(&self, cidr: &ServiceCIDR, said: plan::Said) -> Result<(), Error> {

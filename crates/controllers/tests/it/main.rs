@@ -3,6 +3,8 @@
 // A panic is how a test fails; the lint's own exception does not reach integration tests' helpers.
 #![allow(clippy::unwrap_used)]
 
+mod attachments;
+mod devices;
 mod fake;
 mod loops;
 mod rollouts;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use client::{Client, Informers, Patch, Queue, Tasks};
 use controllers::Config;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::json;
 
 use crate::fake::Fake;
@@ -93,4 +93,36 @@ async fn no_rollout_stands_still() {
     for seed in 1..=seeds.unwrap_or(SEEDS) {
         roll_out(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).await;
     }
+}
+
+#[tokio::test]
+async fn configuration_that_changes_rolls_its_workload_out() {
+    let world = World::start(Config::default());
+    let map =
+        |value: &str| json!({"metadata": {"name": "c", "namespace": "n"}, "data": {"k": value}});
+    world.create::<ConfigMap>("n", map("1")).await;
+    let mut deployment = deployment("v1");
+    deployment["metadata"]["annotations"] = json!({"rollout.trireme.io/on-config-change": "true"});
+    deployment["spec"]["template"]["spec"]["containers"][0]["envFrom"] =
+        json!([{"configMapRef": {"name": "c"}}]);
+    world.create::<Deployment>("n", deployment).await;
+    // The content is noted, and nothing is rolled out for it.
+    let observed = |all: &[Arc<Deployment>]| {
+        let annotations = all.first().and_then(|d| d.metadata.annotations.clone());
+        annotations.and_then(|a| a.get("rollout.trireme.io/observed-config").cloned())
+    };
+    let first = world.until::<Deployment>(|all| observed(all).is_some()).await;
+    let hash = |all: &[Arc<Deployment>]| {
+        let template = all.first().and_then(|d| d.spec.as_ref()).map(|s| s.template.clone());
+        let annotations = template.and_then(|t| t.metadata).and_then(|m| m.annotations);
+        annotations.and_then(|a| a.get("rollout.trireme.io/config-hash").cloned())
+    };
+    assert_eq!(hash(&first), None);
+    world.until::<ReplicaSet>(|sets| sets.len() == 1).await;
+    let changed = Patch::Merge(json!({"data": {"k": "2"}}));
+    world.client.patch::<ConfigMap>("n", "c", &changed).await.unwrap();
+    world.until::<ReplicaSet>(|sets| sets.len() == 2).await;
+    let all = world.until::<Deployment>(|all| hash(all).is_some()).await;
+    assert_eq!(hash(&all), observed(&all));
+    world.tasks.shutdown().await;
 }

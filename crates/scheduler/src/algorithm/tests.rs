@@ -133,16 +133,6 @@ fn names_in_node_affinity_narrow_the_search() {
 }
 
 #[test]
-fn claims_are_refused_by_name() {
-    let mut bed = Bed::new(&[node("a", json!({}))]);
-    let claims = json!({"spec": {"resourceClaims": [{"name": "c", "resourceClaimName": "x"}]}});
-    let answer = bed.answer(&pod("p", "1", claims));
-    assert!(answer.starts_with(
-        "0/1 nodes are available: pod has resource claims, which this scheduler cannot allocate."
-    ), "{answer}");
-}
-
-#[test]
 fn each_plugin_that_looks_at_one_node_refuses_in_upstreams_words() {
     let anti = json!({"status": {"allocatable": {"pods": "1"}}});
     let with = |spec: Value| json!({"spec": spec});

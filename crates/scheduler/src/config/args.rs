@@ -1,5 +1,7 @@
 //! Arguments of plugins.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{NodeAffinity, TopologySpreadConstraint};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,7 @@ pub(crate) struct PluginArgs {
     pub(crate) fit: FitArgs,
     pub(crate) spread: SpreadArgs,
     pub(crate) volume_binding: VolumeBindingArgs,
+    pub(crate) dynamic_resources: DynamicResourcesArgs,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -149,6 +152,25 @@ impl Default for VolumeBindingArgs {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct DynamicResourcesArgs {
+    /// Zero for no limit.
+    #[serde(deserialize_with = "crate::duration::required")]
+    pub(crate) filter_timeout: Duration,
+    #[serde(deserialize_with = "crate::duration::required")]
+    pub(crate) binding_timeout: Duration,
+}
+
+impl Default for DynamicResourcesArgs {
+    fn default() -> DynamicResourcesArgs {
+        DynamicResourcesArgs {
+            filter_timeout: Duration::from_secs(10),
+            binding_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
 impl PluginArgs {
     pub(crate) fn of(all: &[Args]) -> Result<PluginArgs, String> {
         let mut out = PluginArgs::default();
@@ -161,6 +183,7 @@ impl PluginArgs {
                 names::NODE_RESOURCES_FIT => out.fit = decode(args)?,
                 names::POD_TOPOLOGY_SPREAD => out.spread = decode(args)?,
                 names::VOLUME_BINDING => out.volume_binding = decode(args)?,
+                names::DYNAMIC_RESOURCES => out.dynamic_resources = decode(args)?,
                 // Arguments of plugins that nobody knows are kept from nobody, as upstream.
                 _ => {}
             }

@@ -40,7 +40,7 @@ pub(crate) struct Plugins {
 }
 
 pub(crate) fn default_plugins() -> Plugins {
-    const DEFAULTS: [(&str, i64); 19] = [
+    const DEFAULTS: [(&str, i64); 20] = [
         (names::SCHEDULING_GATES, 0),
         (names::PRIORITY_SORT, 0),
         (names::NODE_UNSCHEDULABLE, 0),
@@ -60,6 +60,7 @@ pub(crate) fn default_plugins() -> Plugins {
         (names::NODE_RESOURCES_BALANCED_ALLOCATION, 1),
         (names::IMAGE_LOCALITY, 1),
         (names::DEFAULT_BINDER, 0),
+        (names::NODE_DECLARED_FEATURES, 0),
     ];
     let plugin = |(name, weight): (&str, i64)| EnabledPlugin { name: name.into(), weight };
     let multi_point = PluginSet { enabled: DEFAULTS.map(plugin).to_vec(), disabled: Vec::new() };

@@ -25,7 +25,7 @@ fn the_default_is_one_profile_with_upstreams_plugins() {
     assert_eq!(config, Config::default());
     assert_eq!(config.scheduler_names().collect::<Vec<_>>(), ["default-scheduler"]);
     assert_eq!((config.initial_backoff.as_secs(), config.max_backoff.as_secs()), (1, 10));
-    assert_eq!(config.profiles[0].plugins.multi_point.enabled.len(), 19);
+    assert_eq!(config.profiles[0].plugins.multi_point.enabled.len(), 20);
 }
 
 #[test]
@@ -162,6 +162,10 @@ fn what_upstream_refuses_is_refused_in_its_words() {
                 \"Maybe\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\", \
                 {path}.defaultConstraints[0].labelSelector: Forbidden: constraint must not define \
                 a selector, as they deduced for each pod")),
+        (args("DynamicResources", json!({"filterTimeout": "-1s"})),
+            format!("{path}.filterTimeout: Invalid value: \"-1s\": must be zero or positive")),
+        (args("DynamicResources", json!({"bindingTimeout": "10ms"})),
+            format!("{path}.bindingTimeout: Invalid value: \"10ms\": must be at least 1 second")),
         (args("VolumeBinding", json!({"bindTimeoutSeconds": -1})),
             format!("{path}.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds, \
                 should not be a negative value")),

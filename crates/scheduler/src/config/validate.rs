@@ -206,6 +206,7 @@ fn plugin_args(args: &Args, path: &str, faults: &mut Faults) {
         }
         names::NODE_RESOURCES_FIT => fit(&all, path, faults),
         names::POD_TOPOLOGY_SPREAD => spread(&all, path, faults),
+        names::DYNAMIC_RESOURCES => dynamic_resources(args, path, faults),
         names::VOLUME_BINDING => {
             let seconds = all.volume_binding.bind_timeout_seconds;
             if seconds < 0 {
@@ -219,6 +220,20 @@ fn plugin_args(args: &Args, path: &str, faults: &mut Faults) {
             }
         }
         _ => {}
+    }
+}
+
+fn dynamic_resources(args: &Args, path: &str, faults: &mut Faults) {
+    // Decoding has shown that these are durations.
+    let of = |field: &str| args.args[field].as_str().and_then(|t| api::duration::parse(t).ok());
+    if of("filterTimeout").is_some_and(|d| d.negative) {
+        let given = args.args["filterTimeout"].clone();
+        faults.invalid(&format!("{path}.filterTimeout"), given, "must be zero or positive");
+    }
+    let least = std::time::Duration::from_secs(1);
+    if of("bindingTimeout").is_some_and(|d| d.negative || d.length < least) {
+        let given = args.args["bindingTimeout"].clone();
+        faults.invalid(&format!("{path}.bindingTimeout"), given, "must be at least 1 second");
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) const DYNAMIC_RESOURCES: &str = "DynamicResources";
 pub(crate) const IMAGE_LOCALITY: &str = "ImageLocality";
 pub(crate) const INTER_POD_AFFINITY: &str = "InterPodAffinity";
 pub(crate) const NODE_AFFINITY: &str = "NodeAffinity";
+pub(crate) const NODE_DECLARED_FEATURES: &str = "NodeDeclaredFeatures";
 pub(crate) const NODE_NAME: &str = "NodeName";
 pub(crate) const NODE_PORTS: &str = "NodePorts";
 pub(crate) const NODE_RESOURCES_BALANCED_ALLOCATION: &str = "NodeResourcesBalancedAllocation";

@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::names;
 use super::node_resources::{WeightedResource, amounts, cpu_and_memory};
-use crate::event::{Action, ClusterEvent, Interest, Resource};
+use crate::event::{Action, ClusterEvent, Interest, Object, Resource};
 use crate::framework::{Code, Cycle, Gap, MAX_NODE_SCORE, Plugin, Points, Status, Verdict};
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, node_of};
-use crate::resources::pod_requests;
+use crate::resources::{is_extended, pod_requests};
+use crate::store::Listers;
 
 /// Which of the nodes that would do is best.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +30,12 @@ pub(crate) struct NodeResourcesFit {
     resources: Vec<WeightedResource>,
     ignored: BTreeSet<String>,
     ignored_groups: BTreeSet<String>,
+    listers: Arc<Listers>,
 }
 
 impl Default for NodeResourcesFit {
     fn default() -> NodeResourcesFit {
-        NodeResourcesFit::new(Strategy::LeastAllocated, cpu_and_memory(), [], [])
+        NodeResourcesFit::new(Strategy::LeastAllocated, cpu_and_memory(), [], [], Arc::default())
     }
 }
 
@@ -51,10 +53,11 @@ impl NodeResourcesFit {
         resources: Vec<WeightedResource>,
         ignored: impl IntoIterator<Item = String>,
         ignored_groups: impl IntoIterator<Item = String>,
+        listers: Arc<Listers>,
     ) -> NodeResourcesFit {
         let (ignored, ignored_groups) =
             (ignored.into_iter().collect(), ignored_groups.into_iter().collect());
-        NodeResourcesFit { strategy, resources, ignored, ignored_groups }
+        NodeResourcesFit { strategy, resources, ignored, ignored_groups, listers }
     }
 
     fn ignores(&self, name: &str) -> bool {
@@ -65,6 +68,11 @@ impl NodeResourcesFit {
         extended && (self.ignored.contains(name) || self.ignored_groups.contains(group))
     }
 
+    /// Whether devices may stand for the resource where no device plugin has it.
+    fn is_backed_by_devices(&self, name: &str) -> bool {
+        is_extended(name) && self.listers.class_of_resource(name).is_some()
+    }
+
     fn shortages<'a>(
         &'a self,
         pod: &'a PodInfo,
@@ -73,6 +81,9 @@ impl NodeResourcesFit {
         let asked = pod.requests.nonzero().filter(|(_, amount)| *amount > 0);
         asked.filter(|(name, _)| !self.ignores(name)).filter_map(move |(name, asked)| {
             let allocatable = node.allocatable.get(name);
+            if allocatable == 0 && self.is_backed_by_devices(name) {
+                return None;
+            }
             let free = allocatable - node.requested.get(name);
             (asked > free).then(|| Shortage {
                 name: name.to_owned(),
@@ -134,10 +145,15 @@ impl Plugin for NodeResourcesFit {
             (Resource::Pod, Action::POD_SCALE_DOWN),
             (Resource::Node, Action::ADD),
             (Resource::Node, Action::ALLOCATABLE),
+            (Resource::DeviceClass, Action::ADD),
+            (Resource::DeviceClass, Action::UPDATE),
         ]
     }
 
     fn queueing_hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        if matches!(event.object, Object::DeviceClass) {
+            return pod.requests.scalar.keys().any(|name| is_extended(name));
+        }
         match (event.pod(), event.node()) {
             (Some((Some(old), None)), _) => {
                 let nominated = old.status.as_ref().and_then(|s| s.nominated_node_name.as_deref());

@@ -50,6 +50,12 @@ pub(crate) struct Args {
     /// Longest life of a certificate that is signed, as Go writes durations.
     #[arg(long, default_value = "8760h0m0s", value_parser = crate::durations::go_duration)]
     cluster_signing_duration: Duration,
+    /// Auto-generated token Secrets that were not used for so long are cleaned up.
+    #[arg(long, default_value = "8760h0m0s", value_parser = crate::durations::go_duration)]
+    legacy_service_account_token_clean_up_period: Duration,
+    /// Feature gates, `Name=true` or `Name=false`; only the defaults of v1.36 are accepted.
+    #[arg(long = "feature-gates", value_delimiter = ',', value_name = "GATES", value_parser = super::gates::gate)]
+    _feature_gates: Vec<String>,
     /// Work only while holding the lease kube-system/kube-controller-manager.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true")]
     leader_elect: Option<bool>,
@@ -101,6 +107,7 @@ fn config(args: &Args, connection: &Connection) -> Result<controllers::Config> {
         authority: authority(args)?,
         tokens: args.service_account_private_key_file.as_deref().map(tokens).transpose()?.flatten(),
         signing_life: args.cluster_signing_duration,
+        legacy_token_clean_up_period: clean_up_period(args)?,
         cluster_ca_pem,
         cluster_cidrs: cluster_cidrs(args)?,
         node_cidr_mask: args.node_cidr_mask_size,
@@ -108,6 +115,14 @@ fn config(args: &Args, connection: &Connection) -> Result<controllers::Config> {
     };
     config.check().context("--controllers")?;
     Ok(config)
+}
+
+fn clean_up_period(args: &Args) -> Result<Duration> {
+    let period = args.legacy_service_account_token_clean_up_period;
+    if period.is_zero() {
+        bail!("--legacy-service-account-token-clean-up-period must be longer than zero");
+    }
+    Ok(period)
 }
 
 fn authority(args: &Args) -> Result<Option<Arc<Authority>>> {

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, plugins, extenders.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Feature gates, `Name=true` or `Name=false`; only the defaults of v1.36 are accepted.
+    #[arg(long = "feature-gates", value_delimiter = ',', value_name = "GATES", value_parser = super::gates::gate)]
+    _feature_gates: Vec<String>,
 }
 
 /// Runs until interrupted.
