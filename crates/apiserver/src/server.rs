@@ -132,14 +132,11 @@ impl Server {
             authorizer: authorizer.clone(),
             closing: closing.clone(),
         };
-        let (resource_metrics, local) = match config.resource_metrics {
-            true => {
-                let kubelets = KubeletFigures::new(store.clone(), nodes.dialer.clone());
-                let metrics = ::metrics::ResourceMetrics::new(Arc::new(kubelets));
-                (Some(metrics), Some(resource_metrics::local()))
-            }
-            false => (None, None),
-        };
+        let resource_metrics = config.resource_metrics.then(|| {
+            let kubelets = KubeletFigures::new(store.clone(), nodes.dialer.clone());
+            ::metrics::ResourceMetrics::new(Arc::new(kubelets))
+        });
+        let local = resource_metrics.as_ref().map(|_| resource_metrics::local());
         let aggregator = Aggregator::new(store.clone(), services, config.front_proxy, local);
         let identity = Identity {
             authenticator: config.authenticator,
