@@ -270,7 +270,7 @@ where
     sender.send_request(request).await
 }
 
-/// What a node's kubelet answers to a GET of a path, at most `limit` bytes. `node` is the Node.
+/// GETs a path of a node's kubelet; at most `limit` bytes. `node` is the Node object.
 pub(crate) async fn kubelet_text(
     dialer: &dyn NodeDialer,
     node: &serde_json::Value,

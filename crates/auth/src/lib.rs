@@ -5,6 +5,7 @@
 
 mod authn;
 mod authz;
+mod config_file;
 mod objects;
 mod request_info;
 mod user;

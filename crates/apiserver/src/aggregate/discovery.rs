@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Aggregator, Present};
 
-/// What is served beside the server's own resources, as discovery documents need it.
+/// API versions of extension API servers, and the local one, for the discovery documents.
 pub(crate) struct Served(Vec<Version>);
 
 /// A version of a group.

@@ -120,7 +120,7 @@ impl Aggregator {
         current.all.iter().find(of).cloned()
     }
 
-    /// What this process serves itself.
+    /// The local API version, unless an APIService names a service for it.
     pub(crate) fn local(&self) -> Option<&Local> {
         self.local.as_ref().filter(|local| self.find(local.group, local.version).is_none())
     }

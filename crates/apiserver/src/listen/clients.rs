@@ -57,11 +57,11 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
-/// Who vouches for clients.
+/// The verifiers of client certificates.
 #[derive(Clone)]
-pub(super) struct Vouchers {
+pub(super) struct Verifiers {
     pub(super) clients: Arc<dyn ClientCertVerifier>,
-    /// Of proxies that say in headers who asks.
+    /// Of front proxies' certificates, if any are accepted.
     pub(super) proxies: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(chain: &[CertificateDer<'_>], known: &Vouchers) -> Client {
+    pub(super) fn of(chain: &[CertificateDer<'_>], known: &Verifiers) -> Client {
         let [own, others @ ..] = chain else { return Client::default() };
         let now = UnixTime::now();
         let proxies = known.proxies.as_ref();

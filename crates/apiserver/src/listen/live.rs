@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
-use super::clients::{AnyClient, Client, Vouchers};
+use super::clients::{AnyClient, Client, Verifiers};
 
 /// The server's certificate, and who may have signed clients'.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct TlsSetup {
     pub cert_pem: String,
     pub key_pem: String,
     pub client_ca_pem: String,
-    /// Who may have signed the certificates of front proxies, if any is believed.
+    /// PEM of the CA of front proxies' certificates, if any are accepted (`--requestheader-client-ca-file`).
     pub front_proxy_ca_pem: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub enum TlsError {
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) tls: TlsAcceptor,
-    known: Vouchers,
+    known: Verifiers,
     /// Counts the exchanges before it.
     generation: u64,
 }
@@ -71,7 +71,7 @@ impl LiveTls {
     }
 }
 
-/// What the authorities in these PEMs vouch for.
+/// A verifier of certificates that the CAs in these PEMs signed.
 fn verifier(pems: &[&str]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     for cert in pems.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes())) {
@@ -86,7 +86,7 @@ impl TlsSetup {
     fn acceptor(&self, generation: u64) -> Result<Acceptor, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let proxies = self.front_proxy_ca_pem.as_deref();
-        let known = Vouchers {
+        let known = Verifiers {
             clients: verifier(&[&self.client_ca_pem])?,
             proxies: proxies.map(|pem| verifier(&[pem])).transpose()?,
         };

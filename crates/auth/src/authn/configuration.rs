@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::anonymous::Anonymous;
 use super::jwt::{Issuer, IssuerFile};
+use crate::config_file::{ConfigFile, told};
 
 /// Why a configuration cannot be used: each fault with its field.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -22,11 +23,6 @@ pub struct Configuration {
     pub(super) anonymous: Option<Anonymous>,
 }
 
-const VERSIONS: [&str; 3] = [
-    "apiserver.config.k8s.io/v1",
-    "apiserver.config.k8s.io/v1beta1",
-    "apiserver.config.k8s.io/v1alpha1",
-];
 const ISSUERS_MAX: usize = 64;
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +35,14 @@ struct File {
     #[serde(default, deserialize_with = "nullable")]
     jwt: Vec<IssuerFile>,
     anonymous: Option<AnonymousFile>,
+}
+
+impl ConfigFile for File {
+    const KIND: &'static str = "AuthenticationConfiguration";
+
+    fn head(&self) -> (&str, &str) {
+        (&self.api_version, &self.kind)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,19 +63,7 @@ struct Condition {
 impl Configuration {
     /// Reads a file. `own` are the issuers of service account tokens, whose tokens nobody else issues.
     pub fn parse(text: &str, own: &[&str]) -> Result<Configuration, ConfigurationError> {
-        if text.trim().is_empty() {
-            return Err(ConfigurationError("empty config data".into()));
-        }
-        let file: File = serde_yaml_ng::from_str(text)
-            .map_err(|e| ConfigurationError(format!("strict decoding error: {e}")))?;
-        if file.kind != "AuthenticationConfiguration"
-            || !VERSIONS.contains(&file.api_version.as_str())
-        {
-            let (version, kind) = (&file.api_version, &file.kind);
-            let told = format!("no kind {kind:?} is registered for version {version:?}");
-            return Err(ConfigurationError(told));
-        }
-        Configuration::of(file, own)
+        Configuration::of(File::read(text).map_err(ConfigurationError)?, own)
     }
 
     fn of(file: File, own: &[&str]) -> Result<Configuration, ConfigurationError> {
@@ -95,10 +87,9 @@ impl Configuration {
             issuers.extend(Issuer::new(issuer, &path, own, &mut faults));
         }
         let anonymous = file.anonymous.map(|anonymous| anonymous.checked(&mut faults));
-        match faults.as_slice() {
-            [] => Ok(Configuration { issuers, anonymous }),
-            [one] => Err(ConfigurationError(one.clone())),
-            many => Err(ConfigurationError(format!("[{}]", many.join(", ")))),
+        match told(&faults) {
+            None => Ok(Configuration { issuers, anonymous }),
+            Some(faults) => Err(ConfigurationError(faults)),
         }
     }
 

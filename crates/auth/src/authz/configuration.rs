@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 pub(super) use conditions::Conditions;
 use webhook::WebhookFile;
+
+use crate::config_file::{ConfigFile, Faults, told};
 pub use webhook::WebhookSettings;
 
 /// Why a configuration cannot be used: each fault with its field.
@@ -49,11 +51,6 @@ impl AuthorizerType {
 #[derive(Debug)]
 pub struct AuthorizationConfiguration(pub Vec<AuthorizerType>);
 
-const VERSIONS: [&str; 3] = [
-    "apiserver.config.k8s.io/v1",
-    "apiserver.config.k8s.io/v1beta1",
-    "apiserver.config.k8s.io/v1alpha1",
-];
 const TYPES: &str = r#""ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook""#;
 
 #[derive(Debug, Deserialize)]
@@ -77,34 +74,11 @@ struct AuthorizerFile {
     webhook: Option<WebhookFile>,
 }
 
-/// Collects faults, each with its field.
-#[derive(Default)]
-struct Faults(Vec<String>);
+impl ConfigFile for File {
+    const KIND: &'static str = "AuthorizationConfiguration";
 
-impl Faults {
-    fn invalid(&mut self, at: &str, value: &str, why: &str) {
-        self.0.push(format!("{at}: Invalid value: {value:?}: {why}"));
-    }
-
-    fn required(&mut self, at: &str, why: &str) {
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-        self.0.push(format!("{at}: Required value{why}"));
-    }
-
-    fn duplicate(&mut self, at: &str, value: &str) {
-        self.0.push(format!("{at}: Duplicate value: {value:?}"));
-    }
-
-    fn unsupported(&mut self, at: &str, value: &str, known: &str) {
-        self.0.push(format!("{at}: Unsupported value: {value:?}: supported values: {known}"));
-    }
-
-    fn end<T>(self, value: T) -> Result<T, AuthorizationFault> {
-        match self.0.as_slice() {
-            [] => Ok(value),
-            [one] => Err(AuthorizationFault(one.clone())),
-            many => Err(AuthorizationFault(format!("[{}]", many.join(", ")))),
-        }
+    fn head(&self) -> (&str, &str) {
+        (&self.api_version, &self.kind)
     }
 }
 
@@ -112,28 +86,18 @@ impl AuthorizationConfiguration {
     /// Reads a file. `required` are the types without which it is refused: those that a file named which
     /// it takes the place of.
     pub fn parse(text: &str, required: &[&str]) -> Result<Self, AuthorizationFault> {
-        let load = |why: String| {
+        let file = File::read(text).map_err(|why| {
             AuthorizationFault(format!(
                 "failed to load AuthorizationConfiguration from file: {why}"
             ))
-        };
-        if text.trim().is_empty() {
-            return Err(load("empty config data".into()));
-        }
-        let file: File = serde_yaml_ng::from_str(text)
-            .map_err(|e| load(format!("strict decoding error: {e}")))?;
-        if file.kind != "AuthorizationConfiguration"
-            || !VERSIONS.contains(&file.api_version.as_str())
-        {
-            let (version, kind) = (&file.api_version, &file.kind);
-            return Err(load(format!("no kind {kind:?} is registered for version {version:?}")));
-        }
+        })?;
         let read = AuthorizationConfiguration::of(file)?;
         read.check_names(required)
     }
 
     fn of(file: File) -> Result<Self, AuthorizationFault> {
-        let mut faults = Faults::default();
+        let mut list = Vec::new();
+        let mut faults = Faults(&mut list);
         if file.authorizers.is_empty() {
             faults.required("authorizers", "at least one authorization mode must be defined");
         }
@@ -143,7 +107,10 @@ impl AuthorizationConfiguration {
             let at = format!("authorizers[{index}]");
             all.extend(authorizer.check(&at, &mut seen, &mut faults));
         }
-        faults.end(AuthorizationConfiguration(all))
+        match told(&list) {
+            None => Ok(AuthorizationConfiguration(all)),
+            Some(faults) => Err(AuthorizationFault(faults)),
+        }
     }
 
     fn check_names(self, required: &[&str]) -> Result<Self, AuthorizationFault> {
@@ -167,7 +134,7 @@ struct Seen {
 }
 
 impl AuthorizerFile {
-    fn check(self, at: &str, seen: &mut Seen, faults: &mut Faults) -> Option<AuthorizerType> {
+    fn check(self, at: &str, seen: &mut Seen, faults: &mut Faults<'_>) -> Option<AuthorizerType> {
         let type_at = format!("{at}.type");
         let is_webhook = self.kind == "Webhook";
         if self.kind.is_empty() {
@@ -202,7 +169,7 @@ impl AuthorizerFile {
         }
     }
 
-    fn check_name(&self, at: &str, seen: &mut Seen, faults: &mut Faults) {
+    fn check_name(&self, at: &str, seen: &mut Seen, faults: &mut Faults<'_>) {
         let place = format!("{at}.name");
         let wrong = api::names::dns_subdomain(&self.name);
         if self.name.is_empty() {

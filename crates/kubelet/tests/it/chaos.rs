@@ -190,6 +190,7 @@ impl World {
             }
             _ => self.kill(dice, "/kubepods"),
         }
+        // Disturbances come at random times: that is the test.
         std::thread::sleep(Duration::from_millis(dice.below(300)));
     }
 
@@ -234,6 +235,7 @@ impl World {
         let begun = Instant::now();
         while let Some(why) = trouble() {
             assert!(begun.elapsed() < LIMIT, "{what}: {why}");
+            // What is waited for is in the kernel (processes, mounts, cgroups), which tells nobody.
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -12,6 +12,7 @@ use super::Issuer;
 use super::mapping::{CLAIMS, Expression, Source, USER};
 use super::provider::Provider;
 use crate::authn::impersonation::path_fault;
+use crate::config_file::Faults;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -97,23 +98,7 @@ pub(super) struct UserRule {
     message: String,
 }
 
-/// Collects faults, each with its field.
-struct Faults<'a>(&'a mut Vec<String>);
-
 impl Faults<'_> {
-    fn invalid(&mut self, at: &str, value: &str, why: &str) {
-        self.0.push(format!("{at}: Invalid value: {value:?}: {why}"));
-    }
-
-    fn required(&mut self, at: &str, why: &str) {
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-        self.0.push(format!("{at}: Required value{why}"));
-    }
-
-    fn duplicate(&mut self, at: &str, value: &str) {
-        self.0.push(format!("{at}: Duplicate value: {value:?}"));
-    }
-
     fn compiled(
         &mut self,
         at: &str,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use api::nullable::nullable;
 use serde::Deserialize;
 
-use super::Faults;
 use super::conditions::Conditions;
+use crate::config_file::Faults;
 
 const CONDITIONS_MAX: usize = 64;
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
@@ -94,7 +94,7 @@ enum Unsaid {
 }
 
 impl WebhookFile {
-    pub(super) fn check(self, at: &str, faults: &mut Faults) -> Option<WebhookSettings> {
+    pub(super) fn check(self, at: &str, faults: &mut Faults<'_>) -> Option<WebhookSettings> {
         let before = faults.0.len();
         let timeout = duration(&self.timeout, &format!("{at}.timeout"), Unsaid::IsRefused, faults);
         if timeout > TIMEOUT_MAX {
@@ -135,7 +135,7 @@ impl WebhookFile {
         })
     }
 
-    fn check_versions(&self, at: &str, faults: &mut Faults) {
+    fn check_versions(&self, at: &str, faults: &mut Faults<'_>) {
         let place = format!("{at}.subjectAccessReviewVersion");
         match self.subject_access_review_version.as_str() {
             "" => faults.required(&place, ""),
@@ -151,7 +151,7 @@ impl WebhookFile {
         }
     }
 
-    fn compile(&self, at: &str, faults: &mut Faults) -> Conditions {
+    fn compile(&self, at: &str, faults: &mut Faults<'_>) -> Conditions {
         let mut conditions = Conditions::default();
         let count = self.match_conditions.len();
         if count > CONDITIONS_MAX {
@@ -176,7 +176,7 @@ impl WebhookFile {
     }
 }
 
-fn duration(text: &str, at: &str, unsaid: Unsaid, faults: &mut Faults) -> Duration {
+fn duration(text: &str, at: &str, unsaid: Unsaid, faults: &mut Faults<'_>) -> Duration {
     let parsed = match text {
         "" => None,
         text => match api::duration::parse(text) {
@@ -202,7 +202,7 @@ fn duration(text: &str, at: &str, unsaid: Unsaid, faults: &mut Faults) -> Durati
 }
 
 impl ConnectionInfo {
-    fn check(&self, at: &str, faults: &mut Faults) {
+    fn check(&self, at: &str, faults: &mut Faults<'_>) {
         let place = format!("{at}.connectionInfo.type");
         match self.kind.as_str() {
             "" => faults.required(&place, ""),
@@ -219,7 +219,7 @@ impl ConnectionInfo {
         }
     }
 
-    fn check_file(&self, at: &str, faults: &mut Faults) {
+    fn check_file(&self, at: &str, faults: &mut Faults<'_>) {
         let place = format!("{at}.connectionInfo.kubeConfigFile");
         let Some(file) = self.kube_config_file.as_deref().filter(|f| !f.as_os_str().is_empty())
         else {
