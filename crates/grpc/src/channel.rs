@@ -13,7 +13,7 @@ use prost::Message;
 use tokio::sync::Mutex;
 
 use crate::connection::Body;
-use crate::message::framed;
+use crate::frame::framed;
 use crate::{Answers, CallError, Connection};
 
 /// Makes connections.

@@ -1,16 +1,20 @@
-//! A gRPC client: calls with one answer and calls with a stream of answers, over one HTTP/2 connection that
-//! is made again when it breaks.
+//! gRPC: a client ([`Channel`]), whose one HTTP/2 connection is made again when it breaks, and a server
+//! ([`server`]). Calls have one question, and one answer or a stream of them.
 //!
 //! Messages are `prost` types that the caller writes by hand, so that building needs no `protoc`. How a
 //! connection is dialled (TCP, TLS, a unix socket; which of several peers) is a port, [`Dial`]. Every call has
 //! a deadline, every message a largest length.
 
 mod channel;
+mod code;
 mod connection;
+mod frame;
 mod message;
+pub mod server;
 mod tasks;
 
 pub use channel::{Channel, Dial, Settings};
+pub use code::Code;
 pub use connection::{Connection, KeepAlive};
 pub use message::Answers;
 pub use tasks::Tasks;
@@ -32,37 +36,15 @@ pub enum CallError {
     Refused { code: u32, message: String },
 }
 
-/// Names of gRPC's status codes (`google.golang.org/grpc/codes`).
-const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
-
 impl CallError {
     /// The name of the status code, as Go's client gives it to its caller.
     pub fn code_name(&self) -> String {
         let code = match self {
-            CallError::Unreachable(_) | CallError::Lost(_) => 14,
-            CallError::Late(_) => 4,
+            CallError::Unreachable(_) | CallError::Lost(_) => Code::Unavailable as u32,
+            CallError::Late(_) => Code::DeadlineExceeded as u32,
             CallError::Refused { code, .. } => *code,
         };
-        let name = usize::try_from(code).ok().and_then(|at| CODES.get(at));
-        name.map_or_else(|| format!("Code({code})"), |name| (*name).to_owned())
+        Code::name(code)
     }
 
     /// The text that Go's client makes of it.
