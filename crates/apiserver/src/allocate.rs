@@ -9,6 +9,7 @@ mod book;
 mod ledger;
 mod network;
 mod ports;
+mod ranges;
 mod repair;
 
 use std::collections::HashSet;
@@ -23,7 +24,8 @@ pub(crate) use self::book::{Claims, Unbooked};
 use self::ledger::Ledger;
 pub(crate) use self::ledger::{MASTERS, RANGES};
 pub use self::network::{NODE_PORTS, ServiceNetwork};
-use self::network::{contains, nth};
+use self::ranges::Ranges;
+pub(crate) use self::ranges::{DEFAULT as DEFAULT_RANGE, is_judged as is_judged_range};
 pub(crate) use self::repair::Repair;
 
 /// Marks IPAddress objects that say what Services hold.
@@ -39,6 +41,9 @@ pub(crate) enum AllocationError {
     IpTaken,
     #[error("the provided IP ({0}) is not in the valid range. The range of valid IPs is {1}")]
     IpOutside(IpAddr, String),
+    /// In no range that is ready.
+    #[error("the provided network does not match the current range")]
+    IpElsewhere,
     #[error("provided port is already allocated")]
     PortTaken,
     #[error("provided port is not in the valid range. The range of valid ports is {0}-{1}")]
@@ -64,6 +69,7 @@ struct Taken {
 #[derive(Debug)]
 pub(crate) struct Allocators {
     network: ServiceNetwork,
+    ranges: Ranges,
     /// IPAddress objects: what others have set aside.
     published: Option<Arc<Collection>>,
     services: Option<Arc<Collection>>,
@@ -98,9 +104,11 @@ impl Allocators {
             taken.cursor = random();
         }
         let published = store.collection("/registry/ipaddresses/");
+        let ranges = Ranges::new(&network.ranges, store.collection("/registry/servicecidrs/"));
         let (returns, returned) = mpsc::unbounded_channel();
         Allocators {
             network: network.clone(),
+            ranges,
             published,
             services,
             taken: Mutex::new(taken),
@@ -126,36 +134,30 @@ impl Allocators {
         object.is_some_and(|object| self.ledger.is_some() || !mine(&object))
     }
 
-    /// Any free address of the family. The lowest part of a range is left for those who choose
-    /// (KEP-3070).
+    /// Any free address of the family.
     pub(crate) fn any_ip(&self, v6: bool) -> Result<IpAddr, AllocationError> {
-        let (base, bits) = self.network.range(v6).ok_or(AllocationError::NoFamily)?;
-        let width = if v6 { 128 } else { 32 };
-        let size: u128 = 1 << (width - u32::from(bits)).min(20);
-        let reserved = (size / 16).clamp(16, 256).min(size / 2);
+        self.network.range(v6).ok_or(AllocationError::NoFamily)?;
+        let ready = self.ranges.ready();
         let mut taken = self.lock();
-        let upper = size - reserved - 1;
-        let start = taken.cursor % upper;
-        for step in 0..upper {
-            let offset = reserved + (start + step) % upper;
-            let ip = nth(base, offset);
-            if !self.is_set_aside(ip) && taken.addresses.insert(ip) {
-                taken.cursor = (start + step + 1) % upper;
-                return Ok(ip);
+        for range in ready.iter().filter(|range| range.is_ipv6() == v6) {
+            for place in range.places(taken.cursor) {
+                let ip = range.host(place);
+                if !self.is_set_aside(ip) && taken.addresses.insert(ip) {
+                    taken.cursor = range.after(place);
+                    return Ok(ip);
+                }
             }
         }
-        let lower = (1..reserved)
-            .map(|n| nth(base, n))
-            .find(|ip| !taken.addresses.contains(ip) && !self.is_set_aside(*ip));
-        let ip = lower.ok_or(AllocationError::Full)?;
-        taken.addresses.insert(ip);
-        Ok(ip)
+        Err(AllocationError::Full)
     }
 
     pub(crate) fn this_ip(&self, ip: IpAddr) -> Result<(), AllocationError> {
-        let range = self.network.range(ip.is_ipv6()).ok_or(AllocationError::NoFamily)?;
-        if !contains(range, ip) {
-            return Err(AllocationError::IpOutside(ip, format!("{}/{}", range.0, range.1)));
+        self.network.range(ip.is_ipv6()).ok_or(AllocationError::NoFamily)?;
+        let ready = self.ranges.ready();
+        let mut around = ready.iter().filter(|range| range.contains(ip)).peekable();
+        let first = around.peek().ok_or(AllocationError::IpElsewhere)?.to_string();
+        if !around.any(|range| range.is_host(ip)) {
+            return Err(AllocationError::IpOutside(ip, first));
         }
         if !self.is_set_aside(ip) && self.lock().addresses.insert(ip) {
             Ok(())

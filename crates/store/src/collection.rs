@@ -5,24 +5,22 @@
 //! before and after. It is bounded by bytes and, by [`crate::Store::forget_before`], by age; who falls
 //! off its end is told so (410).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+mod objects;
+mod places;
+mod state;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api::Object;
 use tokio::sync::watch;
 
+use self::objects::Objects;
+use self::places::Places;
+use self::state::{Asked, LOG_ENTRIES_MIN, State};
 use crate::encrypted::Encrypted;
 use crate::transformer::Stamp;
-
-/// Bytes of object states a log may hold on to besides the present state. At 4 KB a pod this is
-/// about 4,000 changes: minutes of a busy small cluster, and watchers read within milliseconds.
-const LOG_BYTES: usize = 16 << 20;
-/// Entries kept however large they are, so that a few huge objects do not starve watchers.
-const LOG_ENTRIES_MIN: usize = 64;
-/// Entries kept at most: bounds the log of tiny objects.
-const LOG_ENTRIES_MAX: usize = 32_768;
 
 /// What a collection is, as far as the store cares.
 #[derive(Debug, Clone)]
@@ -68,6 +66,7 @@ pub struct Page {
 pub struct Collection {
     spec: CollectionSpec,
     state: RwLock<State>,
+    places: Places,
     /// The store's revision as of the last publication anywhere: what a list of this collection
     /// is current at.
     current: Arc<AtomicU64>,
@@ -75,24 +74,12 @@ pub struct Collection {
     pub(crate) encrypted: Encrypted,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    objects: BTreeMap<Arc<str>, Arc<Object>>,
-    log: VecDeque<Event>,
-    log_bytes: usize,
-    /// Events after this revision are all in the log.
-    floor: u64,
-    /// Lists of earlier revisions are refused, whether or not they could still be made.
-    forgotten: u64,
-    /// How often a state came whose history is not known: watchers of an earlier one have missed something.
-    gaps: u64,
-}
-
 impl Collection {
     pub(crate) fn new(spec: CollectionSpec, current: Arc<AtomicU64>) -> Collection {
         let (changed, _) = watch::channel(0);
         let encrypted = Encrypted::default();
-        Collection { spec, state: RwLock::default(), current, changed, encrypted }
+        let (state, places) = (RwLock::default(), Places::default());
+        Collection { spec, state, places, current, changed, encrypted }
     }
 
     pub fn spec(&self) -> &CollectionSpec {
@@ -148,7 +135,8 @@ impl Collection {
             return Err(Expired { asked: revision, oldest: state.forgotten });
         }
         let undone = if revision < now { state.undo_to(revision)? } else { BTreeMap::new() };
-        Ok(state.page(&undone, prefix, after, limit, keep, revision))
+        let asked = Asked { prefix, after, limit, keep, revision };
+        Ok(state.page(&undone, asked, &self.places))
     }
 
     /// Everything that changes after `revision` (0: from now on).
@@ -187,7 +175,9 @@ impl Collection {
     pub(crate) fn replace(&self, objects: BTreeMap<Arc<str>, Arc<Object>>, revision: u64) {
         let mut state = self.write();
         let gaps = state.gaps + 1;
-        *state = State { objects, floor: revision, gaps, ..State::default() };
+        *state =
+            State { objects: Objects::from(objects), floor: revision, gaps, ..State::default() };
+        self.places.clear();
         drop(state);
         self.changed.send_replace(revision);
     }
@@ -204,6 +194,7 @@ impl Collection {
         }
         let (objects, gaps) = (std::mem::take(&mut state.objects), state.gaps + 1);
         *state = State { objects, floor: revision, gaps, ..State::default() };
+        self.places.clear();
         drop(state);
         self.changed.send_replace(revision);
     }
@@ -233,105 +224,6 @@ impl Collection {
             collection.changed.send_replace(revision);
         }
     }
-}
-
-impl State {
-    fn check(&self, revision: u64) -> Result<(), Expired> {
-        if revision < self.floor {
-            return Err(Expired { asked: revision, oldest: self.floor });
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, event: Event) {
-        match &event.new {
-            Some(object) => self.objects.insert(event.key.clone(), object.clone()),
-            None => self.objects.remove(&event.key),
-        };
-        self.log_bytes += weight(&event);
-        self.log.push_back(event);
-        while self.log.len() > LOG_ENTRIES_MIN
-            && (self.log_bytes > LOG_BYTES || self.log.len() > LOG_ENTRIES_MAX)
-        {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.log.pop_front() {
-            self.log_bytes -= weight(&oldest);
-            self.floor = oldest.revision;
-        }
-    }
-
-    /// States at `revision` of the keys that changed since.
-    fn undo_to(&self, revision: u64) -> Result<BTreeMap<&Arc<str>, Option<&Arc<Object>>>, Expired> {
-        self.check(revision)?;
-        let mut undone = BTreeMap::new();
-        for event in self.log.iter().rev().take_while(|e| e.revision > revision) {
-            undone.insert(&event.key, event.old.as_ref());
-        }
-        Ok(undone)
-    }
-
-    fn page(
-        &self,
-        undone: &BTreeMap<&Arc<str>, Option<&Arc<Object>>>,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-        keep: &dyn Fn(&Object) -> bool,
-        revision: u64,
-    ) -> Page {
-        let from = match after {
-            Some(key) => Bound::Excluded(key),
-            None => Bound::Included(prefix),
-        };
-        let now = self.objects.range::<str, _>((from, Bound::Unbounded));
-        let now = now.take_while(|(key, _)| key.starts_with(prefix));
-        let untouched = now.filter(|(key, _)| undone.is_empty() || !undone.contains_key(key));
-        let before = |key: &str| key.starts_with(prefix) && after.is_none_or(|a| key > a);
-        let restored = undone.iter().filter(|(key, _)| before(key));
-        let restored = restored.filter_map(|(key, old)| Some((*key, (*old)?)));
-        let mut rows = merged(untouched, restored);
-        let (mut objects, mut looked_at) = (Vec::new(), 0);
-        while let Some((key, object)) = rows.next() {
-            looked_at += 1;
-            if !keep(object) {
-                continue;
-            }
-            objects.push(object.clone());
-            if objects.len() == limit {
-                // Of a whole collection, what is left needs no counting.
-                let is_whole = prefix.is_empty() && after.is_none() && undone.is_empty();
-                let remaining =
-                    if is_whole { self.objects.len() - looked_at } else { rows.count() };
-                let last_key = (remaining > 0).then(|| key.clone());
-                return Page { objects, revision, last_key, remaining };
-            }
-        }
-        Page { objects, revision, last_key: None, remaining: 0 }
-    }
-}
-
-type Row<'a> = (&'a Arc<str>, &'a Arc<Object>);
-
-/// The rows of both, by key; no key is in both.
-fn merged<'a>(
-    a: impl Iterator<Item = Row<'a>>,
-    b: impl Iterator<Item = Row<'a>>,
-) -> impl Iterator<Item = Row<'a>> {
-    let (mut a, mut b) = (a.peekable(), b.peekable());
-    std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some((first, _)), Some((second, _))) if second < first => b.next(),
-        (Some(_), _) => a.next(),
-        (None, _) => b.next(),
-    })
-}
-
-/// Bytes an entry keeps alive that the present state does not need.
-fn weight(event: &Event) -> usize {
-    event.old.as_ref().map_or(64, |old| old.json().len() + 256)
 }
 
 /// A cursor into a collection's log.

@@ -5,11 +5,11 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{call, collection, ensure};
+use crate::allocate::{DEFAULT_RANGE, is_judged_range};
 use crate::local::Local;
 use crate::server::Server;
 
 const API: &str = "networking.k8s.io/v1";
-const NAME: &str = "kubernetes";
 
 impl Server {
     /// Makes the object, or adds the second family to it, and says that it is ready.
@@ -17,9 +17,9 @@ impl Server {
         let ranges = &self.parts.resources.allocators.network().ranges;
         let wanted: Vec<String> = ranges.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
         let object = json!({"apiVersion": API, "kind": "ServiceCIDR",
-            "metadata": {"name": NAME}, "spec": {"cidrs": wanted}});
+            "metadata": {"name": DEFAULT_RANGE}, "spec": {"cidrs": wanted}});
         ensure(client, "servicecidrs", &object).await?;
-        let target = format!("{}/{NAME}", collection(API, "servicecidrs", ""));
+        let target = format!("{}/{DEFAULT_RANGE}", collection(API, "servicecidrs", ""));
         let get = || client.send(Method::GET, target.clone(), None, bytes::Bytes::new());
         let mut present: Value = get().await?;
         if wanted.len() == 2 && present["spec"]["cidrs"] == json!(wanted[..1]) {
@@ -31,23 +31,17 @@ impl Server {
             tracing::warn!(present = %present["spec"]["cidrs"], configured = ?wanted, "the default ServiceCIDR has other ranges than this server");
             return Ok(());
         }
-        match is_judged(&present) {
+        // Being ready or not is only said when nobody has: a refusal is an administrator's matter.
+        match is_judged_range(&present) {
             true => Ok(()),
             false => ready(client, &target).await,
         }
     }
 }
 
-/// Being ready or not is only said when nobody has: a refusal is an administrator's matter.
-fn is_judged(object: &Value) -> bool {
-    let deleted = object["metadata"]["deletionTimestamp"].is_string();
-    let mut all = object["status"]["conditions"].as_array().into_iter().flatten();
-    deleted || all.any(|c| c["type"] == "Ready" && c["status"] != "Unknown")
-}
-
 async fn ready(client: &Client, target: &str) -> Result<(), Error> {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let body = json!({"apiVersion": API, "kind": "ServiceCIDR", "metadata": {"name": NAME},
+    let body = json!({"apiVersion": API, "kind": "ServiceCIDR", "metadata": {"name": DEFAULT_RANGE},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
             "message": "Kubernetes default Service CIDR is ready", "lastTransitionTime": now}]}});
     let manager = "kubernetes-service-cidr-controller";

@@ -75,6 +75,61 @@ async fn addresses_that_others_keep_are_not_given_out() {
     assert_eq!(world.ask("DELETE", &one, &Value::Null).await.code, 200);
 }
 
+const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+
+/// Says that a range is ready, or is not, as its controller does.
+async fn say(world: &World, range: &str, ready: &str) {
+    let path = format!("{RANGES}/{range}/status");
+    let condition = json!({"type": "Ready", "status": ready, "reason": "", "message": "",
+        "lastTransitionTime": "2026-11-28T00:00:00Z"});
+    let mut object = world.ask("GET", &path, &Value::Null).await.json();
+    object["status"] = json!({"conditions": [condition]});
+    assert_eq!(world.ask("PUT", &path, &object).await.code, 200);
+}
+
+#[tokio::test]
+async fn addresses_come_from_all_ranges_that_are_ready() {
+    let world = World::new().await;
+    let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["203.0.113.0/29"]}});
+    assert_eq!(world.ask("POST", RANGES, &more).await.code, 201);
+    let with =
+        |name: &str, ip: &str| service(name, &json!({"clusterIP": ip, "ports": [{"port": 80}]}));
+    let refused = async |ip: &str| {
+        let answer = world.ask("POST", SERVICES, &with("no", ip)).await;
+        assert_eq!(answer.code, 422);
+        answer.json()["details"]["causes"][0]["message"].as_str().unwrap_or("").to_owned()
+    };
+    let elsewhere = |ip: &str| {
+        format!(
+            "Invalid value: [\"{ip}\"]: failed to allocate IP {ip}: the provided network does not match the current range"
+        )
+    };
+    assert_eq!(refused("203.0.113.2").await, elsewhere("203.0.113.2"), "it is not ready yet");
+    say(&world, "more", "True").await;
+    assert_eq!(world.ask("POST", SERVICES, &with("a", "203.0.113.2")).await.code, 201);
+    assert_eq!(
+        refused("203.0.113.7").await,
+        "Invalid value: [\"203.0.113.7\"]: failed to allocate IP 203.0.113.7: the provided IP (203.0.113.7) is not in the valid range. The range of valid IPs is 203.0.113.0/29"
+    );
+    // Without the default range, what is left of the other is given out until it is full.
+    say(&world, "kubernetes", "False").await;
+    let any = |n: usize| service(&format!("any{n}"), &json!({"ports": [{"port": 80}]}));
+    for n in 0..5 {
+        let made = world.ask("POST", SERVICES, &any(n)).await;
+        assert_eq!(made.code, 201);
+        let ip = made.json()["spec"]["clusterIP"].as_str().unwrap_or("").to_owned();
+        assert!(ip.starts_with("203.0.113."), "{ip}");
+    }
+    let full = world.ask("POST", SERVICES, &any(5)).await;
+    assert_eq!(full.code, 500);
+    let text = String::from_utf8_lossy(&full.bytes).into_owned();
+    assert!(
+        text.contains("failed to allocate a serviceIP for Service \\\"any5\\\": range is full"),
+        "{text}"
+    );
+    assert_eq!(refused("10.43.0.50").await, elsewhere("10.43.0.50"));
+}
+
 #[tokio::test]
 async fn node_ports_go_with_the_type_that_has_them() {
     let world = World::new().await;

@@ -102,6 +102,36 @@ async fn pages_show_one_revision() {
 }
 
 #[tokio::test]
+async fn every_page_of_a_namespace_says_how_much_is_behind_it() {
+    let is_odd = |object: &Object| !object.meta().name.ends_with(['2', '4', '6']);
+    assert_eq!(behind(2, &|_| true).await, [4, 2, 0]);
+    assert_eq!(behind(4, &|_| true).await, [2, 0]);
+    assert_eq!(behind(1, &is_odd).await, [5, 3, 1, 0]);
+}
+
+/// What each page of namespace `b` says is behind it, while others write.
+async fn behind(limit: usize, keep: &(dyn Fn(&Object) -> bool + Sync)) -> Vec<usize> {
+    let (store, pods) = memory();
+    for key in ["a/1", "b/1", "b/2", "b/3", "b/4", "b/5", "b/6", "c/1", "d"] {
+        put(&store, &pods, key, 1).await.expect("written");
+    }
+    let (mut said, mut at, mut after) = (Vec::new(), 0, None::<Arc<str>>);
+    loop {
+        let page = pods.list("b/", after.as_deref(), at, limit, keep).expect("logged");
+        said.push(page.remaining);
+        (at, after) = (page.revision, page.last_key);
+        if after.is_none() {
+            return said;
+        }
+        let now = pods.get("b/7").map_or(0, |there| there.revision());
+        match now {
+            0 => put(&store, &pods, "b/7", 1).await.map(|_| ()).expect("written"),
+            _ => delete(&store, &pods, "b/7").await.map(|_| ()).expect("deleted"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stale_write_gets_the_present_state() {
     let (store, pods) = memory();
     let first = put(&store, &pods, "a", 1).await.expect("written");
