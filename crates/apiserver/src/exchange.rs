@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use api::Status;
-use auth::{RequestInfo, User, decode_path};
+use auth::{LegacyUse, RequestInfo, User, decode_path};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -27,6 +27,8 @@ pub(crate) struct Exchange {
     pub(crate) received: jiff::Timestamp,
     /// The flow that the request belongs to, once that is known.
     pub(crate) flow: Arc<OnceLock<Arc<flowcontrol::Names>>>,
+    /// The credential, when it is a service account token without an end.
+    pub(crate) legacy_token: Arc<OnceLock<LegacyUse>>,
     /// What is told of the request, if anything is.
     pub(crate) audit: Option<Arc<audit::Record>>,
 }
@@ -53,6 +55,7 @@ impl Exchange {
             certificate: None,
             received,
             flow: Arc::default(),
+            legacy_token: Arc::default(),
             audit: None,
         }))
     }

@@ -29,6 +29,7 @@ mod filters;
 mod health;
 mod health_check;
 mod identity;
+mod legacy_tokens;
 mod life;
 mod limits;
 mod listen;

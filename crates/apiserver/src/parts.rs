@@ -14,6 +14,7 @@ use crate::dialer::NodeAccess;
 use crate::documents::Documents;
 use crate::health_check::HealthCheck;
 use crate::identity::Identity;
+use crate::legacy_tokens::LegacyTokens;
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
 use crate::metrics::Metrics;
@@ -22,6 +23,7 @@ use crate::resources::Resources;
 /// The parts of a server. Filters and delegates hold those that they need.
 pub(crate) struct Parts {
     pub(crate) identity: Arc<Identity>,
+    pub(crate) legacy_tokens: Arc<LegacyTokens>,
     pub(crate) resources: Resources,
     pub(crate) nodes: NodeAccess,
     pub(crate) auditor: Option<Arc<Auditor>>,

@@ -24,6 +24,7 @@ use crate::exchange::{Exchange, Handler};
 use crate::filters::{self, Filters};
 use crate::health_check::HealthCheck;
 use crate::identity::Identity;
+use crate::legacy_tokens::{GENERATED, LegacyTokens};
 use crate::life::Life;
 use crate::limits::{InFlight, Limits};
 use crate::metrics::Metrics;
@@ -152,11 +153,14 @@ impl Server {
         metrics.add_flow_control(flow_control.clone());
         metrics.add_source(::admission::webhooks::figures);
         config.figures.into_iter().for_each(|source| metrics.add_source(source));
+        let legacy_tokens = Arc::new(LegacyTokens::new(metrics.registry()));
+        identity.authenticator.tell_legacy_uses(legacy_tokens.clone());
         if let Some(auditor) = &config.auditor {
             filters::audit::count(&metrics, auditor.clone());
         }
         let parts = Arc::new(Parts {
             identity: Arc::new(identity),
+            legacy_tokens,
             aggregator: Arc::new(aggregator),
             resource_metrics,
             resources: Resources::new(store, allocators, (admission, customs), settings),
@@ -238,9 +242,12 @@ where
         Err(status) => return respond::failure(&status, form),
     };
     complete(&mut exchange);
-    let flow = exchange.flow.clone();
+    let (flow, legacy_token) = (exchange.flow.clone(), exchange.legacy_token.clone());
     let answered = entrance.handle(exchange).await;
     let mut response = answered.unwrap_or_else(|status| respond::failure(&status, form));
+    if legacy_token.get().is_some_and(|used| used.is_generated) {
+        respond::add_warnings(&mut response, &[GENERATED.to_owned()]);
+    }
     filters::flow::name(&mut response, flow.get().map(|names| &**names));
     response
 }

@@ -12,8 +12,8 @@ mod user;
 
 pub use authn::impersonation;
 pub use authn::{
-    Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, FrontProxies, Known, Sent,
-    TokenFileError, TokenReviews,
+    Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, FrontProxies, Known,
+    LegacyUse, LegacyUses, Sender, Sent, TokenFileError, TokenReviews,
 };
 pub use authz::{
     Abac, Attributes, Authorization, AuthorizationConfiguration, AuthorizationFault,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::audit::{Auditor, Stage};
 use api::Status;
-use auth::Sent;
+use auth::{Sender, Sent};
 use http::Response;
 
 use super::audit::{self, Stranger};
@@ -41,8 +41,8 @@ impl<H: Handler> Handler for Authenticate<H> {
         };
         let known = authenticator.request(&**objects, request.headers_mut(), &sent).await;
         self.metrics.authenticated(known.is_ok());
-        exchange.user = match known {
-            Ok(user) => user,
+        let Sender { user, legacy } = match known {
+            Ok(sender) => sender,
             Err(status) => {
                 let auditor = self.auditor.as_ref();
                 let record = auditor.and_then(|all| audit::unknown_sender(all, &exchange, &status));
@@ -52,6 +52,10 @@ impl<H: Handler> Handler for Authenticate<H> {
                 return Err(status);
             }
         };
+        exchange.user = user;
+        if let Some(legacy) = legacy {
+            exchange.legacy_token.get_or_init(|| legacy);
+        }
         self.next.handle(exchange).await
     }
 }

@@ -118,6 +118,10 @@ impl Metrics {
     }
 
     /// Adds figures that are read when they are asked for.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn add_source(&self, source: impl Fn() -> String + Send + Sync + 'static) {
         self.registry.add_source(source);
     }

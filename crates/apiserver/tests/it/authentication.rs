@@ -119,6 +119,54 @@ async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
     assert_eq!(world.ask_by(&world.admin, ("PATCH", &one), &valid).await.code, 200);
     assert_eq!(ask().await.code, 200);
 
+    // The use is noted, and since when that is done.
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
+    let watch = format!("{}?watch=true&resourceVersion=0", namespaced("secrets"));
+    world
+        .until(&watch, |_, o| {
+            o["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"] == today
+        })
+        .await;
+    let since = "/api/v1/namespaces/kube-system/configmaps?watch=true&resourceVersion=0";
+    let is_since = |_: &str, o: &serde_json::Value| {
+        o["metadata"]["name"] == "kube-apiserver-legacy-service-account-token-tracking"
+            && o["data"]["since"] == today
+    };
+    let config = world.until(since, is_since).await;
+    let mut broken = config;
+    broken["data"]["since"] = "whenever".into();
+    let path = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let broken = world.ask("PUT", path, &broken).await.json();
+    let revision = broken["metadata"]["resourceVersion"].as_str().unwrap_or("");
+    world.until(&since.replace('0', revision), is_since).await;
+
+    // A Secret that came with its account is warned of.
+    assert_eq!(ask().await.warnings(), [] as [&str; 0]);
+    let made = json!({"secrets": [{"name": "robot"}]});
+    assert_eq!(
+        world
+            .ask_by(&world.admin, ("PATCH", &namespaced("serviceaccounts/robot")), &made)
+            .await
+            .code,
+        200
+    );
+    assert_eq!(
+        ask().await.warnings(),
+        [
+            "299 - \"Use tokens from the TokenRequest API or manually created secret-based tokens instead of auto-generated secret-based tokens.\""
+        ]
+    );
+    let metrics = world.ask("GET", "/metrics", &serde_json::Value::Null).await;
+    let metrics = String::from_utf8_lossy(&metrics.bytes).into_owned();
+    for (name, count) in [
+        ("legacy_manual_token_uses", 4),
+        ("legacy_auto_token_uses", 1),
+        ("invalid_legacy_auto_token_uses", 1),
+    ] {
+        let line = format!("serviceaccount_{name}_total {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+
     // The account goes, and with it the Secret.
     let path = namespaced("serviceaccounts/robot");
     assert_eq!(world.ask("DELETE", &path, &serde_json::Value::Null).await.code, 200);

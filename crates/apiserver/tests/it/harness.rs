@@ -58,6 +58,11 @@ impl Answer {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
+    pub(crate) fn warnings(&self) -> Vec<&str> {
+        let all = self.headers.get_all(http::header::WARNING).iter();
+        all.filter_map(|value| value.to_str().ok()).collect()
+    }
+
     /// Code and message, for refusals.
     pub(crate) fn told(&self) -> (u16, String) {
         (self.code, self.json()["message"].as_str().unwrap_or("").to_owned())

@@ -48,11 +48,30 @@ pub(super) fn user(objects: &dyn Objects, claims: &Claims, now: Timestamp) -> Re
 /// Since when a token without an end is not accepted any more, where somebody said so.
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
-/// The user of a token without an end: its Secret must still have it (`pkg/serviceaccount/legacy.go`).
+/// The day (`2026-11-28`, UTC) on which such a token was last used.
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+
+/// The use of a token without an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyUse {
+    /// Namespace and name of the Secret that has the token.
+    pub secret: (String, String),
+    pub secret_uid: String,
+    /// The Secret was made with its account, and not by somebody who wanted it.
+    pub is_generated: bool,
+    /// It was refused because somebody marked it as invalid.
+    pub is_invalidated: bool,
+    /// The day on which it was last used, as the Secret has it.
+    pub last_used: Option<String>,
+}
+
+/// The user of a token without an end: its Secret must still have it (`pkg/serviceaccount/legacy.go`). `told`
+/// hears of its use.
 pub(super) fn legacy_user(
     objects: &dyn Objects,
     claims: &LegacyToken,
     (token, now): (&str, Timestamp),
+    told: impl FnOnce(LegacyUse),
 ) -> Result<User, String> {
     let there = Present { objects, now };
     let local = |name: &str| format!("{}/{name}", claims.namespace);
@@ -78,7 +97,17 @@ pub(super) fn legacy_user(
             claims.account_uid
         ));
     }
-    if secret.meta().label(INVALID_SINCE).is_some() {
+    let is_invalidated = secret.meta().label(INVALID_SINCE).is_some_and(|since| !since.is_empty());
+    let account = account.to_value();
+    let mut made = account["secrets"].as_array().into_iter().flatten();
+    told(LegacyUse {
+        secret: (claims.namespace.clone(), claims.secret.clone()),
+        secret_uid: secret.meta().uid.to_string(),
+        is_generated: made.any(|reference| reference["name"] == *claims.secret),
+        is_invalidated,
+        last_used: secret.meta().label(LAST_USED).map(str::to_owned),
+    });
+    if is_invalidated {
         return Err(format!(
             "the token in secret {} for service account {} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token",
             local(&claims.secret),

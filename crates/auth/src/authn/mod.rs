@@ -19,14 +19,15 @@ mod webhook;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use api::Status;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
-use pki::{TokenError, TokenIssuer};
+use pki::{LegacyToken, TokenError, TokenIssuer};
 
+pub use self::accounts::LegacyUse;
 pub use self::anonymous::Anonymous;
 pub use self::configuration::{Configuration, ConfigurationError};
 pub use self::front_proxy::FrontProxies;
@@ -46,6 +47,7 @@ pub struct Authenticator {
     anonymous: Anonymous,
     webhook: Option<webhook::Webhook>,
     front_proxies: Option<FrontProxies>,
+    legacy_uses: OnceLock<Arc<dyn LegacyUses>>,
     fetch: Option<Arc<dyn Fetch>>,
     configuration: RwLock<Arc<Configuration>>,
 }
@@ -74,6 +76,28 @@ pub struct Sent<'a> {
 pub struct Known {
     pub user: User,
     pub audiences: Vec<String>,
+    /// When the credential is a token without an end.
+    pub legacy: Option<LegacyUse>,
+}
+
+/// Who sends a request.
+#[derive(Debug)]
+pub struct Sender {
+    pub user: User,
+    /// When the credential is a token without an end.
+    pub legacy: Option<LegacyUse>,
+}
+
+impl From<User> for Sender {
+    fn from(user: User) -> Sender {
+        Sender { user, legacy: None }
+    }
+}
+
+/// Hears of every use of a token without an end, also of those that are refused as invalidated.
+pub trait LegacyUses: Send + Sync {
+    /// Does not wait.
+    fn used(&self, used: &LegacyUse);
 }
 
 /// What one kind of credential says: nothing, somebody, or why it is bad.
@@ -88,6 +112,7 @@ impl Authenticator {
             anonymous: Anonymous::Everywhere,
             webhook: None,
             front_proxies: None,
+            legacy_uses: OnceLock::new(),
             fetch: None,
             configuration: RwLock::new(Arc::new(Configuration::default())),
         }
@@ -122,6 +147,11 @@ impl Authenticator {
     #[must_use]
     pub fn with_front_proxies(self, front_proxies: FrontProxies) -> Authenticator {
         Authenticator { front_proxies: Some(front_proxies), ..self }
+    }
+
+    /// From now on this one hears of the use of tokens without an end, unless another does.
+    pub fn tell_legacy_uses(&self, legacy_uses: Arc<dyn LegacyUses>) {
+        self.legacy_uses.get_or_init(|| legacy_uses);
     }
 
     /// The issuer of service account tokens: nobody else may be configured under its name.
@@ -169,11 +199,11 @@ impl Authenticator {
         objects: &dyn Objects,
         headers: &mut HeaderMap,
         sent: &Sent<'_>,
-    ) -> Result<User, Status> {
-        let user = self.first(objects, headers, sent).await?;
+    ) -> Result<Sender, Status> {
+        let sender = self.first(objects, headers, sent).await?;
         headers.remove(header::AUTHORIZATION);
         bearer::remove_front_proxy(headers);
-        Ok(user)
+        Ok(sender)
     }
 
     async fn first(
@@ -181,57 +211,60 @@ impl Authenticator {
         objects: &dyn Objects,
         headers: &mut HeaderMap,
         sent: &Sent<'_>,
-    ) -> Result<User, Status> {
+    ) -> Result<Sender, Status> {
         let mut bad = false;
-        let mut heard = |opinion: Opinion| match opinion {
-            Ok(found) => found.map(authenticated),
-            Err(why) => {
+        let mut heard = |opinion: Result<Option<Sender>, String>| {
+            opinion.unwrap_or_else(|why| {
                 tracing::debug!(why, "a credential was not accepted");
                 bad = true;
                 None
-            }
+            })
         };
+        let sender = |opinion: Opinion| opinion.map(|found| found.map(|u| authenticated(u).into()));
         if let (Some(proxies), Some(shown)) = (&self.front_proxies, sent.front_proxy)
-            && let Some(user) = heard(proxies.user(shown, headers))
+            && let Some(found) = heard(sender(proxies.user(shown, headers)))
         {
-            return Ok(user);
+            return Ok(found);
         }
         let path = sent.path;
-        if let Some(user) = sent
+        if let Some(found) = sent
             .certificate
-            .and_then(|sent| heard(sent.map_err(str::to_owned).and_then(certificate::user)))
+            .and_then(|sent| heard(sender(sent.map_err(str::to_owned).and_then(certificate::user))))
         {
-            return Ok(user);
+            return Ok(found);
         }
         let sent = bearer::of_header(headers).map(str::to_owned);
-        if let Some(user) = heard(self.user_of(objects, sent.as_deref()).await) {
-            return Ok(user);
+        if let Some(found) = heard(self.sender_of(objects, sent.as_deref()).await) {
+            return Ok(found);
         }
         let sent = match bearer::of_protocols(headers) {
             Ok(None) => Ok(None),
             Ok(Some(sent)) => {
-                let found = self.user_of(objects, Some(&sent.token)).await;
+                let found = self.sender_of(objects, Some(&sent.token)).await;
                 found.inspect(|_| sent.take_out(headers))
             }
             Err(why) => Err(why),
         };
-        if let Some(user) = heard(sent) {
-            return Ok(user);
+        if let Some(found) = heard(sent) {
+            return Ok(found);
         }
         let configured = self.configured();
         let anonymous = configured.anonymous.as_ref().unwrap_or(&self.anonymous);
         if bad || !anonymous.allows(path) {
             Err(Status::unauthorized())
         } else {
-            Ok(User::anonymous())
+            Ok(User::anonymous().into())
         }
     }
 
-    async fn user_of(&self, objects: &dyn Objects, token: Option<&str>) -> Opinion {
-        match token {
-            Some(token) => self.token(objects, token, &[]).await.map(|known| Some(known.user)),
-            None => Ok(None),
-        }
+    async fn sender_of(
+        &self,
+        objects: &dyn Objects,
+        token: Option<&str>,
+    ) -> Result<Option<Sender>, String> {
+        let Some(token) = token else { return Ok(None) };
+        let Known { user, legacy, .. } = self.token(objects, token, &[]).await?;
+        Ok(Some(Sender { user, legacy }))
     }
 
     /// Whose a token is that is meant for one of `audiences` (none: for this API).
@@ -250,9 +283,9 @@ impl Authenticator {
         // Tokens but those of accounts say nothing of audiences of this cluster: they are for this API.
         let for_api = common(&api);
         if !for_api.is_empty()
-            && let Some(user) = self.others_token(objects, token, now).await?
+            && let Some(Sender { user, legacy }) = self.others_token(objects, token, now).await?
         {
-            return Ok(Known { user: authenticated(user), audiences: for_api });
+            return Ok(Known { user: authenticated(user), audiences: for_api, legacy });
         }
         let claims = match self.tokens.verify(token, asked, now.as_second()) {
             Ok(claims) => claims,
@@ -263,7 +296,7 @@ impl Authenticator {
             Err(error) => return Err(told(&error)),
         };
         let user = accounts::user(objects, &claims, now)?;
-        Ok(Known { user: authenticated(user), audiences: common(&claims.aud) })
+        Ok(Known { user: authenticated(user), audiences: common(&claims.aud), legacy: None })
     }
 
     async fn of_webhook(&self, token: &str, asked: &[String]) -> Result<Option<Known>, String> {
@@ -273,27 +306,48 @@ impl Authenticator {
     }
 
     /// Whose a token is that is bound to nothing: of the file, of a Secret, of others.
-    async fn others_token(&self, objects: &dyn Objects, token: &str, now: Timestamp) -> Opinion {
+    async fn others_token(
+        &self,
+        objects: &dyn Objects,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Option<Sender>, String> {
         if let Some(user) = self.fixed.get(token) {
-            return Ok(Some(user.clone()));
+            return Ok(Some(user.clone().into()));
         }
         match self.tokens.verify_legacy(token) {
-            Ok(claims) => return accounts::legacy_user(objects, &claims, (token, now)).map(Some),
+            Ok(claims) => return self.legacy(objects, &claims, (token, now)).map(Some),
             Err(TokenError::Foreign) => {}
             Err(fault) => return Err(told(&fault)),
         }
         if self.takes_bootstrap_tokens
             && let Some(user) = bootstrap::user(objects, token, now)
         {
-            return Ok(Some(user));
+            return Ok(Some(user.into()));
         }
         let Some(fetch) = &self.fetch else { return Ok(None) };
         for issuer in &self.configured().issuers {
             if let Some(user) = issuer.user(&**fetch, token, now).await? {
-                return Ok(Some(user));
+                return Ok(Some(user.into()));
             }
         }
         Ok(None)
+    }
+
+    fn legacy(
+        &self,
+        objects: &dyn Objects,
+        claims: &LegacyToken,
+        token: (&str, Timestamp),
+    ) -> Result<Sender, String> {
+        let mut legacy = None;
+        let user = accounts::legacy_user(objects, claims, token, |used| {
+            if let Some(uses) = self.legacy_uses.get() {
+                uses.used(&used);
+            }
+            legacy = Some(used);
+        })?;
+        Ok(Sender { user, legacy })
     }
 }
 

@@ -116,7 +116,7 @@ fn read(status: &Value, asked: &[String]) -> Answer {
         groups: texts(&user["groups"]),
         extra: extra.map(|(key, values)| (key.clone(), texts(values))).collect(),
     };
-    Ok(Some(Known { user, audiences }))
+    Ok(Some(Known { user, audiences, legacy: None }))
 }
 
 #[cfg(test)]
