@@ -1,20 +1,47 @@
 //! The admission chain: plugins in upstream's order. First all change the object, then, when it is complete
 //! and valid, all may refuse it.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use crate::attributes::Attributes;
-use crate::plugin::{Plugin, Verdict};
+use crate::figures::{Phase, Times};
+use crate::plugin::{Decision, Plugin, Verdict};
 use crate::plugins::{self, Setup};
 
 /// The plugins of one server.
 pub struct Chain {
-    plugins: Vec<Box<dyn Plugin>>,
+    plugins: Vec<Timed>,
+    times: Times,
+}
+
+/// A plugin, and how long it takes.
+struct Timed {
+    plugin: Box<dyn Plugin>,
+    times: Times,
+}
+
+impl Timed {
+    /// The plugin's verdict, and its time unless it has nothing to say in this phase.
+    async fn verdict(
+        &self,
+        (phase, request): (Phase, &Attributes<'_>),
+        begun: Instant,
+        decision: Decision<'_>,
+    ) -> Verdict {
+        if let Decision::Absent = decision {
+            return Ok(());
+        }
+        let verdict = decision.made().await;
+        self.times.add((phase, request.operation), verdict.is_err(), begun.elapsed());
+        verdict
+    }
 }
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.plugins.iter().map(|plugin| plugin.name())).finish()
+        f.debug_list().entries(self.plugins.iter().map(|timed| timed.plugin.name())).finish()
     }
 }
 
@@ -35,7 +62,12 @@ impl Chain {
 
     /// The plugins of a server. The error says what of flags and configuration cannot be used.
     pub fn new(setup: &Setup<'_>) -> Result<Chain, String> {
-        Ok(Chain { plugins: plugins::in_order(setup)? })
+        let timed = |plugin: Box<dyn Plugin>| {
+            let times = Times::of(plugin.name());
+            Timed { plugin, times }
+        };
+        let plugins = plugins::in_order(setup)?.into_iter().map(timed).collect();
+        Ok(Chain { plugins, times: Times::default() })
     }
 
     /// The first phase: once, and once more if a webhook or policy changed the object. Stops at the first
@@ -49,17 +81,35 @@ impl Chain {
     }
 
     async fn mutate_once(&self, request: &Attributes<'_>, object: &mut Value) -> Verdict {
-        for plugin in self.plugins.iter().filter(|plugin| plugin.handles(request)) {
-            plugin.mutate(request, object).made().await?;
+        let (at, begun) = ((Phase::Admit, request), Instant::now());
+        let mut verdict = Ok(());
+        for timed in self.handling(request) {
+            let (begun, decision) = (Instant::now(), timed.plugin.mutate(request, object));
+            verdict = timed.verdict(at, begun, decision).await;
+            if verdict.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.times.add((Phase::Admit, request.operation), verdict.is_err(), begun.elapsed());
+        verdict
     }
 
     /// The second phase. Stops at the first refusal.
     pub async fn validate(&self, request: &Attributes<'_>, object: &Value) -> Verdict {
-        for plugin in self.plugins.iter().filter(|plugin| plugin.handles(request)) {
-            plugin.validate(request, object).made().await?;
+        let (at, begun) = ((Phase::Validate, request), Instant::now());
+        let mut verdict = Ok(());
+        for timed in self.handling(request) {
+            let (begun, decision) = (Instant::now(), timed.plugin.validate(request, object));
+            verdict = timed.verdict(at, begun, decision).await;
+            if verdict.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.times.add((Phase::Validate, request.operation), verdict.is_err(), begun.elapsed());
+        verdict
+    }
+
+    fn handling(&self, request: &Attributes<'_>) -> impl Iterator<Item = &Timed> {
+        self.plugins.iter().filter(move |timed| timed.plugin.handles(request))
     }
 }

@@ -10,6 +10,7 @@ mod chain;
 mod config;
 #[cfg(test)]
 mod fakes;
+mod figures;
 mod lru;
 mod plugin;
 mod plugins;
@@ -28,6 +29,7 @@ pub mod webhooks;
 pub use attributes::{Attributes, BoxFuture, Cluster, Gvr, Operation};
 pub use chain::Chain;
 pub use config::{Configuration, Selection};
+pub use figures::figures;
 pub use plugin::{Decision, Plugin, Verdict};
 pub use plugins::{Reach, Setup};
 pub use reinvocation::Reinvocation;

@@ -10,6 +10,8 @@ pub type Verdict = Result<(), Status>;
 
 /// A plugin's decision: at once, or after a call to another server.
 pub enum Decision<'a> {
+    /// The plugin has nothing to say in this phase, whatever the request is.
+    Absent,
     Now(Result<(), Box<Status>>),
     Later(BoxFuture<'a, Verdict>),
 }
@@ -32,6 +34,7 @@ impl<'a> Decision<'a> {
 
     pub(crate) async fn made(self) -> Verdict {
         match self {
+            Decision::Absent => Ok(()),
             Decision::Now(verdict) => verdict.map_err(|status| *status),
             Decision::Later(verdict) => verdict.await,
         }
@@ -55,11 +58,11 @@ pub trait Plugin: Send + Sync {
     /// Changes the object, or refuses it before anything else is looked at. A deletion has no object
     /// (null); that of a connection is its options.
     fn mutate<'a>(&'a self, _: &'a Attributes<'a>, _: &'a mut Value) -> Decision<'a> {
-        Decision::ALLOWED
+        Decision::Absent
     }
 
     /// Refuses a complete and valid object.
     fn validate<'a>(&'a self, _: &'a Attributes<'a>, _: &'a Value) -> Decision<'a> {
-        Decision::ALLOWED
+        Decision::Absent
     }
 }

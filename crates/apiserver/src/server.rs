@@ -151,7 +151,7 @@ impl Server {
         let patience = config.limits.request_timeout / 4;
         let flow_control = Arc::new(FlowControl::new(seats, patience));
         metrics.add_flow_control(flow_control.clone());
-        metrics.add_source(::admission::webhooks::figures);
+        metrics.add_source(::admission::figures);
         config.figures.into_iter().for_each(|source| metrics.add_source(source));
         let legacy_tokens = Arc::new(LegacyTokens::new(metrics.registry()));
         identity.authenticator.tell_legacy_uses(legacy_tokens.clone());

@@ -43,6 +43,12 @@ pub(crate) struct Update {
 }
 
 impl Cache {
+    /// Nodes, pods on them, and those of the pods that the server has not confirmed.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let assumed = self.pods.values().filter(|placed| placed.assumed).count();
+        [self.by_name.len(), self.pods.len(), assumed]
+    }
+
     pub(crate) fn set_node(&mut self, node: Arc<Node>) {
         let name = node.metadata.name.clone().unwrap_or_default();
         let slot = self.slot_of(&name);

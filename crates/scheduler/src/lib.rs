@@ -21,6 +21,7 @@ mod core;
 mod duration;
 mod event;
 mod extender;
+mod figures;
 mod framework;
 mod index;
 mod labels;
@@ -49,6 +50,7 @@ use client::{Client, Informers, Tasks};
 
 pub use config::Config;
 pub use extender::{ExtenderConfig, ExtenderTls, ExtenderTransport, ManagedResource};
+pub use figures::figures;
 
 /// What the scheduler is started with.
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@
 //! but not those whose last attempt failed for an error.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,9 @@ struct Queued {
     place: Place,
     /// Since when it waits; the order among equals.
     since: Instant,
+    /// How often it was tried, and when for the first time.
+    attempts: u32,
+    first_attempt: Option<Instant>,
     /// Attempts that found no node, and attempts in a row that went wrong.
     rejections: u32,
     errors: u32,
@@ -72,6 +75,17 @@ enum Place {
     Unschedulable(Instant),
     /// Taken by the planner.
     InFlight,
+}
+
+/// Pods that wait, by what for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) active: usize,
+    pub(crate) backoff: usize,
+    pub(crate) unschedulable: usize,
+    pub(crate) gated: usize,
+    /// Unschedulable ones, by profile and the plugins that rejected them.
+    pub(crate) by_plugin: BTreeMap<(String, &'static str), usize>,
 }
 
 impl Queue {
@@ -138,9 +152,33 @@ impl Queue {
             return Err(stale.into_iter().chain(due).min());
         };
         self.take_out(&uid);
-        let queued = self.pods.get(&uid).expect("what is active is known");
+        let queued = self.pods.get_mut(&uid).expect("what is active is known");
+        queued.attempts += 1;
+        queued.first_attempt.get_or_insert(now);
         self.in_flight.insert(uid);
         Ok(queued.pod.clone())
+    }
+
+    /// How often the pod was tried, and when for the first time.
+    pub(crate) fn attempts(&self, uid: &str) -> Option<(u32, Instant)> {
+        let queued = self.pods.get(uid)?;
+        Some((queued.attempts, queued.first_attempt?))
+    }
+
+    /// Counts the pods that wait.
+    pub(crate) fn count_into(&self, waiting: &mut Waiting) {
+        waiting.active += self.active.len();
+        waiting.backoff += self.backoff.len();
+        for queued in self.unschedulable.iter().filter_map(|(_, uid)| self.pods.get(uid)) {
+            match queued.gated {
+                true => waiting.gated += 1,
+                false => waiting.unschedulable += 1,
+            }
+            for plugin in &queued.rejectors {
+                let profile = queued.pod.scheduler_name().to_owned();
+                *waiting.by_plugin.entry((profile, plugin)).or_default() += 1;
+            }
+        }
     }
 
     /// The pod's attempt has ended.
@@ -325,6 +363,8 @@ impl Queue {
         let queued = Queued {
             place: Place::InFlight,
             since: now,
+            attempts: 0,
+            first_attempt: None,
             rejections: 0,
             errors: 0,
             failed_at: None,

@@ -16,6 +16,7 @@ use crate::build::{self, Handle};
 use crate::core::{Core, Profiles};
 use crate::event::{self, Action, ClusterEvent, Object};
 use crate::extender::{Extender, Extenders};
+use crate::figures::{self, Ended};
 use crate::framework::Victims;
 use crate::planner::{Bind, Outcome, Planner};
 use crate::pod::PodInfo;
@@ -60,6 +61,7 @@ pub(crate) fn start(setup: Setup, informers: &Informers, tasks: &Tasks) -> Resul
         reporters: Arc::new(reporters),
         tasks: tasks.clone(),
     };
+    figures::count_in(Arc::downgrade(&scheduler.core));
     let synced = scheduler.follow(informers);
     let synced = Arc::new(tokio::sync::Mutex::new(Some(synced)));
     tasks.essential("scheduler", move || {
@@ -298,6 +300,7 @@ impl Scheduler {
                     Err(Some(due)) => return Due::At(due),
                 }
             };
+            let tried = Instant::now();
             let planned = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 update(&mut planner.snapshot);
                 planner.plan(&self.profiles, &pod)
@@ -308,15 +311,18 @@ impl Scheduler {
                 self.core().cache.touch_all();
                 Outcome::Failed("the scheduling cycle panicked".into())
             });
-            self.settle(pod, outcome);
+            figures::searched(tried.elapsed());
+            self.settle(pod, outcome, tried);
         }
         Due::Now
     }
 
-    fn settle(&self, pod: Arc<PodInfo>, outcome: Outcome) {
+    fn settle(&self, pod: Arc<PodInfo>, outcome: Outcome, tried: Instant) {
+        let attempted = |ended| figures::attempted(ended, pod.scheduler_name(), tried.elapsed());
         match outcome {
-            Outcome::Bind(bind) => self.settle_bind(pod, bind),
+            Outcome::Bind(bind) => self.settle_bind(pod, bind, tried),
             Outcome::Failed(why) => {
+                attempted(Ended::Error);
                 let mut core = self.core();
                 if core.queue.contains(pod.uid()) {
                     core.forget_nomination(pod.uid());
@@ -326,6 +332,7 @@ impl Scheduler {
                 }
             }
             Outcome::Unschedulable { message, rejectors, victims, clear_nomination } => {
+                attempted(Ended::Unschedulable);
                 let mut core = self.core();
                 if !core.queue.contains(pod.uid()) {
                     return core.queue.done(pod.uid());
@@ -339,6 +346,7 @@ impl Scheduler {
                     drop(core);
                     return self.spawn_report(pod, Reason::Unschedulable, message, nominated);
                 };
+                figures::preempted(victims.pods.len());
                 let displaced = core.take_lower_nominations(&victims.node, pod.priority());
                 core.nominate(&victims.node, pod.clone());
                 core.queue.start_preempting(pod.uid());
@@ -350,7 +358,7 @@ impl Scheduler {
         }
     }
 
-    fn settle_bind(&self, pod: Arc<PodInfo>, mut bind: Bind) {
+    fn settle_bind(&self, pod: Arc<PodInfo>, mut bind: Bind, tried: Instant) {
         let reserved = bind.profile.reserve(&mut bind.state, &pod, &bind.node);
         let mut core = self.core();
         core.cache.touch(bind.slot);
@@ -362,6 +370,7 @@ impl Scheduler {
         if let Err(status) = reserved {
             core.add_failed(pod.clone(), Instant::now());
             drop(core);
+            figures::attempted(Ended::Error, pod.scheduler_name(), tried.elapsed());
             let plugin = status.plugin;
             let why = format!("running Reserve plugin \"{plugin}\": {}", status.message());
             return self.spawn_report(pod, Reason::SchedulerError, why, Some(String::new()));
@@ -370,19 +379,27 @@ impl Scheduler {
         core.forget_nomination(pod.uid());
         core.queue.done(pod.uid());
         drop(core);
-        self.tasks.spawn("bind", self.clone().bind(pod, bind));
+        self.tasks.spawn("bind", self.clone().bind(pod, bind, tried));
     }
 
     fn reporter(&self, pod: &PodInfo) -> Option<&Reporter> {
         self.reporters.get(pod.scheduler_name())
     }
 
-    async fn bind(self, pod: Arc<PodInfo>, mut bind: Bind) {
+    async fn bind(self, pod: Arc<PodInfo>, mut bind: Bind, tried: Instant) {
+        let attempts = self.core().queue.attempts(pod.uid());
         let permit = self.requests.acquire().await;
         let outcome = bind.profile.bind(&mut bind.state, &pod, &bind.node).await;
         drop(permit);
+        let ended = if outcome.is_ok() { Ended::Scheduled } else { Ended::Error };
+        figures::attempted(ended, pod.scheduler_name(), tried.elapsed());
         let Some(reporter) = self.reporter(&pod) else { return };
-        let Err(why) = outcome else { return reporter.bound(&pod, &bind.node) };
+        let Err(why) = outcome else {
+            if let Some((attempts, first)) = attempts {
+                figures::bound(attempts, first.elapsed());
+            }
+            return reporter.bound(&pod, &bind.node);
+        };
         tracing::debug!(pod = pod.name(), node = &*bind.node, why, "binding failed");
         bind.profile.unreserve(&mut bind.state, &pod, &bind.node);
         let now = Instant::now();

@@ -9,8 +9,8 @@ mod process;
 pub mod zpages;
 
 use prometheus::core::Collector;
+pub use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
 use prometheus::{HistogramOpts, Opts, TextEncoder};
-pub use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
 pub use process::process_metrics;
 

@@ -147,7 +147,7 @@ impl ControlPlane {
                 .figures
                 .into_iter()
                 .chain(encryption.iter().map(at_rest::figures))
-                .chain([Box::new(client::figures) as apiserver::Figures])
+                .chain([client::figures, scheduler::figures].map(|of| Box::new(of) as _))
                 .collect(),
         };
         let server = Server::new(store.clone(), config)?;

@@ -51,8 +51,8 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
     }
 });
 
-/// The figures of admission, in Prometheus' text form.
-pub fn figures() -> String {
+/// The figures of webhooks, in Prometheus' text form.
+pub(crate) fn figures() -> String {
     FAMILIES.registry.families()
 }
 

@@ -24,7 +24,7 @@ use crate::matching::is_exempt;
 use crate::plugin::{Decision, Plugin};
 
 pub use hook::Hook;
-pub use metrics::figures;
+pub(crate) use metrics::figures;
 #[doc(hidden)]
 pub use review::is_usable;
 pub use snapshot::{Snapshot, Webhooks};

@@ -58,6 +58,18 @@ async fn requests_watches_and_objects_are_counted() {
     assert_eq!(figure(&told, "apiserver_response_sizes_count", &list), Some(1.0));
     assert!(!told.contains("nothings"), "a path that nobody serves makes no series");
 
+    // Admission's are the process's: other tests count, too.
+    let step = ["type=\"validate\"", "operation=\"CREATE\"", "rejected=\"false\""];
+    let counted = |name: &str, labels: &[&str]| {
+        let name = format!("apiserver_admission_{name}_admission_duration_seconds_count");
+        figure(&told, &name, labels).is_some_and(|count| count >= 1.0)
+    };
+    assert!(counted("step", &step), "{told}");
+    let controller = ["name=\"NamespaceLifecycle\"", "type=\"admit\"", "operation=\"CREATE\""];
+    assert!(counted("controller", &controller), "{told}");
+    let absent = ["name=\"NamespaceLifecycle\"", "type=\"validate\""];
+    assert!(!counted("controller", &absent), "it has nothing to say in this phase");
+
     let watching = ["verb=\"WATCH\"", "resource=\"configmaps\""];
     assert_eq!(figure(&told, "apiserver_longrunning_requests", &watching), Some(1.0));
     assert_eq!(figure(&told, count, &watching), Some(0.0), "a watch is counted when it ends");

@@ -229,6 +229,8 @@ async fn preemption_ends_the_lesser_pod_and_takes_its_place() {
         e.reason.as_deref() == Some("Preempted") && message.ends_with(" on node a")
     };
     world.until::<Event>(|events| events.iter().any(told)).await;
+    counted("scheduler_preemption_attempts_total ").await;
+    counted("scheduler_preemption_victims_count ").await;
     world.stop().await;
 }
 
@@ -260,6 +262,52 @@ async fn gated_pods_are_not_tried() {
     world.patch::<Pod>("n", "gated", json!({"spec": {"schedulingGates": null}})).await;
     assert_eq!(world.bound("gated").await, "a");
     world.stop().await;
+}
+
+/// Waits until a line is among the figures: what was done is counted a moment later.
+async fn counted(line: &str) {
+    for _ in 0..100_000 {
+        if scheduler::figures().contains(line) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{line} is not told: {}", scheduler::figures());
+}
+
+/// Figures are the process's: those of this profile are this test's.
+#[tokio::test(start_paused = true)]
+async fn attempts_and_what_waits_are_counted() {
+    let profile = json!({"profiles": [{"schedulerName": "counted"}]});
+    let world = World::with(Setup { config: config(profile), ..Setup::default() });
+    world.node("a", json!({})).await;
+    let pod = async |name: &str, cpu: &str, more: Value| {
+        let mut extra = json!({"spec": {"schedulerName": "counted"}});
+        merge(&mut extra, &more);
+        world.pod(name, cpu, extra).await;
+    };
+    pod("small", "1", json!({})).await;
+    world.bound("small").await;
+    pod("large", "6", json!({})).await;
+    world.refused("large").await;
+    pod("gated", "1", json!({"spec": {"schedulingGates": [{"name": "g"}]}})).await;
+    let gated = "scheduler_unschedulable_pods{plugin=\"SchedulingGates\",profile=\"counted\"} 1\n";
+    for line in [
+        gated,
+        "scheduler_schedule_attempts_total{profile=\"counted\",result=\"scheduled\"} 1\n",
+        "scheduler_schedule_attempts_total{profile=\"counted\",result=\"unschedulable\"} 1\n",
+        "scheduler_scheduling_attempt_duration_seconds_count{profile=\"counted\",result=\"scheduled\"} 1\n",
+        "scheduler_unschedulable_pods{plugin=\"NodeResourcesFit\",profile=\"counted\"} 1\n",
+        "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} ",
+        "scheduler_pending_pods{queue=\"gated\"} ",
+        "scheduler_cache_size{type=\"nodes\"} ",
+        "scheduler_pod_scheduling_attempts_count ",
+        "scheduler_scheduling_algorithm_duration_seconds_count ",
+    ] {
+        counted(line).await;
+    }
+    world.stop().await;
+    assert!(!scheduler::figures().contains(gated), "what has ended is not counted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -198,7 +198,10 @@ impl HealthPort {
                 zpage(zpages::statusz(&self.component, accept, paths.copied(), VERSIONS))
             }
             "/flagz" => zpage(zpages::flagz(&self.component, accept)),
-            _ => text(StatusCode::OK, client::figures() + &telemetry::process_metrics()),
+            _ => {
+                let figures = client::figures() + &scheduler::figures();
+                text(StatusCode::OK, figures + &telemetry::process_metrics())
+            }
         }
     }
 }
