@@ -28,6 +28,10 @@ impl auth::Collection for Nothing {
         Vec::new()
     }
 
+    fn list_by(&self, _: (&str, &str), _: &str) -> Vec<Arc<Object>> {
+        Vec::new()
+    }
+
     fn last_change(&self) -> u64 {
         0
     }

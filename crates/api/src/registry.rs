@@ -33,6 +33,8 @@ pub struct Resource {
     /// Key prefix with slashes at both ends; empty for what is not stored.
     pub prefix: String,
     pub selectable: &'static [&'static str],
+    /// The selectable field by whose values objects are found without looking at all.
+    pub indexed: Option<&'static str>,
     /// `metadata.generation` counts changes of everything but metadata and status.
     pub generation: bool,
     /// Of a version that Kubernetes served once.
@@ -147,6 +149,7 @@ impl Registry {
 struct Storage {
     prefixes: HashMap<&'static str, &'static str>,
     fields: HashMap<&'static str, &'static [&'static str]>,
+    indexed: HashMap<&'static str, &'static str>,
     generation: HashSet<&'static str>,
 }
 
@@ -161,6 +164,7 @@ impl Storage {
             let (what, value) =
                 line.split_once(" = ").expect("storage.txt: `word resource = value`");
             match what.split_once(' ') {
+                Some(("index", resource)) => drop(storage.indexed.insert(resource, value)),
                 Some(("prefix", resource)) => drop(storage.prefixes.insert(resource, value)),
                 Some(("fields", resource)) => {
                     let fields: Vec<&'static str> = value.split(' ').collect();
@@ -212,6 +216,7 @@ fn parse_row(line: &'static str, storage: &Storage) -> Resource {
             String::new()
         },
         selectable: storage.fields.get(qualified.as_str()).copied().unwrap_or(&[]),
+        indexed: storage.indexed.get(qualified.as_str()).copied(),
         generation: storage.generation.contains(qualified.as_str()),
         legacy: None,
     }

@@ -127,7 +127,12 @@ impl FieldSelector {
 
     /// `metadata.name`'s exact value, when the selector asks for one object.
     pub fn name(&self) -> Option<&str> {
-        let one = |r: &&FieldRequirement| r.equal && r.field == "metadata.name";
+        self.value_of("metadata.name")
+    }
+
+    /// The value that a field must have, when the selector asks for one.
+    pub fn value_of(&self, field: &str) -> Option<&str> {
+        let one = |r: &&FieldRequirement| r.equal && r.field == field;
         self.requirements.iter().find(one).map(|r| r.value.as_str())
     }
 

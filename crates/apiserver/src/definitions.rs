@@ -114,7 +114,11 @@ fn install<'d>(server: &Parts, definitions: impl Iterator<Item = (&'d Arc<Head>,
         served.extend(rows::served(definition, &conversion, source, (schemas, head.traits)));
     }
     for one in served.iter().filter(|one| !former.all().iter().any(|old| Arc::ptr_eq(old, one))) {
-        let spec = CollectionSpec { prefix: one.row.prefix.clone(), selectable: one.stored_fields };
+        let spec = CollectionSpec {
+            prefix: one.row.prefix.clone(),
+            selectable: one.stored_fields,
+            indexed: None,
+        };
         if let Err(error) = server.resources.store.register(spec) {
             tracing::error!(resource = one.row.name, %error, "stored objects cannot be read");
         }

@@ -103,7 +103,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn events_go_when_nothing_wrote_them_for_their_time() {
-        let spec = CollectionSpec { prefix: "/registry/events/".into(), selectable: &[] };
+        let spec =
+            CollectionSpec { prefix: "/registry/events/".into(), selectable: &[], indexed: None };
         let store = Store::open(Box::new(MemoryEngine::default()), vec![spec]).expect("a store");
         let events = store.collection("/registry/events/").expect("registered");
         let write = async |name: &str, expect: Expect| {

@@ -122,8 +122,13 @@ struct Source {
 impl Source {
     /// Follows until nobody listens or the log has gone past: then the caller starts over.
     async fn run(&self, sender: &Sender<FollowEvent>) {
-        let page =
-            self.collection.list(&self.prefix, None, 0, usize::MAX, &|o| self.filter.matches(o));
+        let page = self.collection.list_by(
+            self.filter.indexed(),
+            (&self.prefix, None),
+            0,
+            usize::MAX,
+            &|o| self.filter.matches(o),
+        );
         let Ok(page) = page else { return };
         let Ok(mut watcher) = self.collection.watch(page.revision) else { return };
         let mut batch = vec![FollowEvent::Reset];

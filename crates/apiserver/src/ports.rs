@@ -35,6 +35,15 @@ impl auth::Collection for StoredCollection {
         self.0.list(prefix, None, 0, usize::MAX, keep).map(|page| page.objects).unwrap_or_default()
     }
 
+    fn list_by(&self, (field, value): (&str, &str), prefix: &str) -> Vec<Arc<Object>> {
+        let Some(at) = self.0.spec().selectable.iter().position(|known| *known == field) else {
+            return Vec::new();
+        };
+        let has = |o: &Object| o.meta().fields.get(at).is_some_and(|found| **found == *value);
+        let page = self.0.list_by(Some((field, value)), (prefix, None), 0, usize::MAX, &has);
+        page.map(|page| page.objects).unwrap_or_default()
+    }
+
     fn last_change(&self) -> u64 {
         self.0.last_change()
     }

@@ -95,11 +95,18 @@ pub fn collections() -> Vec<CollectionSpec> {
     let mut specs: Vec<CollectionSpec> = Vec::new();
     for row in Registry::built_in().rows().iter().filter(|r| !r.prefix.is_empty()) {
         if !specs.iter().any(|s| s.prefix == row.prefix) {
-            specs.push(CollectionSpec { prefix: row.prefix.clone(), selectable: row.selectable });
+            specs.push(CollectionSpec {
+                prefix: row.prefix.clone(),
+                selectable: row.selectable,
+                indexed: row.indexed,
+            });
         }
     }
-    let unserved =
-        [RANGES, MASTERS].map(|prefix| CollectionSpec { prefix: prefix.into(), selectable: &[] });
+    let unserved = [RANGES, MASTERS].map(|prefix| CollectionSpec {
+        prefix: prefix.into(),
+        selectable: &[],
+        indexed: None,
+    });
     specs.extend(unserved);
     specs
 }

@@ -12,6 +12,9 @@ pub trait Collection: Send + Sync {
     /// The objects whose keys start with `prefix` and that `keep` accepts.
     fn list(&self, prefix: &str, keep: &dyn Fn(&Object) -> bool) -> Vec<Arc<Object>>;
 
+    /// As [`Collection::list`], of those whose selectable `field` has this value.
+    fn list_by(&self, field: (&str, &str), prefix: &str) -> Vec<Arc<Object>>;
+
     /// Revision of the last change to any of them.
     fn last_change(&self) -> u64;
 }

@@ -85,7 +85,8 @@ fn pod(name: &str, n: usize) -> Draft {
 }
 
 fn open(folder: &Path, with: Open) -> (Store, Arc<Collection>) {
-    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] };
+    let spec =
+        CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"], indexed: None };
     let store = Store::open(with(folder), vec![spec]).expect("loads");
     let pods = store.collection(PREFIX).expect("registered");
     (store, pods)

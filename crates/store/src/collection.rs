@@ -29,6 +29,16 @@ pub struct CollectionSpec {
     pub prefix: String,
     /// Dotted paths of the fields that selectors may use.
     pub selectable: &'static [&'static str],
+    /// The one of them by whose values [`Collection::list_by`] finds objects without looking at all.
+    pub indexed: Option<&'static str>,
+}
+
+impl CollectionSpec {
+    /// Where the indexed field is among the selectable ones.
+    fn index(&self) -> Option<usize> {
+        let indexed = self.indexed?;
+        self.selectable.iter().position(|field| *field == indexed)
+    }
 }
 
 /// One change.
@@ -78,7 +88,8 @@ impl Collection {
     pub(crate) fn new(spec: CollectionSpec, current: Arc<AtomicU64>) -> Collection {
         let (changed, _) = watch::channel(0);
         let encrypted = Encrypted::default();
-        let (state, places) = (RwLock::default(), Places::default());
+        let state = State { objects: Objects::new(spec.index()), ..State::default() };
+        let (state, places) = (RwLock::new(state), Places::default());
         Collection { spec, state, places, current, changed, encrypted }
     }
 
@@ -127,6 +138,23 @@ impl Collection {
         limit: usize,
         keep: &dyn Fn(&Object) -> bool,
     ) -> Result<Page, Expired> {
+        self.list_by(None, (prefix, after), at, limit, keep)
+    }
+
+    /// [`Collection::list`] of objects whose selectable field has a value: with an index of the field, what has
+    /// another is not looked at.
+    pub fn list_by(
+        &self,
+        field: Option<(&str, &str)>,
+        (prefix, after): (&str, Option<&str>),
+        at: u64,
+        limit: usize,
+        keep: &dyn Fn(&Object) -> bool,
+    ) -> Result<Page, Expired> {
+        let value = match field {
+            Some((field, value)) if self.spec.indexed == Some(field) => Some(value),
+            _ => None,
+        };
         let state = self.read();
         // Read under the lock: a publication changes both or neither.
         let now = self.revision();
@@ -135,7 +163,7 @@ impl Collection {
             return Err(Expired { asked: revision, oldest: state.forgotten });
         }
         let undone = if revision < now { state.undo_to(revision)? } else { BTreeMap::new() };
-        let asked = Asked { prefix, after, limit, keep, revision };
+        let asked = Asked { value, prefix, after, limit, keep, revision };
         Ok(state.page(&undone, asked, &self.places))
     }
 
@@ -172,11 +200,12 @@ impl Collection {
     }
 
     /// Takes another state whose history is not known: watchers and older lists learn of the gap.
-    pub(crate) fn replace(&self, objects: BTreeMap<Arc<str>, Arc<Object>>, revision: u64) {
+    pub(crate) fn replace(&self, all: BTreeMap<Arc<str>, Arc<Object>>, revision: u64) {
+        let mut objects = Objects::new(self.spec.index());
+        all.into_iter().for_each(|(key, object)| objects.insert(key, object));
         let mut state = self.write();
         let gaps = state.gaps + 1;
-        *state =
-            State { objects: Objects::from(objects), floor: revision, gaps, ..State::default() };
+        *state = State { objects, floor: revision, gaps, ..State::default() };
         self.places.clear();
         drop(state);
         self.changed.send_replace(revision);

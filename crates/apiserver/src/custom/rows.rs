@@ -118,6 +118,7 @@ fn main_row(definition: &Definition, version: &Version) -> Resource {
         ty: None,
         prefix: format!("/registry/{}/{}/", definition.group, names.plural),
         selectable: fields(&version.selectable),
+        indexed: None,
         generation: true,
     }
 }

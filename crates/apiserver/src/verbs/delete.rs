@@ -258,7 +258,10 @@ pub(crate) async fn delete_collection(
     warn_of_orphans(call, &options);
     let filter = Filter::of(call)?;
     let collection = call.resources.collection(call.row);
-    let page = collection.list(&filter.prefix(call), None, 0, usize::MAX, &|o| filter.matches(o));
+    let page =
+        collection.list_by(filter.indexed(), (&filter.prefix(call), None), 0, usize::MAX, &|o| {
+            filter.matches(o)
+        });
     let page = page.map_err(|e| Status::gone(e.to_string()))?;
     let mut objects = call.selectable(page.objects).await?;
     objects.retain(|object| filter.selects(object));

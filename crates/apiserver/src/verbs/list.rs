@@ -28,7 +28,9 @@ pub(crate) async fn list(call: &Call<'_>) -> Result<Answer, Status> {
     let prefix = filter.prefix(call);
     let after = position.after.as_deref();
     let page = collection
-        .list(&prefix, after, position.revision, limit, &|o| filter.matches(o))
+        .list_by(filter.indexed(), (&prefix, after), position.revision, limit, &|o| {
+            filter.matches(o)
+        })
         .map_err(|_| list_expired(&position))?;
     let last = page.last_key.as_deref();
     let mut objects = call.selectable(page.objects).await?;
@@ -50,6 +52,7 @@ pub(crate) struct Filter {
     labels: api::selector::LabelSelector,
     fields: api::selector::FieldSelector,
     selectable: &'static [&'static str],
+    indexed: Option<&'static str>,
     /// Stored objects are all let through: they are selected when they are in the request's form.
     later: bool,
 }
@@ -70,6 +73,7 @@ impl Filter {
             labels: call.context.query.label_selector()?,
             fields,
             selectable: call.row.selectable,
+            indexed: call.row.indexed,
             later: call.strategy.selects_in_version(),
         })
     }
@@ -81,12 +85,19 @@ impl Filter {
             labels: api::selector::LabelSelector::parse(labels)?,
             fields,
             selectable: row.selectable,
+            indexed: row.indexed,
             later: false,
         })
     }
 
     pub(crate) fn is_plain(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The value of the indexed field that all selected objects have, if the selector asks for one.
+    pub(crate) fn indexed(&self) -> Option<(&'static str, &str)> {
+        let field = self.indexed.filter(|_| !self.later)?;
+        Some((field, self.fields.value_of(field)?))
     }
 
     /// Whether a stored object may be selected.

@@ -101,7 +101,8 @@ fn starting_point(
         return Ok((Vec::new(), false, revision));
     }
     let prefix = filter.prefix(call);
-    let page = collection.list(&prefix, None, 0, usize::MAX, &|o| filter.matches(o));
+    let page = collection
+        .list_by(filter.indexed(), (&prefix, None), 0, usize::MAX, &|o| filter.matches(o));
     let page = page.map_err(|e| Status::gone(e.to_string()))?;
     let mark = send_initial == Some(true) && call.context.query.flag("allowWatchBookmarks");
     Ok((page.objects, mark, page.revision))

@@ -61,10 +61,7 @@ impl Relations<'_> {
     /// The node's pods in a namespace that give it rights: a mirror pod is its own writing.
     fn pods(&self, namespace: &str) -> Vec<Value> {
         let Some(pods) = self.objects.of("", "pods") else { return Vec::new() };
-        // `spec.nodeName` is the first selectable field of pods.
-        let all = pods.list(&format!("{namespace}/"), &|o| {
-            o.meta().fields.first().is_some_and(|n| n.as_ref() == self.node)
-        });
+        let all = pods.list_by(("spec.nodeName", self.node), &format!("{namespace}/"));
         let trees = all.iter().map(|object| object.to_value());
         trees.filter(|pod| !is_mirror(pod)).collect()
     }

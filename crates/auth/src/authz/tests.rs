@@ -21,6 +21,10 @@ impl Collection for Nothing {
         Vec::new()
     }
 
+    fn list_by(&self, _: (&str, &str), _: &str) -> Vec<Arc<api::Object>> {
+        Vec::new()
+    }
+
     fn last_change(&self) -> u64 {
         0
     }

@@ -129,7 +129,8 @@ async fn connect(etcd: &Etcd) -> (Store, Arc<Collection>) {
         transformer: None,
         form: Form::default(),
     };
-    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] };
+    let spec =
+        CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"], indexed: None };
     let store = Store::connect(options, vec![spec]).await.expect("connects");
     let pods = store.collection(PREFIX).expect("registered");
     (store, pods)

@@ -23,6 +23,8 @@ pub(super) type Undone<'a> = BTreeMap<&'a Arc<str>, Option<&'a Arc<Object>>>;
 /// A page that a list asks for.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
+    /// Of the indexed field: only objects that have it are wanted.
+    pub(super) value: Option<&'a str>,
     pub(super) prefix: &'a str,
     pub(super) after: Option<&'a str>,
     pub(super) limit: usize,
@@ -84,7 +86,10 @@ impl State {
     }
 
     pub(super) fn page(&self, undone: &Undone<'_>, asked: Asked<'_>, places: &Places) -> Page {
-        let Asked { prefix, after, limit, keep, revision } = asked;
+        let Asked { value, prefix, after, limit, keep, revision } = asked;
+        if let Some(value) = value.filter(|_| undone.is_empty()) {
+            return self.indexed_page(value, asked);
+        }
         let mut rows = self.rows(undone, prefix, after);
         let (mut objects, mut looked_at) = (Vec::new(), 0);
         while let Some((key, object)) = rows.next() {
@@ -107,6 +112,22 @@ impl State {
             }
         }
         Page { objects, revision, last_key: None, remaining: 0 }
+    }
+
+    /// The present objects that the index has under a value.
+    fn indexed_page(&self, value: &str, asked: Asked<'_>) -> Page {
+        let Asked { prefix, after, limit, keep, revision, .. } = asked;
+        let mut rows = self.objects.indexed(value, prefix, after);
+        let (mut objects, mut last_key) = (Vec::new(), None);
+        for (key, object) in rows.by_ref().filter(|(_, object)| keep(object)) {
+            objects.push(object.clone());
+            if objects.len() == limit {
+                last_key = Some(key.clone());
+                break;
+            }
+        }
+        let remaining = rows.count();
+        Page { objects, revision, last_key: last_key.filter(|_| remaining > 0), remaining }
     }
 
     /// Those that start with `prefix` and come after `after`, by key.

@@ -16,7 +16,11 @@ use crate::{
 const PREFIX: &str = "/registry/pods/";
 
 fn spec() -> CollectionSpec {
-    CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] }
+    CollectionSpec {
+        prefix: PREFIX.into(),
+        selectable: &["spec.nodeName"],
+        indexed: Some("spec.nodeName"),
+    }
 }
 
 fn memory() -> (Store, Arc<Collection>) {
@@ -129,6 +133,37 @@ async fn behind(limit: usize, keep: &(dyn Fn(&Object) -> bool + Sync)) -> Vec<us
             _ => delete(&store, &pods, "b/7").await.map(|_| ()).expect("deleted"),
         }
     }
+}
+
+#[tokio::test]
+async fn objects_are_found_by_the_indexed_field_now_and_as_they_were() {
+    let (store, pods) = memory();
+    let place = async |key: &str, node: &str| {
+        let expect = pods.get(key).map_or(Expect::Absent, |o| Expect::Revision(o.revision()));
+        let tree = json!({"metadata": {"name": key}, "spec": {"nodeName": node}});
+        let draft = Some(Draft::new(&tree, pods.spec().selectable));
+        let write = Write { collection: pods.clone(), key: key.into(), expect, draft };
+        store.write(write).await.expect("written").revision()
+    };
+    for key in ["a", "b", "c", "d"] {
+        place(key, "n1").await;
+    }
+    place("b", "n2").await;
+    let by = |node: &'static str, after, at, limit| {
+        let has = move |o: &Object| *o.meta().fields[0] == *node;
+        let page = pods.list_by(Some(("spec.nodeName", node)), ("", after), at, limit, &has);
+        page.expect("logged")
+    };
+    let first = by("n1", None, 0, 2);
+    assert_eq!((names(&first), first.remaining), (vec!["a", "c"], 1));
+    place("d", "n2").await;
+    let rest = by("n1", first.last_key.as_deref(), first.revision, 2);
+    assert_eq!(names(&rest), ["d"], "as it was");
+    assert_eq!(names(&by("n1", None, 0, 9)), ["a", "c"]);
+    assert_eq!(names(&by("n2", None, 0, 2)), ["b", "d"]);
+    assert!(by("n2", None, 0, 2).last_key.is_none(), "there are no more");
+    let other = pods.list_by(Some(("status.phase", "x")), ("", None), 0, 9, &|_| true);
+    assert_eq!(names(&other.expect("now")).len(), 4, "a field without an index: all are looked at");
 }
 
 #[tokio::test]

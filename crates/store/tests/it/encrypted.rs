@@ -63,7 +63,7 @@ impl Transformer for Turned {
 }
 
 fn spec() -> Vec<CollectionSpec> {
-    vec![CollectionSpec { prefix: PREFIX.into(), selectable: &[] }]
+    vec![CollectionSpec { prefix: PREFIX.into(), selectable: &[], indexed: None }]
 }
 
 async fn connect(options: EtcdOptions, by: &Arc<Turned>) -> (Store, Arc<Collection>) {

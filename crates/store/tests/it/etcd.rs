@@ -16,7 +16,8 @@ const PREFIX: &str = "/registry/pods/";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn connect(options: EtcdOptions) -> (Store, Arc<Collection>) {
-    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"] };
+    let spec =
+        CollectionSpec { prefix: PREFIX.into(), selectable: &["spec.nodeName"], indexed: None };
     let store = Store::connect(options, vec![spec]).await.expect("connects");
     let pods = store.collection(PREFIX).expect("registered");
     (store, pods)
@@ -111,7 +112,9 @@ async fn keys_and_values_are_the_originals() {
     server.ctl(&["put", "/registry/example.com/things/t", thing]);
     store.catch_up().await.expect("reachable");
     let prefix = "/registry/example.com/things/".to_owned();
-    let things = store.register(CollectionSpec { prefix, selectable: &[] }).expect("readable");
+    let things = store
+        .register(CollectionSpec { prefix, selectable: &[], indexed: None })
+        .expect("readable");
     assert_eq!(things.get("t").map(|o| o.meta().name.to_string()).as_deref(), Some("t"));
     store.close().await;
     let (_again, pods) = connect(server.options()).await;
@@ -270,7 +273,7 @@ async fn an_unreadable_object_is_named_and_never_shown_as_gone() {
     assert_eq!(seen.unreadable("default/a").as_deref(), Some(why));
     // What no key will ever make readable keeps it from starting.
     server.ctl(&["put", "/registry/pods/default/b", "{"]);
-    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[] };
+    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[], indexed: None };
     let refused = Store::connect(server.options(), vec![spec]).await.expect_err("is refused");
     let text = refused.to_string();
     assert!(text.contains("/registry/pods/default/b cannot be read: "), "{text}");

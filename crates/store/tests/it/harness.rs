@@ -11,7 +11,7 @@ use store::{Collection, CollectionSpec, Expect, LogEngine, Store, Write, WriteEr
 const PREFIX: &str = "/registry/pods/";
 
 pub(crate) fn open(folder: &Path) -> (Store, Arc<Collection>) {
-    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[] };
+    let spec = CollectionSpec { prefix: PREFIX.into(), selectable: &[], indexed: None };
     let engine = LogEngine::open(folder).expect("opens");
     let store = Store::open(Box::new(engine), vec![spec]).expect("loads");
     let pods = store.collection(PREFIX).expect("registered");

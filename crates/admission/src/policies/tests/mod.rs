@@ -43,6 +43,10 @@ impl auth::Collection for Stored {
         self.0.clone()
     }
 
+    fn list_by(&self, _: (&str, &str), _: &str) -> Vec<Arc<Object>> {
+        Vec::new()
+    }
+
     fn last_change(&self) -> u64 {
         self.0.len() as u64
     }
