@@ -177,6 +177,7 @@ async fn serve() -> Server {
         auditor: None,
         component: Component::default(),
         health_checks: Vec::new(),
+        components: Vec::new(),
         figures: Vec::new(),
     };
     let server = Server::new(store.expect("a store"), config).expect("a server");

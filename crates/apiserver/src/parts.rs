@@ -39,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) component: Component,
     pub(crate) life: Life,
     pub(crate) health_checks: Vec<Arc<dyn HealthCheck>>,
+    /// The other parts of the control plane, for ComponentStatuses.
+    pub(crate) components: Vec<Arc<dyn HealthCheck>>,
     /// Documents that all clients share.
     pub(crate) documents: Documents,
     /// Cancelled when the server stops serving: streams end, connections finish what they do.

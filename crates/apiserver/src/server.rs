@@ -63,6 +63,8 @@ pub struct Config {
     pub component: Component,
     /// Checks of `/healthz` and `/readyz` beside the server's own.
     pub health_checks: Vec<Arc<dyn HealthCheck>>,
+    /// The other parts of the control plane by upstream's names, for ComponentStatuses.
+    pub components: Vec<Arc<dyn HealthCheck>>,
     /// Figures for `/metrics` of parts that the server does not know.
     pub figures: Vec<Figures>,
 }
@@ -181,6 +183,7 @@ impl Server {
             life: Life::default(),
             component: config.component,
             health_checks: config.health_checks,
+            components: config.components,
             documents: Documents::default(),
             closing,
         });

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 
 use crate::{Connector, Trust, client_config, pool_builder};
@@ -15,23 +14,23 @@ use crate::{Connector, Trust, client_config, pool_builder};
 /// an answer that is no success is one.
 pub async fn document(
     url: &str,
-    roots: RootCertStore,
+    trust: Trust,
     limit: usize,
     deadline: Duration,
 ) -> Result<Bytes, String> {
-    let read = tokio::time::timeout(deadline, read(url, roots, limit)).await;
+    let read = tokio::time::timeout(deadline, read(url, trust, limit)).await;
     let read = read.unwrap_or_else(|_| Err("context deadline exceeded".to_owned()));
     read.map_err(|why| format!("Get {url:?}: {why}"))
 }
 
-async fn read(url: &str, roots: RootCertStore, limit: usize) -> Result<Bytes, String> {
+async fn read(url: &str, trust: Trust, limit: usize) -> Result<Bytes, String> {
     let uri: Uri = url.parse().map_err(|e| format!("{e}"))?;
     let host = uri.host().ok_or("no host in request URL")?.trim_matches(['[', ']']).to_owned();
     if uri.scheme_str() != Some("https") {
         return Err("only https is read".into());
     }
     let name = ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
-    let tls = client_config(Trust::Authorities(roots), None).map_err(|e| e.to_string())?;
+    let tls = client_config(trust, None).map_err(|e| e.to_string())?;
     let connector =
         Connector::new((&host, uri.port_u16().unwrap_or(443)), name, Arc::new(tls), None);
     let client = pool_builder().build::<_, Full<Bytes>>(connector);

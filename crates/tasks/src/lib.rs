@@ -47,6 +47,11 @@ impl Tasks {
         Tasks { cancel: self.cancel.child_token(), ..self.clone() }
     }
 
+    /// A child whose health is told apart: what fails there does not fail here.
+    pub fn part(&self) -> Tasks {
+        Tasks { health: Health::default(), ..self.child() }
+    }
+
     /// Runs `work` until it ends or the group is cancelled (then it is dropped at its next await).
     /// A panic is logged with the task's name and ends that task only.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {

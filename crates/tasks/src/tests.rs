@@ -50,6 +50,20 @@ async fn an_essential_task_that_panics_or_ends_is_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_part_is_ill_alone_and_ends_with_the_whole() {
+    let tasks = Tasks::new();
+    let (ill, well) = (tasks.part(), tasks.part());
+    let (_, start) = fails(u64::MAX, || panic!("on purpose"));
+    ill.essential("loop", start);
+    well.required("work", std::future::pending());
+    seconds(2).await;
+    assert_eq!(ill.health().failing(), ["loop"]);
+    assert!(well.health().failing().is_empty() && tasks.health().failing().is_empty());
+    tasks.shutdown().await;
+    assert!(ill.is_cancelled() && well.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_task_stays_ended_and_leaves_health_green() {
     let tasks = Tasks::new();
     let (starts, start) = fails(u64::MAX, || panic!("on purpose"));

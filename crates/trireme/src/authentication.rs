@@ -147,7 +147,13 @@ impl Fetch for Documents {
                     roots.add_parsable_certificates(all);
                 }
             }
-            let read = outgoing::document(url, roots, DOCUMENT_MAX, DOCUMENT_TIMEOUT).await;
+            let read = outgoing::document(
+                url,
+                outgoing::Trust::Authorities(roots),
+                DOCUMENT_MAX,
+                DOCUMENT_TIMEOUT,
+            )
+            .await;
             read.map(|bytes| bytes.to_vec())
         })
     }

@@ -54,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) node_dialer: Arc<dyn NodeDialer>,
     /// For `/metrics`, beside what the server counts.
     pub(crate) figures: Vec<apiserver::Figures>,
+    /// The other parts of the control plane, for ComponentStatuses.
+    pub(crate) components: Vec<Arc<dyn apiserver::HealthCheck>>,
 }
 
 /// A running control plane.
@@ -142,6 +144,7 @@ impl ControlPlane {
             resource_metrics: options.resource_metrics,
             legacy: options.legacy,
             component: flags::component("kube-apiserver"),
+            components: options.components,
             health_checks: encryption.iter().filter_map(at_rest::health_check).collect(),
             figures: options
                 .figures

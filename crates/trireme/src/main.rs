@@ -6,6 +6,7 @@ mod authentication;
 mod authorization;
 mod certificates;
 mod cluster;
+mod component_checks;
 mod control;
 mod control_plane;
 mod demo;

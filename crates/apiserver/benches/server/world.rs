@@ -123,6 +123,7 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         event_ttl: Duration::from_secs(3600),
         auditor: None,
         health_checks: Vec::new(),
+        components: Vec::new(),
         figures: Vec::new(),
         component: apiserver::Component::default(),
         admission: apiserver::AdmissionOptions::default(),

@@ -18,6 +18,7 @@ use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Accept, Body};
 use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use crate::virtuals::component_status;
 use crate::write_failure::{unreadable, write_failure};
 use crate::{body, node_proxy, offload, virtuals};
 
@@ -201,8 +202,10 @@ async fn answer(
     }
     readable(call, verb)?;
     match verb {
-        "get" if call.row.name == "componentstatuses" => Err(call.not_found()),
-        "list" if call.row.name == "componentstatuses" => Ok(component_statuses()),
+        "get" if call.row.name == "componentstatuses" => component_status::get(server, call).await,
+        "list" if call.row.name == "componentstatuses" => {
+            component_status::list(server, call).await
+        }
         "get" => get::get(call),
         "list" => list::list(call).await,
         "watch" => watch::watch(call),
@@ -260,10 +263,4 @@ fn must_be_fresh(verb: &str, query: &Query, now: u64) -> bool {
         "update" | "patch" | "delete" | "deletecollection" => true,
         _ => false,
     }
-}
-
-/// Deprecated since v1.19: an empty list is a valid answer of a server whose parts are itself.
-fn component_statuses() -> Answer {
-    let value = serde_json::json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": []});
-    Answer::Tree { code: 200, value }
 }

@@ -2,6 +2,7 @@
 
 mod binding;
 mod budget;
+pub(crate) mod component_status;
 mod eviction;
 mod reviews;
 pub(crate) mod scale;

@@ -75,6 +75,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) auditor: Option<Arc<Auditor>>,
     pub(crate) health_checks: Vec<Arc<dyn apiserver::HealthCheck>>,
+    pub(crate) components: Vec<Arc<dyn apiserver::HealthCheck>>,
     /// An empty one when absent.
     pub(crate) store: Option<Store>,
     pub(crate) authenticator: fn(Authenticator) -> Authenticator,
@@ -91,6 +92,7 @@ impl Default for Setup {
             limits: Limits::default(),
             auditor: None,
             health_checks: Vec::new(),
+            components: Vec::new(),
             store: None,
             authenticator: |usual| usual,
             front_proxy: None,
@@ -159,6 +161,7 @@ impl World {
             resource_metrics: setup.resource_metrics,
             legacy: setup.legacy,
             health_checks: setup.health_checks,
+            components: setup.components,
             figures: Vec::new(),
             component: apiserver::Component { name: "kube-apiserver".into(), ..Default::default() },
             front_proxy: setup.front_proxy,

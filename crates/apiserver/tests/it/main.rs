@@ -6,6 +6,7 @@ mod authentication;
 mod authorization;
 mod cbor;
 mod certificates;
+mod component_statuses;
 mod connections;
 mod conversion;
 mod custom;

@@ -22,6 +22,7 @@ use super::{ClusterPaths, SERVICE_CIDR, dns_address, dns_service, protect, servi
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::control_plane::{ControlPlane, Options};
+use crate::loops::Loops;
 use crate::pki_files::{PkiFiles, write_private};
 
 /// How long events are kept: upstream's default.
@@ -74,14 +75,15 @@ pub(super) async fn start(
     tasks: &Tasks,
     progress: &mut Progress,
 ) -> Result<Running> {
-    let plane = control_plane(&ground, paths, pki, tasks).await?;
+    let loops = Loops::new(tasks);
+    let plane = control_plane(&ground, (paths, pki), &loops, tasks).await?;
     for listener in ground.listeners {
         plane.listen(listener);
     }
     progress.step("API server and store");
 
     write_kubeconfig(paths, pki, &ground.server)?;
-    let informers = start_loops(&plane, pki, tasks).await?;
+    let informers = start_loops(&loops, &plane, pki, tasks).await?;
     progress.step("controllers and scheduler");
 
     dns_service::make(informers.client().clone(), tasks);
@@ -141,8 +143,8 @@ fn upstreams(places: &[Place]) -> Vec<SocketAddr> {
 
 async fn control_plane(
     ground: &Ground,
-    paths: &ClusterPaths,
-    pki: &PkiFiles,
+    (paths, pki): (&ClusterPaths, &PkiFiles),
+    loops: &Loops,
     tasks: &Tasks,
 ) -> Result<ControlPlane> {
     let options = Options {
@@ -158,6 +160,7 @@ async fn control_plane(
         auditor: None,
         serving: None,
         figures: Vec::new(),
+        components: loops.checks(),
         etcd: None,
         encryption: None,
         authentication: Authentication::usual(),
@@ -177,14 +180,19 @@ fn write_kubeconfig(paths: &ClusterPaths, pki: &PkiFiles, server: &str) -> Resul
 }
 
 /// Controllers and scheduler, on one set of informers.
-async fn start_loops(plane: &ControlPlane, pki: &PkiFiles, tasks: &Tasks) -> Result<Informers> {
+async fn start_loops(
+    loops: &Loops,
+    plane: &ControlPlane,
+    pki: &PkiFiles,
+    tasks: &Tasks,
+) -> Result<Informers> {
     let client = plane.client(
         "system:kube-controller-manager",
         &["system:masters"],
         "kube-controller-manager",
     );
     let informers = Informers::new(client, tasks.clone());
-    crate::loops::start(plane, &informers, pki, tasks).await?;
+    loops.start(plane, &informers, pki).await?;
     Ok(informers)
 }
 

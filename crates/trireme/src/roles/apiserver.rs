@@ -19,6 +19,7 @@ use crate::at_rest::EncryptionFile;
 use crate::authentication::{Authentication, AuthenticationFlags};
 use crate::authorization::AuthorizationFlags;
 use crate::certificates::{LiveKubeletTls, Reloads, figures};
+use crate::component_checks;
 use crate::control_plane::{ControlPlane, Options};
 use crate::durations::go_duration;
 use crate::pki_files::PkiFiles;
@@ -233,6 +234,7 @@ async fn serve(args: Args) -> Result<()> {
         client_ca_pem: files.client_ca(),
         node_dialer: Arc::new(PlainDialer { tls: kubelets.clone() }),
         figures: vec![figures(reloads.clone())],
+        components: component_checks::on_ports(),
     };
     let plane = ControlPlane::start(options, &pki, &tasks).await?;
     files.follow(&plane.certificates, kubelets, (&tasks, &reloads));
