@@ -1,11 +1,13 @@
-//! RBAC over a compiled table that is rebuilt when a role or binding changes.
+//! RBAC: rules, subjects, and who is allowed what by the [`table`] of all bindings.
 
-use std::collections::HashMap;
+mod table;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Status;
 use serde::Deserialize;
 
+use self::table::{Grants, Table};
 use super::Attributes;
 use crate::objects::{Collection, Objects};
 use crate::user::User;
@@ -132,16 +134,6 @@ impl Subject {
     }
 }
 
-/// One binding with its role's rules looked up.
-struct Grant {
-    /// Empty when it holds everywhere.
-    namespace: String,
-    subjects: Vec<Subject>,
-    /// The binding's kind and name, as reasons tell it.
-    told: String,
-    rules: Result<Arc<Vec<Rule>>, Missing>,
-}
-
 /// A role that a binding names and that is not there.
 #[derive(Debug, Clone)]
 struct Missing {
@@ -162,33 +154,10 @@ impl Missing {
     }
 }
 
-impl Grant {
-    /// The subject that is the user, if the binding holds where something is asked for.
-    fn subject(&self, user: &User, a: &Attributes<'_>) -> Option<&Subject> {
-        let holds = self.namespace.is_empty() || a.path.is_none() && self.namespace == a.namespace;
-        self.subjects.iter().find(|subject| holds && subject.is(user, &self.namespace))
-    }
-
-    fn allows(&self, a: &Attributes<'_>) -> bool {
-        self.rules().iter().any(|rule| rule.allows(a))
-    }
-
-    fn rules(&self) -> &[Rule] {
-        self.rules.as_ref().map_or(&[], |rules| rules.as_slice())
-    }
-}
-
-#[derive(Default)]
-struct Compiled {
-    /// Last change of the four collections that the table reflects.
-    as_of: [u64; 4],
-    grants: Arc<Vec<Grant>>,
-}
-
 pub(super) struct Rbac {
     /// Roles, bindings, cluster roles, cluster bindings.
     sources: [Arc<dyn Collection>; 4],
-    compiled: Mutex<Compiled>,
+    table: Mutex<Table>,
 }
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -197,36 +166,33 @@ const SOURCES: [&str; 4] = ["roles", "rolebindings", "clusterroles", "clusterrol
 impl Rbac {
     pub(super) fn new(objects: &dyn Objects) -> Rbac {
         let find = |resource| objects.of(GROUP, resource).expect("RBAC's resources are built in");
-        Rbac { sources: SOURCES.map(find), compiled: Mutex::default() }
+        Rbac { sources: SOURCES.map(find), table: Mutex::default() }
     }
 
     pub(super) fn allows(&self, user: &User, a: &Attributes<'_>) -> bool {
-        self.grants().iter().any(|g| g.subject(user, a).is_some() && g.allows(a))
+        let grants = self.grants();
+        grants.for_request(a).any(|grant| grant.subject(user).is_some() && grant.allows(a))
     }
 
     /// Which binding allows it.
     pub(super) fn source(&self, user: &User, a: &Attributes<'_>) -> Option<String> {
         let grants = self.grants();
-        let mut mine = grants.iter().filter(|g| g.allows(a));
-        mine.find_map(|g| Some(format!("{} to {}", g.told, g.subject(user, a)?.told(&g.namespace))))
+        let mut mine = grants.for_request(a).filter(|grant| grant.allows(a));
+        mine.find_map(|grant| Some(grant.told(grant.subject(user)?)))
     }
 
     /// Why some of the user's rights are not known: roles that are bound and not there.
     pub(super) fn lost(&self, user: &User, a: &Attributes<'_>) -> Vec<String> {
         let grants = self.grants();
-        let mine = grants.iter().filter(|g| g.subject(user, a).is_some());
-        mine.filter_map(|g| g.rules.as_ref().err().map(Missing::listed)).collect()
+        let mine = grants.for_request(a).filter(|grant| grant.subject(user).is_some());
+        mine.filter_map(|grant| grant.rules().err().map(Missing::listed)).collect()
     }
 
     pub(super) fn rules(&self, user: &User, namespace: &str) -> Resolved {
-        let grants = self.grants();
-        let mine = grants.iter().filter(|g| {
-            (g.namespace.is_empty() || g.namespace == namespace)
-                && g.subjects.iter().any(|s| s.is(user, &g.namespace))
-        });
         let mut found = Resolved::default();
-        for grant in mine {
-            match &grant.rules {
+        let grants = self.grants();
+        for grant in grants.within(namespace).filter(|grant| grant.subject(user).is_some()) {
+            match grant.rules() {
                 Ok(rules) => found.rules.extend(rules.iter().cloned()),
                 Err(missing) => found.errors.push(missing.read()),
             }
@@ -250,52 +216,10 @@ impl Rbac {
         Ok(decoded.rules.unwrap_or_default())
     }
 
-    fn grants(&self) -> Arc<Vec<Grant>> {
-        let as_of = self.sources.each_ref().map(|c| c.last_change());
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if compiled.as_of != as_of {
-            *compiled = Compiled { as_of, grants: Arc::new(self.compile()) };
-        }
-        compiled.grants.clone()
+    fn grants(&self) -> Arc<Grants> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.grants(&self.sources)
     }
-
-    fn compile(&self) -> Vec<Grant> {
-        let [roles, bindings, cluster_roles, cluster_bindings] = &self.sources;
-        let mut rules = HashMap::new();
-        for (collection, kind) in [(roles, "Role"), (cluster_roles, "ClusterRole")] {
-            for object in all(&**collection) {
-                if let Ok(role) = object.decode::<Role>() {
-                    let key =
-                        (kind, object.meta().namespace.to_string(), object.meta().name.to_string());
-                    rules.insert(key, Arc::new(role.rules.unwrap_or_default()));
-                }
-            }
-        }
-        let mut grants = Vec::new();
-        for object in all(&**cluster_bindings).into_iter().chain(all(&**bindings)) {
-            let Ok(binding) = object.decode::<Binding>() else { continue };
-            let namespace = object.meta().namespace.to_string();
-            let (kind, plural, home) = match binding.role_ref.kind.as_str() {
-                "Role" => ("Role", "roles", namespace.clone()),
-                _ => ("ClusterRole", "clusterroles", String::new()),
-            };
-            let name = binding.role_ref.name;
-            let own = object.meta().name.as_ref();
-            let told = match namespace.as_str() {
-                "" => format!("ClusterRoleBinding {own:?} of {kind} {name:?}"),
-                ns => format!("RoleBinding {:?} of {kind} {name:?}", format!("{own}/{ns}")),
-            };
-            let missing = Missing { resource: plural, name: name.clone() };
-            let rules = rules.get(&(kind, home, name)).cloned().ok_or(missing);
-            let subjects = binding.subjects.unwrap_or_default();
-            grants.push(Grant { namespace, subjects, told, rules });
-        }
-        grants
-    }
-}
-
-fn all(collection: &dyn Collection) -> Vec<Arc<api::Object>> {
-    collection.list("", &|_| true)
 }
 
 #[cfg(test)]
