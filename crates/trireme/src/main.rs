@@ -79,6 +79,8 @@ enum Command {
     KubeProxy(roles::kube_proxy::Args),
     /// The node agent alone, on the host's own network, with upstream's flags.
     Kubelet(Box<roles::kubelet::Args>),
+    /// The container runtime alone, for other kubelets and crictl: CRI v1 on a socket.
+    Cri(roles::cri::Args),
     /// Nodes without containers, for tests of a control plane at scale.
     Hollow(roles::hollow::Args),
 }
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
         Command::KubeScheduler(args) => roles::scheduler::run(args),
         Command::KubeProxy(args) => roles::kube_proxy::run(args),
         Command::Kubelet(args) => roles::kubelet::run(*args),
+        Command::Cri(args) => roles::cri::run(args),
         Command::Hollow(args) => roles::hollow::run(args),
     };
     match outcome {

@@ -5,6 +5,7 @@ mod audit_flags;
 pub(crate) mod certificate_flags;
 pub(crate) mod component;
 pub(crate) mod controller_manager;
+pub(crate) mod cri;
 mod extender;
 mod gates;
 mod health;

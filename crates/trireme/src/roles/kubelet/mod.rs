@@ -3,7 +3,7 @@
 //! Its process has neither proxy nor DNS: Services are kube-proxy's, and `--cluster-dns` must be
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
-mod network;
+pub(crate) mod network;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::Taint;
 use pki::{Authority, CertSpec, KeyPairPem};
 use tokio::net::TcpListener;
 
-use self::network::LateNetwork;
+use self::network::{LateNetwork, Ranges};
 use self::settings::Settings;
 pub(crate) use self::settings::millis;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
@@ -251,13 +251,11 @@ async fn serve(
     let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
     let health = HealthPort::plain(health, ("kubelet", "--healthz-port"), [true, false]).await?;
     let client = connection.client(tasks);
-    let network = LateNetwork {
-        client: client.clone(),
-        node_name: config.node_name.clone(),
-        pod_cidrs: args.pod_cidr.clone(),
-        ipam_path: args.root_dir.join("ipam.json"),
-        made: tokio::sync::OnceCell::new(),
+    let ranges = match args.pod_cidr.is_empty() {
+        true => Ranges::OfNode { client: client.clone(), name: config.node_name.clone() },
+        false => Ranges::Given(args.pod_cidr.clone()),
     };
+    let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"));
     let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
     let runtime = Embedded::open(folders, Arc::new(network)).await;
@@ -337,7 +335,7 @@ fn eviction(args: &Args) -> Result<EvictionConfig, String> {
 }
 
 /// The path of a cgroup in another.
-fn below(root: &str, name: &str) -> String {
+pub(crate) fn below(root: &str, name: &str) -> String {
     format!("/{}/{name}", root.trim_matches('/')).replace("//", "/")
 }
 

@@ -1,6 +1,6 @@
-//! The pod network of a kubelet that runs alone: made when its range is known.
+//! The pod network of a kubelet or a runtime that runs alone: made when its range is known.
 //!
-//! The range is a flag, or what the control plane wrote into the Node, which does not exist before
+//! The range is a flag, or (a kubelet's) what the control plane wrote into the Node, which does not exist before
 //! the agent has registered it: so the network is made for the first pod, and asked for again with
 //! every pod until then (the agent retries sandboxes). Host ports are the proxy's work, which is
 //! another process: pods that want some are refused.
@@ -18,25 +18,37 @@ use client::Client;
 use k8s_openapi::api::core::v1::Node;
 use tokio::sync::OnceCell;
 
+/// Where the range of pods is from.
+pub(crate) enum Ranges {
+    Given(Vec<IpNet>),
+    /// What the control plane gives this Node.
+    OfNode {
+        client: Client,
+        name: String,
+    },
+}
+
 /// Makes the pod network at its first use.
-pub(super) struct LateNetwork {
-    pub(super) client: Client,
-    pub(super) node_name: String,
-    /// Empty: the Node's.
-    pub(super) pod_cidrs: Vec<IpNet>,
-    pub(super) ipam_path: PathBuf,
-    pub(super) made: OnceCell<Arc<PodNetwork>>,
+pub(crate) struct LateNetwork {
+    ranges: Ranges,
+    ipam_path: PathBuf,
+    made: OnceCell<Arc<PodNetwork>>,
 }
 
 impl LateNetwork {
+    /// Remembers in the file which addresses are taken.
+    pub(crate) fn new(ranges: Ranges, ipam_path: PathBuf) -> LateNetwork {
+        LateNetwork { ranges, ipam_path, made: OnceCell::new() }
+    }
+
     async fn network(&self) -> Result<Arc<PodNetwork>> {
         self.made.get_or_try_init(|| self.make()).await.cloned()
     }
 
     async fn make(&self) -> Result<Arc<PodNetwork>> {
-        let pod_cidrs = match self.pod_cidrs.as_slice() {
-            [] => pod_cidrs(&self.client.get::<Node>("", &self.node_name).await?)?,
-            given => given.to_vec(),
+        let pod_cidrs = match &self.ranges {
+            Ranges::OfNode { client, name } => pod_cidrs(&client.get::<Node>("", name).await?)?,
+            Ranges::Given(given) => given.clone(),
         };
         let config = PodNetworkConfig {
             node_ns: None,
@@ -68,7 +80,7 @@ fn pod_cidrs(node: &Node) -> Result<Vec<IpNet>> {
 impl SandboxNetwork for LateNetwork {
     async fn attach(&self, sandbox: &SandboxNet) -> Result<Vec<IpAddr>, NetworkError> {
         if sandbox.port_mappings.iter().any(|mapping| mapping.host_port != 0) {
-            return Err("hostPort is not supported by a kubelet that runs alone".into());
+            return Err("hostPort is not supported by a node agent that runs alone".into());
         }
         let network = self.network().await?;
         let (id, netns) = (sandbox.id.clone(), sandbox.netns.clone());
