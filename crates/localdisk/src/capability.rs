@@ -3,7 +3,7 @@
 use csi::v1::*;
 use grpc::server::Status;
 
-use crate::driver::invalid;
+use crate::errors::invalid;
 
 /// The file system that volumes have.
 pub(crate) const EXT4: &str = "ext4";

@@ -17,11 +17,16 @@ mod capability;
 mod controller;
 mod disk;
 mod driver;
+mod errors;
 mod ext4;
 mod identity;
+mod inner;
 mod kernel;
 mod node;
 mod state;
+mod still;
+mod uses;
 
-pub use driver::{Config, Driver, methods};
+pub use driver::{Driver, methods};
 pub use identity::{NAME, TOPOLOGY_KEY};
+pub use inner::Config;

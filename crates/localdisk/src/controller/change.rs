@@ -7,7 +7,8 @@ use grpc::server::Status;
 
 use super::{parameters, room};
 use crate::disk;
-use crate::driver::{Inner, internal};
+use crate::errors::internal;
+use crate::inner::Inner;
 use crate::state::{Allocation, Volume as Record};
 
 impl Inner {

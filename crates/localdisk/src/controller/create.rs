@@ -9,7 +9,8 @@ use grpc::server::Status;
 use super::{parameters, room};
 use crate::capability;
 use crate::disk;
-use crate::driver::{Inner, internal, invalid};
+use crate::errors::{internal, invalid};
+use crate::inner::Inner;
 use crate::state::{Allocation, Origin, Snapshot as SnapshotRecord, Volume as Record, id_of};
 
 /// What a volume is made of.

@@ -7,7 +7,8 @@ use grpc::Code;
 use grpc::server::Status;
 
 use super::snapshots;
-use crate::driver::{Inner, internal, invalid, not_found};
+use crate::errors::{internal, invalid, not_found};
+use crate::inner::Inner;
 use crate::state::{Group as Record, Snapshot as SnapshotRecord, id_of, now};
 
 /// A group freezes its volumes together: not too many.

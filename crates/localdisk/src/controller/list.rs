@@ -6,7 +6,8 @@ use grpc::Code;
 use grpc::server::Status;
 
 use super::snapshots;
-use crate::driver::{Inner, internal, invalid};
+use crate::errors::{internal, invalid};
+use crate::inner::Inner;
 use crate::state::{Record, Snapshot as SnapshotRecord, Volume as VolumeRecord, is_id};
 
 const AFTER: &str = "after:";

@@ -16,16 +16,12 @@ use grpc::server::Status;
 
 use crate::Driver;
 use crate::capability;
-use crate::driver::{Inner, internal, invalid, not_found, required, snapshot_claim, volume_claim};
+use crate::errors::{invalid, required};
 use crate::identity::TOPOLOGY_KEY;
+use crate::inner::{Inner, snapshot_claim, volume_claim};
 use crate::state::{Origin, Volume as Record, id_of};
 
 impl Inner {
-    pub(crate) fn volume(&self, id: &str) -> Result<Record, Status> {
-        let found = self.state.get(id).map_err(internal("a volume's record cannot be read"))?;
-        found.ok_or_else(|| not_found("volume", id))
-    }
-
     fn topology(&self) -> Topology {
         let segments = [(TOPOLOGY_KEY.to_owned(), self.config.node.clone())];
         Topology { segments: segments.into() }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use grpc::server::Status;
 
-use crate::driver::invalid;
+use crate::errors::invalid;
 use crate::state::Allocation;
 
 /// `thin` (default): blocks are taken when they are written. `thick`: when the volume is made.

@@ -5,7 +5,8 @@ use csi::v1::*;
 use grpc::Code;
 use grpc::server::Status;
 
-use crate::driver::{Inner, internal, not_found};
+use crate::errors::{internal, not_found};
+use crate::inner::Inner;
 use crate::state::Volume as Record;
 
 impl Inner {

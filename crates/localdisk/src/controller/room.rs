@@ -10,9 +10,10 @@ use grpc::server::Status;
 use super::parameters;
 use crate::capability;
 use crate::disk;
-use crate::driver::{Inner, internal, invalid};
+use crate::errors::{internal, invalid};
 use crate::ext4;
 use crate::identity::TOPOLOGY_KEY;
+use crate::inner::Inner;
 use crate::state::{DISK, Snapshot, Volume as VolumeRecord};
 
 /// For claims that name no size.

@@ -5,7 +5,8 @@ use grpc::Code;
 use grpc::server::Status;
 
 use crate::disk;
-use crate::driver::{Inner, internal, not_found};
+use crate::errors::{internal, not_found};
+use crate::inner::Inner;
 use crate::state::{
     Allocation, Snapshot as Record, Unfinished, Volume as VolumeRecord, id_of, now,
 };

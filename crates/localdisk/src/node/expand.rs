@@ -8,8 +8,9 @@ use csi::v1::*;
 use grpc::Code;
 use grpc::server::Status;
 
-use crate::driver::{Inner, internal, not_found};
+use crate::errors::{internal, not_found};
 use crate::ext4;
+use crate::inner::Inner;
 use crate::kernel::{self, loops::Loop};
 
 /// Makes a mounted file system as long as its device. The kernel asks for `CAP_SYS_RESOURCE`.

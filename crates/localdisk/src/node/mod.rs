@@ -4,19 +4,16 @@ mod expand;
 mod publish;
 mod stage;
 mod stats;
-mod still;
-mod uses;
 
 use csi::server::Node;
 use csi::v1::*;
 use grpc::server::Status;
 
-pub(crate) use still::thaw_all;
-
 use crate::Driver;
 use crate::capability;
-use crate::driver::{Inner, invalid, required, volume_claim};
+use crate::errors::{invalid, required};
 use crate::identity::TOPOLOGY_KEY;
+use crate::inner::{Inner, volume_claim};
 
 /// Refuses paths that do not name a place by themselves.
 fn absolute(field: &str, path: &str) -> Result<(), Status> {

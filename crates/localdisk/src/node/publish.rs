@@ -8,7 +8,8 @@ use grpc::Code;
 use grpc::server::Status;
 
 use crate::capability;
-use crate::driver::{Inner, internal, invalid};
+use crate::errors::{internal, invalid};
+use crate::inner::Inner;
 use crate::kernel::{loops, mounts};
 use crate::state::Volume as Record;
 

@@ -9,8 +9,9 @@ use grpc::server::Status;
 
 use crate::capability::{self, EXT4};
 use crate::disk;
-use crate::driver::{Inner, internal};
+use crate::errors::internal;
 use crate::ext4::{self, Growth};
+use crate::inner::Inner;
 use crate::kernel::{loops, mounts};
 use crate::state::{Volume as Record, now};
 

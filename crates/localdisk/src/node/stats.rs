@@ -5,7 +5,8 @@ use std::path::Path;
 use csi::v1::*;
 use grpc::server::Status;
 
-use crate::driver::{Inner, internal, not_found};
+use crate::errors::{internal, not_found};
+use crate::inner::Inner;
 use crate::kernel::mounts::{self, Mount};
 
 impl Inner {
