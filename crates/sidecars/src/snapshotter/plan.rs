@@ -58,7 +58,7 @@ pub(super) fn class(
 pub(super) fn content(
     snapshot: &VolumeSnapshot,
     class: &VolumeSnapshotClass,
-    handle: &str,
+    (handle, volume_mode): (&str, Option<&str>),
     node: &str,
 ) -> Result<VolumeSnapshotContent, String> {
     let meta = &snapshot.metadata;
@@ -67,7 +67,8 @@ pub(super) fn content(
             "finalizers": [CONTENT_FINALIZER]},
         "spec": {
             "driver": class.driver, "deletionPolicy": class.deletion_policy,
-            "source": {"volumeHandle": handle},
+            "source": {"volumeHandle": handle}, "sourceVolumeMode": volume_mode,
+            "volumeSnapshotClassName": name(&class.metadata),
             "volumeSnapshotRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
         },
     });

@@ -61,8 +61,9 @@ impl Snapshotter {
         if !is_at(&volume, &self.context.topology) {
             return Ok(None);
         }
+        let mode = volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref());
         let content = plan::class(snapshot, &self.classes.list(), driver).and_then(|class| {
-            plan::content(snapshot, &class, volume_handle, &self.context.config.node)
+            plan::content(snapshot, &class, (volume_handle, mode), &self.context.config.node)
         });
         let content = match content {
             Ok(content) => content,

@@ -92,6 +92,9 @@ pub struct ContentSpec {
     pub deletion_policy: String,
     pub source: ContentSource,
     pub volume_snapshot_ref: SnapshotRef,
+    pub volume_snapshot_class_name: Option<String>,
+    /// The mode of the volume that was copied.
+    pub source_volume_mode: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

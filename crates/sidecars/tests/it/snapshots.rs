@@ -97,6 +97,8 @@ async fn a_retained_snapshot_is_there_for_another_object() {
     let contents = format!("{GROUP}/volumesnapshotcontents");
     let content = world.ask("GET", &format!("{contents}/{content}"), Value::Null).await.unwrap();
     let handle = content["status"]["snapshotHandle"].clone();
+    assert_eq!(content["spec"]["volumeSnapshotClassName"], "local");
+    assert_eq!(content["spec"]["sourceVolumeMode"], "Filesystem");
     world.ask("DELETE", &path, Value::Null).await.unwrap();
     world.seen::<VolumeSnapshot>("s", Value::is_null).await;
     assert_eq!(world.driver_snapshots(), 1, "kept");
