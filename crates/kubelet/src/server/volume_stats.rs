@@ -95,3 +95,30 @@ pub(super) async fn metrics(shared: &Shared) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_driver_tells_is_shown() {
+        let figures = VolumeFigures {
+            volume: "v".into(),
+            claim: Some("data".into()),
+            capacity: Some(100),
+            used: Some(40),
+            ..VolumeFigures::default()
+        };
+        assert_eq!(
+            shown(&figures, "ns", &json!("now")),
+            json!({"time": "now", "name": "v", "pvcRef": {"name": "data", "namespace": "ns"},
+                "capacityBytes": 100, "usedBytes": 40})
+        );
+        let ill = VolumeFigures { claim: None, abnormal: Some(true), ..figures };
+        let shown = shown(&ill, "ns", &json!("now"));
+        assert_eq!(
+            (&shown["volumeHealthStats"]["abnormal"], &shown["pvcRef"]),
+            (&json!(true), &Value::Null)
+        );
+    }
+}

@@ -107,3 +107,29 @@ pub(super) mod double {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::beneath;
+
+    #[test]
+    fn a_read_only_bind_is_one_and_its_end_leaves_the_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, pods) = (dir.path().join("disk"), dir.path().join("pods"));
+        let to = pods.join("u/pv");
+        std::fs::create_dir(&disk).unwrap();
+        std::fs::create_dir_all(&to).unwrap();
+        std::fs::write(disk.join("data"), "x").unwrap();
+        assert!(!System.is_mount_point(&to).unwrap());
+        assert!(!System.is_mount_point(&pods.join("nothing")).unwrap());
+        System.bind(&disk, &to, true).unwrap();
+        assert!(System.is_mount_point(&to).unwrap());
+        assert_eq!(std::fs::read_to_string(to.join("data")).unwrap(), "x");
+        let refused = std::fs::write(to.join("more"), "y").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        beneath::unmount_and_remove(&pods, Path::new("u")).unwrap();
+        assert!(!to.exists());
+        assert_eq!(std::fs::read_to_string(disk.join("data")).unwrap(), "x");
+    }
+}

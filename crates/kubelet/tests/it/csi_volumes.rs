@@ -305,3 +305,29 @@ async fn a_raw_block_volume_becomes_a_device_of_the_container() {
     node.api.until(|api| api.get(POD).is_none().then_some(())).await;
     assert!(!devices.join("pv1").exists() && !devices.join("publish/pv1").exists());
 }
+
+#[tokio::test]
+async fn a_local_volume_keeps_its_data_when_the_pod_ends() {
+    use std::os::unix::fs::MetadataExt;
+    let node = Node::start();
+    let disk = node.dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    std::fs::write(disk.join("data"), "x").unwrap();
+    claim(
+        &node,
+        "Bound",
+        json!({"local": {"path": disk}, "nodeAffinity": {"required": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}]}}}),
+    );
+    let mut spec = pod();
+    spec["securityContext"] = json!({"fsGroup": 4321});
+    node.create(spec);
+    node.status(running).await;
+    let mounted = node.dir.path().join("kubelet/pods/u1/volumes/kubernetes.io~local-volume/pv1");
+    assert_eq!(std::fs::read_to_string(mounted.join("data")).unwrap(), "x");
+    assert_eq!(std::fs::metadata(mounted.join("data")).unwrap().gid(), 4321);
+    node.delete(0);
+    node.api.until(|api| api.get(POD).is_none().then_some(())).await;
+    assert!(!mounted.exists());
+    assert_eq!(std::fs::read_to_string(disk.join("data")).unwrap(), "x");
+}

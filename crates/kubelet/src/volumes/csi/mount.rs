@@ -25,7 +25,7 @@ use crate::spec::{namespace_of, uid_of};
 /// How often a driver with `requiresRepublish` is called, and sizes are compared.
 const AGAIN: Duration = Duration::from_secs(60);
 const STAGE: &str = "MountVolume.MountDevice failed";
-/// Annotation-free name of the tokens in a volume's context.
+/// Where a driver finds the tokens.
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 
 /// What is to be published, whichever source it has.
@@ -118,7 +118,10 @@ impl Work<'_> {
         if let Some(done) = published
             && done.again_at.is_none_or(|at| at > now)
         {
-            self.expand().await?;
+            // The pod has the volume as it was; an event has told.
+            if let Err(failed) = self.expand().await {
+                tracing::warn!(volume = name, why = failed.why, "volume not resized");
+            }
             return Ok(self.ready(done.again_at));
         }
         let context = self.attached().await?;
