@@ -69,7 +69,6 @@ mod tests {
 
     #[test]
     fn names_are_upstreams() {
-        // From sha256sum of "hdn" and "uv".
         assert_eq!(attachment("h", "d", "n"), format!("csi-{}", sha256("hdn")),);
         assert_eq!(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         let root = Path::new("/r");

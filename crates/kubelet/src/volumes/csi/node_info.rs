@@ -21,6 +21,8 @@ const MIGRATED_PLUGINS: &str = "kubernetes.io/aws-ebs,kubernetes.io/azure-disk,k
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const FACTOR: f64 = 6.0;
+/// Wait after the API has refused.
+const RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the Node is there.
 const PERIOD: Duration = Duration::from_millis(500);
 
@@ -41,7 +43,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             None => {}
             Some(node) => match ensured(&shared, &node).await {
                 Ok(_) => return std::future::pending().await,
-                Err(error) => tracing::warn!(error, "CSINode not published, will retry"),
+                Err(error) => {
+                    tracing::warn!(error, "CSINode not published, will retry");
+                    tokio::time::sleep(RETRY).await;
+                }
             },
         }
         tokio::time::sleep(PERIOD).await;
