@@ -90,6 +90,12 @@ impl Driver {
         driver
     }
 
+    /// Ends it, and takes its registration away.
+    pub(crate) fn stop(&self, root: &Path) {
+        drop(self.tasks.lock().unwrap().take());
+        std::fs::remove_file(root.join("plugins_registry/it-reg.sock")).unwrap();
+    }
+
     fn note(&self, call: String) {
         self.asked.lock().unwrap().calls.push(call);
         self.count.send_modify(|n| *n += 1);

@@ -331,3 +331,29 @@ async fn a_local_volume_keeps_its_data_when_the_pod_ends() {
     assert!(!mounted.exists());
     assert_eq!(std::fs::read_to_string(disk.join("data")).unwrap(), "x");
 }
+
+#[tokio::test]
+async fn a_pod_that_ends_waits_for_its_driver_to_come_back() {
+    let (node, driver) = start();
+    csi_driver(&node, json!({"attachRequired": false, "fsGroupPolicy": "None"}));
+    secret(&node);
+    claim(&node, "Bound", of_driver());
+    driver_is_known(&node).await;
+    node.create(pod());
+    node.status(running).await;
+    let root = node.dir.path().join("kubelet");
+    driver.stop(&root);
+    node.api.until(|api| api.get(CSI_NODE).filter(|n| n["spec"]["drivers"] == json!([]))).await;
+    let told =
+        |n: &Value| n["metadata"]["annotations"]["csi.volume.kubernetes.io/nodeid"].is_null();
+    node.api.until(|api| api.get(NODE).filter(told)).await;
+    node.delete(0);
+    let ended = |s: &Value| s["containerStatuses"][0]["state"]["terminated"].is_object();
+    node.status(ended).await;
+    let data = root.join("pods/u1/volumes/kubernetes.io~csi/pv1/vol_data.json");
+    assert!(data.exists() && node.api.get(POD).is_some(), "nobody else can unmount it");
+    let again = Driver::start(node.dir.path(), &root);
+    again.until("unstage h1", 1).await;
+    node.api.until(|api| api.get(POD).is_none().then_some(())).await;
+    assert_eq!(again.asked.lock().unwrap().calls, ["unpublish h1", "unstage h1"]);
+}
