@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use csi::v1::*;
+use csi::v1::NodeExpandVolumeRequest;
 use grpc::Code;
 use grpc::server::Status;
 
@@ -12,11 +12,16 @@ use crate::errors::{internal, not_found};
 use crate::ext4;
 use crate::inner::Inner;
 use crate::kernel::{self, loops::Loop};
+use crate::state::Volume;
 
 /// Makes a mounted file system as long as its device. The kernel asks for `CAP_SYS_RESOURCE`.
-fn grow(device: &Loop, mounted: &Path, size: u64) -> io::Result<()> {
+fn grow(device: &Loop, disk: &Path, mounted: &Path, size: u64) -> io::Result<()> {
     if kernel::device_size(&device.open()?)? < size {
         device.refresh()?;
+    }
+    // It has grown when it was staged: the kernel would ask for the capability all the same.
+    if ext4::growth(&File::open(disk)?, size)? == ext4::Growth::None {
+        return Ok(());
     }
     match kernel::grow_ext4(&File::open(mounted)?, size / ext4::BLOCK) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
@@ -48,7 +53,10 @@ impl Inner {
             return Err(not_found("device of volume", &q.volume_id));
         };
         match uses.mounts.iter().find(|mount| !mount.file_system_read_only) {
-            Some(mount) => grow(device, &mount.point, record.size).map_err(failed)?,
+            Some(mount) => {
+                grow(device, &self.state.disk::<Volume>(&record.id), &mount.point, record.size)
+                    .map_err(failed)?
+            }
             // A block device, or a file system that takes no writes and grows when it is staged again.
             None => device.refresh().map_err(failed)?,
         }

@@ -64,6 +64,7 @@ async fn expansion_reaches_the_file_system_at_once_or_with_the_next_staging() {
             assert_eq!(rig.total("v", "pod").await, before);
             rig.unmount("v", "pod").await;
             rig.mount("v", "pod").await;
+            assert_eq!(rig.node_expand("v", "pod").await.unwrap(), 300 << 20, "it is done");
         }
     }
     assert!(rig.total("v", "pod").await > before + (200 << 20));
