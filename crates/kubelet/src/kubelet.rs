@@ -24,8 +24,8 @@ use crate::rates::Rates;
 use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
-use crate::volumes::Allocations;
-use crate::{intake, node, server, upkeep};
+use crate::volumes::{self, Allocations};
+use crate::{intake, node, plugins, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) apparmor: bool,
     pub(crate) userns: Ranges,
     pub(crate) allocations: Allocations,
+    pub(crate) volumes: volumes::Manager,
     pub(crate) pulled: Pulled,
     pub(crate) probes: Counts,
     pub(crate) rates: Rates,
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) shutting_down: AtomicBool,
     /// Told when the node's status is to be written without delay.
     pub(crate) status_due: Notify,
+    pub(crate) tasks: Tasks,
 }
 
 /// The sources of static pods that the node has.
@@ -159,6 +161,7 @@ impl Kubelet {
             apparmor: apparmor_is_enabled(),
             userns: Ranges::load(&config.root_dir),
             allocations: Allocations::new(&config.root_dir),
+            volumes: volumes::Manager::new(&config.root_dir),
             pulled: Pulled::new(&config.root_dir),
             probes: Counts::default(),
             rates: Rates::default(),
@@ -171,6 +174,7 @@ impl Kubelet {
             pods_memory: AtomicU64::new(0),
             shutting_down: AtomicBool::new(false),
             status_due: Notify::new(),
+            tasks: tasks.child(),
             runtime: deps.runtime,
             images: deps.images,
             dialer: deps.dialer,
@@ -207,6 +211,10 @@ impl Kubelet {
         self.tasks.spawn("upkeep", upkeep.run(self.shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("node shutdown", move || node::shutdown::run(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("CSI node", move || volumes::csi::run_node_info(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("plugin registration", move || run_plugins(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("storage limits", move || upkeep::run_limits(shared.clone()));
         self.tasks.cancelled().await;
@@ -256,6 +264,13 @@ impl Kubelet {
             self.shared.tell(&meta.uid, Event::Gone);
         }
     }
+}
+
+/// The handlers of all types of plugins, and their sockets.
+async fn run_plugins(shared: Arc<Shared>) {
+    let csi = volumes::csi::registration::Handler::new(shared.clone());
+    let handlers: plugins::Handlers = vec![("CSIPlugin", Arc::new(csi))];
+    plugins::run(&shared.config.root_dir, handlers).await;
 }
 
 async fn runtime_events(shared: Arc<Shared>) {

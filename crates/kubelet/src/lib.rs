@@ -16,6 +16,7 @@ mod kubelet;
 mod logs;
 mod node;
 mod objects;
+mod plugins;
 mod pod;
 mod probe;
 mod psi;

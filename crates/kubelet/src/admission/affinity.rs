@@ -21,7 +21,7 @@ pub(super) fn matches(pod: &Pod, node: &Node) -> bool {
 }
 
 /// A term without requirements matches nothing.
-fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
+pub(crate) fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let labels = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     let label =

@@ -40,16 +40,12 @@ pub(super) fn check_groups(pod: &Pod, strict_is_supported: bool) -> Result<(), R
 /// have to leave out: it refuses rather than run them without.
 pub(super) fn check_declared(pod: &Pod) -> Result<(), Refusal> {
     let spec = spec_of(pod);
-    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let mut missing = Vec::new();
     if is_host_network(pod) && spec.host_users == Some(false) {
         missing.push("UserNamespacesHostNetworkSupport");
     }
     if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
         missing.push("DynamicResourceAllocation");
-    }
-    if all().any(|c| c.volume_devices.as_ref().is_some_and(|d| !d.is_empty())) {
-        missing.push("BlockVolume");
     }
     if missing.is_empty() {
         return Ok(());

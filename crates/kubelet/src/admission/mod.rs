@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::spec::{spec_of, uid_of};
 
+pub(crate) use affinity::term_matches;
 pub(crate) use apparmor::is_enabled as apparmor_is_enabled;
 pub(crate) use fit::limits;
 use fit::{Requests, requests};

@@ -204,10 +204,6 @@ fn systems_and_features() {
     for (spec, name) in [
         (json!({"resourceClaims": [{"name": "x"}]}), "DynamicResourceAllocation"),
         (json!({"hostNetwork": true, "hostUsers": false}), "UserNamespacesHostNetworkSupport"),
-        (
-            json!({"containers": [{"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/d"}]}]}),
-            "BlockVolume",
-        ),
     ] {
         case.refused(spec, "PodFeatureUnsupported", &missing(name));
     }

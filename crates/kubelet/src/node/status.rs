@@ -83,6 +83,7 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
         }),
         node_info: Some(info(shared, machine.swap_bytes).await),
         images: Some(images(shared).await),
+        volumes_in_use: Some(shared.volumes.in_use()),
         ..resources(config)
     }
 }
@@ -262,5 +263,7 @@ pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         || old.features != new.features
         || old.declared_features != new.declared_features
         || old.runtime_handlers != new.runtime_handlers
+        || old.volumes_in_use.clone().unwrap_or_default()
+            != new.volumes_in_use.clone().unwrap_or_default()
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
 }

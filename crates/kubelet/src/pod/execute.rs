@@ -56,7 +56,7 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
         }
         Action::TearDownVolumes => {
             let op = async move {
-                let done = volumes::tear_down(&shared.config.root_dir, uid_of(&pod)).await;
+                let done = volumes::tear_down(&shared, uid_of(&pod)).await;
                 shared.objects.release(uid_of(&pod));
                 if let Err(error) = &done {
                     tracing::warn!(%error, pod = described(&pod), "volumes not removed");
@@ -159,9 +159,12 @@ async fn mount(
 ) -> Outcome {
     Outcome::Mounted(match volumes::mount(shared, pod, user, tokens).await {
         Ok(refresh_at) => Ok(refresh_at),
-        Err(error) => {
-            let text = error.to_string();
-            shared.recorder.event(&pod_reference(pod), EventType::Warning, "FailedMount", text);
+        Err(failures) => {
+            for failure in failures {
+                let about = pod_reference(pod);
+                let (reason, text) = (failure.reason, failure.message);
+                shared.recorder.event(&about, EventType::Warning, reason, text);
+            }
             Err(())
         }
     })
@@ -362,7 +365,7 @@ async fn delete(shared: &Shared, pod: &Pod) -> bool {
     }
 }
 
-async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome {
+async fn clean_up(shared: &Arc<Shared>, pod: &Pod, sandboxes: Vec<String>) -> Outcome {
     for id in sandboxes {
         if let Err(error) = shared.runtime.remove_pod_sandbox(&id).await {
             tracing::warn!(error = error.chain(), "sandbox not removed");
@@ -371,7 +374,7 @@ async fn clean_up(shared: &Shared, pod: &Pod, sandboxes: Vec<String>) -> Outcome
         }
     }
     let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
-    let mut removed = volumes::remove_pod_dir(&shared.config.root_dir, uid_of(pod)).await;
+    let mut removed = volumes::remove_pod_dir(shared, uid_of(pod)).await;
     if removed.is_ok() {
         shared.userns.release(uid_of(pod));
         removed = remove_logs(shared, logs).await;

@@ -193,7 +193,7 @@ impl Start {
         let logs = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
         make_log_dir(&self.shared, &logs)
             .map_err(|e| ConfigError(format!("create container log directory: {e}")))?;
-        container::config(container::Inputs {
+        let mut config = container::config(container::Inputs {
             pod: &self.pod,
             container: spec,
             attempt: self.attempt,
@@ -205,7 +205,9 @@ impl Start {
             target: self.target.as_deref(),
             users: self.shared.userns.recorded(&self.pod).map_err(ConfigError)?,
             seccomp_default: self.shared.config.seccomp_default,
-        })
+        })?;
+        config.devices.extend(self.devices(spec)?);
+        Ok(config)
     }
 
     async fn references(&self, spec: &Container) -> Result<env::References, ConfigError> {

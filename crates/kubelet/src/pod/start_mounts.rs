@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::Container;
-use runtime::cri::{ImageSpec, Mount, MountPropagation};
+use k8s_openapi::api::core::v1::{Container, VolumeDevice};
+use runtime::cri::{Device, ImageSpec, Mount, MountPropagation};
 
 use super::start::Start;
 use crate::spec::{ConfigError, described, mounts, spec_of, uid_of};
@@ -24,7 +24,11 @@ impl Start {
             .volumes
             .iter()
             .flatten()
-            .filter_map(|v| Some((v.name.clone(), volumes::path(root, uid, v)?)))
+            .filter_map(|v| {
+                let own = volumes::path(root, uid, v);
+                let at = own.or_else(|| self.shared.volumes.directory(uid, &v.name))?;
+                Some((v.name.clone(), at))
+            })
             // The runtime finds these itself.
             .chain(image_volumes.keys().map(|name| (name.clone(), PathBuf::new())))
             .collect();
@@ -56,6 +60,25 @@ impl Start {
         Ok(out)
     }
 
+    /// The raw block volumes that the container has as devices.
+    pub(super) fn devices(&self, spec: &Container) -> Result<Vec<Device>, ConfigError> {
+        let pod = spec_of(&self.pod);
+        let one = |device: &VolumeDevice| {
+            let mut declared = pod.volumes.iter().flatten();
+            let read_only =
+                declared.find(|v| v.name == device.name).is_some_and(volumes::is_read_only);
+            let at = self.shared.volumes.device(uid_of(&self.pod), &device.name);
+            let missing =
+                || ConfigError(format!("volume \"{}\" is not mapped on the node yet", device.name));
+            Ok(Device {
+                container_path: device.device_path.clone(),
+                host_path: at.ok_or_else(missing)?.to_string_lossy().into_owned(),
+                permissions: if read_only { "r" } else { "mrw" }.into(),
+            })
+        };
+        spec.volume_devices.iter().flatten().map(one).collect()
+    }
+
     /// Whether the runtime makes whole trees read-only; asked only when it matters.
     async fn recursive_read_only(&self, spec: &Container) -> bool {
         let mut all = spec.volume_mounts.iter().flatten();
@@ -81,6 +104,7 @@ impl Start {
         let volume = volume.ok_or_else(|| ConfigError(format!("no volume \"{}\"", mount.name)))?;
         let part = volumes::subpath::Mount {
             volume,
+            place: &mount.volume,
             container: &spec.name,
             index: mount.index,
             sub: &mount.sub_path,

@@ -11,6 +11,7 @@ mod reviews;
 mod route;
 mod stats;
 mod text;
+mod volume_stats;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ use runtime::cri::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Response, answer};
+use super::{Response, answer, volume_stats};
 use crate::beneath::Usage;
 use crate::kubelet::Shared;
 use crate::node::{self, Machine};
@@ -216,12 +216,16 @@ pub(super) async fn summary(shared: &Shared) -> Response {
     let figures = shared.runtime.pod_figures().await.unwrap_or_default();
     let uid = |f: &runtime::PodFigures| f.labels.get(labels::POD_UID).cloned().unwrap_or_default();
     let (rates, mut disks) = (&shared.rates, disks(shared, &pods).await);
+    let of_drivers = volume_stats::of_pods(shared, pods.iter().map(|(pod, _)| pod)).await;
     let mut one = |(pod, stats): &(Arc<Pod>, PodSandboxStats)| {
         let disk = disks.remove(uid_of(pod)).unwrap_or_default();
         let mut shown = pod_summary(pod, stats, &machine, rates);
         let own = figures.iter().find(|f| uid(f) == uid_of(pod));
         shown["network"] = json!(own.and_then(|f| network(&now, &f.network)));
-        shown["volume"] = json!(volumes(&disk, &now, &machine));
+        let own = of_drivers.get(uid_of(pod)).into_iter().flatten();
+        let own = own.map(|f| volume_stats::shown(f, namespace_of(pod), &now));
+        let all: Vec<Value> = volumes(&disk, &now, &machine).into_iter().chain(own).collect();
+        shown["volume"] = json!(all);
         shown["ephemeral-storage"] = used(now.clone(), ephemeral(stats, &disk), &machine);
         for container in shown["containers"].as_array_mut().into_iter().flatten() {
             let logs = disk.all.logs_of(container["name"].as_str().unwrap_or(""));

@@ -17,7 +17,7 @@ pub(super) async fn remove(shared: &Arc<Shared>) {
         if shared.knows(&uid) {
             continue;
         }
-        match volumes::remove_pod_dir(&shared.config.root_dir, &uid).await {
+        match volumes::remove_pod_dir(shared, &uid).await {
             Ok(()) => {
                 shared.userns.release(&uid);
                 tracing::info!(uid, "orphaned pod directory removed");

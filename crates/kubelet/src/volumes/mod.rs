@@ -4,37 +4,41 @@
 //! rewrites only what differs. The layout is upstream's. Everything below `pods/` is reached by
 //! descriptor (`crate::beneath`).
 
+mod affinity;
 mod allocations;
 mod atomic;
+mod claims;
+pub(crate) mod csi;
 mod fs;
+mod manager;
 pub(crate) mod message;
+mod mount;
+mod mounter;
 mod on_disk;
+mod ownership;
 mod payload;
+mod plugin;
+mod plugins;
+mod spec;
 pub(crate) mod subpath;
+mod table;
 mod token;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
 use crate::beneath::{self, Dir};
 use crate::kubelet::Shared;
-use crate::objects::User;
-use crate::spec::{quantity, resources, spec_of, uid_of};
+use crate::spec::{spec_of, uid_of};
 
 pub(crate) use allocations::Allocations;
+pub(crate) use manager::Manager;
+pub(crate) use mount::mount;
 pub(crate) use on_disk::OnDisk;
 pub(crate) use token::Tokens;
-
-/// Why a volume is not there; shown in a `FailedMount` event.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum VolumeError {
-    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {why}")]
-    SetUp { volume: String, why: String },
-}
 
 pub(crate) fn pod_dir(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
@@ -55,38 +59,70 @@ pub(crate) fn open_pod_dir(root: &Path, uid: &str) -> io::Result<Dir> {
     Dir::root(&pods_dir(root))?.open(uid)
 }
 
-/// The plugin's part of the path of a volume that the kubelet makes; `None` for other kinds.
-fn plugin(volume: &Volume) -> Option<&'static str> {
+/// The plugin of a volume that the kubelet makes; `None` for other kinds.
+fn plugin_dir(volume: &Volume) -> Option<&'static str> {
     Some(match volume {
-        Volume { empty_dir: Some(_), .. } => "kubernetes.io~empty-dir",
-        Volume { config_map: Some(_), .. } => "kubernetes.io~configmap",
-        Volume { secret: Some(_), .. } => "kubernetes.io~secret",
-        Volume { projected: Some(_), .. } => "kubernetes.io~projected",
-        Volume { downward_api: Some(_), .. } => "kubernetes.io~downward-api",
+        Volume { empty_dir: Some(_), .. } => "kubernetes.io/empty-dir",
+        Volume { config_map: Some(_), .. } => "kubernetes.io/configmap",
+        Volume { secret: Some(_), .. } => "kubernetes.io/secret",
+        Volume { projected: Some(_), .. } => "kubernetes.io/projected",
+        Volume { downward_api: Some(_), .. } => "kubernetes.io/downward-api",
         _ => return None,
     })
 }
 
-/// Containers never write to what the kubelet itself writes (CVE-2017-1002102).
+/// A plugin's name as a part of a path.
+fn escaped(plugin: &str) -> String {
+    plugin.replace('/', "~")
+}
+
+/// Where a volume of a pod is mounted; `plugin` is escaped.
+fn volume_dir(root: &Path, uid: &str, plugin: &str, name: &str) -> PathBuf {
+    pod_dir(root, uid).join("volumes").join(plugin).join(name)
+}
+
+/// The name that all uses of a PersistentVolume on the node share.
+fn unique_name(spec: &spec::Spec, plugin: &str) -> String {
+    match spec.persistent_csi() {
+        Some(csi) => format!("{plugin}/{}^{}", csi.driver, csi.volume_handle),
+        None => format!("{plugin}/{}", spec.name()),
+    }
+}
+
+/// Whether the pod's group is given to a volume only when its root does not fit.
+fn change_policy(pod: &Pod) -> bool {
+    let spec = spec_of(pod);
+    let policy = spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref());
+    policy == Some("OnRootMismatch")
+}
+
+/// Containers never write to what the kubelet itself writes (CVE-2017-1002102), nor to what the pod takes
+/// for reading only.
 pub(crate) fn is_read_only(volume: &Volume) -> bool {
-    volume.config_map.is_some()
+    let claim = volume.persistent_volume_claim.as_ref().and_then(|c| c.read_only);
+    let csi = volume.csi.as_ref().and_then(|c| c.read_only);
+    let nfs = volume.nfs.as_ref().and_then(|n| n.read_only);
+    [claim, csi, nfs].contains(&Some(true))
+        || volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.projected.is_some()
         || volume.downward_api.is_some()
 }
 
-/// The volume's place on the host; `None` for kinds that are not supported.
+/// The volume's place on the host, if it follows from the volume alone; see [`Manager::directory`].
 pub(crate) fn path(root: &Path, uid: &str, volume: &Volume) -> Option<PathBuf> {
     if let Some(host) = &volume.host_path {
         return Some(PathBuf::from(&host.path));
     }
-    Some(pod_dir(root, uid).join("volumes").join(plugin(volume)?).join(&volume.name))
+    Some(pod_dir(root, uid).join("volumes").join(escaped(plugin_dir(volume)?)).join(&volume.name))
 }
 
 /// The open directory of a volume that the kubelet keeps.
 pub(crate) fn directory(root: &Path, uid: &str, volume: &Volume) -> io::Result<Dir> {
-    let plugin = plugin(volume).ok_or(io::ErrorKind::Unsupported)?;
-    open_pod_dir(root, uid)?.open(Path::new("volumes").join(plugin))?.open_mount(&volume.name)
+    let plugin = plugin_dir(volume).ok_or(io::ErrorKind::Unsupported)?;
+    open_pod_dir(root, uid)?
+        .open(Path::new("volumes").join(escaped(plugin)))?
+        .open_mount(&volume.name)
 }
 
 /// The content of a file in a volume that the kubelet keeps. Links in it are the containers' own, and
@@ -103,65 +139,6 @@ pub(crate) fn read(
     held.read(limit)
 }
 
-/// Makes all volumes of the pod; when to call again for the sake of tokens.
-pub(crate) async fn mount(
-    shared: &Arc<Shared>,
-    pod: &Pod,
-    user: &User,
-    tokens: &Tokens,
-) -> Result<Option<Timestamp>, VolumeError> {
-    let mut refresh: Option<Timestamp> = None;
-    // Images are the runtime's to mount, container by container.
-    for volume in spec_of(pod).volumes.iter().flatten().filter(|v| v.image.is_none()) {
-        let at = one(shared, pod, volume, user, tokens).await;
-        let at = at.map_err(|why| VolumeError::SetUp { volume: volume.name.clone(), why })?;
-        refresh = [refresh, at].into_iter().flatten().min();
-    }
-    Ok(refresh)
-}
-
-async fn one(
-    shared: &Arc<Shared>,
-    pod: &Pod,
-    volume: &Volume,
-    user: &User,
-    tokens: &Tokens,
-) -> Result<Option<Timestamp>, String> {
-    let unsupported = "this kind of volume is not supported by this node";
-    let spec = spec_of(pod);
-    let group = spec.security_context.as_ref().and_then(|s| s.fs_group);
-    let group = group.and_then(|g| u32::try_from(g).ok());
-    if let Some(host) = &volume.host_path {
-        return fs::host_path(host).map(|()| None);
-    }
-    let plugin = plugin(volume).ok_or(unsupported)?;
-    let in_memory = match volume.empty_dir.as_ref().map(|e| e.medium.as_deref().unwrap_or("")) {
-        None => volume.config_map.is_none(),
-        Some("") => false,
-        Some("Memory") => true,
-        Some(other) => return Err(format!("{unsupported}: emptyDir with medium {other:?}")),
-    };
-    let made = match volume.empty_dir {
-        Some(_) => None,
-        None => Some(payload::of(shared, pod, volume, user, tokens).await?),
-    };
-    let refresh_at = made.as_ref().and_then(|made| made.refresh_at);
-    let place = Place {
-        root: shared.config.root_dir.clone(),
-        uid: uid_of(pod).to_owned(),
-        plugin,
-        name: volume.name.clone(),
-        memory: in_memory.then(|| memory_size(shared, pod, volume)),
-        group,
-    };
-    let work = move || place.make(made.map(|made| made.files));
-    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
-    match done.and_then(|done| done) {
-        Ok(()) => Ok(refresh_at),
-        Err(error) => Err(format!("{plugin}/{}: {error}", volume.name)),
-    }
-}
-
 /// A volume of the kubelet's own on the disk.
 struct Place {
     root: PathBuf,
@@ -173,36 +150,58 @@ struct Place {
 }
 
 impl Place {
+    /// `memory` makes it a tmpfs, with an optional size.
+    fn new(of: &plugin::SetUp<'_>, plugin: &'static str, memory: Option<Option<u64>>) -> Place {
+        Place {
+            root: of.shared.config.root_dir.clone(),
+            uid: uid_of(of.pod).to_owned(),
+            plugin,
+            name: of.spec.volume.name.clone(),
+            memory,
+            group: of.group,
+        }
+    }
+
+    /// [`Place::make`], away from the async workers; where it is.
+    async fn make_off_thread(self, files: Option<atomic::Files>) -> Result<PathBuf, String> {
+        let at = volume_dir(&self.root, &self.uid, &escaped(self.plugin), &self.name);
+        let shown = format!("{}/{}", escaped(self.plugin), self.name);
+        let done = tokio::task::spawn_blocking(move || self.make(files)).await;
+        match done.map_err(io::Error::other).and_then(|done| done) {
+            Ok(()) => Ok(at),
+            Err(error) => Err(format!("{shown}: {error}")),
+        }
+    }
+
     /// Makes the volume, with these files or empty.
     fn make(&self, files: Option<atomic::Files>) -> io::Result<()> {
-        let parent = Path::new("volumes").join(self.plugin);
+        let parent = Path::new("volumes").join(escaped(self.plugin));
         let parent = make_pod_dir(&self.root, &self.uid)?.make(parent, beneath::PRIVATE)?;
         let dir = fs::empty_dir(&parent, &self.name, self.memory, self.group)?;
         files.map_or(Ok(()), |files| atomic::write(&dir, &files, self.group))
     }
 }
 
-/// Most bytes of a volume in memory: its own limit, the pod's, or all that pods may use.
-fn memory_size(shared: &Shared, pod: &Pod, volume: &Volume) -> Option<u64> {
-    let own = volume.empty_dir.as_ref().and_then(|e| e.size_limit.as_ref());
-    let own = own.and_then(quantity::units).and_then(|n| i64::try_from(n).ok());
-    let limits = [
-        own,
-        Some(resources::pod_resources(pod).memory_limit_in_bytes),
-        Some(shared.node_resources().allocatable_memory_bytes),
-    ];
-    let least = limits.into_iter().flatten().filter(|n| *n > 0).min();
-    least.and_then(|n| u64::try_from(n).ok())
-}
+/// Where raw block volumes of a pod are, below its directory.
+const DEVICES: &str = "volumeDevices";
 
-/// Unmounts and removes the pod's volumes. Fails while something is still mounted.
-pub(crate) async fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
-    remove(root, [Path::new(uid).join(subpath::DIRECTORY), Path::new(uid).join("volumes")]).await
+/// Unmounts and removes the pod's volumes, as they are found on the disk. Fails while something is still
+/// mounted.
+pub(crate) async fn tear_down(shared: &Arc<Shared>, uid: &str) -> io::Result<()> {
+    let (root, top) = (&shared.config.root_dir, Path::new(uid));
+    remove(root, [top.join(subpath::DIRECTORY)]).await?;
+    for plugin in table::all() {
+        plugin.tear_down(shared, uid).await.map_err(io::Error::other)?;
+    }
+    remove(root, [top.join("volumes"), top.join(DEVICES)]).await?;
+    shared.volumes.forget(uid);
+    Ok(())
 }
 
 /// Removes the pod's directory with all that is left in it.
-pub(crate) async fn remove_pod_dir(root: &Path, uid: &str) -> io::Result<()> {
-    remove(root, [PathBuf::from(uid)]).await
+pub(crate) async fn remove_pod_dir(shared: &Arc<Shared>, uid: &str) -> io::Result<()> {
+    tear_down(shared, uid).await?;
+    remove(&shared.config.root_dir, [PathBuf::from(uid)]).await
 }
 
 async fn remove<const N: usize>(root: &Path, paths: [PathBuf; N]) -> io::Result<()> {

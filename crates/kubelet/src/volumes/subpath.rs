@@ -19,6 +19,8 @@ const FILE_MODE: u32 = 0o640;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mount<'a> {
     pub(crate) volume: &'a Volume,
+    /// Where the volume is, unless it is one of the kubelet's own directories.
+    pub(crate) place: &'a Path,
     pub(crate) container: &'a str,
     pub(crate) index: usize,
     pub(crate) sub: &'a Path,
@@ -59,9 +61,9 @@ impl Mount<'_> {
 
 /// The part itself. A missing directory is made.
 fn resolve(root: &Path, uid: &str, mount: &Mount<'_>) -> Result<Held, Failed> {
-    let volume = match &mount.volume.host_path {
-        Some(host) => beneath::Volume::host(Path::new(&host.path)),
-        None => super::directory(root, uid, mount.volume).map(beneath::Volume::of),
+    let volume = match super::plugin_dir(mount.volume) {
+        None => beneath::Volume::host(mount.place),
+        Some(_) => super::directory(root, uid, mount.volume).map(beneath::Volume::of),
     };
     let volume = volume.map_err(|e| mount.not_prepared(e))?;
     match volume.find(mount.sub).map_err(|e| mount.not_prepared(e))? {

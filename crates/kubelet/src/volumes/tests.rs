@@ -101,7 +101,7 @@ fn a_part_of_a_volume_is_bound_and_released() {
     std::fs::write(dir.join("a/file"), "x").unwrap();
     let prepare = |index, sub: &str| {
         let sub = Path::new(sub);
-        let mount = subpath::Mount { volume: &volume, container: "c", index, sub };
+        let mount = subpath::Mount { volume: &volume, place: &dir, container: "c", index, sub };
         subpath::prepare(root.path(), "u", &mount)
     };
     let bound = prepare(0, "a").unwrap();

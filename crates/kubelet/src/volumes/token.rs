@@ -17,6 +17,7 @@ const EXPIRATION_DEFAULT_SECONDS: i64 = 3600;
 pub(super) struct Token {
     pub(super) token: String,
     pub(super) refresh_at: Timestamp,
+    pub(super) expires: Timestamp,
 }
 
 /// A pod's tokens by audience and life time; lost, and asked for anew, when the agent restarts.
@@ -66,7 +67,7 @@ pub(super) async fn get(
     let wait =
         (life * 4 / 5).min(SignedDuration::from_hours(24)).max(SignedDuration::from_secs(10));
     let refresh_at = now.checked_add(wait).map_err(|e| e.to_string())?;
-    let token = Token { token, refresh_at };
+    let token = Token { token, refresh_at, expires: expires.0 };
     tokens.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, token.clone());
     Ok(token)
 }

@@ -7,6 +7,8 @@ mod admission;
 mod api;
 mod attacks;
 mod chaos;
+mod csi_driver;
+mod csi_volumes;
 mod endings;
 mod fake_runtime;
 mod features;

@@ -12,6 +12,7 @@ mod host_ports;
 mod host_routes;
 mod leftovers;
 mod lifecycle;
+mod local_storage;
 mod lock;
 pub(crate) mod node;
 mod paths;

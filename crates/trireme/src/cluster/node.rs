@@ -18,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::local_storage;
 use super::place::Place;
 use super::protect;
 use super::services::{self, Message};
@@ -37,6 +38,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) index: Arc<RwLock<dns::Index>>,
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) local_storage: bool,
     pub(crate) tasks: &'a Tasks,
 }
 
@@ -73,6 +75,11 @@ pub(crate) async fn start(shared: &Shared<'_>, index: u32, place: Place) -> Resu
     let runtime =
         Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
     let dns = start_dns(shared, &place)?;
+    if shared.local_storage {
+        let (kubelet, informers) = (folder.join("kubelet"), shared.informers);
+        local_storage::start(&folder, &kubelet, &place.name, informers, shared.tasks)
+            .context("start the node's storage (--disable=local-storage leaves it out)")?;
+    }
     start_kubelet(shared, index, &place, runtime.clone()).await?;
     assign_cidr(shared, &place.name, index).await?;
     Ok(Node { place, runtime, _dns: dns })

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 
 use super::detach::{Session, detached};
 use super::host_ports::Doors;
+use super::local_storage::LOCAL_STORAGE;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::start::{Ground, USUAL_PORT, Upkeep, announce, remove_file, start};
@@ -50,6 +51,9 @@ pub(crate) struct ServerArgs {
     /// named is not watched; upstream's defaults when absent.
     #[arg(long)]
     eviction_hard: Option<String>,
+    /// Parts to leave out: `local-storage` (the nodes' disks for claims, and the class `local`).
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = [LOCAL_STORAGE])]
+    disable: Vec<String>,
     /// A folder of manifests of static pods, or one manifest.
     #[arg(long, value_name = "PATH", default_value = "/etc/kubernetes/manifests")]
     pod_manifest_path: PathBuf,
@@ -64,6 +68,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<()> {
         let mut again = vec!["server".to_owned(), format!("--port={}", args.port)];
         again.extend(args.eviction_hard.as_ref().map(|e| format!("--eviction-hard={e}")));
         again.push(format!("--pod-manifest-path={}", args.pod_manifest_path.display()));
+        again.extend(args.disable.iter().map(|part| format!("--disable={part}")));
         again.extend(args.node_ip.map(|ip| format!("--node-ip={ip}")));
         again.extend(args.node_name.as_ref().map(|name| format!("--node-name={name}")));
         return detached(&again, &paths);
@@ -115,6 +120,7 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
     Ok(Ground {
         legacy: false,
         upkeep: Upkeep { eviction: eviction.context("--eviction-hard")?, image_gc_high: 85 },
+        local_storage: !args.disable.iter().any(|part| part == LOCAL_STORAGE),
         places: vec![place],
         listeners: vec![listener],
         server: format!("https://127.0.0.1:{port}"),

@@ -18,7 +18,9 @@ use super::paths::Record;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::wait::{dns_answers, ready};
-use super::{ClusterPaths, SERVICE_CIDR, dns_address, dns_service, protect, services};
+use super::{
+    ClusterPaths, SERVICE_CIDR, dns_address, dns_service, local_storage, protect, services,
+};
 use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::control_plane::{ControlPlane, Options};
@@ -51,6 +53,8 @@ pub(super) struct Ground {
     pub(super) dialer: Arc<dyn NodeDialer>,
     pub(super) doors: Doors,
     pub(super) upkeep: Upkeep,
+    /// Every node offers its disk to claims.
+    pub(super) local_storage: bool,
 }
 
 /// When nodes begin to free room.
@@ -87,6 +91,9 @@ pub(super) async fn start(
     progress.step("controllers and scheduler");
 
     dns_service::make(informers.client().clone(), tasks);
+    if ground.local_storage {
+        local_storage::make_objects(informers.client().clone(), tasks);
+    }
     let index = services::start_index(&informers).await;
     let upstreams = upstreams(&ground.places);
     let shared = Shared {
@@ -97,6 +104,7 @@ pub(super) async fn start(
         index,
         upstreams,
         upkeep: ground.upkeep,
+        local_storage: ground.local_storage,
         tasks,
     };
     let mut nodes = Vec::new();

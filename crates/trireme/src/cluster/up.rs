@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::detach::{Session, detached};
 use super::host_ports::Doors;
+use super::local_storage::LOCAL_STORAGE;
 use super::place::Place;
 use super::progress::{Progress, say};
 use super::start::{Ground, Running, USUAL_PORT, Upkeep, announce, remove_file, start};
@@ -46,6 +47,9 @@ pub(crate) struct UpArgs {
     /// What each node has: cpu=2,memory=4Gi; several nodes have equal parts of the machine when absent.
     #[arg(long, value_name = "CPU,MEMORY", value_parser = node_capacity)]
     pub(crate) node_capacity: Option<NodeCapacity>,
+    /// Parts to leave out: `local-storage` (the nodes' disks for claims, and the class `local`).
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = [LOCAL_STORAGE])]
+    disable: Vec<String>,
     /// Port of the API server on the host's loopback; 6443, or a free one when that is taken.
     #[arg(long)]
     pub(crate) port: Option<u16>,
@@ -101,6 +105,7 @@ pub(crate) fn up(args: UpArgs) -> Result<()> {
         again.extend(["--nodes".to_owned(), args.nodes.to_string()]);
         again.push(format!("--host-routes={}", args.host_routes));
         again.extend(args.node_capacity.map(|given| format!("--node-capacity={given}")));
+        again.extend(args.disable.iter().map(|part| format!("--disable={part}")));
         again.extend(args.port.map(|port| format!("--port={port}")));
         return detached(&again, &paths);
     }
@@ -210,6 +215,7 @@ async fn ground(
         doors,
         places,
         upkeep: Upkeep { eviction: Thresholds::shared(), image_gc_high: 100 },
+        local_storage: !args.disable.iter().any(|part| part == LOCAL_STORAGE),
     })
 }
 
