@@ -1,5 +1,5 @@
-//! All volumes of a pod made ready: each is resolved, checked and set up by itself, so that one that waits
-//! delays no other, and each failure is told.
+//! All volumes of a pod made ready, one after the other: each is resolved, checked and set up by itself, so
+//! that the others are made though one fails, and each failure is told.
 
 use std::sync::Arc;
 
