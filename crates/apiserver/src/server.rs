@@ -113,17 +113,21 @@ pub fn collections() -> Vec<CollectionSpec> {
     specs
 }
 
+fn settings(config: &Config) -> Settings {
+    Settings {
+        event_ttl: config.event_ttl,
+        watch_min: config.limits.watch_min,
+        legacy: config.legacy,
+    }
+}
+
 impl Server {
     /// A server over a store that was opened with [`collections`].
     pub fn new(store: Store, config: Config) -> Result<Server, StartError> {
         let objects =
             Arc::new(StoredObjects { store: store.clone(), registry: Registry::built_in() });
         let allocators = Allocators::new(&config.service_network, &store);
-        let settings = Settings {
-            event_ttl: config.event_ttl,
-            watch_min: config.limits.watch_min,
-            legacy: config.legacy,
-        };
+        let settings = settings(&config);
         let authorizer = Arc::new(Authorizer::new(objects.clone(), config.authorization));
         let customs = Arc::<Customs>::default();
         let network =

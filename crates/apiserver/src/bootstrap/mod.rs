@@ -8,6 +8,7 @@ mod api_services;
 mod client_ca;
 mod endpoints;
 mod flows;
+mod legacy_tokens;
 mod node_ports;
 mod roles;
 mod service_range;

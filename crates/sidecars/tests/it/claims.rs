@@ -23,7 +23,7 @@ async fn a_claim_gets_a_volume_on_the_node_that_was_chosen_and_gives_it_back() {
     let bound = world.bound("c").await;
     let own = format!("pvc-{}", claim.metadata.uid.unwrap());
     assert_eq!(bound.spec.unwrap().volume_name.as_ref(), Some(&own));
-    assert_eq!(world.volumes(), [own.clone()]);
+    assert_eq!(world.volumes(), std::slice::from_ref(&own));
     let volume = world.client.get::<PersistentVolume>("", &own).await.unwrap();
     let spec = serde_json::to_value(volume.spec.unwrap()).unwrap();
     assert_eq!(spec["capacity"]["storage"], "64Mi");

@@ -51,6 +51,7 @@ fn server() -> Server {
         resource_metrics: false,
         legacy: false,
         health_checks: Vec::new(),
+        components: Vec::new(),
         figures: Vec::new(),
         component: apiserver::Component { name: "kube-apiserver".into(), ..Default::default() },
         front_proxy: None,
