@@ -49,20 +49,30 @@ async fn label(client: &Client, used: &LegacyUse) -> Result<(), Error> {
 
 impl Server {
     /// Says since when use is tracked, and notes each use.
-    pub(super) fn track_legacy_tokens(&self, client: Client, tasks: &Tasks) {
+    pub(super) async fn track_legacy_tokens(
+        &self,
+        client: Client,
+        tasks: &Tasks,
+    ) -> Result<(), Error> {
+        let configs = self.parts.resources.collection_of("", "v1", "configmaps");
+        let mut made = None;
+        if configs.get(&format!("kube-system/{NAME}")).is_none() {
+            create(&client).await?;
+            made = Some(Instant::now());
+        }
         let (server, labels) = (self.clone(), client.clone());
         tasks.spawn("use of legacy tokens", async move {
             let note = |used| note(labels.clone(), used);
             server.parts.legacy_tokens.note_by(note).await;
         });
         let server = self.clone();
-        tasks.spawn("legacy token tracking", async move { server.keep_since(&client).await });
+        tasks.spawn("legacy token tracking", async move { server.keep_since(&client, made).await });
+        Ok(())
     }
 
     /// Keeps the ConfigMap, for ever.
-    async fn keep_since(&self, client: &Client) {
+    async fn keep_since(&self, client: &Client, mut made: Option<Instant>) {
         let configs = self.parts.resources.collection_of("", "v1", "configmaps");
-        let mut made: Option<Instant> = None;
         loop {
             let Ok(mut changes) = configs.watch(configs.last_change()) else { continue };
             let present = configs.get(&format!("kube-system/{NAME}"));

@@ -96,7 +96,7 @@ impl Server {
         });
         self.publish_address(&client, tasks).await?;
         self.follow_addresses(client.clone(), tasks);
-        self.track_legacy_tokens(client.clone(), tasks);
+        self.track_legacy_tokens(client.clone(), tasks).await?;
         let aggregator = self.parts.aggregator.clone();
         tasks.spawn("API service availability", aggregator.run(client.clone()));
         self.follow_definitions(client, tasks);

@@ -24,12 +24,12 @@ fn figure(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
 #[tokio::test]
 async fn requests_watches_and_objects_are_counted() {
     let world = World::new().await;
-    let maps = "/api/v1/namespaces/default/configmaps";
-    let map = json!({"metadata": {"name": "a"}});
-    assert_eq!(world.ask("POST", maps, &map).await.code, 201);
-    assert_eq!(world.ask("POST", maps, &map).await.code, 409);
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "a"}});
+    assert_eq!(world.ask("POST", secrets, &secret).await.code, 201);
+    assert_eq!(world.ask("POST", secrets, &secret).await.code, 409);
     assert_eq!(
-        world.ask("GET", &format!("{maps}?labelSelector=a%3Db"), &Value::Null).await.code,
+        world.ask("GET", &format!("{secrets}?labelSelector=a%3Db"), &Value::Null).await.code,
         200
     );
     assert_eq!(
@@ -37,7 +37,7 @@ async fn requests_watches_and_objects_are_counted() {
         404
     );
 
-    let watch = Request::get(format!("{maps}?watch=1&timeoutSeconds=60"))
+    let watch = Request::get(format!("{secrets}?watch=1&timeoutSeconds=60"))
         .body(Full::<bytes::Bytes>::default());
     let response = world.server.serve_as(world.admin.clone(), watch.expect("a request")).await;
     let mut body = response.into_body();
@@ -45,16 +45,12 @@ async fn requests_watches_and_objects_are_counted() {
 
     let told = text(&world).await;
     let count = "apiserver_request_total";
-    let post = [
-        "verb=\"POST\"",
-        "resource=\"configmaps\"",
-        "scope=\"resource\"",
-        "component=\"apiserver\"",
-    ];
+    let post =
+        ["verb=\"POST\"", "resource=\"secrets\"", "scope=\"resource\"", "component=\"apiserver\""];
     assert_eq!(figure(&told, count, &[&post[..], &["code=\"201\""]].concat()), Some(1.0), "{told}");
     assert_eq!(figure(&told, count, &[&post[..], &["code=\"409\""]].concat()), Some(1.0));
     assert_eq!(figure(&told, "apiserver_request_duration_seconds_count", &post), Some(2.0));
-    let list = ["verb=\"LIST\"", "resource=\"configmaps\"", "scope=\"namespace\""];
+    let list = ["verb=\"LIST\"", "resource=\"secrets\"", "scope=\"namespace\""];
     assert_eq!(figure(&told, "apiserver_response_sizes_count", &list), Some(1.0));
     assert!(!told.contains("nothings"), "a path that nobody serves makes no series");
 
@@ -70,13 +66,13 @@ async fn requests_watches_and_objects_are_counted() {
     let absent = ["name=\"NamespaceLifecycle\"", "type=\"validate\""];
     assert!(!counted("controller", &absent), "it has nothing to say in this phase");
 
-    let watching = ["verb=\"WATCH\"", "resource=\"configmaps\""];
+    let watching = ["verb=\"WATCH\"", "resource=\"secrets\""];
     assert_eq!(figure(&told, "apiserver_longrunning_requests", &watching), Some(1.0));
     assert_eq!(figure(&told, count, &watching), Some(0.0), "a watch is counted when it ends");
-    assert_eq!(figure(&told, "apiserver_watch_events_total", &["configmaps"]), Some(1.0));
+    assert_eq!(figure(&told, "apiserver_watch_events_total", &["secrets"]), Some(1.0));
     assert_eq!(
-        figure(&told, "apiserver_storage_objects", &["\"configmaps\""]),
-        figure(&told, "apiserver_resource_objects", &["\"configmaps\""])
+        figure(&told, "apiserver_storage_objects", &["\"secrets\""]),
+        figure(&told, "apiserver_resource_objects", &["\"secrets\""])
     );
     drop(body);
     let told = text(&world).await;

@@ -18,7 +18,7 @@ fn replaced(spec: &Spec) -> Option<(&'static str, &'static str)> {
                 (v.azure_file.is_some(), "azureFile", "file.csi.azure.com"),
                 (v.cephfs.is_some(), "cephfs", "cephfs.csi.ceph.com"),
                 (v.cinder.is_some(), "cinder", "cinder.csi.openstack.org"),
-                (v.fc.is_some(), "fc", "fc.csi.k8s.io"),
+                (v.fc.is_some(), "fc", "one of the storage's vendor"),
                 (v.flex_volume.is_some(), "flexVolume", "one of the volume's vendor"),
                 (v.flocker.is_some(), "flocker", "none: Flocker is no longer made"),
                 (v.gce_persistent_disk.is_some(), "gcePersistentDisk", "pd.csi.storage.gke.io"),
