@@ -72,6 +72,9 @@ fn has_pause(record: &SandboxRecord) -> bool {
     namespaces(&config).pid == NamespaceMode::Pod as i32 && wants_shared_pid(&config)
 }
 
+/// The kernel's `__NEW_UTS_LEN`.
+const HOST_NAME_MAX: usize = 64;
+
 impl Inner {
     pub(super) async fn run_sandbox(
         self: &Arc<Self>,
@@ -115,7 +118,8 @@ impl Inner {
         }
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pod = config.metadata.as_ref().map_or("", |m| m.name.as_str());
-        if on_node(namespaces(config).network) || pod.is_empty() { name } else { pod.to_owned() }
+        let fits = (1..=HOST_NAME_MAX).contains(&pod.len());
+        if fits && !on_node(namespaces(config).network) { pod.to_owned() } else { name }
     }
 
     async fn build_sandbox(self: &Arc<Self>, record: &mut SandboxRecord) -> Result<()> {
@@ -306,7 +310,7 @@ fn check(config: &PodSandboxConfig, handler: &str) -> Result<()> {
     for name in config.linux.iter().flat_map(|linux| linux.sysctls.keys()) {
         pins::check_sysctl(name, &namespaces(config))?;
     }
-    if config.hostname.len() > 64 {
+    if config.hostname.len() > HOST_NAME_MAX {
         return Err(Error::Invalid("hostname is longer than 64 bytes".to_owned()));
     }
     Ok(())

@@ -290,3 +290,17 @@ async fn a_start_that_is_given_up_leaves_nothing_behind() {
     rt.remove_pod_sandbox(&sandbox).await.unwrap();
     assert!(!alive(), "a process that nobody knows");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_name_is_no_host_name_has_the_nodes() {
+    let node = Node::new().await;
+    let name =
+        |name: &str| PodSandboxConfig { hostname: String::new(), ..node.sandbox_config(name) };
+    let of_node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    for (pod, expected) in [("short", "short"), (&"long".repeat(17), of_node.as_str())] {
+        let sandbox = node.sandbox_of(name(pod)).await;
+        let (code, text) = node.script(&sandbox, sh("hostname")).await;
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
