@@ -10,7 +10,7 @@ use jiff::{Timestamp, ToSpan as _};
 use telemetry::{IntCounterVec, Registry};
 use tokio::sync::mpsc;
 
-/// What clients are told who use a Secret that came with its account.
+/// The warning for clients that use an auto-generated Secret.
 pub(crate) const GENERATED: &str = "Use tokens from the TokenRequest API or manually created secret-based tokens instead of auto-generated secret-based tokens.";
 /// Secrets that wait for their label. More are labelled when they are used again.
 const WAITING_MAX: usize = 256;
@@ -18,7 +18,7 @@ const WAITING_MAX: usize = 256;
 pub(crate) struct LegacyTokens {
     uses: Uses,
     labels: mpsc::Sender<LegacyUse>,
-    /// What is on its way: who uses a token often is handed on once.
+    /// UIDs of the Secrets that wait: a token that is used often is handed on once.
     waiting: Arc<Mutex<HashSet<String>>>,
     labelled: Mutex<Option<mpsc::Receiver<LegacyUse>>>,
 }

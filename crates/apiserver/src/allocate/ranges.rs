@@ -122,8 +122,8 @@ impl Ranges {
     }
 }
 
-/// What of these ServiceCIDRs is ready. Until somebody has judged the default one (the cluster is starting), what
-/// is configured is.
+/// The ranges of the ServiceCIDRs that are ready. While the default ServiceCIDR has no Ready condition (the cluster
+/// is starting), the configured ranges are ready.
 fn ready(configured: &[Range], all: &[Value]) -> Vec<Range> {
     let default = all.iter().find(|object| object["metadata"]["name"] == DEFAULT);
     let judged = default.is_some_and(is_judged);

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Whatever engine it is: scripts look for this name.
 const STORE: &str = "etcd-0";
 
-/// What is asked of one part.
+/// A component that has a status.
 enum Part<'s> {
     Store,
     Other(&'s dyn HealthCheck),

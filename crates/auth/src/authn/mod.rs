@@ -80,7 +80,7 @@ pub struct Known {
     pub legacy: Option<LegacyUse>,
 }
 
-/// Who sends a request.
+/// The authenticated sender of a request.
 #[derive(Debug)]
 pub struct Sender {
     pub user: User,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use grpc::Code;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,25 +23,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Codes that have a sentence of their own.
 const OK: u32 = 0;
 const UNIMPLEMENTED: u32 = 12;
-const CODES: [&str; 17] = [
-    "OK",
-    "Canceled",
-    "Unknown",
-    "InvalidArgument",
-    "DeadlineExceeded",
-    "NotFound",
-    "AlreadyExists",
-    "PermissionDenied",
-    "ResourceExhausted",
-    "FailedPrecondition",
-    "Aborted",
-    "OutOfRange",
-    "Unimplemented",
-    "Internal",
-    "Unavailable",
-    "DataLoss",
-    "Unauthenticated",
-];
 /// `HealthCheckResponse.ServingStatus`, and the one that is healthy.
 const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 const SERVING: u64 = 1;
@@ -80,9 +62,7 @@ pub(super) async fn check(
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
         )),
         Err(Status { code, message }) => {
-            let index = usize::try_from(code).unwrap_or(usize::MAX);
-            let name =
-                CODES.get(index).map_or_else(|| format!("Code({code})"), |c| (*c).to_owned());
+            let name = Code::name(code);
             Err(format!(
                 "error: health rpc probe failed: rpc error: code = {name} desc = {message}"
             ))

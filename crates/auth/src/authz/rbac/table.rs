@@ -132,12 +132,12 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    /// What may hold for a request.
+    /// The bindings that can apply to a request.
     pub(super) fn for_request(&self, a: &Attributes<'_>) -> impl Iterator<Item = &Grant> {
         self.within(if a.path.is_some() { "" } else { a.namespace })
     }
 
-    /// What holds in a namespace.
+    /// The bindings that apply in a namespace.
     pub(super) fn within(&self, namespace: &str) -> impl Iterator<Item = &Grant> + use<'_> {
         let local = self.by_namespace.get(namespace).into_iter().flatten();
         self.everywhere.iter().chain(local)
