@@ -7,11 +7,13 @@
 //! of all its listeners together stay below what the process may open.
 
 mod accept;
+mod bind;
 mod connection;
 mod gate;
 mod watched;
 
 pub use accept::accept;
+pub use bind::bind;
 pub use connection::{Progress, Request};
 pub use gate::{Gate, Limits, Slot};
 pub use watched::Watched;

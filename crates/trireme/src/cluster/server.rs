@@ -15,7 +15,6 @@ use network::egress::{masquerade_pods, stop_masquerading_pods};
 use network::netlink::route::Route;
 use network::nft::Nft;
 use proxy::{Proxy, ProxyConfig};
-use tokio::net::TcpListener;
 
 use super::detach::{Session, detached};
 use super::host_ports::Doors;
@@ -109,7 +108,7 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
         manifests: args.pod_manifest_path.clone(),
     };
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, args.port));
-    let listener = TcpListener::bind(any).await.with_context(|| {
+    let listener = listener::bind(any).await.with_context(|| {
         format!("listen on {any}: choose another --port, or stop what uses this one")
     })?;
     let port = listener.local_addr()?.port();

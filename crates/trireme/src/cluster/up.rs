@@ -133,7 +133,7 @@ struct Cluster {
 async fn listen(args: &UpArgs) -> Result<TcpListener> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match args.port {
-        Some(port) => TcpListener::bind(at(port)).await.with_context(|| {
+        Some(port) => listener::bind(at(port)).await.with_context(|| {
             format!(
                 "listen on 127.0.0.1:{port}: choose another --port, or leave it out for a free one"
             )

@@ -11,7 +11,7 @@ use ::apiserver::{KubeletTls, Limits, NodeDialer, ServiceNetwork};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use client::Tasks;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::audit_flags::AuditFlags;
 use super::certificate_flags::{CertificateFlags, kubelet_tls};
@@ -183,7 +183,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 async fn serve(args: Args) -> Result<()> {
     let tasks = Tasks::new();
     let bind = SocketAddr::new(args.bind_address, args.secure_port);
-    let listener = TcpListener::bind(bind).await.with_context(|| {
+    let listener = listener::bind(bind).await.with_context(|| {
         format!("listen on {bind}: choose another --secure-port, or stop what uses this one")
     })?;
     let local = listener.local_addr()?;

@@ -78,7 +78,7 @@ impl SecurePort {
 }
 
 async fn bind(at: SocketAddr, flag: &str) -> Result<TcpListener> {
-    let bound = TcpListener::bind(at).await;
+    let bound = listener::bind(at).await;
     bound.with_context(|| format!("listen on {at}: choose another {flag}, or 0 for none"))
 }
 

@@ -19,7 +19,6 @@ use clap::Parser;
 use client::Tasks;
 use k8s_openapi::api::core::v1::Taint;
 use pki::{Authority, CertSpec, KeyPairPem};
-use tokio::net::TcpListener;
 
 use self::network::{LateNetwork, Ranges};
 use self::settings::Settings;
@@ -245,7 +244,7 @@ async fn serve(
     make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
-    let listener = TcpListener::bind(at).await.with_context(|| {
+    let listener = listener::bind(at).await.with_context(|| {
         format!("listen on {at}: choose another --port, or stop what uses this one")
     })?;
     let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
