@@ -83,37 +83,73 @@ impl Differences {
 }
 
 fn compare(schema: &Schema, node: Node<'_>, old: Side<'_>, new: Side<'_>) -> Result<Found, String> {
-    if old == new {
-        return Ok(Found::default());
-    }
-    let mut is_leaf = false;
-    let mut found = match node.kind(schema, [old, new]) {
-        Kind::Struct(_) | Kind::Map if !(is_bare(old) && is_bare(new)) => {
-            Found::below(fields(schema, node, old, new)?)
-        }
-        Kind::List(keys) if !(is_bare(old) && is_bare(new)) => {
-            Found::below(items(schema, node, keys, old, new)?)
-        }
-        _ => {
-            is_leaf = true;
-            Found::default()
-        }
-    };
     match (old, new) {
-        (None, _) => found.added.member = true,
-        (_, None) => found.removed.member = true,
-        (Some(old), Some(new)) => found.modified.member = is_leaf && !same(old, new),
+        (Some(old), Some(new)) if old == new => Ok(Found::default()),
+        (Some(old), Some(new)) => both(schema, node, old, new),
+        (old, new) => {
+            let of =
+                |side: Side<'_>| side.map_or(Ok(Branch::default()), |v| whole(schema, node, v));
+            Ok(Found { removed: of(old)?, added: of(new)?, ..Found::default() })
+        }
     }
-    Ok(found)
+}
+
+fn both(schema: &Schema, node: Node<'_>, old: &Value, new: &Value) -> Result<Found, String> {
+    let is_bare = is_bare(old) && is_bare(new);
+    match node.kind(schema, [Some(old), Some(new)]) {
+        Kind::Struct(_) | Kind::Map if !is_bare => {
+            Ok(Found::below(fields(schema, node, old, new)?))
+        }
+        Kind::List(keys) if !is_bare => Ok(Found::below(items(schema, node, keys, old, new)?)),
+        _ => {
+            let modified = Branch { member: !same(old, new), below: FieldSet::new() };
+            Ok(Found { modified, ..Found::default() })
+        }
+    }
+}
+
+/// All of a value that only one side has.
+fn whole(schema: &Schema, node: Node<'_>, value: &Value) -> Result<Branch, String> {
+    let below = match (node.kind(schema, [Some(value), None]), value) {
+        (Kind::Struct(_) | Kind::Map, Value::Object(map)) => {
+            let entry = |(name, value): (&String, &Value)| {
+                Ok((Element::field(name), whole(schema, node.field(schema, name), value)?))
+            };
+            FieldSet::of_branches(map.iter().map(entry).collect::<Result<_, String>>()?)
+        }
+        (Kind::List(keys), Value::Array(items)) => whole_items(schema, node, keys, items)?,
+        _ => FieldSet::new(),
+    };
+    Ok(Branch { member: true, below })
+}
+
+fn whole_items(
+    schema: &Schema,
+    node: Node<'_>,
+    keys: &[Box<str>],
+    items: &[Value],
+) -> Result<FieldSet, String> {
+    let named = |item| Ok((node.element(schema, keys, item)?, item));
+    let mut named = items.iter().map(named).collect::<Result<Vec<(Element, &Value)>, String>>()?;
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut branches: Vec<(Element, Branch)> = Vec::with_capacity(named.len());
+    for (element, item) in named {
+        match branches.last_mut().filter(|(last, _)| *last == element) {
+            // Duplicates are owned as one value.
+            Some((_, twice)) => twice.below = FieldSet::new(),
+            None => branches.push((element, whole(schema, node.item(), item)?)),
+        }
+    }
+    Ok(FieldSet::of_branches(branches))
 }
 
 fn fields(
     schema: &Schema,
     node: Node<'_>,
-    old: Side<'_>,
-    new: Side<'_>,
+    old: &Value,
+    new: &Value,
 ) -> Result<Differences, String> {
-    let (old, new) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+    let (old, new) = (old.as_object(), new.as_object());
     let mut found = Differences::default();
     let is_old = |name: &String| old.is_some_and(|map| map.contains_key(name));
     let only_new = new.into_iter().flat_map(Map::keys).filter(|name| !is_old(name));
@@ -131,8 +167,8 @@ fn items(
     schema: &Schema,
     node: Node<'_>,
     keys: &[Box<str>],
-    old: Side<'_>,
-    new: Side<'_>,
+    old: &Value,
+    new: &Value,
 ) -> Result<Differences, String> {
     let old = grouped(schema, &node, keys, old)?;
     let new = grouped(schema, &node, keys, new)?;
@@ -185,22 +221,22 @@ fn grouped<'v>(
     schema: &Schema,
     node: &Node<'_>,
     keys: &[Box<str>],
-    list: Side<'v>,
+    list: &'v Value,
 ) -> Result<Grouped<'v>, String> {
     let mut groups = Grouped::new();
-    for item in list.and_then(Value::as_array).into_iter().flatten() {
+    for item in list.as_array().into_iter().flatten() {
         groups.entry(node.element(schema, keys, item)?).or_default().push(item);
     }
     Ok(groups)
 }
 
-/// Absent, null or empty: then the two sides are compared as leaves, to tell these apart.
-fn is_bare(side: Side<'_>) -> bool {
-    match side {
-        None | Some(Value::Null) => true,
-        Some(Value::Object(map)) => map.is_empty(),
-        Some(Value::Array(list)) => list.is_empty(),
-        Some(_) => false,
+/// Null or empty: then the two sides are compared as leaves, to tell these apart.
+fn is_bare(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
     }
 }
 

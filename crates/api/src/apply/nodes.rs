@@ -24,6 +24,15 @@ impl Default for Nodes {
 }
 
 impl Nodes {
+    /// Of children that are sorted, and none there twice.
+    pub(super) fn sorted(mut children: Vec<(Element, Branch)>) -> Nodes {
+        if children.len() > FEW_MAX {
+            return Nodes::Many(children.into_iter().collect());
+        }
+        children.shrink_to_fit();
+        Nodes::Few(children)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Nodes::Few(few) => few.is_empty(),

@@ -79,6 +79,11 @@ impl FieldSet {
         }
     }
 
+    /// The set of branches that are sorted by element, none of them empty or there twice.
+    pub(super) fn of_branches(branches: Vec<(Element, Branch)>) -> FieldSet {
+        FieldSet { nodes: Nodes::sorted(branches) }
+    }
+
     pub(super) fn branches(&self) -> impl Iterator<Item = (&Element, &Branch)> {
         self.nodes.iter()
     }
