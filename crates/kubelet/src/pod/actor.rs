@@ -16,7 +16,7 @@ use super::memory::{Busy, Ending, Memory, Pace, Slot, Verdicts, Volumes, Waiting
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
-use super::{Admission, Event, Handle, reset, resize, terminate};
+use super::{Admission, Event, Handle, replace, reset, resize, terminate};
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
@@ -171,7 +171,8 @@ impl Actor {
             return Some(now);
         }
         let status = self.memory.status_retry.filter(|at| *at > now);
-        [planned.wake, status].into_iter().flatten().min()
+        let hidden = replace::hidden_until(&self.view(now));
+        [planned.wake, status, hidden].into_iter().flatten().min()
     }
 
     /// After a restart of the agent the API's status is the memory of what probes had found, so that
@@ -211,7 +212,8 @@ impl Actor {
         let patch = status::patch(&shown, &new);
         self.memory.status_written = patch.is_none() || same;
         let held = self.memory.held && !terminate::is_ending(&self.view(now));
-        let wait = held || self.memory.status_retry.is_some_and(|at| at > now);
+        let hidden = replace::hidden_until(&self.view(now)).is_some();
+        let wait = held || hidden || self.memory.status_retry.is_some_and(|at| at > now);
         let Some(patch) = patch.filter(|_| !same && !wait && !self.memory.gone) else { return };
         if self.memory.is_busy(&Slot::Status) {
             return;
@@ -364,6 +366,11 @@ impl Actor {
                     memory.crash.pace = pace;
                     memory.crash.next(ended, now);
                 }
+                execute::launch(self, action);
+            }
+            Action::Kill { ref container, ref id, .. } => {
+                let replaced = replace::note(&self.view(now), container, id);
+                self.memory.container(container).replaced = replaced;
                 execute::launch(self, action);
             }
             other => execute::launch(self, other),

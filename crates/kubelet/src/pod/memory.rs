@@ -131,6 +131,8 @@ pub(crate) struct ContainerMemory {
     pub(crate) verdicts: Verdicts,
     /// The number of the last run, if all were removed to begin the pod anew.
     pub(crate) removed: Option<u32>,
+    /// The instance that is killed because its definition changed.
+    pub(crate) replaced: Option<String>,
 }
 
 /// The pod must end though the API has not asked for it.

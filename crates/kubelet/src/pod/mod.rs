@@ -12,6 +12,7 @@ mod execute;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod plan;
+pub(crate) mod replace;
 pub(crate) mod reset;
 pub(crate) mod resize;
 mod start;

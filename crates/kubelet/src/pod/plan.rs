@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::memory::{Busy, Memory, Slot, Volumes};
 use super::observed::{Instance, Observed, State};
 use super::resize::{self, Update};
-use super::{reset, terminate};
-use crate::spec::{as_container, described, is_sidecar, labels, spec_of};
+use super::{replace, reset, terminate};
+use crate::spec::{as_container, described, is_sidecar, spec_of};
 
 /// Everything planning sees.
 #[derive(Debug, Clone, Copy)]
@@ -321,7 +321,7 @@ fn keep(view: &View<'_>, sandbox: &str, spec: &PodSpec, container: &Container, p
                 kill(view, plan, i, None, message);
             }
         }
-        Some(i) if i.state == State::Exited && !restarts(spec, container, i.exit_code) => {}
+        Some(i) if replace::stays_ended(view, spec, container, i) => {}
         _ => start(view, sandbox, container, plan),
     }
 }
@@ -336,8 +336,7 @@ fn must_die(
     let name = &container.name;
     let kind = if is_sidecar(container) { "Init container" } else { "Container" };
     let again = if restarts(spec, container, 137) { ", will be restarted" } else { "" };
-    let hash = format!("{:x}", labels::hash(container));
-    if !instance.hash.is_empty() && instance.hash != hash {
+    if replace::is_outdated(container, instance) {
         return Some((None, format!("{kind} {name} definition changed, will be restarted")));
     }
     let memory = view.memory.containers.get(name)?;

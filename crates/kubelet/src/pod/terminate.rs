@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::Container;
 
 use super::memory::{Busy, Slot, Volumes};
-use super::observed::State;
-use super::plan::{Action, Plan, View, kill_after, restarts};
+use super::plan::{Action, Plan, View, kill_after};
+use super::replace;
 use crate::spec::{is_sidecar, spec_of};
 
 /// Containers get at least this long to end, so that they are not killed for nothing (upstream's).
@@ -28,7 +28,7 @@ pub(crate) fn is_terminal(view: &View<'_>) -> bool {
     let spec = spec_of(view.pod);
     let over = |c: &Container| {
         let latest = view.observed.latest(&c.name);
-        latest.is_some_and(|i| i.state == State::Exited && !restarts(&spec, c, i.exit_code))
+        latest.is_some_and(|i| replace::stays_ended(view, &spec, c, i))
     };
     let failed_init = spec.init_containers.iter().flatten().any(|c| {
         let failed = view.observed.latest(&c.name).is_some_and(|i| i.exit_code != 0);

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::memory::{Busy, Memory, Slot, Verdicts, Volumes};
 use super::observed::{Instance, Observed, Sandbox, State};
 use super::plan::{View, plan, restarts};
+use super::replace;
 use crate::spec::labels;
+use crate::status;
 
 const NOW: i64 = 1_000_000;
 
@@ -131,6 +133,42 @@ fn a_changed_image_replaces_the_container() {
 }
 
 #[test]
+fn what_was_replaced_runs_again_whatever_its_policy_and_is_not_shown_between() {
+    let never = pod(json!({"restartPolicy": "Never"}));
+    let mut old = instance(&never, "c", State::Running, 137);
+    old.hash = "other".into();
+    let now = Timestamp::from_second(NOW).unwrap();
+    let of = |state| Observed {
+        sandboxes: vec![sandbox()],
+        containers: vec![Instance { state, finished_at: NOW * 1_000_000_000, ..old.clone() }],
+    };
+    let mut memory = mounted();
+    let running = of(State::Running);
+    let view = View { pod: &never, observed: &running, memory: &memory, now };
+    let replaced = replace::note(&view, "c", "c-id");
+    assert_eq!(replaced.as_deref(), Some("c-id"));
+    assert_eq!(replace::hidden_until(&view), None);
+    memory.container("c").replaced = replaced;
+    let ended = of(State::Exited);
+    let expected = expect![[r#"Start { container: "c", attempt: 1, sandbox: "s" }"#]];
+    check(&never, ended.containers.clone(), &memory, expected);
+
+    let view = |now| View { pod: &never, observed: &ended, memory: &memory, now };
+    assert_eq!(status::build(&view(now), &[]).phase.as_deref(), Some("Running"));
+    let shown = Timestamp::from_second(NOW + 1).unwrap();
+    assert_eq!(replace::hidden_until(&view(now)), Some(shown));
+    assert_eq!(replace::hidden_until(&view(shown)), None);
+}
+
+#[test]
+fn a_container_that_ended_by_itself_is_no_replaced_one() {
+    let never = pod(json!({"restartPolicy": "Never"}));
+    let mut old = instance(&never, "c", State::Exited, 1);
+    old.hash = "other".into();
+    check(&never, vec![old], &mounted(), expect![[r#"StopSandbox { id: "s" }"#]]);
+}
+
+#[test]
 fn init_containers_go_one_by_one_and_sidecars_stay() {
     let pod = pod(
         json!({"initContainers": [{"name": "a", "image": "i"}, {"name": "side", "image": "i", "restartPolicy": "Always"}]}),
@@ -161,7 +199,7 @@ fn init_containers_go_one_by_one_and_sidecars_stay() {
 fn all_are_told_to_end_and_sidecars_wait_for_their_turn() {
     let side = |name: &str| json!({"name": name, "image": "i", "restartPolicy": "Always"});
     let mut pod = pod(json!({"initContainers": [side("first"), side("second")]}));
-    pod.metadata.deletion_timestamp = Some(crate::status::seconds(Timestamp::UNIX_EPOCH));
+    pod.metadata.deletion_timestamp = Some(status::seconds(Timestamp::UNIX_EPOCH));
     pod.metadata.deletion_grace_period_seconds = Some(7);
     let running = |name: &str| instance(&pod, name, State::Running, 0);
     check(

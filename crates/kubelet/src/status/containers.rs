@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::seconds;
 use crate::pod::observed::{Instance, State};
-use crate::pod::plan::{View, is_started, restarts};
-use crate::pod::{reset, resize};
+use crate::pod::plan::{View, is_started};
+use crate::pod::{replace, reset, resize};
 use crate::spec::{is_sidecar, spec_of};
 
 /// Most bytes of termination messages in one pod's status; each container has its share.
@@ -144,7 +144,7 @@ fn status(
         i.state == State::Running
             || (i.state == State::Exited
                 && ((is_init && !is_sidecar(c) && i.exit_code == 0)
-                    || !restarts(&spec, c, i.exit_code)))
+                    || replace::stays_ended(view, &spec, c, i)))
     });
     if let Some(w) = memory.and_then(|m| m.waiting.as_ref()).filter(|_| !done) {
         if s.state.as_ref().is_some_and(|s| s.terminated.is_some()) {

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::pod::plan::{View, restarts};
-use crate::pod::reset;
 use crate::pod::terminating;
+use crate::pod::{replace, reset};
 use crate::spec::is_sidecar;
 
 #[derive(Default)]
@@ -36,10 +36,17 @@ fn exit_code(status: &ContainerStatus) -> Option<i32> {
     ended(status).map(|t| t.exit_code)
 }
 
-/// Whether it runs again: by its policy, or because it was removed to begin the pod anew.
-fn runs_again(spec: &PodSpec, c: &Container, status: &ContainerStatus, code: i32) -> bool {
+/// Whether it runs again: by its policy, for a new definition, or because it was removed to begin the
+/// pod anew.
+fn runs_again(
+    view: &View<'_>,
+    spec: &PodSpec,
+    c: &Container,
+    status: &ContainerStatus,
+    code: i32,
+) -> bool {
     let removed = ended(status).and_then(|t| t.reason.as_deref()) == Some(reset::REASON);
-    removed || restarts(spec, c, code)
+    removed || restarts(spec, c, code) || replace::is_replaced(view, &c.name)
 }
 
 fn is_running(status: &ContainerStatus) -> bool {
@@ -50,7 +57,7 @@ fn find<'a>(list: &'a Option<Vec<ContainerStatus>>, c: &Container) -> Option<&'a
     list.iter().flatten().find(|s| s.name == c.name)
 }
 
-fn count(spec: &PodSpec, new: &PodStatus) -> Count {
+fn count(view: &View<'_>, spec: &PodSpec, new: &PodStatus) -> Count {
     let mut n = Count::default();
     for c in spec.init_containers.iter().flatten() {
         let Some(s) = find(&new.init_container_statuses, c) else {
@@ -68,7 +75,7 @@ fn count(spec: &PodSpec, new: &PodStatus) -> Count {
                 n.waiting += 1;
             }
             (false, false, Some(code)) if code != 0 => {
-                n.failed_init |= !runs_again(spec, c, s, code)
+                n.failed_init |= !runs_again(view, spec, c, s, code)
             }
             (false, false, Some(_)) => {}
             (false, ..) => n.pending_init += 1,
@@ -83,7 +90,7 @@ fn count(spec: &PodSpec, new: &PodStatus) -> Count {
             (true, _) => n.running += 1,
             (false, Some(code)) => {
                 n.stopped += 1;
-                n.for_good += usize::from(!runs_again(spec, c, s, code));
+                n.for_good += usize::from(!runs_again(view, spec, c, s, code));
                 n.succeeded += usize::from(code == 0);
             }
             (false, None) => n.waiting += 1,
@@ -104,7 +111,7 @@ pub(super) fn phase(
         Some("Succeeded") => return "Succeeded",
         _ => {}
     }
-    let n = count(spec, new);
+    let n = count(view, spec, new);
     let initialized = spec.containers.iter().any(|c| view.observed.latest(&c.name).is_some());
     if n.failed_init {
         return "Failed";
