@@ -18,6 +18,7 @@ mod endpoints;
 mod endpointslice;
 mod endpointslicemirroring;
 mod ephemeralvolume;
+mod figures;
 mod garbagecollector;
 mod harness;
 mod horizontalpodautoscaler;
@@ -53,6 +54,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Informers, Recorder, Tasks};
+
+pub use figures::figures;
 
 /// What can be set.
 #[derive(Debug, Clone)]

@@ -120,6 +120,40 @@ impl ClusterEvent {
         }
     }
 
+    /// As upstream's figures name it; of several changes at once, the first.
+    pub(crate) fn label(&self) -> String {
+        const ACTIONS: [(Action, &str); 11] = [
+            (Action::ADD, "Add"),
+            (Action::DELETE, "Delete"),
+            (Action::ALLOCATABLE, "UpdateNodeAllocatable"),
+            (Action::NODE_LABEL, "UpdateNodeLabel"),
+            (Action::NODE_TAINT, "UpdateNodeTaint"),
+            (Action::NODE_FEATURES, "UpdateNodeDeclaredFeature"),
+            (Action::POD_LABEL, "UpdatePodLabel"),
+            (Action::POD_SCALE_DOWN, "UpdatePodScaleDown"),
+            (Action::POD_TOLERATION, "UpdatePodToleration"),
+            (Action::POD_GATES_GONE, "UpdatePodSchedulingGatesEliminated"),
+            (Action::POD_CLAIM, "UpdatePodGeneratedResourceClaim"),
+        ];
+        let resource = match self.resource() {
+            Resource::Pod => "AssignedPod",
+            Resource::Node => "Node",
+            Resource::Namespace => "Namespace",
+            Resource::Volume => "PersistentVolume",
+            Resource::Claim => "PersistentVolumeClaim",
+            Resource::StorageClass => "storage.k8s.io/StorageClass",
+            Resource::CsiNode => "storage.k8s.io/CSINode",
+            Resource::CsiDriver => "storage.k8s.io/CSIDriver",
+            Resource::Capacity => "storage.k8s.io/CSIStorageCapacity",
+            Resource::Attachment => "storage.k8s.io/VolumeAttachment",
+            Resource::DeviceClaim => "resource.k8s.io/ResourceClaim",
+            Resource::DeviceClass => "resource.k8s.io/DeviceClass",
+            Resource::DeviceSlice => "resource.k8s.io/ResourceSlice",
+        };
+        let action = ACTIONS.iter().find(|(action, _)| action.includes(self.action));
+        [resource, action.map_or("Update", |(_, name)| name)].concat()
+    }
+
     /// The pod of an event about a pod, before and after.
     pub(crate) fn pod(&self) -> Option<&Change<Pod>> {
         match &self.object {

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use telemetry::{HistogramVec, IntCounterVec, Registry, exponential, family};
 
 use crate::core::Core;
+use crate::framework::Status;
 use crate::queue::Waiting;
 
 struct Families {
@@ -20,6 +21,8 @@ struct Families {
     tries: HistogramVec,
     preemptions: IntCounterVec,
     victims: HistogramVec,
+    incoming: IntCounterVec,
+    points: HistogramVec,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
@@ -65,6 +68,17 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
             &[],
             &exponential(1.0, 2.0, 7),
         ),
+        incoming: registry.counters(
+            "scheduler_queue_incoming_pods_total",
+            "Number of pods added to scheduling queues by event and queue type.",
+            &["queue", "event"],
+        ),
+        points: registry.histograms(
+            "scheduler_framework_extension_point_duration_seconds",
+            "Latency for running all plugins of a specific extension point.",
+            &["extension_point", "status", "profile"],
+            &exponential(0.0001, 2.0, 12),
+        ),
         registry,
     }
 });
@@ -105,6 +119,22 @@ pub(crate) fn bound(attempts: u32, since_first: Duration) {
 pub(crate) fn preempted(victims: usize) {
     FAMILIES.preemptions.with_label_values::<&str>(&[]).inc();
     FAMILIES.victims.with_label_values::<&str>(&[]).observe(victims as f64);
+}
+
+/// A pod has come into a queue because of an event.
+pub(crate) fn came(queue: &str, event: &str) {
+    FAMILIES.incoming.with_label_values(&[queue, event]).inc();
+}
+
+/// All plugins of an extension point of a profile have run since `start`.
+pub(crate) fn ran(point: &str, status: &str, profile: &str, start: Instant) {
+    let took = start.elapsed().as_secs_f64();
+    FAMILIES.points.with_label_values(&[point, status, profile]).observe(took);
+}
+
+/// How upstream names what came of an extension point.
+pub(crate) fn code_of<T>(result: &Result<T, std::sync::Arc<Status>>) -> &'static str {
+    result.as_ref().map_or_else(|status| status.code.name(), |_| "Success")
 }
 
 static CORES: Mutex<Vec<Weak<Mutex<Core>>>> = Mutex::new(Vec::new());

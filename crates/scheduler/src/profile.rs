@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::event::ClusterEvent;
 use crate::extender::Extenders;
+use crate::figures;
 use crate::framework::{
     Code, Cycle, CycleState, Filters, Gap, Plugin, PreFilter, Preparing, Status, Verdict, Victims,
 };
@@ -69,6 +71,13 @@ impl Profile {
 
     /// Runs PreFilter. A rejection that preemption may lift lets the others run, too.
     pub(crate) fn pre_filter(&self, cycle: &mut Preparing<'_>) -> Result<Narrowed, Arc<Status>> {
+        let start = Instant::now();
+        let narrowed = self.run_pre_filter(cycle);
+        figures::ran("PreFilter", figures::code_of(&narrowed), &self.name, start);
+        narrowed
+    }
+
+    fn run_pre_filter(&self, cycle: &mut Preparing<'_>) -> Result<Narrowed, Arc<Status>> {
         let mut rejected = None;
         let mut narrowed: Option<BTreeSet<String>> = None;
         let mut narrowing = Vec::new();
@@ -126,8 +135,10 @@ impl Profile {
 
     /// Runs Reserve; on a rejection, what was reserved is given back.
     pub(crate) fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: &str) -> Verdict {
+        let start = Instant::now();
         let reserved =
             self.of(&self.order.reserve).try_for_each(|(_, p)| p.reserve(state, pod, node));
+        figures::ran("Reserve", figures::code_of(&reserved), &self.name, start);
         reserved.inspect_err(|_| self.unreserve(state, pod, node))
     }
 
@@ -144,12 +155,33 @@ impl Profile {
         pod: &PodInfo,
         node: &str,
     ) -> Result<(), String> {
+        let told = |point, start, result: Result<(), String>| {
+            let status = if result.is_ok() { "Success" } else { "Error" };
+            figures::ran(point, status, &self.name, start);
+            result
+        };
+        let start = Instant::now();
+        told("PreBind", start, self.pre_bind(state, pod, node).await)?;
+        let start = Instant::now();
+        told("Bind", start, self.run_bind(pod, node).await)
+    }
+
+    async fn pre_bind(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        node: &str,
+    ) -> Result<(), String> {
         for (_, plugin) in self.of(&self.order.pre_bind) {
             plugin
                 .pre_bind(state, pod, node)
                 .await
                 .map_err(|why| format!("running PreBind plugin \"{}\": {why}", plugin.name()))?;
         }
+        Ok(())
+    }
+
+    async fn run_bind(&self, pod: &PodInfo, node: &str) -> Result<(), String> {
         if let Some(bound) = self.extenders.bind(pod, node).await {
             return bound;
         }

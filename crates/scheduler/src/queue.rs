@@ -13,11 +13,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::event::{ClusterEvent, Object, pod_actions};
+use crate::figures;
 use crate::pod::PodInfo;
 
 /// Longest that a pod stays unschedulable without being tried again (upstream's
 /// `podMaxInUnschedulablePodsDuration`).
 const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
+
+/// Upstream's names of what brings a pod into a queue, beside events of the cluster
+/// (`pkg/scheduler/framework/events.go`).
+const ADDED: &str = "UnschedulablePodAdd";
+const UPDATED: &str = "UnschedulablePodUpdate";
+const FAILED: &str = "ScheduleAttemptFailure";
+const ACTIVATED: &str = "ForceActivate";
+const BACKED_OFF: &str = "BackoffComplete";
+const TIMED_OUT: &str = "UnschedulableTimeout";
+const POPPED: &str = "PopFromBackoffQ";
 
 /// Which plugins let pods in, and which events may help what they rejected.
 pub(crate) trait Hints {
@@ -109,7 +120,7 @@ impl Queue {
         let uid = pod.uid().to_owned();
         let Some(queued) = self.pods.get_mut(&uid) else {
             self.add(pod, now);
-            return self.activate(&uid, hints, now);
+            return self.activate(&uid, ADDED, hints, now);
         };
         let old = std::mem::replace(&mut queued.pod, pod.clone());
         let change = (Some(old.pod.clone()), Some(pod.pod.clone()));
@@ -119,7 +130,7 @@ impl Queue {
             Place::InFlight if self.in_flight.contains(&uid) => self.missed.push(event),
             // Its priority or its order may have changed.
             Place::Active(_) if old.priority() != pod.priority() => {
-                self.activate(&uid, hints, now);
+                self.activate(&uid, UPDATED, hints, now);
             }
             _ => {}
         }
@@ -204,15 +215,14 @@ impl Queue {
         queued.since = now;
         queued.rejectors = rejectors;
         let (pod, rejectors) = (queued.pod.clone(), queued.rejectors.clone());
-        let helped = self
-            .missed
-            .iter()
-            .any(|event| rejectors.is_empty() || hints.is_worth_requeuing(&pod, &rejectors, event));
+        let helps = |event: &&ClusterEvent| {
+            rejectors.is_empty() || hints.is_worth_requeuing(&pod, &rejectors, event)
+        };
+        let helped = self.missed.iter().find(helps).map(ClusterEvent::label);
         self.done(uid);
-        if helped {
-            self.requeue(uid, hints, now);
-        } else {
-            self.set_unschedulable(uid, now);
+        match helped {
+            Some(event) => self.requeue(uid, &event, hints, now),
+            None => self.set_unschedulable(uid, FAILED, now),
         }
     }
 
@@ -230,7 +240,7 @@ impl Queue {
             queued.since = now;
             queued.rejectors.clear();
         }
-        self.requeue(&uid, hints, now);
+        self.requeue(&uid, FAILED, hints, now);
     }
 
     /// Tries those unschedulable pods again that the event may help.
@@ -247,7 +257,7 @@ impl Queue {
         let all = self.unschedulable.iter().map(|(_, uid)| uid);
         let helped: Vec<String> = all.filter(|uid| helped(uid)).cloned().collect();
         for uid in helped {
-            self.requeue(&uid, hints, now);
+            self.requeue(&uid, &event.label(), hints, now);
         }
     }
 
@@ -268,7 +278,7 @@ impl Queue {
         let waits = self.pods.get(uid).is_some_and(|q| matches!(q.place, Place::Unschedulable(_)));
         let helped = self.pods.get(uid).is_some_and(|q| q.gated);
         if waits && (failed || helped) {
-            self.requeue(uid, hints, now);
+            self.requeue(uid, ACTIVATED, hints, now);
         }
     }
 
@@ -278,20 +288,20 @@ impl Queue {
             if at > now {
                 break;
             }
-            self.activate(&uid, hints, now);
+            self.activate(&uid, BACKED_OFF, hints, now);
         }
         while let Some((since, uid)) = self.unschedulable.first().cloned() {
             if since + UNSCHEDULABLE_MAX > now {
                 break;
             }
-            self.requeue(&uid, hints, now);
+            self.requeue(&uid, TIMED_OUT, hints, now);
             // One that is gated waits again.
             let still = self
                 .pods
                 .get(&uid)
                 .is_some_and(|q| matches!(q.place, Place::Unschedulable(s) if s == since));
             if still {
-                self.set_unschedulable(&uid, now);
+                self.set_unschedulable(&uid, TIMED_OUT, now);
             }
         }
     }
@@ -299,7 +309,7 @@ impl Queue {
     fn take_from_backoff(&mut self, hints: &impl Hints, now: Instant) {
         let early = |(.., uid): &&Backoff| self.pods.get(uid).is_some_and(|q| q.errors == 0);
         if let Some((.., uid)) = self.backoff.iter().find(early).cloned() {
-            self.activate(&uid, hints, now);
+            self.activate(&uid, POPPED, hints, now);
         }
     }
 
@@ -314,17 +324,17 @@ impl Queue {
         let helped = queued.rejectors.is_empty()
             || hints.is_worth_requeuing(&queued.pod, &queued.rejectors, event);
         if helped {
-            self.requeue(uid, hints, now);
+            self.requeue(uid, &event.label(), hints, now);
         }
     }
 
     /// Active again, or backing off for the rest of its time.
-    fn requeue(&mut self, uid: &str, hints: &impl Hints, now: Instant) {
+    fn requeue(&mut self, uid: &str, event: &str, hints: &impl Hints, now: Instant) {
         let Some(queued) = self.pods.get(uid) else { return };
         let tries = if queued.errors > 0 { queued.errors } else { queued.rejections };
         let due = queued.failed_at.map(|at| at + self.backoff_for(tries));
         let Some(due) = due.filter(|due| *due > now) else {
-            return self.activate(uid, hints, now);
+            return self.activate(uid, event, hints, now);
         };
         self.take_out(uid);
         let sequence = self.next_sequence();
@@ -332,10 +342,11 @@ impl Queue {
             let slot = (due, Reverse(queued.pod.priority()), sequence, uid.to_owned());
             queued.place = Place::Backoff(slot.clone());
             self.backoff.insert(slot);
+            figures::came("backoff", event);
         }
     }
 
-    fn activate(&mut self, uid: &str, hints: &impl Hints, now: Instant) {
+    fn activate(&mut self, uid: &str, event: &str, hints: &impl Hints, now: Instant) {
         self.take_out(uid);
         let sequence = self.next_sequence();
         let preempting = self.preempting.contains(uid);
@@ -344,18 +355,20 @@ impl Queue {
         queued.gated = gate.is_some() || preempting;
         if queued.gated {
             queued.rejectors.extend(gate);
-            return self.set_unschedulable(uid, now);
+            return self.set_unschedulable(uid, event, now);
         }
         let slot = (Reverse(queued.pod.priority()), queued.since, sequence, uid.to_owned());
         queued.place = Place::Active(slot.clone());
         self.active.insert(slot);
+        figures::came("active", event);
     }
 
-    fn set_unschedulable(&mut self, uid: &str, now: Instant) {
+    fn set_unschedulable(&mut self, uid: &str, event: &str, now: Instant) {
         self.take_out(uid);
         if let Some(queued) = self.pods.get_mut(uid) {
             queued.place = Place::Unschedulable(now);
             self.unschedulable.insert((now, uid.to_owned()));
+            figures::came("unschedulable", event);
         }
     }
 

@@ -150,7 +150,10 @@ impl ControlPlane {
                 .figures
                 .into_iter()
                 .chain(encryption.iter().map(at_rest::figures))
-                .chain([client::figures, scheduler::figures].map(|of| Box::new(of) as _))
+                .chain(
+                    [client::figures, controllers::figures, scheduler::figures]
+                        .map(|of| Box::new(of) as _),
+                )
                 .collect(),
         };
         let server = Server::new(store.clone(), config)?;

@@ -8,6 +8,7 @@ mod plan;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{
     Action, Change, Client, DeleteParams, Error, EventType, Index, Informer, Queue, Recorder,
@@ -20,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::plan::{Plan, job_name, rfc1123};
 use crate::Context;
+use crate::figures;
 use crate::harness::{ByController, Expectations, Reconciler, same_status, watch_dependents};
 use crate::jobs::{finished, finished_condition, succeeded};
 use crate::meta::{Key, controller, key, name, reference, uid};
@@ -66,7 +68,7 @@ impl CronJobs {
     }
 
     /// How long a schedule that was changed waits: times before the change do not count.
-    fn new_schedule(&self, change: &Change<CronJob>) -> Option<std::time::Duration> {
+    fn new_schedule(&self, change: &Change<CronJob>) -> Option<Duration> {
         let Change::Updated { old, new } = change else { return None };
         let of = |cron: &CronJob| (cron.spec.schedule.clone(), cron.spec.time_zone.clone());
         if of(old) == of(new) {
@@ -287,6 +289,10 @@ impl Pass<'_> {
             _ => {}
         }
         let Some(job) = self.create(&plan.job(time)).await? else { return Ok(()) };
+        if let Some(Time(created)) = &job.metadata.creation_timestamp {
+            let late = Duration::try_from(created.duration_since(time)).unwrap_or_default();
+            figures::cron_job_created(late);
+        }
         let mut active = self.active();
         active.push(ObjectReference { field_path: None, ..reference(&job) });
         self.status.active = Some(active);

@@ -18,7 +18,7 @@ mod track;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Action, Client, Error, EventType, Index, Informer, Queue, Recorder};
 use futures::future::join_all;
@@ -32,6 +32,7 @@ use self::facts::{State, spec};
 use self::plan::{Outcome, Plan, Step, conclude, plan};
 use self::track::Tracking;
 use crate::Context;
+use crate::figures::{self, JobAction};
 use crate::harness::{
     ByController, Candidates, Expectations, Orphans, PodControl, Reconciler, claim_with_finalizer,
     enqueue, same_status,
@@ -95,6 +96,18 @@ fn selects(job: &Job, pod: &Pod) -> bool {
     of.is_some_and(|s| matches(&selector(s), pod.metadata.labels.as_ref()))
 }
 
+fn mode(job: &Job) -> &str {
+    spec(job).completion_mode.as_deref().unwrap_or("NonIndexed")
+}
+
+/// Counts the pods that a status has more than the one before.
+fn tell_counted(job: &Job, status: &JobStatus) {
+    let more = |of: fn(&JobStatus) -> Option<i32>| {
+        of(status).unwrap_or(0) - job.status.as_ref().and_then(of).unwrap_or(0)
+    };
+    figures::job_pods_finished(mode(job), more(|s| s.succeeded), more(|s| s.failed));
+}
+
 /// Whether another controller looks after the Job.
 fn is_foreign(job: &Job) -> bool {
     spec(job).managed_by.as_deref().is_some_and(|manager| manager != MANAGER)
@@ -137,13 +150,16 @@ impl Reconciler for Jobs {
         if is_foreign(&job) || !self.written.satisfied(&key) {
             return Ok(Action::Done);
         }
-        let mode = spec(&job).completion_mode.as_deref().unwrap_or("NonIndexed");
+        let mode = mode(&job);
         if !matches!(mode, "NonIndexed" | "Indexed") {
             let message = "Skipped Job sync because completion mode is unknown";
             self.event(&job, EventType::Warning, "UnknownCompletionMode", message);
             return Ok(Action::Done);
         }
-        self.sync(&key, &job).await
+        let (start, mut action) = (Instant::now(), JobAction::Reconciling);
+        let result = self.sync(&key, &job, &mut action).await;
+        figures::job_synced(mode, result.is_ok(), action, start.elapsed());
+        result
     }
 }
 
@@ -156,7 +172,8 @@ impl Jobs {
         self.recorder.event(&reference(job), kind, reason, message);
     }
 
-    async fn sync(&self, key: &Key, job: &Job) -> Result<Action, Error> {
+    /// `action` becomes what is done, also when that fails.
+    async fn sync(&self, key: &Key, job: &Job, action: &mut JobAction) -> Result<Action, Error> {
         // Before the pods are read: what comes later is in neither or in both.
         let pending = self.control.expectations.pending(key);
         let mut pods = self.by_controller.get(uid(&job.metadata));
@@ -168,6 +185,11 @@ impl Jobs {
         let backoff = self.backoff().get(key).copied().unwrap_or_default();
         let state = State { job, pods: &pods, pending: &pending, backoff, now: &now };
         let plan = plan(&state);
+        *action = match &plan.step {
+            Step::Nothing => JobAction::Tracking,
+            Step::Create(_) => JobAction::PodsCreated,
+            Step::Delete(_) | Step::DeleteActive => JobAction::PodsDeleted,
+        };
         let (outcome, result) = self.apply(key, job, &plan).await;
         let (status, ending, event) = conclude(&state, &plan, outcome);
         if let Some((reason, message)) = event {
@@ -229,6 +251,7 @@ impl Jobs {
         let Some(mut current) = self.write(key, job, &tracking.status).await? else {
             return Ok(());
         };
+        tracking.handled.iter().for_each(|action| figures::job_failure_handled(action));
         self.backoff().insert(key.clone(), plan.facts.backoff);
         let (removed, result) = self.let_go(key, &tracking.remove).await;
         tracking.let_go(current.status.clone().unwrap_or_default(), &removed);
@@ -252,6 +275,7 @@ impl Jobs {
         match self.client.update_status(&new).await {
             Ok(written) => {
                 self.written.expect_change(key, &written);
+                tell_counted(job, status);
                 Ok(Some(written))
             }
             Err(error) if error.is_not_found() => Ok(None),
@@ -282,6 +306,7 @@ impl Jobs {
     }
 
     fn tell_end(&self, job: &Job, ending: &Ending) {
+        figures::job_finished(mode(job), ending.succeeds, &ending.reason);
         if !ending.succeeds {
             return self.event(job, EventType::Warning, &ending.reason, &ending.message);
         }

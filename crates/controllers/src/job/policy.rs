@@ -19,6 +19,8 @@ pub(crate) struct Verdict {
     pub(crate) fails_index: bool,
     /// The failure does not count.
     pub(crate) ignored: bool,
+    /// What the rule that fits asks for.
+    pub(crate) action: Option<&'static str>,
 }
 
 /// Whether the pod counts as failed. With `podReplacementPolicy: Failed` or a failure policy a pod that
@@ -41,13 +43,14 @@ pub(crate) fn judge(job: &Job, pod: &Pod) -> Verdict {
     let policy = job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref());
     for (at, rule) in policy.iter().flat_map(|p| p.rules.iter().enumerate()) {
         let Some(subject) = subject(rule, pod) else { continue };
+        let of = |action| Verdict { action: Some(action), ..Verdict::default() };
         match rule.action.as_str() {
-            "Ignore" => return Verdict { ignored: true, ..Verdict::default() },
-            "FailIndex" => return Verdict { fails_index: true, ..Verdict::default() },
-            "Count" => return Verdict::default(),
+            "Ignore" => return Verdict { ignored: true, ..of("Ignore") },
+            "FailIndex" => return Verdict { fails_index: true, ..of("FailIndex") },
+            "Count" => return of("Count"),
             "FailJob" => {
                 let message = format!("{subject} matching FailJob rule at index {at}");
-                return Verdict { fails_job: Some(message), ..Verdict::default() };
+                return Verdict { fails_job: Some(message), ..of("FailJob") };
             }
             // An action of a later version.
             _ => {}

@@ -26,6 +26,8 @@ pub(crate) struct Tracking {
     pub(crate) ending: Option<Ending>,
     /// More pods ended than one pass counts.
     pub(crate) is_full: bool,
+    /// What rules of the failure policy decided about pods that are named newly.
+    pub(crate) handled: Vec<&'static str>,
     tracked: HashSet<String>,
 }
 
@@ -38,8 +40,14 @@ pub(crate) fn count(
 ) -> Tracking {
     let tracked: Vec<&Arc<Pod>> = state.pods.iter().filter(|p| state.is_tracked(p)).collect();
     let uids = tracked.iter().map(|p| uid(&p.metadata).to_owned()).collect();
-    let mut tracking =
-        Tracking { status, remove: Vec::new(), ending, is_full: false, tracked: uids };
+    let mut tracking = Tracking {
+        status,
+        remove: Vec::new(),
+        ending,
+        is_full: false,
+        handled: Vec::new(),
+        tracked: uids,
+    };
     tracking.count_untracked();
     let new = tracking.name_ended(state, facts, tracked);
     if is_indexed(state.job) {
@@ -113,9 +121,12 @@ impl Tracking {
             } else if (failed || fails)
                 && !names(&known.failed, uid)
                 && (!is_indexed(job) || index.is_some())
-                && !judge(job, pod).ignored
             {
-                self.uncounted().failed.get_or_insert_default().push(uid.to_owned());
+                let verdict = judge(job, pod);
+                self.handled.extend(verdict.action);
+                if !verdict.ignored {
+                    self.uncounted().failed.get_or_insert_default().push(uid.to_owned());
+                }
             }
             let length = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
             let uncounted = self.uncounted();

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::Context;
+use crate::figures;
 use crate::harness::ByNode;
 use crate::meta::{name, namespace, now, reference};
 use crate::pods;
@@ -140,6 +141,10 @@ impl Lifecycle {
                 "spec": {"taints": taints},
             });
             self.client.patch::<Node>("", name, &Patch::Merge(body)).await?;
+            if plan::evicts_newly(&node, &taints) {
+                let [region, zone] = plan::region_and_zone(&node);
+                figures::node_evicted(region, zone);
+            }
         }
         if plan::readiness(&node) == "Unknown" {
             self.mark_pods(name).await?;

@@ -54,6 +54,30 @@ pub(crate) fn silenced(node: &Node, now: &Time) -> Option<Node> {
     (new != *node).then_some(new)
 }
 
+/// Whether the node gets its first taint that evicts pods because it is not ready.
+pub(crate) fn evicts_newly(node: &Node, taints: &[Taint]) -> bool {
+    let evicts =
+        |t: &Taint| t.effect == "NoExecute" && matches!(t.key.as_str(), NOT_READY | UNREACHABLE);
+    let before = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    taints.iter().any(evicts) && !before.into_iter().any(evicts)
+}
+
+/// Where the node is; empty when its labels do not say.
+pub(crate) fn region_and_zone(node: &Node) -> [&str; 2] {
+    ["region", "zone"].map(|kind| {
+        let labels = node.metadata.labels.iter().flatten();
+        let of = |prefix: &str| {
+            let own = |(key, _): &(&String, &String)| {
+                key.strip_prefix(prefix).is_some_and(|rest| rest == kind)
+            };
+            labels.clone().find(own).map(|(_, value)| value.as_str())
+        };
+        of("failure-domain.beta.kubernetes.io/")
+            .or_else(|| of("topology.kubernetes.io/"))
+            .unwrap_or("")
+    })
+}
+
 /// The taints that the node's conditions demand, among those that others put there; `None` when
 /// they are as they should be.
 pub(crate) fn taints(node: &Node, now: &Time) -> Option<Vec<Taint>> {

@@ -120,6 +120,17 @@ async fn an_indexed_job_runs_each_index() {
     let jobs = world.until::<Job>(|all| all.iter().any(|j| ended_with(j, "Complete"))).await;
     let status = jobs[0].status.clone().unwrap();
     assert_eq!((status.succeeded, status.completed_indexes.as_deref()), (Some(7), Some("0-6")));
+    events(&world, "Completed").await;
+    // Figures are the process's: this is the only test of Indexed Jobs.
+    for line in [
+        r#"job_controller_job_pods_finished_total{completion_mode="Indexed",result="succeeded"} 7"#,
+        r#"job_controller_jobs_finished_total{completion_mode="Indexed",reason="CompletionsReached",result="succeeded"} 1"#,
+        r#"job_controller_job_syncs_total{action="pods_created",completion_mode="Indexed",result="success"} "#,
+        r#"job_controller_job_sync_duration_seconds_count{action="pods_created",completion_mode="Indexed",result="success"} "#,
+    ] {
+        let told = controllers::figures();
+        assert!(told.contains(line), "{line} is not in {told}");
+    }
     world.tasks.shutdown().await;
 }
 
@@ -191,6 +202,8 @@ async fn a_cron_job_starts_what_is_due_and_keeps_a_history() {
     assert!(!events(&world, "TooManyMissedTimes").await.is_empty());
     let started = events(&world, "SuccessfulCreate").await;
     assert!(started.iter().any(|text| text.starts_with("Created job c-")), "{started:?}");
+    let skew = "cronjob_controller_job_creation_skew_duration_seconds_count 1\n";
+    assert!(controllers::figures().contains(skew), "{}", controllers::figures());
     world.tasks.shutdown().await;
 }
 

@@ -7,7 +7,9 @@ mod memo;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::figures;
 use crate::framework::{
     Code, Cycle, CycleState, Filters, NodeStatuses, Plugin, PostFilter, Preparing, Status, Verdict,
 };
@@ -72,7 +74,12 @@ impl Search {
             }
         };
         let cycle = Cycle { pod, snapshot, state: &state };
-        let feasible = self.feasible(profile, &cycle, narrowed, &mut statuses)?;
+        let start = Instant::now();
+        let feasible = self.feasible(profile, &cycle, narrowed, &mut statuses);
+        // That no node passes is an outcome like others.
+        let status = if feasible.is_ok() { "Success" } else { "Error" };
+        figures::ran("Filter", status, &profile.name, start);
+        let feasible = feasible?;
         match feasible.as_slice() {
             [] => {
                 let fit = FitError::new(snapshot.len(), &statuses);
@@ -80,7 +87,11 @@ impl Search {
             }
             [only] => Ok(decided(snapshot, *only, state)),
             _ => {
-                let best = self.best(profile, snapshot, pod, &mut state, &feasible)?;
+                let start = Instant::now();
+                let best = self.best(profile, snapshot, pod, &mut state, &feasible);
+                let status = if best.is_ok() { "Success" } else { "Error" };
+                figures::ran("Score", status, &profile.name, start);
+                let best = best?;
                 Ok(decided(snapshot, best, state))
             }
         }
@@ -289,6 +300,7 @@ fn post_filter(
     mut fit: FitError,
 ) -> Failure {
     let cycle = Cycle { pod, snapshot, state };
+    let start = Instant::now();
     let (mut reasons, mut nominated) = (Vec::new(), None);
     for plugin in profile.post_filters() {
         match plugin.post_filter(&cycle, profile, &statuses) {
@@ -308,6 +320,8 @@ fn post_filter(
             }
         }
     }
+    let status = if nominated.is_some() { "Success" } else { "Unschedulable" };
+    figures::ran("PostFilter", status, &profile.name, start);
     fit.post_filter_message = reasons.join(", ");
     fit.why = match &nominated {
         Some(victims) => explain::preemption(victims),

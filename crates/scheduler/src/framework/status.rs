@@ -13,6 +13,17 @@ pub(crate) enum Code {
     Error,
 }
 
+impl Code {
+    /// As upstream prints it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Code::Unschedulable => "Unschedulable",
+            Code::Unresolvable => "UnschedulableAndUnresolvable",
+            Code::Error => "Error",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Status {
     pub(crate) code: Code,

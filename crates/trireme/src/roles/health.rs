@@ -199,7 +199,7 @@ impl HealthPort {
             }
             "/flagz" => zpage(zpages::flagz(&self.component, accept)),
             _ => {
-                let figures = client::figures() + &scheduler::figures();
+                let figures = client::figures() + &controllers::figures() + &scheduler::figures();
                 text(StatusCode::OK, figures + &telemetry::process_metrics())
             }
         }
