@@ -60,6 +60,11 @@ pub trait Engine: Send {
     /// Makes the batch durable before it returns; all of it or nothing. Revisions rise.
     fn commit(&mut self, batch: &[Record]) -> Result<(), EngineError>;
 
+    /// What it takes of the disk, in bytes.
+    fn size(&self) -> u64 {
+        0
+    }
+
     /// A small step of housekeeping while nobody writes; whether more is to be done.
     fn tidy(&mut self) -> Result<bool, EngineError> {
         Ok(false)

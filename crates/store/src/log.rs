@@ -219,6 +219,11 @@ impl Engine for LogEngine {
         if retires { self.retire_oldest() } else { Ok(()) }
     }
 
+    fn size(&self) -> u64 {
+        let segments = self.log.as_ref().map_or(0, |log| log.sealed.len() + 1 + log.spares.len());
+        (segments * self.segment) as u64
+    }
+
     fn tidy(&mut self) -> Result<bool, EngineError> {
         self.loaded()?;
         self.replenish()?;

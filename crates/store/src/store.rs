@@ -83,6 +83,11 @@ pub(crate) trait Backend: Send + Sync + std::fmt::Debug {
     /// May others write, too? Then it also counts lifetimes.
     fn is_shared(&self) -> bool;
 
+    /// What the state takes of this machine's disk, in bytes; `None` where it is elsewhere.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     /// Resolves when the collections show all that was acknowledged to anyone before.
     async fn catch_up(&self) -> Result<(), WriteError>;
 
@@ -207,6 +212,11 @@ impl Store {
     /// Whether other servers may write to the same state.
     pub fn is_shared(&self) -> bool {
         self.backend.is_shared()
+    }
+
+    /// What the state takes of this machine's disk, in bytes; `None` where it is elsewhere.
+    pub fn size(&self) -> Option<u64> {
+        self.backend.size()
     }
 
     /// Resolves when reads show all that was acknowledged to anyone before this call: at once,

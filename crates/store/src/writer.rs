@@ -45,6 +45,7 @@ enum Message {
 pub(crate) struct Embedded {
     jobs: mpsc::Sender<Message>,
     shelf: Arc<Shelf>,
+    size: Arc<AtomicU64>,
 }
 
 impl Embedded {
@@ -55,10 +56,12 @@ impl Embedded {
         let (jobs, inbox) = mpsc::channel();
         let current = shelf.current.clone();
         let revision = current.load(Ordering::Acquire);
-        let writer = Writer { engine, current, revision, failed: None, untidy: true };
+        let size = Arc::new(AtomicU64::new(engine.size()));
+        let writer =
+            Writer { engine, current, revision, failed: None, untidy: true, size: size.clone() };
         let thread = std::thread::Builder::new().name("store writer".into());
         match thread.spawn(|| writer.run(inbox)) {
-            Ok(_) => Ok(Embedded { jobs, shelf }),
+            Ok(_) => Ok(Embedded { jobs, shelf, size }),
             Err(e) => {
                 Err(EngineError::Open { path: "writer thread".into(), detail: e.to_string() })
             }
@@ -100,6 +103,10 @@ impl Backend for Embedded {
         false
     }
 
+    fn size(&self) -> Option<u64> {
+        Some(self.size.load(Ordering::Relaxed))
+    }
+
     async fn catch_up(&self) -> Result<(), WriteError> {
         // Nobody else writes, and an acknowledged write is visible already.
         Ok(())
@@ -125,6 +132,8 @@ struct Writer {
     failed: Option<String>,
     /// The engine may have housekeeping to do.
     untidy: bool,
+    /// What the engine takes of the disk, for all to read.
+    size: Arc<AtomicU64>,
 }
 
 /// A write that passed its expectation and waits for the flush.
@@ -157,6 +166,7 @@ impl Writer {
                 next = if more { inbox.try_recv().ok() } else { None };
             }
             self.commit(group);
+            self.size.store(self.engine.size(), Ordering::Relaxed);
             if let Some(done) = closing {
                 drop(self);
                 // Nobody waiting is as good.
@@ -188,6 +198,7 @@ impl Writer {
             Err(EngineError::Full { .. }) => self.untidy = false,
             Err(error) => self.fail(&error),
         }
+        self.size.store(self.engine.size(), Ordering::Relaxed);
     }
 
     fn fail(&mut self, error: &EngineError) {

@@ -33,5 +33,13 @@ fn stored(server: &Parts) -> String {
         (if group.is_empty() { (*name).to_owned() } else { format!("{name}.{group}") }, *n)
     });
     let named: Vec<(String, f64)> = named.collect();
-    text + &family(about, named.iter().map(|(name, n)| ([("resource", name.as_str())], *n)))
+    let text =
+        text + &family(about, named.iter().map(|(name, n)| ([("resource", name.as_str())], *n)));
+    let about = (
+        "apiserver_storage_size_bytes",
+        "gauge",
+        "Size of the storage database file physically allocated in bytes.",
+    );
+    let size = resources.store.size();
+    text + &family(about, size.map(|bytes| ([("storage_cluster_id", "embedded")], bytes as f64)))
 }

@@ -82,6 +82,7 @@ async fn requests_watches_and_objects_are_counted() {
         "process_cpu_seconds_total",
         "kubernetes_build_info",
         "apiserver_current_inflight_requests",
+        "apiserver_storage_size_bytes{storage_cluster_id=\"embedded\"} ",
     ] {
         assert!(figure(&told, name, &[]).is_some(), "{name}");
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use store::{Collection, Store, WriteError};
 
-use crate::harness::{alone, delete, number, open, try_put};
+use crate::harness::{alone, delete, number, open, put, try_put};
 
 const FOLDER: &str = "STORE_FULL_FOLDER";
 /// Three segments to begin with, two to grow into, the mark, and [`OTHERS`].
@@ -120,4 +120,18 @@ async fn small_update(store: &Store, pods: &Arc<Collection>, held: &mut Held) {
     let meta = json!({"name": key, "deletionTimestamp": "2026-01-01T00:00:00Z"});
     let value = json!({"metadata": meta, "n": n});
     try_put(store, pods, &key, value).await.expect("an update that does not grow");
+}
+
+#[tokio::test]
+async fn the_size_told_is_that_of_the_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, pods) = open(folder.path());
+    for n in 0..200 {
+        put(&store, &pods, &format!("ns/{n}"), n).await;
+    }
+    store.close().await;
+    let files = std::fs::read_dir(folder.path()).expect("a folder");
+    let sizes = files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len());
+    // Beside the segments there are the mark and the lock.
+    assert_eq!(store.size(), Some(sizes.filter(|size| *size > 1 << 20).sum()));
 }
