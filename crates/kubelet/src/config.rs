@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::admission::Sysctls;
 use crate::node::Capacity;
 use crate::node::shutdown::{LogindPlaces, ShutdownPeriod};
-use crate::thresholds::EvictionConfig;
+use crate::thresholds::{EvictionConfig, Signal};
 
 /// Where static pods are found.
 #[derive(Debug, Clone)]
@@ -41,6 +41,27 @@ impl Default for StaticPods {
             url_headers: Vec::new(),
             file_check: Duration::from_secs(20),
             http_check: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Which CPUs and memory containers get.
+#[derive(Debug, Clone)]
+pub struct PlacementConfig {
+    /// What the node keeps back is added from its other settings.
+    pub settings: placement::Settings,
+    /// How often containers are bound anew to the CPUs that they share (`cpuManagerReconcilePeriod`).
+    pub reconcile: Duration,
+    /// Where the kernel tells of the machine.
+    pub sys: PathBuf,
+}
+
+impl Default for PlacementConfig {
+    fn default() -> PlacementConfig {
+        PlacementConfig {
+            settings: placement::Settings::default(),
+            reconcile: Duration::from_secs(10),
+            sys: "/sys".into(),
         }
     }
 }
@@ -80,7 +101,7 @@ pub struct KubeletConfig {
     pub cgroup_root: String,
     /// The node's part of a machine that it shares with others; `None`: all of it.
     pub capacity: Option<Capacity>,
-    /// Kept back from `allocatable`.
+    /// Kept back from `allocatable`, of memory beside the threshold of eviction.
     pub reserved_cpu_millis: u64,
     pub reserved_memory_bytes: u64,
     /// How often an unchanged node status is reported (the lease says that the node is alive).
@@ -119,6 +140,7 @@ pub struct KubeletConfig {
     /// How long pods have when the machine shuts down; none: they are not waited for.
     pub shutdown: Vec<ShutdownPeriod>,
     pub logind: LogindPlaces,
+    pub placement: PlacementConfig,
     pub(crate) sysctls: Sysctls,
 }
 
@@ -146,7 +168,7 @@ impl KubeletConfig {
             cgroup_root: "/kubepods".into(),
             capacity: None,
             reserved_cpu_millis: 0,
-            reserved_memory_bytes: 100 << 20,
+            reserved_memory_bytes: 0,
             status_report_interval: Duration::from_secs(300),
             status_update_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
@@ -166,8 +188,15 @@ impl KubeletConfig {
             static_pods: StaticPods::default(),
             shutdown: Vec::new(),
             logind: LogindPlaces::default(),
+            placement: PlacementConfig::default(),
             sysctls: Sysctls::safe(),
         }
+    }
+
+    /// What of the node's memory is not for pods: what is reserved, and what eviction keeps free.
+    pub(crate) fn kept_memory_bytes(&self, of: u64) -> u64 {
+        let threshold = self.eviction.hard.get(Signal::Memory).map_or(0, |kept| kept.of(of));
+        self.reserved_memory_bytes.saturating_add(threshold)
     }
 
     /// Lets pods set these kernel parameters beside the safe ones (`allowedUnsafeSysctls`): names, or

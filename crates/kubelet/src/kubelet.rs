@@ -18,6 +18,7 @@ use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
 use crate::images::Pulled;
 use crate::intake::sources::{Pods, Source};
 use crate::objects::Objects;
+use crate::placing::{self, Places};
 use crate::pod::{self, Admission, Event, Handle};
 use crate::probe::counts::Counts;
 use crate::rates::Rates;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) allocations: Allocations,
     pub(crate) volumes: volumes::Manager,
     pub(crate) pulled: Pulled,
+    pub(crate) places: Places,
     pub(crate) probes: Counts,
     pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
@@ -141,8 +143,9 @@ impl Shared {
 }
 
 impl Kubelet {
-    /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`].
-    pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Kubelet {
+    /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`]. Refuses settings
+    /// of CPUs and memory that do not fit the machine, or what an earlier run gave away.
+    pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Result<Kubelet, String> {
         let tasks = tasks.child();
         let client = deps.client;
         let mine = Follow {
@@ -163,6 +166,7 @@ impl Kubelet {
             allocations: Allocations::new(&config.root_dir),
             volumes: volumes::Manager::new(&config.root_dir),
             pulled: Pulled::new(&config.root_dir),
+            places: Places::open(&config)?,
             probes: Counts::default(),
             rates: Rates::default(),
             pressure: Mutex::default(),
@@ -182,7 +186,7 @@ impl Kubelet {
             client,
             config,
         };
-        Kubelet { shared: Arc::new(shared), tasks }
+        Ok(Kubelet { shared: Arc::new(shared), tasks })
     }
 
     /// Runs the node until the tasks given to [`Kubelet::new`] are cancelled.
@@ -215,6 +219,8 @@ impl Kubelet {
         self.tasks.essential("CSI node", move || volumes::csi::run_node_info(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("plugin registration", move || run_plugins(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("placement", move || placing::run(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("storage limits", move || upkeep::run_limits(shared.clone()));
         self.tasks.cancelled().await;

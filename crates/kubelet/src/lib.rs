@@ -16,6 +16,7 @@ mod kubelet;
 mod logs;
 mod node;
 mod objects;
+mod placing;
 mod plugins;
 mod pod;
 mod probe;
@@ -31,7 +32,8 @@ mod userns;
 mod volumes;
 
 pub use config::{
-    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, StaticPods, SystemMasters,
+    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlacementConfig, PlainDialer, StaticPods,
+    SystemMasters,
 };
 pub use kubelet::Kubelet;
 pub use node::Capacity;

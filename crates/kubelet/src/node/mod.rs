@@ -33,6 +33,11 @@ fn whole(config: &KubeletConfig) -> Machine {
     facts::machine(&config.root_dir).part(config.capacity, 0)
 }
 
+/// The memory that the node has.
+pub(crate) fn memory_bytes(config: &KubeletConfig) -> u64 {
+    whole(config).memory_bytes
+}
+
 /// The machine, or the node's part of it, as it is now.
 pub(crate) fn machine(shared: &Shared) -> Machine {
     let used = shared.pods_memory.load(Ordering::Relaxed);
@@ -46,7 +51,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
     NodeResources {
         memory_bytes: signed(machine.memory_bytes),
         allocatable_memory_bytes: signed(
-            machine.memory_bytes.saturating_sub(config.reserved_memory_bytes),
+            machine.memory_bytes.saturating_sub(config.kept_memory_bytes(machine.memory_bytes)),
         ),
         allocatable_cpu_millis: signed(
             machine.cpu_millis.saturating_sub(config.reserved_cpu_millis),

@@ -50,7 +50,8 @@ fn cpus(millis: u64) -> String {
 pub(super) fn resources(config: &KubeletConfig) -> NodeStatus {
     let machine = super::whole(config);
     let cpu = machine.cpu_millis.saturating_sub(config.reserved_cpu_millis);
-    let memory = machine.memory_bytes.saturating_sub(config.reserved_memory_bytes);
+    let kept = config.kept_memory_bytes(machine.memory_bytes);
+    let memory = machine.memory_bytes.saturating_sub(kept);
     let storage = format!("{}Ki", storage(&machine, config) / 1024);
     let capacity = (cpus(machine.cpu_millis), machine.memory_bytes, storage);
     let allocatable = (cpus(cpu), memory, allocatable_storage(&machine, config).to_string());

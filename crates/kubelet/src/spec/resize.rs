@@ -125,6 +125,15 @@ impl Allocation {
             })
     }
 
+    /// Whether the spec asks for another amount of this resource for some container.
+    pub(crate) fn changes(&self, pod: &Pod, name: &str) -> bool {
+        let asked = |r: Option<&ResourceRequirements>| r.map_or(0, |r| amount(&r.requests, name));
+        all(&spec_of(pod)).any(|c| {
+            let own = self.containers.get(&c.name);
+            own.is_some() && asked(own) != asked(c.resources.as_ref())
+        })
+    }
+
     /// The pod with this in place of what its spec asks for.
     pub(crate) fn apply(&self, pod: &Pod) -> Pod {
         let mut pod = pod.clone();
@@ -141,9 +150,28 @@ impl Allocation {
     }
 }
 
-/// A change that the node has no room for yet.
+/// Why a change is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There is no room yet.
+    Deferred,
+    /// Room would not help.
+    Infeasible,
+}
+
+impl Verdict {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Verdict::Deferred => "Deferred",
+            Verdict::Infeasible => "Infeasible",
+        }
+    }
+}
+
+/// A change that the node does not make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pending {
+    pub(crate) verdict: Verdict,
     pub(crate) message: String,
     /// Of the pod's spec that asks for it.
     pub(crate) generation: Option<i64>,

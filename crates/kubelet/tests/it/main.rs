@@ -15,6 +15,7 @@ mod features;
 mod images;
 mod isolation;
 mod lifecycle;
+mod placing;
 mod probes;
 mod real;
 mod resize;

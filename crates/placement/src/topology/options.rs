@@ -18,6 +18,15 @@ pub enum PolicyName {
 }
 
 impl PolicyName {
+    pub fn name(self) -> &'static str {
+        match self {
+            PolicyName::None => "none",
+            PolicyName::BestEffort => "best-effort",
+            PolicyName::Restricted => "restricted",
+            PolicyName::SingleNumaNode => "single-numa-node",
+        }
+    }
+
     pub fn parse(name: &str) -> Result<PolicyName, String> {
         match name {
             "none" => Ok(PolicyName::None),
@@ -39,6 +48,13 @@ pub enum Scope {
 }
 
 impl Scope {
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Container => "container",
+            Scope::Pod => "pod",
+        }
+    }
+
     pub fn parse(name: &str) -> Result<Scope, String> {
         match name {
             "container" => Ok(Scope::Container),

@@ -4,6 +4,7 @@
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
 pub(crate) mod network;
+mod placement;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -137,6 +138,8 @@ pub(crate) struct Args {
     /// Kernel parameters that pods may set beside the safe ones: net.core.somaxconn,kernel.msg*,…
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     allowed_unsafe_sysctls: Vec<String>,
+    #[command(flatten)]
+    placement: placement::Args,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -241,6 +244,7 @@ async fn serve(
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
     settings.apply(&mut config);
+    args.placement.apply(&mut config)?;
     make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
@@ -269,7 +273,8 @@ async fn serve(
         services: None,
     };
     let name = config.node_name.clone();
-    let agent = Arc::new(Kubelet::new(config, deps, tasks));
+    let agent = Kubelet::new(config, deps, tasks).map_err(anyhow::Error::msg)?;
+    let agent = Arc::new(agent);
     let server = agent.clone();
     tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     tasks.spawn("kubelet", async move { agent.run().await });

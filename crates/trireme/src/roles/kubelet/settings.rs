@@ -13,6 +13,7 @@ use ::kubelet::{Amount, KubeletConfig, ShutdownPeriod};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+use super::placement;
 use fields::FIELDS;
 use fields::Rule::{Direct, Flag, List, Only, Pace};
 
@@ -260,6 +261,13 @@ impl Settings {
             }
             "registerWithTaints" => self.flags.push(("register-with-taints", taints(value)?)),
             "staticPodURLHeader" => self.flags.extend(url_headers(value)?),
+            "cpuManagerPolicyOptions" => {
+                self.flags.extend(placement::options("cpu-manager-policy-options", value)?);
+            }
+            "topologyManagerPolicyOptions" => {
+                self.flags.extend(placement::options("topology-manager-policy-options", value)?);
+            }
+            "reservedMemory" => self.flags.extend(placement::reservations(value)?),
             "featureGates" => gates(value)?,
             "enforceNodeAllocatable" => allocatable(value)?,
             _ => bail!("no such field"),

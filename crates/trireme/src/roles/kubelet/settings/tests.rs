@@ -33,6 +33,27 @@ fn a_file_says_what_flags_say_and_flags_win() {
 }
 
 #[test]
+fn managers_of_cpus_and_memory_have_flags() {
+    let yaml = "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: \"true\"}\nreservedSystemCPUs: 0-1\n\
+                reservedMemory: [{numaNode: 1, limits: {memory: 1Gi, hugepages-2Mi: 4Mi}}]\nmemoryManagerPolicy: Static\n\
+                topologyManagerPolicyOptions: {prefer-closest-numa-nodes: \"true\"}";
+    let mut words = settings(yaml).unwrap().arguments(&[]);
+    words.sort();
+    let expected = [
+        "--cpu-manager-policy-options=full-pcpus-only=true",
+        "--cpu-manager-policy=static",
+        "--memory-manager-policy=Static",
+        "--reserved-cpus=0-1",
+        "--reserved-memory=1:memory=1Gi,hugepages-2Mi=4Mi",
+        "--topology-manager-policy-options=prefer-closest-numa-nodes=true",
+    ];
+    assert_eq!(words.len(), expected.len());
+    assert!(expected.iter().all(|word| words.contains(&(*word).to_owned())), "{words:?}");
+    assert!(refused("cpuManagerPolicyOptions: {a: 1}").contains("a: expected text"));
+    assert!(refused("reservedMemory: [{numaNode: 0}]").contains("limits: expected resources"));
+}
+
+#[test]
 fn what_no_flag_says_is_set() {
     let yaml = "nodeStatusReportFrequency: 1m30s\nnodeLeaseDurationSeconds: 20\nproviderID: x\n\
                 kubeReserved: {cpu: 250m, memory: 1Gi}\nsystemReserved: {cpu: \"0.5\"}\nregisterNode: false";
@@ -48,9 +69,8 @@ fn what_no_flag_says_is_set() {
 
 #[test]
 fn what_this_node_does_not_do_is_refused_by_name() {
-    let said =
-        "KubeletConfiguration: cpuManagerPolicy: static is not supported by this node, only none";
-    assert_eq!(refused("cpuManagerPolicy: static"), said);
+    let said = "KubeletConfiguration: cgroupDriver: systemd is not supported by this node, only cgroupfs";
+    assert_eq!(refused("cgroupDriver: systemd"), said);
     assert_eq!(
         refused("staticPodURLHeader: {A: b}"),
         "staticPodURLHeader: {\"A\":\"b\"}: A: expected a list"
