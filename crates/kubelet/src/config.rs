@@ -45,6 +45,38 @@ impl Default for StaticPods {
     }
 }
 
+/// A cgroup of the node's own daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservedCgroup {
+    /// `System` or `Kube`.
+    pub of: &'static str,
+    pub path: String,
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub pids: Option<u64>,
+    /// Only CPU, which the kernel takes back when others need it.
+    pub only_compressible: bool,
+}
+
+/// Cgroups that the node keeps: of its pods, and of its daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCgroups {
+    /// Where cgroups are mounted; `None`: the node keeps none.
+    pub mount: Option<PathBuf>,
+    /// Pods together have what is allocatable, not all that the node has (`enforceNodeAllocatable`).
+    pub enforce_pods: bool,
+    /// Processes that are not for pods.
+    pub reserved_pids: u64,
+    /// Held to what is kept for them.
+    pub reserved: Vec<ReservedCgroup>,
+}
+
+impl Default for NodeCgroups {
+    fn default() -> NodeCgroups {
+        NodeCgroups { mount: None, enforce_pods: true, reserved_pids: 0, reserved: Vec::new() }
+    }
+}
+
 /// Which CPUs and memory containers get.
 #[derive(Debug, Clone)]
 pub struct PlacementConfig {
@@ -70,6 +102,8 @@ impl Default for PlacementConfig {
 #[derive(Debug, Clone)]
 pub struct KubeletConfig {
     pub node_name: String,
+    /// For `/statusz` and `/flagz`.
+    pub component: telemetry::zpages::Component,
     /// The `kubernetes.io/hostname` label and the `Hostname` address.
     pub hostname: String,
     /// Pods' directories and volumes; upstream's default is `/var/lib/kubelet`.
@@ -104,6 +138,8 @@ pub struct KubeletConfig {
     /// Kept back from `allocatable`, of memory beside the threshold of eviction.
     pub reserved_cpu_millis: u64,
     pub reserved_memory_bytes: u64,
+    pub reserved_storage_bytes: u64,
+    pub cgroups: NodeCgroups,
     /// How often an unchanged node status is reported (the lease says that the node is alive).
     pub status_report_interval: Duration,
     /// How often the node's own state is looked at.
@@ -151,6 +187,10 @@ impl KubeletConfig {
         KubeletConfig {
             hostname: node_name.clone(),
             node_name,
+            component: telemetry::zpages::Component {
+                name: "kubelet".to_owned(),
+                ..Default::default()
+            },
             root_dir: "/var/lib/kubelet".into(),
             log_dir: "/var/log/pods".into(),
             node_log_dir: "/var/log".into(),
@@ -169,6 +209,8 @@ impl KubeletConfig {
             capacity: None,
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 0,
+            reserved_storage_bytes: 0,
+            cgroups: NodeCgroups::default(),
             status_report_interval: Duration::from_secs(300),
             status_update_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),

@@ -111,6 +111,7 @@ impl Intake {
             self.pending.remove(uid);
             self.shared.allocations.forget(uid);
             self.shared.places.forget(uid);
+            self.shared.classes_due.notify_one();
             return self.retry_resizes().await;
         }
         if self.taken.contains(uid) {
@@ -181,6 +182,7 @@ impl Intake {
                 self.shared.recorder.event(&about, EventType::Normal, "ResizeStarted", text);
                 let news = News { pending: None, allocated: Some(generation) };
                 self.tell_changed(pod);
+                self.shared.classes_due.notify_one();
                 self.shared.tell(uid, Event::Resize(news));
             }
             Err((verdict, message)) => {
@@ -235,6 +237,7 @@ impl Intake {
             Ok(victims) => {
                 self.taken.insert(uid.to_owned());
                 self.given(pod);
+                self.shared.classes_due.notify_one();
                 match self.make_room(uid, &victims) {
                     true => Admission::Held,
                     false => Admission::Taken,

@@ -26,7 +26,7 @@ use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
 use crate::volumes::{self, Allocations};
-use crate::{intake, node, plugins, server, upkeep};
+use crate::{cgroups, intake, node, plugins, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) shutting_down: AtomicBool,
     /// Told when the node's status is to be written without delay.
     pub(crate) status_due: Notify,
+    /// Told when the shares of a class of pods may be others.
+    pub(crate) classes_due: Notify,
     pub(crate) tasks: Tasks,
 }
 
@@ -146,6 +148,7 @@ impl Kubelet {
     /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`]. Refuses settings
     /// of CPUs and memory that do not fit the machine, or what an earlier run gave away.
     pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Result<Kubelet, String> {
+        cgroups::begin(&config)?;
         let tasks = tasks.child();
         let client = deps.client;
         let mine = Follow {
@@ -178,6 +181,7 @@ impl Kubelet {
             pods_memory: AtomicU64::new(0),
             shutting_down: AtomicBool::new(false),
             status_due: Notify::new(),
+            classes_due: Notify::new(),
             tasks: tasks.child(),
             runtime: deps.runtime,
             images: deps.images,
@@ -219,6 +223,8 @@ impl Kubelet {
         self.tasks.essential("CSI node", move || volumes::csi::run_node_info(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("plugin registration", move || run_plugins(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("cgroups", move || cgroups::run(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("placement", move || placing::run(shared.clone()));
         let shared = self.shared.clone();

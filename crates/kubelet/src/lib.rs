@@ -7,6 +7,7 @@
 
 mod admission;
 mod beneath;
+mod cgroups;
 mod config;
 mod exec;
 mod hooks;
@@ -32,8 +33,8 @@ mod userns;
 mod volumes;
 
 pub use config::{
-    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlacementConfig, PlainDialer, StaticPods,
-    SystemMasters,
+    Authorizer, Deps, Dialer, KubeletConfig, NodeCgroups, NodeUser, PlacementConfig, PlainDialer,
+    ReservedCgroup, StaticPods, SystemMasters,
 };
 pub use kubelet::Kubelet;
 pub use node::Capacity;

@@ -257,9 +257,11 @@ mod tests {
 
     #[test]
     fn a_pod_is_described_in_the_order_of_its_start() {
-        let one = |name: &str, policy: Option<&str>, cpu: &str| json!({"name": name, "restartPolicy": policy, "resources": {
+        let one = |name: &str, policy: Option<&str>, cpu: &str| {
+            json!({"name": name, "restartPolicy": policy, "resources": {
             "requests": {"cpu": cpu, "memory": "1Mi", "hugepages-2Mi": "4Mi", "ephemeral-storage": "1"},
-            "limits": {"cpu": cpu, "memory": "1Mi", "hugepages-2Mi": "4Mi"}}});
+            "limits": {"cpu": cpu, "memory": "1Mi", "hugepages-2Mi": "4Mi"}}})
+        };
         let spec = json!({"initContainers": [one("i", None, "1"), one("s", Some("Always"), "500m")], "containers": [one("c", None, "2")]});
         let pod = |spec| {
             serde_json::from_value::<Pod>(json!({"metadata": {"uid": "u"}, "spec": spec})).unwrap()
@@ -272,7 +274,10 @@ mod tests {
             [("i", Kind::Init, 1000), ("s", Kind::Sidecar, 500), ("c", Kind::Regular, 2000)];
         assert_eq!(brief, expected);
         let memory: Vec<_> = seen.containers[2].memory.iter().collect();
-        assert_eq!(memory, [(&"hugepages-2Mi".to_owned(), &(4 << 20)), (&"memory".to_owned(), &(1 << 20))]);
+        assert_eq!(
+            memory,
+            [(&"hugepages-2Mi".to_owned(), &(4 << 20)), (&"memory".to_owned(), &(1 << 20))]
+        );
         let mut whole = spec;
         whole["resources"] = json!({"limits": {"cpu": "3"}});
         assert!(described(&pod(whole)).pod_level);

@@ -23,8 +23,8 @@ use crate::spec::{spec_of, uid_of};
 
 pub(crate) use affinity::term_matches;
 pub(crate) use apparmor::is_enabled as apparmor_is_enabled;
-pub(crate) use fit::limits;
-use fit::{Requests, requests};
+use fit::Requests;
+pub(crate) use fit::{limits, requests};
 pub(crate) use preemption::{MESSAGE as PREEMPTED_MESSAGE, REASON as PREEMPTED};
 pub(crate) use pressure::Pressure;
 pub(crate) use sysctls::{Sysctls, normalized as sysctl_name};

@@ -29,7 +29,7 @@ pub(crate) use lease::run as run_lease;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The machine, or the node's part of it, before any of its pods.
-fn whole(config: &KubeletConfig) -> Machine {
+pub(crate) fn whole(config: &KubeletConfig) -> Machine {
     facts::machine(&config.root_dir).part(config.capacity, 0)
 }
 

@@ -28,11 +28,13 @@ const DECLARED: [&str; 4] = [
     "InPlacePodVerticalScalingInitContainers",
     "RestartAllContainersOnContainerExits",
 ];
-/// Pods may use all but the eviction threshold.
+
+/// Pods may use all but what is reserved and the eviction threshold.
 pub(super) fn allocatable_storage(machine: &Machine, config: &KubeletConfig) -> u64 {
     let all = storage(machine, config);
     let kept = config.eviction.hard.get(Signal::NodefsAvailable);
-    all.saturating_sub(kept.map_or(0, |kept| kept.of(all)))
+    let threshold = kept.map_or(0, |kept| kept.of(all));
+    all.saturating_sub(threshold.saturating_add(config.reserved_storage_bytes))
 }
 
 fn storage(machine: &Machine, config: &KubeletConfig) -> u64 {

@@ -111,7 +111,10 @@ mod tests {
         config.max_pods = 7;
         let shown = settings(&config);
         assert_eq!(shown["maxPods"], 7);
-        assert_eq!((&shown["cpuManagerPolicy"], &shown["topologyManagerScope"]), (&json!("none"), &json!("container")));
+        assert_eq!(
+            (&shown["cpuManagerPolicy"], &shown["topologyManagerScope"]),
+            (&json!("none"), &json!("container"))
+        );
         assert_eq!(shown["evictionHard"]["memory.available"], "104857600");
         assert_eq!(shown["nodeStatusReportFrequency"], "300s");
     }

@@ -6,6 +6,7 @@
 mod admission;
 mod api;
 mod attacks;
+mod cgroups;
 mod chaos;
 mod csi_driver;
 mod csi_volumes;

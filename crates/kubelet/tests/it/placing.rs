@@ -117,11 +117,21 @@ async fn a_guaranteed_container_has_cpus_of_its_own_and_others_share_the_rest() 
     let mut config = node.config();
     config.placement.sys = sys.path().to_owned();
     let refused = node.agent(&client::Tasks::new(), config).unwrap_err();
-    assert!(refused.contains("configured policy \"none\" differs from state checkpoint policy \"static\""), "{refused}");
+    assert!(
+        refused
+            .contains("configured policy \"none\" differs from state checkpoint policy \"static\""),
+        "{refused}"
+    );
     assert!(refused.contains("please drain this node and delete the CPU manager checkpoint file"));
 }
 
-async fn refused(spec: Value, smt: bool, change: fn(&mut KubeletConfig), reason: &str, message: &str) {
+async fn refused(
+    spec: Value,
+    smt: bool,
+    change: fn(&mut KubeletConfig),
+    reason: &str,
+    message: &str,
+) {
     let sys = tempfile::tempdir().unwrap();
     machine(sys.path(), smt);
     let node = Node::with(|config| {
@@ -210,14 +220,22 @@ async fn memory_of_one_node_is_the_containers() {
         let status = node.status(|s| pending(s).is_some()).await;
         let condition = pending(&status).unwrap();
         let said = format!("Resize is infeasible for Guaranteed Pods alongside {manager}");
-        assert_eq!((&condition["reason"], &condition["message"]), (&json!("Infeasible"), &json!(said)));
+        assert_eq!(
+            (&condition["reason"], &condition["message"]),
+            (&json!("Infeasible"), &json!(said))
+        );
     }
     assert_eq!(node.event("ResizeInfeasible").await["type"], "Warning");
     node.tasks.shutdown().await;
     let mut config = node.config();
     with(&mut config, 1 << 20);
     let refused = node.agent(&client::Tasks::new(), config).unwrap_err();
-    assert!(refused.contains("is not equal to the value \"104857600\" determined by Node Allocatable feature"), "{refused}");
+    assert!(
+        refused.contains(
+            "is not equal to the value \"104857600\" determined by Node Allocatable feature"
+        ),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -234,7 +252,10 @@ async fn the_static_policy_wants_cpus_for_the_node_itself() {
         node.agent(&client::Tasks::new(), config).unwrap_err()
     };
     let said = refused(|config| config.reserved_cpu_millis = 0);
-    assert_eq!(said, "[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero");
+    assert_eq!(
+        said,
+        "[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero"
+    );
     let said = refused(|config| config.placement.settings.cpu_policy = "other".into());
     assert_eq!(said, "unknown policy: \"other\"");
 }
@@ -261,7 +282,8 @@ async fn a_real_container_has_a_cpu_of_its_own() {
         async move {
             loop {
                 let said = node.exec(name, &["cat", "/proc/1/status"], b"").await;
-                let text: Vec<u8> = said.iter().filter(|m| m.0 == 1).flat_map(|m| m.1.clone()).collect();
+                let text: Vec<u8> =
+                    said.iter().filter(|m| m.0 == 1).flat_map(|m| m.1.clone()).collect();
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let found = placement::CpuSet::parse(allowed(&text).unwrap_or("")).unwrap();
                 let has_own = found.contains(1);
@@ -287,7 +309,10 @@ async fn a_real_container_has_a_cpu_of_its_own() {
     let unlimited = quota(&node.cgroup("own"));
     assert!(unlimited.starts_with("-1") || unlimited.starts_with("max"), "{unlimited}");
     let metrics = node.pki.get(node.address, "/metrics", true).await;
-    assert!(metrics.contains("kubelet_cpu_manager_exclusive_cpu_allocation_count 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("kubelet_cpu_manager_exclusive_cpu_allocation_count 1\n"),
+        "{metrics}"
+    );
     node.delete("own").await;
     soon(is("shared", "all")).await.unwrap();
     node.delete("shared").await;

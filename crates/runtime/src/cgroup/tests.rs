@@ -33,7 +33,8 @@ fn hierarchies_are_read_from_mountinfo() {
     assert_eq!(found.v1("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
     assert_eq!(found.v1("name=systemd"), Some(Path::new("/sys/fs/cgroup/systemd")));
     assert_eq!(found.v1("pids"), None);
-    assert!(!found.is_v2());
+    assert!(!found.is_v2() && found.has("cpu"));
+    assert!(!found.has("pids") && !found.has("hugetlb"), "the unified tree hands none down");
     assert_eq!(found.unified, Some(PathBuf::from("/sys/fs/cgroup/unified")));
 }
 
@@ -113,7 +114,9 @@ fn a_group_that_was_only_half_made_is_made_whole() {
     for dir in [root.path(), &half] {
         fs::write(dir.join("cgroup.controllers"), "memory").unwrap();
     }
-    Hierarchies::unified_at(root.path()).create("/pods/one").unwrap();
+    let v2 = Hierarchies::unified_at(root.path());
+    assert!(v2.has("memory") && !v2.has("cpu"));
+    v2.create("/pods/one").unwrap();
     for dir in [root.path(), &half] {
         let control = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap();
         assert_eq!(control, "+memory", "{}", dir.display());

@@ -26,6 +26,7 @@ use super::start::Upkeep;
 use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
+use crate::roles::kubelet::CGROUPS;
 
 const KUBELET_PORT: u16 = 10250;
 
@@ -157,6 +158,7 @@ async fn start_kubelet(
         share(&mut config, part);
     }
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.cgroup);
+    config.cgroups.mount = Some(CGROUPS.into());
     let user = format!("system:node:{name}");
     let client = shared.plane.client(&user, &["system:nodes"], "kubelet");
     let deps = Deps {

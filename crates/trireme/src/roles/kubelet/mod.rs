@@ -5,6 +5,7 @@
 
 pub(crate) mod network;
 mod placement;
+mod reserved;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,9 @@ use crate::cluster::node::server_tls;
 use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
+
+/// Where cgroups are mounted.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Flags of upstream that this agent knows.
 #[derive(Debug, clap::Args)]
@@ -139,6 +143,8 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     allowed_unsafe_sysctls: Vec<String>,
     #[command(flatten)]
+    reserved: reserved::Args,
+    #[command(flatten)]
     placement: placement::Args,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
@@ -244,7 +250,8 @@ async fn serve(
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
     settings.apply(&mut config);
-    args.placement.apply(&mut config)?;
+    args.reserved.apply(&mut config)?;
+    args.placement.apply(&mut config, args.reserved.has_cgroups())?;
     make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
@@ -318,6 +325,8 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
         http_check: args.http_check_frequency,
     };
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
+    config.component = crate::flags::component("kubelet");
+    config.cgroups.mount = Some(CGROUPS.into());
     config.allow_sysctls(&args.allowed_unsafe_sysctls).map_err(anyhow::Error::msg)?;
     Ok(config)
 }

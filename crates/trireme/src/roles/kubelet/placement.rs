@@ -68,7 +68,12 @@ fn reservation(text: &str) -> Result<(i64, Vec<(String, u64)>), String> {
     Ok((node.parse().map_err(|_| bad())?, limits))
 }
 
-fn check_limit(node: i64, name: &str, bytes: u64, seen: &mut BTreeSet<(i64, String)>) -> Result<()> {
+fn check_limit(
+    node: i64,
+    name: &str,
+    bytes: u64,
+    seen: &mut BTreeSet<(i64, String)>,
+) -> Result<()> {
     if name != "memory" && !name.starts_with("hugepages-") {
         bail!(
             "invalid configuration: the limit type {name:?} for NUMA node {node} is not supported, only [memory hugepages-<HugePageSize>] is accepted"
@@ -103,8 +108,9 @@ impl Args {
     }
 
     /// After what the configuration reserves is known.
-    pub(super) fn apply(&self, config: &mut KubeletConfig) -> Result<()> {
-        let options = |list: &[(String, String)]| -> BTreeMap<_, _> { list.iter().cloned().collect() };
+    pub(super) fn apply(&self, config: &mut KubeletConfig, has_cgroups: bool) -> Result<()> {
+        let options =
+            |list: &[(String, String)]| -> BTreeMap<_, _> { list.iter().cloned().collect() };
         let topology = options(&self.topology_manager_policy_options);
         config.placement.reconcile = self.cpu_manager_reconcile_period;
         let settings = &mut config.placement.settings;
@@ -114,8 +120,14 @@ impl Args {
         settings.reserved_memory = self.reserved_memory()?;
         settings.topology_policy = self.topology_manager_policy;
         settings.topology_scope = self.topology_manager_scope;
-        settings.topology_options = TopologyOptions::parse(&topology).map_err(anyhow::Error::msg)?;
+        settings.topology_options =
+            TopologyOptions::parse(&topology).map_err(anyhow::Error::msg)?;
         if let Some(cpus) = self.reserved_cpus.clone().filter(|cpus| !cpus.is_empty()) {
+            if has_cgroups {
+                bail!(
+                    "invalid configuration: can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)"
+                );
+            }
             config.reserved_cpu_millis = 1000 * u64::try_from(cpus.len())?;
             settings.reserved_cpus = cpus;
         }
@@ -162,7 +174,7 @@ mod tests {
     fn applied(words: &[&str]) -> Result<KubeletConfig> {
         let mut config = KubeletConfig::new("n");
         config.reserved_cpu_millis = 250;
-        Line::try_parse_from(words)?.args.apply(&mut config)?;
+        Line::try_parse_from(words)?.args.apply(&mut config, false)?;
         Ok(config)
     }
 
@@ -189,7 +201,10 @@ mod tests {
         assert!(settings.has_static_cpus() && settings.has_static_memory());
         assert_eq!(settings.cpu_options.len(), 2);
         assert_eq!(settings.reserved_memory[0].limits["hugepages-2Mi"], 4 << 20);
-        assert_eq!((settings.topology_policy, settings.topology_scope), (PolicyName::Restricted, Scope::Pod));
+        assert_eq!(
+            (settings.topology_policy, settings.topology_scope),
+            (PolicyName::Restricted, Scope::Pod)
+        );
         assert_eq!(config.reserved_cpu_millis, 3000, "named ones take the place of counted ones");
         assert_eq!(config.placement.reconcile, Duration::from_secs(5));
     }
@@ -197,18 +212,42 @@ mod tests {
     #[test]
     fn settings_that_upstream_refuses_are_refused() {
         let refused = [
-            ("--topology-manager-policy=near", "invalid configuration: topologyManagerPolicy (--topology-manager-policy) \"near\" must be one of:"),
-            ("--topology-manager-scope=node", "invalid configuration: topologyManagerScope (--topology-manager-scope) \"node\" must be one of:"),
-            ("--topology-manager-policy-options=x=y", "unknown Topology Manager Policy option: \"x\""),
-            ("--reserved-cpus=1-0", "invalid configuration: unable to parse reservedSystemCPUs (--reserved-cpus) 1-0, error: invalid range \"1-0\" (1 > 0)"),
-            ("--reserved-memory=0:cpu=1", "invalid configuration: the limit type \"cpu\" for NUMA node 0 is not supported, only [memory hugepages-<HugePageSize>] is accepted"),
-            ("--reserved-memory=0:memory=0", "invalid configuration: reserved memory may not be zero for NUMA node 0 and resource \"memory\""),
-            ("--reserved-memory=0:memory=1,memory=2", "invalid configuration: the reserved memory has a duplicate value for NUMA node 0 and resource \"memory\""),
+            (
+                "--topology-manager-policy=near",
+                "invalid configuration: topologyManagerPolicy (--topology-manager-policy) \"near\" must be one of:",
+            ),
+            (
+                "--topology-manager-scope=node",
+                "invalid configuration: topologyManagerScope (--topology-manager-scope) \"node\" must be one of:",
+            ),
+            (
+                "--topology-manager-policy-options=x=y",
+                "unknown Topology Manager Policy option: \"x\"",
+            ),
+            (
+                "--reserved-cpus=1-0",
+                "invalid configuration: unable to parse reservedSystemCPUs (--reserved-cpus) 1-0, error: invalid range \"1-0\" (1 > 0)",
+            ),
+            (
+                "--reserved-memory=0:cpu=1",
+                "invalid configuration: the limit type \"cpu\" for NUMA node 0 is not supported, only [memory hugepages-<HugePageSize>] is accepted",
+            ),
+            (
+                "--reserved-memory=0:memory=0",
+                "invalid configuration: reserved memory may not be zero for NUMA node 0 and resource \"memory\"",
+            ),
+            (
+                "--reserved-memory=0:memory=1,memory=2",
+                "invalid configuration: the reserved memory has a duplicate value for NUMA node 0 and resource \"memory\"",
+            ),
             ("--reserved-memory=-1:memory=1", "NUMA node -1"),
             ("--reserved-memory=memory", "is not node:memory=1Gi"),
             ("--cpu-manager-policy-options=x", "expected key=value"),
             ("--cpu-manager-reconcile-period=0s", "must be greater than 0s"),
         ];
+        let line = Line::try_parse_from(["--reserved-cpus=0"]).unwrap();
+        let both = line.args.apply(&mut KubeletConfig::new("n"), true).unwrap_err();
+        assert!(both.to_string().contains("can't use reservedSystemCPUs"), "{both}");
         for (word, why) in refused {
             let said = format!("{:#}", applied(&[word]).unwrap_err());
             assert!(said.contains(why), "{word}: {said}");
