@@ -235,6 +235,20 @@ impl KubeletConfig {
         }
     }
 
+    /// Bytes of a huge page, and how many of them the node has. Nodes that share a machine have none: nobody
+    /// says whose they are.
+    pub(crate) fn huge_pages(&self) -> Vec<(u64, u64)> {
+        let found = placement::huge_pages(&self.placement.sys.join("kernel/mm/hugepages"));
+        let own = |(size, count)| (size, if self.capacity.is_some() { 0 } else { count });
+        found.into_iter().map(own).collect()
+    }
+
+    /// What of the node's memory is not for pods' ordinary pages.
+    pub(crate) fn unallocatable_memory_bytes(&self, of: u64) -> u64 {
+        let pages = self.huge_pages().into_iter().map(|(size, count)| size.saturating_mul(count));
+        pages.fold(self.kept_memory_bytes(of), u64::saturating_add)
+    }
+
     /// What of the node's memory is not for pods: what is reserved, and what eviction keeps free.
     pub(crate) fn kept_memory_bytes(&self, of: u64) -> u64 {
         let threshold = self.eviction.hard.get(Signal::Memory).map_or(0, |kept| kept.of(of));

@@ -96,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn node_resources(&self) -> NodeResources {
-        self.resources
+        self.resources.clone()
     }
 
     /// The runtime's own name, known before the first actor starts.

@@ -17,14 +17,11 @@ use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::node;
 use crate::spec::quantity::{millis, units};
-use crate::spec::resources::{Qos, qos, requests};
+use crate::spec::resources::{HUGE_PAGES, Qos, qos, requests};
 use crate::spec::{has_ended, is_sidecar, labels, spec_of, uid_of};
 
 /// A container whose quota is lifted: the CPUs that are its own limit it.
 const NO_QUOTA: i64 = -1;
-
-/// What memory a container asks for: `memory` and these.
-const HUGE_PAGES: &str = "hugepages-";
 
 /// The managers of the node.
 pub(crate) struct Places {

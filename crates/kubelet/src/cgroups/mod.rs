@@ -29,9 +29,9 @@ fn hierarchies(mount: &Path) -> Result<Hierarchies, String> {
 }
 
 /// Bytes of a huge page and how many there are, where groups can limit them.
-fn huge_pages(all: &Hierarchies) -> Vec<(u64, u64)> {
+fn huge_pages(all: &Hierarchies, config: &KubeletConfig) -> Vec<(u64, u64)> {
     match all.has("hugetlb") {
-        true => placement::huge_pages(Path::new("/sys/kernel/mm/hugepages")),
+        true => config.huge_pages(),
         false => Vec::new(),
     }
 }
@@ -125,7 +125,7 @@ async fn write_pods(shared: &Arc<Shared>, mount: &Path) -> Result<(), String> {
     let (config, mount) = (shared.config.clone(), mount.to_owned());
     blocking(move || {
         let all = hierarchies(&mount)?;
-        let values = plan::pods(&config, &node::whole(&config), &huge_pages(&all));
+        let values = plan::pods(&config, &node::whole(&config), &huge_pages(&all, &config));
         write(&all, &config.cgroup_root, &values)
     })
     .await
@@ -134,10 +134,10 @@ async fn write_pods(shared: &Arc<Shared>, mount: &Path) -> Result<(), String> {
 async fn share(shared: &Arc<Shared>, mount: &Path) -> Result<(), String> {
     let listed = shared.pods.list();
     let pods: Vec<_> = listed.iter().map(|pod| shared.allocations.effective(pod)).collect();
-    let (root, mount) = (shared.config.cgroup_root.clone(), mount.to_owned());
+    let (config, mount) = (shared.config.clone(), mount.to_owned());
     blocking(move || {
         let all = hierarchies(&mount)?;
-        let pages = huge_pages(&all);
+        let (pages, root) = (huge_pages(&all, &config), &config.cgroup_root);
         write(&all, &format!("{root}/burstable"), &plan::burstable(&pods, &pages))?;
         write(&all, &format!("{root}/besteffort"), &plan::best_effort(&pages))
     })

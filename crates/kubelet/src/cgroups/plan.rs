@@ -9,7 +9,7 @@ use crate::admission::requests;
 use crate::config::{KubeletConfig, ReservedCgroup};
 use crate::node::Machine;
 use crate::spec::has_ended;
-use crate::spec::resources::{Qos, qos, shares};
+use crate::spec::resources::{Qos, page_name, qos, shares};
 
 /// More huge pages than any machine has.
 const UNBOUNDED: u64 = 1 << 62;
@@ -18,15 +18,6 @@ const PIDS: &str = "pids.max";
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// A page's size as the kernel names the files of the controller `hugetlb`.
-fn page_name(bytes: u64) -> String {
-    match bytes {
-        b if b >= 1 << 30 => format!("{}GB", b >> 30),
-        b if b >= 1 << 20 => format!("{}MB", b >> 20),
-        b => format!("{}KB", b >> 10),
-    }
 }
 
 /// Limits of huge pages: of each size (bytes of a page, and how many there are) so many bytes.

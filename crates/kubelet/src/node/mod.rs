@@ -51,7 +51,9 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
     NodeResources {
         memory_bytes: signed(machine.memory_bytes),
         allocatable_memory_bytes: signed(
-            machine.memory_bytes.saturating_sub(config.kept_memory_bytes(machine.memory_bytes)),
+            machine
+                .memory_bytes
+                .saturating_sub(config.unallocatable_memory_bytes(machine.memory_bytes)),
         ),
         allocatable_cpu_millis: signed(
             machine.cpu_millis.saturating_sub(config.reserved_cpu_millis),
@@ -60,6 +62,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
             true => signed(machine.swap_bytes),
             false => 0,
         },
+        page_sizes: config.huge_pages().into_iter().map(|(size, _)| size).collect(),
         allocatable_storage_bytes: signed(status::allocatable_storage(&machine, config)),
     }
 }

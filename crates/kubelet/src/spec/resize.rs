@@ -60,7 +60,8 @@ impl Amounts {
             if let Some(entry) = list.as_mut().and_then(|l| l.get_mut(name))
                 && value > 0
             {
-                *entry = Quantity(if name == "cpu" { cpu_text(value) } else { memory_text(value) });
+                let bytes = || memory_text(u64::try_from(value).unwrap_or(0));
+                *entry = Quantity(if name == "cpu" { cpu_text(value) } else { bytes() });
             }
         };
         put(&mut shown.requests, "cpu", self.cpu_request);
@@ -75,7 +76,8 @@ fn cpu_text(millis: i64) -> String {
     if millis % 1000 == 0 { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
-fn memory_text(bytes: i64) -> String {
+/// Bytes as the API writes them.
+pub(crate) fn memory_text(bytes: u64) -> String {
     let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"];
     let (mut value, mut at) = (bytes, 0);
     while value != 0 && value % 1024 == 0 && at + 1 < suffixes.len() {

@@ -39,6 +39,55 @@ fn machine(root: &Path, smt: bool) {
     }
 }
 
+fn allocatable(node: &Node) -> Option<Value> {
+    let found = node.api.get("/api/v1/nodes/n1")?;
+    Some(found["status"].clone()).filter(|s| s["allocatable"]["hugepages-2Mi"].is_string())
+}
+
+#[tokio::test]
+async fn huge_pages_are_the_nodes_and_are_given_once() {
+    let sys = tempfile::tempdir().unwrap();
+    for (pages, count) in [("hugepages-2048kB", "4"), ("hugepages-1048576kB", "0")] {
+        file(sys.path(), &format!("kernel/mm/hugepages/{pages}/nr_hugepages"), count);
+    }
+    let node = Node::with(|config| config.placement.sys = sys.path().to_owned());
+    let status = node.api.until(|_| allocatable(&node)).await;
+    for list in ["capacity", "allocatable"] {
+        assert_eq!(
+            (&status[list]["hugepages-2Mi"], &status[list]["hugepages-1Gi"]),
+            (&json!("8Mi"), &json!("0"))
+        );
+    }
+    let bytes = |list: &str| -> u64 {
+        let text = status[list]["memory"].as_str().unwrap();
+        text.trim_end_matches("Ki").parse::<u64>().unwrap() << 10
+    };
+    assert_eq!(bytes("capacity") - bytes("allocatable"), KEPT + (8 << 20));
+    let asking = |pages: &str| {
+        let list = json!({"cpu": "100m", "memory": "16Mi", "hugepages-2Mi": pages});
+        json!({"resources": {"requests": list, "limits": list}})
+    };
+    node.create(one(asking("6Mi")));
+    node.status(|s| s["phase"] == "Running").await;
+    {
+        let table = node.runtime.table.lock().unwrap();
+        let (_, config, _) = table.containers.values().next().unwrap();
+        let values = config.linux.clone().unwrap().resources.unwrap().hugepage_limits;
+        let values: Vec<_> = values.iter().map(|p| (p.page_size.as_str(), p.limit)).collect();
+        assert_eq!(values, [("2MB", 6 << 20), ("1GB", 0)]);
+    }
+    node.put("more", one(asking("4Mi")));
+    let path = "/api/v1/namespaces/default/pods/more";
+    let failed =
+        node.api.until(|api| api.get(path).filter(|p| p["status"]["phase"] == "Failed")).await;
+    assert_eq!(failed["status"]["reason"], "OutOfhugepages-2Mi");
+    assert_eq!(
+        failed["status"]["message"],
+        "Pod was rejected: Node didn't have enough resource: hugepages-2Mi, requested: 4194304, used: 6291456, capacity: 8388608"
+    );
+    node.tasks.shutdown().await;
+}
+
 fn settings(config: &mut KubeletConfig, sys: &Path) {
     config.placement.sys = sys.to_owned();
     config.placement.settings.cpu_policy = "static".into();

@@ -38,6 +38,23 @@ fn hierarchies_are_read_from_mountinfo() {
     assert_eq!(found.unified, Some(PathBuf::from("/sys/fs/cgroup/unified")));
 }
 
+/// Upstream's kubelet names the limits of all sizes for every container.
+#[test]
+fn limits_of_huge_pages_are_left_out_where_groups_have_none() {
+    let root = tempfile::tempdir().unwrap();
+    let group = |dir: &Path| Group { v1: Vec::new(), unified: Some(dir.to_owned()) };
+    let values = LinuxContainerResources {
+        hugepage_limits: vec![HugepageLimit { page_size: "2MB".to_owned(), limit: 4 << 20 }],
+        ..Default::default()
+    };
+    group(root.path()).apply(&values).unwrap();
+    let file = root.path().join("hugetlb.2MB.max");
+    assert!(!file.exists());
+    fs::write(&file, "max").unwrap();
+    group(root.path()).apply(&values).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "4194304");
+}
+
 #[test]
 fn limits_of_v1() {
     assert_eq!(
