@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::admission::Sysctls;
 use crate::node::Capacity;
 use crate::node::shutdown::{LogindPlaces, ShutdownPeriod};
-use crate::thresholds::EvictionConfig;
+use crate::thresholds::{EvictionConfig, Signal};
 
 /// Where static pods are found.
 #[derive(Debug, Clone)]
@@ -45,10 +45,65 @@ impl Default for StaticPods {
     }
 }
 
+/// A cgroup of the node's own daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservedCgroup {
+    /// `System` or `Kube`.
+    pub of: &'static str,
+    pub path: String,
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub pids: Option<u64>,
+    /// Only CPU, which the kernel takes back when others need it.
+    pub only_compressible: bool,
+}
+
+/// Cgroups that the node keeps: of its pods, and of its daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCgroups {
+    /// Where cgroups are mounted; `None`: the node keeps none.
+    pub mount: Option<PathBuf>,
+    /// Pods together have what is allocatable, not all that the node has (`enforceNodeAllocatable`).
+    pub enforce_pods: bool,
+    /// Processes that are not for pods.
+    pub reserved_pids: u64,
+    /// Held to what is kept for them.
+    pub reserved: Vec<ReservedCgroup>,
+}
+
+impl Default for NodeCgroups {
+    fn default() -> NodeCgroups {
+        NodeCgroups { mount: None, enforce_pods: true, reserved_pids: 0, reserved: Vec::new() }
+    }
+}
+
+/// Which CPUs and memory containers get.
+#[derive(Debug, Clone)]
+pub struct PlacementConfig {
+    /// What the node keeps back is added from its other settings.
+    pub settings: placement::Settings,
+    /// How often containers are bound anew to the CPUs that they share (`cpuManagerReconcilePeriod`).
+    pub reconcile: Duration,
+    /// Where the kernel tells of the machine.
+    pub sys: PathBuf,
+}
+
+impl Default for PlacementConfig {
+    fn default() -> PlacementConfig {
+        PlacementConfig {
+            settings: placement::Settings::default(),
+            reconcile: Duration::from_secs(10),
+            sys: "/sys".into(),
+        }
+    }
+}
+
 /// Settings of one node agent.
 #[derive(Debug, Clone)]
 pub struct KubeletConfig {
     pub node_name: String,
+    /// For `/statusz` and `/flagz`.
+    pub component: telemetry::zpages::Component,
     /// The `kubernetes.io/hostname` label and the `Hostname` address.
     pub hostname: String,
     /// Pods' directories and volumes; upstream's default is `/var/lib/kubelet`.
@@ -80,9 +135,11 @@ pub struct KubeletConfig {
     pub cgroup_root: String,
     /// The node's part of a machine that it shares with others; `None`: all of it.
     pub capacity: Option<Capacity>,
-    /// Kept back from `allocatable`.
+    /// Kept back from `allocatable`, of memory beside the threshold of eviction.
     pub reserved_cpu_millis: u64,
     pub reserved_memory_bytes: u64,
+    pub reserved_storage_bytes: u64,
+    pub cgroups: NodeCgroups,
     /// How often an unchanged node status is reported (the lease says that the node is alive).
     pub status_report_interval: Duration,
     /// How often the node's own state is looked at.
@@ -119,6 +176,7 @@ pub struct KubeletConfig {
     /// How long pods have when the machine shuts down; none: they are not waited for.
     pub shutdown: Vec<ShutdownPeriod>,
     pub logind: LogindPlaces,
+    pub placement: PlacementConfig,
     pub(crate) sysctls: Sysctls,
 }
 
@@ -129,6 +187,10 @@ impl KubeletConfig {
         KubeletConfig {
             hostname: node_name.clone(),
             node_name,
+            component: telemetry::zpages::Component {
+                name: "kubelet".to_owned(),
+                ..Default::default()
+            },
             root_dir: "/var/lib/kubelet".into(),
             log_dir: "/var/log/pods".into(),
             node_log_dir: "/var/log".into(),
@@ -146,7 +208,9 @@ impl KubeletConfig {
             cgroup_root: "/kubepods".into(),
             capacity: None,
             reserved_cpu_millis: 0,
-            reserved_memory_bytes: 100 << 20,
+            reserved_memory_bytes: 0,
+            reserved_storage_bytes: 0,
+            cgroups: NodeCgroups::default(),
             status_report_interval: Duration::from_secs(300),
             status_update_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(40),
@@ -166,8 +230,29 @@ impl KubeletConfig {
             static_pods: StaticPods::default(),
             shutdown: Vec::new(),
             logind: LogindPlaces::default(),
+            placement: PlacementConfig::default(),
             sysctls: Sysctls::safe(),
         }
+    }
+
+    /// Bytes of a huge page, and how many of them the node has. Nodes that share a machine have none: nobody
+    /// says whose they are.
+    pub(crate) fn huge_pages(&self) -> Vec<(u64, u64)> {
+        let found = placement::huge_pages(&self.placement.sys.join("kernel/mm/hugepages"));
+        let own = |(size, count)| (size, if self.capacity.is_some() { 0 } else { count });
+        found.into_iter().map(own).collect()
+    }
+
+    /// What of the node's memory is not for pods' ordinary pages.
+    pub(crate) fn unallocatable_memory_bytes(&self, of: u64) -> u64 {
+        let pages = self.huge_pages().into_iter().map(|(size, count)| size.saturating_mul(count));
+        pages.fold(self.kept_memory_bytes(of), u64::saturating_add)
+    }
+
+    /// What of the node's memory is not for pods: what is reserved, and what eviction keeps free.
+    pub(crate) fn kept_memory_bytes(&self, of: u64) -> u64 {
+        let threshold = self.eviction.hard.get(Signal::Memory).map_or(0, |kept| kept.of(of));
+        self.reserved_memory_bytes.saturating_add(threshold)
     }
 
     /// Lets pods set these kernel parameters beside the safe ones (`allowedUnsafeSysctls`): names, or

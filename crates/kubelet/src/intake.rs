@@ -21,8 +21,8 @@ use crate::admission::{self, Inputs, Refusal};
 use crate::kubelet::Shared;
 use crate::node::{self, shutdown};
 use crate::pod::{Admission, Event, pod_reference};
-use crate::spec::resize::{News, Pending, summary};
-use crate::spec::{described, name_of, namespace_of, resources, spec_of, uid_of};
+use crate::spec::resize::{Allocation, News, Pending, Verdict, summary};
+use crate::spec::{described, has_ended, name_of, namespace_of, resources, spec_of, uid_of};
 use sources::is_mirror;
 use victims::Victims;
 
@@ -88,11 +88,6 @@ struct Intake {
     pending: BTreeMap<String, Pending>,
 }
 
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// Taken before, or on its way out: nothing is to be decided.
 fn is_settled(pod: &Pod) -> bool {
     let started = pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
@@ -115,6 +110,8 @@ impl Intake {
             self.waiting.remove(uid);
             self.pending.remove(uid);
             self.shared.allocations.forget(uid);
+            self.shared.places.forget(uid);
+            self.shared.classes_due.notify_one();
             return self.retry_resizes().await;
         }
         if self.taken.contains(uid) {
@@ -168,11 +165,14 @@ impl Intake {
             return;
         }
         let generation = pod.metadata.generation.unwrap_or(0);
-        let decision = match self.decide(pod).await {
+        let decision = match self.decide_resize(pod, &given).await {
             // The change is decided again when there is room.
             Ok(victims) if self.make_room(uid, &victims) => return,
-            Ok(_) => self.shared.allocations.give(pod).map_err(|e| e.to_string()),
-            Err(refusal) => Err(refusal.message),
+            Ok(_) => {
+                let written = self.shared.allocations.give(pod);
+                written.map_err(|e| (Verdict::Deferred, e.to_string()))
+            }
+            Err(refused) => Err(refused),
         };
         let about = pod_reference(pod);
         match decision {
@@ -182,15 +182,19 @@ impl Intake {
                 self.shared.recorder.event(&about, EventType::Normal, "ResizeStarted", text);
                 let news = News { pending: None, allocated: Some(generation) };
                 self.tell_changed(pod);
+                self.shared.classes_due.notify_one();
                 self.shared.tell(uid, Event::Resize(news));
             }
-            Err(message) => {
-                let pending = Pending { message, generation: pod.metadata.generation };
+            Err((verdict, message)) => {
+                let pending = Pending { verdict, message, generation: pod.metadata.generation };
                 let news = News { pending: Some(pending.clone()), allocated: None };
                 let before = self.pending.insert(uid.to_owned(), pending.clone());
                 if before.is_none_or(|b| b.generation != pending.generation) {
-                    let text = summary("Pod resize Deferred", pod, generation, &pending.message);
-                    self.shared.recorder.event(&about, EventType::Warning, "ResizeDeferred", text);
+                    let reason = verdict.reason();
+                    let what = format!("Pod resize {reason}");
+                    let text = summary(&what, pod, generation, &pending.message);
+                    let reason = format!("Resize{reason}");
+                    self.shared.recorder.event(&about, EventType::Warning, &reason, text);
                 }
                 self.shared.tell(uid, Event::Resize(news));
             }
@@ -233,12 +237,14 @@ impl Intake {
             Ok(victims) => {
                 self.taken.insert(uid.to_owned());
                 self.given(pod);
+                self.shared.classes_due.notify_one();
                 match self.make_room(uid, &victims) {
                     true => Admission::Held,
                     false => Admission::Taken,
                 }
             }
             Err(refusal) => {
+                self.shared.places.refuse(uid);
                 let about = pod_reference(pod);
                 let (reason, message) = (refusal.reason.clone(), refusal.message.clone());
                 self.shared.recorder.event(&about, EventType::Warning, &reason, message);
@@ -293,6 +299,27 @@ impl Intake {
         }
     }
 
+    /// Some changes no room would make possible.
+    async fn decide_resize(
+        &self,
+        pod: &Pod,
+        given: &Allocation,
+    ) -> Result<Vec<String>, (Verdict, String)> {
+        let places = &self.shared.places;
+        let policies = [
+            (places.has_static_cpus, "cpu", "CPU", "static"),
+            (places.has_static_memory, "memory", "Memory", "Static"),
+        ];
+        let guaranteed = resources::qos(pod) == resources::Qos::Guaranteed;
+        let bound = |(on, name, ..): &&(bool, &str, &str, &str)| *on && given.changes(pod, name);
+        if let Some((.., manager, policy)) = policies.iter().find(bound).filter(|_| guaranteed) {
+            let text = "Resize is infeasible for Guaranteed Pods alongside";
+            let message = format!("{text} {manager} Manager policy {policy:?}");
+            return Err((Verdict::Infeasible, message));
+        }
+        self.decide(pod).await.map_err(|refusal| (Verdict::Deferred, refusal.message))
+    }
+
     async fn decide(&self, pod: &Pod) -> Result<Vec<String>, Refusal> {
         if self.shared.shutting_down.load(Ordering::Relaxed) {
             return Err(shutdown::refusal());
@@ -301,6 +328,8 @@ impl Intake {
         let known = self.shared.node.get("", name);
         let node = known.unwrap_or_else(|| Arc::new(node::expected(&self.shared.config)));
         let strict_groups = self.strict_groups(pod).await;
+        self.with_inputs(pod, &node, strict_groups, admission::check_before)?;
+        self.shared.places.admit(pod, &self.shared.pods.list()).await?;
         let refusal = match self.check(pod, &node, strict_groups) {
             Err(refusal) if admission::is_about_labels(&refusal) => refusal,
             decided => return decided,
@@ -314,6 +343,16 @@ impl Intake {
     }
 
     fn check(&self, pod: &Pod, node: &Node, strict_groups: bool) -> Result<Vec<String>, Refusal> {
+        self.with_inputs(pod, node, strict_groups, admission::check_after)
+    }
+
+    fn with_inputs<T>(
+        &self,
+        pod: &Pod,
+        node: &Node,
+        strict_groups: bool,
+        check: impl FnOnce(&Inputs<'_>) -> T,
+    ) -> T {
         let mut others = self.shared.pods.list();
         others.retain(|other| {
             let uid = uid_of(other);
@@ -322,7 +361,7 @@ impl Intake {
         });
         let others: Vec<_> =
             others.iter().map(|other| self.shared.allocations.effective(other)).collect();
-        admission::check(&Inputs {
+        check(&Inputs {
             pod,
             node,
             others: &others,

@@ -18,6 +18,7 @@ use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
 use crate::images::Pulled;
 use crate::intake::sources::{Pods, Source};
 use crate::objects::Objects;
+use crate::placing::{self, Places};
 use crate::pod::{self, Admission, Event, Handle};
 use crate::probe::counts::Counts;
 use crate::rates::Rates;
@@ -25,7 +26,7 @@ use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
 use crate::volumes::{self, Allocations};
-use crate::{intake, node, plugins, server, upkeep};
+use crate::{cgroups, intake, node, plugins, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) allocations: Allocations,
     pub(crate) volumes: volumes::Manager,
     pub(crate) pulled: Pulled,
+    pub(crate) places: Places,
     pub(crate) probes: Counts,
     pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) shutting_down: AtomicBool,
     /// Told when the node's status is to be written without delay.
     pub(crate) status_due: Notify,
+    /// Told when the shares of a class of pods may be others.
+    pub(crate) classes_due: Notify,
     pub(crate) tasks: Tasks,
 }
 
@@ -92,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn node_resources(&self) -> NodeResources {
-        self.resources
+        self.resources.clone()
     }
 
     /// The runtime's own name, known before the first actor starts.
@@ -141,8 +145,10 @@ impl Shared {
 }
 
 impl Kubelet {
-    /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`].
-    pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Kubelet {
+    /// Follows the node's pods from now on; nothing is done to them before [`Kubelet::run`]. Refuses settings
+    /// of CPUs and memory that do not fit the machine, or what an earlier run gave away.
+    pub fn new(config: KubeletConfig, deps: Deps, tasks: &Tasks) -> Result<Kubelet, String> {
+        cgroups::begin(&config)?;
         let tasks = tasks.child();
         let client = deps.client;
         let mine = Follow {
@@ -163,6 +169,7 @@ impl Kubelet {
             allocations: Allocations::new(&config.root_dir),
             volumes: volumes::Manager::new(&config.root_dir),
             pulled: Pulled::new(&config.root_dir),
+            places: Places::open(&config)?,
             probes: Counts::default(),
             rates: Rates::default(),
             pressure: Mutex::default(),
@@ -174,6 +181,7 @@ impl Kubelet {
             pods_memory: AtomicU64::new(0),
             shutting_down: AtomicBool::new(false),
             status_due: Notify::new(),
+            classes_due: Notify::new(),
             tasks: tasks.child(),
             runtime: deps.runtime,
             images: deps.images,
@@ -182,7 +190,7 @@ impl Kubelet {
             client,
             config,
         };
-        Kubelet { shared: Arc::new(shared), tasks }
+        Ok(Kubelet { shared: Arc::new(shared), tasks })
     }
 
     /// Runs the node until the tasks given to [`Kubelet::new`] are cancelled.
@@ -215,6 +223,10 @@ impl Kubelet {
         self.tasks.essential("CSI node", move || volumes::csi::run_node_info(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("plugin registration", move || run_plugins(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("cgroups", move || cgroups::run(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("placement", move || placing::run(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("storage limits", move || upkeep::run_limits(shared.clone()));
         self.tasks.cancelled().await;

@@ -7,6 +7,7 @@
 
 mod admission;
 mod beneath;
+mod cgroups;
 mod config;
 mod exec;
 mod hooks;
@@ -16,6 +17,7 @@ mod kubelet;
 mod logs;
 mod node;
 mod objects;
+mod placing;
 mod plugins;
 mod pod;
 mod probe;
@@ -31,7 +33,8 @@ mod userns;
 mod volumes;
 
 pub use config::{
-    Authorizer, Deps, Dialer, KubeletConfig, NodeUser, PlainDialer, StaticPods, SystemMasters,
+    Authorizer, Deps, Dialer, KubeletConfig, NodeCgroups, NodeUser, PlacementConfig, PlainDialer,
+    ReservedCgroup, StaticPods, SystemMasters,
 };
 pub use kubelet::Kubelet;
 pub use node::Capacity;

@@ -72,6 +72,14 @@ impl Hierarchies {
         self.v1.is_empty()
     }
 
+    /// Whether groups have the files of a controller. The unified tree of a hybrid machine hands none down.
+    pub fn has(&self, controller: &str) -> bool {
+        let unified = self.unified.as_ref().filter(|_| self.is_v2());
+        let unified = unified.map(|root| root.join("cgroup.controllers"));
+        let listed = || unified.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        self.v1(controller).is_some() || listed().split_whitespace().any(|c| c == controller)
+    }
+
     /// Where a v1 controller is mounted.
     pub fn v1(&self, controller: &str) -> Option<&Path> {
         let has = |v: &&V1| v.controllers.iter().any(|c| c == controller);

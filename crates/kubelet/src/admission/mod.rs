@@ -23,8 +23,8 @@ use crate::spec::{spec_of, uid_of};
 
 pub(crate) use affinity::term_matches;
 pub(crate) use apparmor::is_enabled as apparmor_is_enabled;
-pub(crate) use fit::limits;
-use fit::{Requests, requests};
+use fit::Requests;
+pub(crate) use fit::{limits, requests};
 pub(crate) use preemption::{MESSAGE as PREEMPTED_MESSAGE, REASON as PREEMPTED};
 pub(crate) use pressure::Pressure;
 pub(crate) use sysctls::{Sysctls, normalized as sysctl_name};
@@ -92,10 +92,14 @@ pub(crate) fn is_critical(pod: &Pod, statics: &BTreeSet<String>) -> bool {
     statics.contains(uid_of(pod)) || priority.is_some_and(|p| p >= SYSTEM_CRITICAL_PRIORITY)
 }
 
-/// `Ok`: the node takes the pod, once the pods of these uids have made room for it.
-pub(crate) fn check(inputs: &Inputs<'_>) -> Result<Vec<String>, Refusal> {
+/// What is decided before the pod gets its place on the machine.
+pub(crate) fn check_before(inputs: &Inputs<'_>) -> Result<(), Refusal> {
     pressure::check(inputs.pod, is_critical(inputs.pod, inputs.statics), inputs.pressure)?;
-    inputs.sysctls.check(inputs.pod)?;
+    inputs.sysctls.check(inputs.pod)
+}
+
+/// What is decided after it. `Ok`: the node takes the pod, once the pods of these uids have made room for it.
+pub(crate) fn check_after(inputs: &Inputs<'_>) -> Result<Vec<String>, Refusal> {
     features::check_os(inputs.pod)?;
     features::check_groups(inputs.pod, inputs.strict_groups)?;
     let victims = scheduler_part(inputs)?;

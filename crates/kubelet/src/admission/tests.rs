@@ -49,7 +49,7 @@ fn case() -> Case {
 
 impl Case {
     fn check(&self, pod: &Pod) -> Result<Vec<String>, Refusal> {
-        check(&Inputs {
+        let inputs = Inputs {
             pod,
             node: &self.node,
             others: &self.others,
@@ -58,7 +58,9 @@ impl Case {
             apparmor: self.apparmor,
             strict_groups: false,
             statics: &self.statics,
-        })
+        };
+        check_before(&inputs)?;
+        check_after(&inputs)
     }
 
     #[track_caller]

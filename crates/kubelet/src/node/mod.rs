@@ -29,8 +29,13 @@ pub(crate) use lease::run as run_lease;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The machine, or the node's part of it, before any of its pods.
-fn whole(config: &KubeletConfig) -> Machine {
+pub(crate) fn whole(config: &KubeletConfig) -> Machine {
     facts::machine(&config.root_dir).part(config.capacity, 0)
+}
+
+/// The memory that the node has.
+pub(crate) fn memory_bytes(config: &KubeletConfig) -> u64 {
+    whole(config).memory_bytes
 }
 
 /// The machine, or the node's part of it, as it is now.
@@ -46,7 +51,9 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
     NodeResources {
         memory_bytes: signed(machine.memory_bytes),
         allocatable_memory_bytes: signed(
-            machine.memory_bytes.saturating_sub(config.reserved_memory_bytes),
+            machine
+                .memory_bytes
+                .saturating_sub(config.unallocatable_memory_bytes(machine.memory_bytes)),
         ),
         allocatable_cpu_millis: signed(
             machine.cpu_millis.saturating_sub(config.reserved_cpu_millis),
@@ -55,6 +62,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
             true => signed(machine.swap_bytes),
             false => 0,
         },
+        page_sizes: config.huge_pages().into_iter().map(|(size, _)| size).collect(),
         allocatable_storage_bytes: signed(status::allocatable_storage(&machine, config)),
     }
 }

@@ -16,6 +16,8 @@ use crate::admission::Pressure;
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
 use crate::node::shutdown;
+use crate::spec::resize::memory_text;
+use crate::spec::resources::HUGE_PAGES;
 use crate::status::seconds;
 use crate::thresholds::Signal;
 use crate::upkeep;
@@ -28,11 +30,13 @@ const DECLARED: [&str; 4] = [
     "InPlacePodVerticalScalingInitContainers",
     "RestartAllContainersOnContainerExits",
 ];
-/// Pods may use all but the eviction threshold.
+
+/// Pods may use all but what is reserved and the eviction threshold.
 pub(super) fn allocatable_storage(machine: &Machine, config: &KubeletConfig) -> u64 {
     let all = storage(machine, config);
     let kept = config.eviction.hard.get(Signal::NodefsAvailable);
-    all.saturating_sub(kept.map_or(0, |kept| kept.of(all)))
+    let threshold = kept.map_or(0, |kept| kept.of(all));
+    all.saturating_sub(threshold.saturating_add(config.reserved_storage_bytes))
 }
 
 fn storage(machine: &Machine, config: &KubeletConfig) -> u64 {
@@ -50,13 +54,14 @@ fn cpus(millis: u64) -> String {
 pub(super) fn resources(config: &KubeletConfig) -> NodeStatus {
     let machine = super::whole(config);
     let cpu = machine.cpu_millis.saturating_sub(config.reserved_cpu_millis);
-    let memory = machine.memory_bytes.saturating_sub(config.reserved_memory_bytes);
+    let kept = config.unallocatable_memory_bytes(machine.memory_bytes);
+    let memory = machine.memory_bytes.saturating_sub(kept);
     let storage = format!("{}Ki", storage(&machine, config) / 1024);
     let capacity = (cpus(machine.cpu_millis), machine.memory_bytes, storage);
     let allocatable = (cpus(cpu), memory, allocatable_storage(&machine, config).to_string());
     NodeStatus {
-        capacity: Some(list(capacity, config.max_pods)),
-        allocatable: Some(list(allocatable, config.max_pods)),
+        capacity: Some(list(capacity, config)),
+        allocatable: Some(list(allocatable, config)),
         ..NodeStatus::default()
     }
 }
@@ -107,17 +112,24 @@ fn handlers(status: &StatusResponse) -> Vec<NodeRuntimeHandler> {
     all
 }
 
-fn list(of: (String, u64, String), pods: u32) -> BTreeMap<String, Quantity> {
+/// Huge pages as resources, with their bytes.
+fn huge_pages(config: &KubeletConfig) -> impl Iterator<Item = (String, Quantity)> {
+    config.huge_pages().into_iter().map(|(size, count)| {
+        let name = format!("{HUGE_PAGES}{}", memory_text(size));
+        (name, Quantity(memory_text(size.saturating_mul(count))))
+    })
+}
+
+fn list(of: (String, u64, String), config: &KubeletConfig) -> BTreeMap<String, Quantity> {
     let (cpu, memory, storage) = of;
     let entries = [
         ("cpu", cpu),
         ("memory", format!("{}Ki", memory / 1024)),
         ("ephemeral-storage", storage),
-        ("pods", pods.to_string()),
-        ("hugepages-1Gi", "0".into()),
-        ("hugepages-2Mi", "0".into()),
+        ("pods", config.max_pods.to_string()),
     ];
-    entries.into_iter().map(|(k, v)| (k.to_owned(), Quantity(v))).collect()
+    let entries = entries.into_iter().map(|(k, v)| (k.to_owned(), Quantity(v)));
+    entries.chain(huge_pages(config)).collect()
 }
 
 async fn info(shared: &Shared, swap: u64) -> NodeSystemInfo {

@@ -207,10 +207,11 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         Ok(users) => users,
         Err(error) => return fail(error),
     };
-    let config = match sandbox_config(shared, pod, attempt, users) {
+    let mut config = match sandbox_config(shared, pod, attempt, users) {
         Ok(config) => config,
         Err(error) => return fail(error.0),
     };
+    shared.places.lift_quota(pod, &mut config).await;
     if let Err(error) = make_log_dir(shared, Path::new(&config.log_directory)) {
         return fail(format!("create pod log directory {}: {error}", config.log_directory));
     }

@@ -141,6 +141,7 @@ impl Start {
         let id = self.shared.runtime.create_container(request).await;
         let id = id.map_err(failed("CreateContainerError"))?;
         recorder.event(about, EventType::Normal, "Created", "Container created");
+        self.shared.places.started(&self.pod, &self.container).await;
         let started = self.shared.runtime.start_container(&id).await;
         started.map_err(failed("RunContainerError"))?;
         recorder.event(about, EventType::Normal, "Started", "Container started");
@@ -207,6 +208,9 @@ impl Start {
             seccomp_default: self.shared.config.seccomp_default,
         })?;
         config.devices.extend(self.devices(spec)?);
+        if let Some(values) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+            self.shared.places.bind(&self.pod, &spec.name, values).await;
+        }
         Ok(config)
     }
 

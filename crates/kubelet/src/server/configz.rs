@@ -19,7 +19,32 @@ fn graces(eviction: &EvictionConfig) -> Value {
     all.map(|(signal, grace)| (signal.name().to_owned(), json!(seconds(*grace)))).collect()
 }
 
+fn managers(config: &KubeletConfig) -> Value {
+    let placing = &config.placement.settings;
+    let named = |policy: &str, default: &str| match policy {
+        "" => default.to_owned(),
+        policy => policy.to_owned(),
+    };
+    json!({
+        "cpuManagerPolicy": named(&placing.cpu_policy, "none"),
+        "cpuManagerPolicyOptions": placing.cpu_options,
+        "cpuManagerReconcilePeriod": seconds(config.placement.reconcile),
+        "memoryManagerPolicy": named(&placing.memory_policy, "None"),
+        "topologyManagerPolicy": placing.topology_policy.name(),
+        "topologyManagerScope": placing.topology_scope.name(),
+        "reservedSystemCPUs": placing.reserved_cpus.to_string(),
+    })
+}
+
 fn settings(config: &KubeletConfig) -> Value {
+    let mut all = basics(config);
+    if let (Some(all), Value::Object(more)) = (all.as_object_mut(), managers(config)) {
+        all.extend(more);
+    }
+    all
+}
+
+fn basics(config: &KubeletConfig) -> Value {
     let taints = &config.taints;
     json!({
         "kind": "KubeletConfiguration",
@@ -86,6 +111,10 @@ mod tests {
         config.max_pods = 7;
         let shown = settings(&config);
         assert_eq!(shown["maxPods"], 7);
+        assert_eq!(
+            (&shown["cpuManagerPolicy"], &shown["topologyManagerScope"]),
+            (&json!("none"), &json!("container"))
+        );
         assert_eq!(shown["evictionHard"]["memory.available"], "104857600");
         assert_eq!(shown["nodeStatusReportFrequency"], "300s");
     }

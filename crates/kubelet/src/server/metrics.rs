@@ -38,6 +38,7 @@ pub(super) async fn own(shared: &Shared) -> Response {
             text += &format!("kubelet_running_containers{{container_state={name:?}}} {count}\n");
         }
     }
+    text += &shared.places.metrics();
     text += &super::volume_stats::metrics(shared).await;
     answer(200, text + &telemetry::process_metrics())
 }

@@ -12,6 +12,7 @@ mod route;
 mod stats;
 mod text;
 mod volume_stats;
+mod zpages;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

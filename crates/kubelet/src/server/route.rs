@@ -14,7 +14,7 @@ use streams::{forward, remote};
 
 use super::{
     Request, Response, answer, cadvisor, configz, full, logs, metrics, node_logs, reviews, stats,
-    upgraded,
+    upgraded, zpages,
 };
 use crate::config::NodeUser;
 use crate::exec;
@@ -85,6 +85,9 @@ fn subresources(first: &str) -> &'static [&'static str] {
         "healthz" => &["healthz", "proxy"],
         "pods" | "runningpods" => &["pods", "proxy"],
         "configz" => &["configz", "proxy"],
+        "statusz" => &["statusz"],
+        // Flags are settings.
+        "flagz" => &["configz"],
         _ => &["proxy"],
     }
 }
@@ -130,6 +133,8 @@ pub(super) async fn handle(
         ["metrics", "probes"] => metrics::probes(&shared),
         ["metrics", "slis"] => metrics::slis(&tasks.health().failing()),
         ["configz"] => configz::serve(&shared.config),
+        ["statusz"] => zpages::statusz(&shared.config, request.headers()),
+        ["flagz"] => zpages::flagz(&shared.config, request.headers()),
         ["logs", rest @ ..] => {
             let path = unescape_path(&rest.join("/"));
             node_logs::serve(&shared, &tasks, path).await

@@ -41,6 +41,12 @@ pub(crate) fn uid_of(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or("")
 }
 
+/// Whether nothing of the pod will run any more.
+pub(crate) fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// `name_namespace(uid)`, as upstream's messages name a pod.
 pub(crate) fn described(pod: &Pod) -> String {
     format!("{}_{}({})", name_of(pod), namespace_of(pod), uid_of(pod))

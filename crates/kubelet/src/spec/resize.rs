@@ -60,7 +60,8 @@ impl Amounts {
             if let Some(entry) = list.as_mut().and_then(|l| l.get_mut(name))
                 && value > 0
             {
-                *entry = Quantity(if name == "cpu" { cpu_text(value) } else { memory_text(value) });
+                let bytes = || memory_text(u64::try_from(value).unwrap_or(0));
+                *entry = Quantity(if name == "cpu" { cpu_text(value) } else { bytes() });
             }
         };
         put(&mut shown.requests, "cpu", self.cpu_request);
@@ -75,7 +76,8 @@ fn cpu_text(millis: i64) -> String {
     if millis % 1000 == 0 { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
-fn memory_text(bytes: i64) -> String {
+/// Bytes as the API writes them.
+pub(crate) fn memory_text(bytes: u64) -> String {
     let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi"];
     let (mut value, mut at) = (bytes, 0);
     while value != 0 && value % 1024 == 0 && at + 1 < suffixes.len() {
@@ -125,6 +127,15 @@ impl Allocation {
             })
     }
 
+    /// Whether the spec asks for another amount of this resource for some container.
+    pub(crate) fn changes(&self, pod: &Pod, name: &str) -> bool {
+        let asked = |r: Option<&ResourceRequirements>| r.map_or(0, |r| amount(&r.requests, name));
+        all(&spec_of(pod)).any(|c| {
+            let own = self.containers.get(&c.name);
+            own.is_some() && asked(own) != asked(c.resources.as_ref())
+        })
+    }
+
     /// The pod with this in place of what its spec asks for.
     pub(crate) fn apply(&self, pod: &Pod) -> Pod {
         let mut pod = pod.clone();
@@ -141,9 +152,28 @@ impl Allocation {
     }
 }
 
-/// A change that the node has no room for yet.
+/// Why a change is not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// There is no room yet.
+    Deferred,
+    /// Room would not help.
+    Infeasible,
+}
+
+impl Verdict {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Verdict::Deferred => "Deferred",
+            Verdict::Infeasible => "Infeasible",
+        }
+    }
+}
+
+/// A change that the node does not make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pending {
+    pub(crate) verdict: Verdict,
     pub(crate) message: String,
     /// Of the pod's spec that asks for it.
     pub(crate) generation: Option<i64>,

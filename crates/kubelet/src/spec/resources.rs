@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use runtime::cri::LinuxContainerResources;
+use runtime::cri::{HugepageLimit, LinuxContainerResources};
 
 use super::quantity::{millis, units};
 use super::{is_sidecar, spec_of, uid_of};
@@ -23,7 +23,7 @@ const OOM_BEST_EFFORT: i64 = 1000;
 type List = BTreeMap<String, Quantity>;
 
 /// What the node has, as far as containers' values depend on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NodeResources {
     pub(crate) memory_bytes: i64,
     pub(crate) allocatable_memory_bytes: i64,
@@ -31,6 +31,8 @@ pub(crate) struct NodeResources {
     pub(crate) allocatable_storage_bytes: i64,
     /// What burstable pods may share of the swap; 0 when none may use it.
     pub(crate) swap_bytes: i64,
+    /// Sizes of huge pages that the machine knows.
+    pub(crate) page_sizes: Vec<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,55 @@ fn is_static_by_its_words(pod: &Pod) -> bool {
     source.is_some_and(|source| source != "api")
 }
 
+/// The prefix of huge pages as a resource: `hugepages-2Mi`.
+pub(crate) const HUGE_PAGES: &str = "hugepages-";
+
+/// A page's size as the kernel names the files of the controller `hugetlb`.
+pub(crate) fn page_name(bytes: u64) -> String {
+    match bytes {
+        b if b >= 1 << 30 => format!("{}GB", b >> 30),
+        b if b >= 1 << 20 => format!("{}MB", b >> 20),
+        b => format!("{}KB", b >> 10),
+    }
+}
+
+/// The size of the pages that a resource is made of.
+fn page_size(resource: &str) -> Option<u64> {
+    let size = resource.strip_prefix(HUGE_PAGES)?;
+    u64::try_from(units(&Quantity(size.to_owned()))?).ok()
+}
+
+/// Bytes of huge pages in a list, by the pages' size.
+fn huge_pages(list: Option<&List>) -> BTreeMap<u64, u64> {
+    let one = |(name, amount): (&String, &Quantity)| {
+        Some((page_size(name)?, u64::try_from(units(amount)?).ok()?))
+    };
+    list.into_iter().flatten().filter_map(one).collect()
+}
+
+/// Of each size that the machine knows what the container may use: nothing without a limit.
+fn container_pages(container: &Container, node: &NodeResources) -> Vec<HugepageLimit> {
+    let own = huge_pages(limits(container));
+    let limit = |size: &u64| HugepageLimit {
+        page_size: page_name(*size),
+        limit: own.get(size).copied().unwrap_or(0),
+    };
+    node.page_sizes.iter().map(limit).collect()
+}
+
+/// What regular containers ask for together; sizes that none asks for have no limit.
+fn pod_pages(pod: &Pod) -> Vec<HugepageLimit> {
+    let mut all: BTreeMap<u64, u64> = BTreeMap::new();
+    for container in &spec_of(pod).containers {
+        for (size, bytes) in huge_pages(requests(container)) {
+            let sum = all.entry(size).or_default();
+            *sum = sum.saturating_add(bytes);
+        }
+    }
+    let limit = |(size, limit)| HugepageLimit { page_size: page_name(size), limit };
+    all.into_iter().map(limit).collect()
+}
+
 /// The container's own cgroup values.
 pub(crate) fn container_resources(
     pod: &Pod,
@@ -186,6 +237,7 @@ pub(crate) fn container_resources(
         // No swap beyond the limit.
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
+        hugepage_limits: container_pages(container, node),
         // A container is not left half killed, and swaps what it may. cgroup v1 has no such switches.
         unified: [
             ("memory.oom.group".to_owned(), "1".to_owned()),
@@ -224,6 +276,7 @@ pub(crate) fn pod_resources(pod: &Pod) -> LinuxContainerResources {
         memory_limit_in_bytes: memory_limit,
         // Containers have limits of their own for swap.
         memory_swap_limit_in_bytes: if memory_limit > 0 { -1 } else { 0 },
+        hugepage_limits: pod_pages(pod),
         ..LinuxContainerResources::default()
     }
 }

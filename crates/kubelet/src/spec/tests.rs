@@ -53,7 +53,7 @@ fn burstable_containers_have_their_part_of_the_swap() {
     };
     let asks = |memory: &str| container(json!({"requests": {"memory": memory}}));
     assert_eq!(swap(asks("2Gi"), &node), (1i64 << 30).to_string());
-    let none = NodeResources { swap_bytes: 0, ..node };
+    let none = NodeResources { swap_bytes: 0, ..node.clone() };
     assert_eq!(swap(asks("2Gi"), &none), "0", "NoSwap");
     assert_eq!(swap(container(json!({})), &node), "0", "best effort");
     assert_eq!(swap(container(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), &node), "0");
@@ -215,4 +215,24 @@ fn containers_without_a_seccomp_profile_may_have_the_runtimes() {
     assert_eq!(profile(of(json!({})), false), unconfined);
     assert_eq!(profile(of(json!({"seccompProfile": {"type": "Unconfined"}})), true), unconfined);
     assert_eq!(profile(of(json!({"privileged": true})), true), unconfined);
+}
+
+#[test]
+fn huge_pages_are_limited_to_what_is_asked_for() {
+    let list = json!({"hugepages-2Mi": "4Mi", "cpu": "1"});
+    let asking = json!({"name": "c", "resources": {"requests": list, "limits": list}});
+    let pod = pod(
+        json!({"containers": [asking, {"name": "d", "resources": {"requests": list}}, {"name": "e"}]}),
+    );
+    let node = NodeResources { page_sizes: vec![2 << 20, 1 << 30], ..NodeResources::default() };
+    let limits = |at: usize| {
+        let spec = pod.spec.as_ref().unwrap();
+        let values = resources::container_resources(&pod, &spec.containers[at], &node);
+        let pages = values.hugepage_limits.into_iter();
+        pages.map(|p| (p.page_size, p.limit)).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(0), [("2MB".into(), 4 << 20), ("1GB".into(), 0)]);
+    assert_eq!(limits(2), [("2MB".into(), 0), ("1GB".into(), 0)]);
+    let whole = resources::pod_resources(&pod).hugepage_limits;
+    assert_eq!((whole.len(), whole[0].page_size.as_str(), whole[0].limit), (1, "2MB", 8 << 20));
 }

@@ -87,7 +87,8 @@ fn resizes(view: &View<'_>, before: &[PodCondition], all: &mut Vec<PodCondition>
     };
     let memory = &view.memory.resize;
     if let Some(pending) = &memory.pending {
-        add(resize::PENDING, Some("Deferred"), Some(&pending.message), pending.generation);
+        let reason = Some(pending.verdict.reason());
+        add(resize::PENDING, reason, Some(&pending.message), pending.generation);
     }
     if resize::is_in_progress(view) || memory.generation.is_some() {
         let last = before.iter().find(|c| c.type_ == resize::IN_PROGRESS);

@@ -66,14 +66,6 @@ async fn a_container_that_must_not_be_root_does_not_run_an_image_without_a_user(
     node.tasks.shutdown().await;
 }
 
-/// A pod of its own, beside the one of [`Node::create`].
-fn put(node: &Node, name: &str, spec: Value) {
-    let mut spec = spec;
-    spec["nodeName"] = json!("n1");
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": name, "generation": 1}, "spec": spec});
-    node.api.put(&format!("/api/v1/namespaces/default/pods/{name}"), pod);
-}
-
 #[tokio::test]
 async fn a_critical_pod_takes_the_place_of_another() {
     let node = Node::with(|config| config.max_pods = 1);
@@ -84,7 +76,7 @@ async fn a_critical_pod_takes_the_place_of_another() {
     assert_eq!(held.await, "1");
     node.create(one(json!({})));
     node.status(|s| s["phase"] == "Running").await;
-    put(&node, "more", one(json!({})));
+    node.put("more", one(json!({})));
     let of = |api: &crate::api::FakeApi, name: &str| {
         api.get(&format!("/api/v1/namespaces/default/pods/{name}")).map(|p| p["status"].clone())
     };
@@ -92,7 +84,7 @@ async fn a_critical_pod_takes_the_place_of_another() {
     assert_eq!(refused["reason"], "OutOfpods");
     let mut critical = one(json!({}));
     critical["priority"] = json!(2_000_000_000);
-    put(&node, "critical", critical);
+    node.put("critical", critical);
     node.api.until(|api| of(api, "critical").filter(|s| s["phase"] == "Running")).await;
     let ended = node.status(|s| s["phase"] == "Failed").await;
     assert_eq!(ended["reason"], "Preempting");
@@ -112,7 +104,7 @@ async fn a_critical_pod_waits_for_the_end_of_those_that_make_room() {
     node.status(|s| s["phase"] == "Running").await;
     let mut critical = one(json!({}));
     critical["priority"] = json!(2_000_000_000);
-    put(&node, "critical", critical);
+    node.put("critical", critical);
     let told = || node.runtime.stops.lock().unwrap().iter().any(|(name, _)| name == "slow");
     let told = async {
         while !told() {
@@ -126,7 +118,7 @@ async fn a_critical_pod_waits_for_the_end_of_those_that_make_room() {
     let mut pod = node.api.get(path).unwrap();
     pod["metadata"]["labels"] = json!({"a": "b"});
     node.api.put(path, pod);
-    put(&node, "other", one(json!({})));
+    node.put("other", one(json!({})));
     let other = "/api/v1/namespaces/default/pods/other";
     let refused = |api: &crate::api::FakeApi| {
         api.get(other).map(|p| p["status"].clone()).filter(|s| s["phase"] == "Failed")

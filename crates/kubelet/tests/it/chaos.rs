@@ -99,7 +99,7 @@ impl World {
                 services: None,
             };
             let tasks = Tasks::new();
-            let kubelet = Kubelet::new(settings, deps, &tasks);
+            let kubelet = Kubelet::new(settings, deps, &tasks).unwrap();
             tokio::spawn(async move {
                 kubelet.run().await;
                 drop(tasks);

@@ -72,6 +72,9 @@ fn values(name: &str, r: &LinuxContainerResources) -> String {
     if r.cpu_shares != 0 || r.cpu_quota != 0 {
         text += &format!(" cpu={}/{}", r.cpu_shares, r.cpu_quota);
     }
+    if !r.cpuset_cpus.is_empty() {
+        text += &format!(" cpus={}", r.cpuset_cpus);
+    }
     if r.memory_limit_in_bytes != 0 {
         text += &format!(" memory={}", r.memory_limit_in_bytes);
     }

@@ -197,3 +197,25 @@ async fn a_token_opens_what_its_user_may_see() {
     assert!(ask("/metrics", "bad").await.starts_with("HTTP/1.1 401"));
     node.tasks.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_tells_of_its_process_to_those_who_may_see_it() {
+    let node = Node::with(|config| {
+        config.component.flags.insert("max-pods".into(), "7".into());
+    })
+    .await;
+    let status = node.pki.get(node.address, "/statusz", true).await;
+    assert!(
+        status.starts_with("HTTP/1.1 200") && status.contains("\nkubelet statusz\n"),
+        "{status}"
+    );
+    assert!(status.contains("Paths: /attach /checkpoint /configz "), "{status}");
+    let flags = node.pki.get(node.address, "/flagz", true).await;
+    assert!(flags.contains("\nkubelet flagz\n") && flags.contains("max-pods=7\n"), "{flags}");
+    for (path, what) in [("/statusz", "statusz"), ("/flagz", "configz")] {
+        let refused = node.pki.get_as(node.address, path, "good").await;
+        let said = format!("subresource(s)=[{what}])");
+        assert!(refused.starts_with("HTTP/1.1 403") && refused.ends_with(&said), "{refused}");
+    }
+    node.tasks.shutdown().await;
+}

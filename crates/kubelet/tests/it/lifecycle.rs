@@ -46,6 +46,11 @@ impl Node {
     }
 
     pub(crate) fn run(&self, tasks: &Tasks, config: KubeletConfig) {
+        let kubelet = self.agent(tasks, config).unwrap();
+        tasks.spawn("kubelet", async move { kubelet.run().await });
+    }
+
+    pub(crate) fn agent(&self, tasks: &Tasks, config: KubeletConfig) -> Result<Kubelet, String> {
         let deps = Deps {
             client: Client::new(Arc::new(self.api.clone())),
             runtime: self.runtime.clone(),
@@ -54,8 +59,7 @@ impl Node {
             authorizer: Arc::new(SystemMasters),
             services: None,
         };
-        let kubelet = Kubelet::new(config, deps, tasks);
-        tasks.spawn("kubelet", async move { kubelet.run().await });
+        Kubelet::new(config, deps, tasks)
     }
 
     pub(crate) fn create(&self, spec: Value) {
@@ -70,6 +74,14 @@ impl Node {
         let mut pod = self.api.get(POD).unwrap();
         change(&mut pod);
         self.api.put(POD, pod);
+    }
+
+    /// A pod of its own, beside the one of [`Node::create`].
+    pub(crate) fn put(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("n1");
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "uid": name, "generation": 1}, "spec": spec});
+        self.api.put(&format!("/api/v1/namespaces/default/pods/{name}"), pod);
     }
 
     pub(crate) fn delete(&self, grace: i64) {

@@ -6,6 +6,7 @@
 mod admission;
 mod api;
 mod attacks;
+mod cgroups;
 mod chaos;
 mod csi_driver;
 mod csi_volumes;
@@ -15,6 +16,7 @@ mod features;
 mod images;
 mod isolation;
 mod lifecycle;
+mod placing;
 mod probes;
 mod real;
 mod resize;

@@ -51,6 +51,11 @@ pub(crate) fn busybox() -> StaticImage {
 
 impl Node {
     pub(crate) async fn start() -> Node {
+        Node::with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-kl-").tempdir_in("/var/tmp").unwrap();
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         let own = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
@@ -67,6 +72,7 @@ impl Node {
         settings.log_dir = dir.path().join("logs");
         settings.cgroup_root = format!("{}/kubepods", config.cgroup_parent);
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        change(&mut settings);
         let client = Client::new(Arc::new(api.clone()));
         let deps = Deps {
             authorizer: Arc::new(kubelet::ApiReviews::new(client.clone(), "n1")),
@@ -76,7 +82,7 @@ impl Node {
             dialer: Arc::new(PlainDialer),
             services: None,
         };
-        let kubelet = Kubelet::new(settings, deps, &tasks);
+        let kubelet = Kubelet::new(settings, deps, &tasks).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (runs, tls) = (kubelet.clone(), pki.server.clone());

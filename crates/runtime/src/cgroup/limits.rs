@@ -30,6 +30,9 @@ fn try_set(controller: &'static str, file: &str, value: impl ToString) -> Settin
     Setting { optional: true, ..set(controller, file, value) }
 }
 
+/// The controller of huge pages.
+const HUGE_PAGES: &str = "hugetlb";
+
 /// Microseconds of the CFS period when the caller names none: the kernel's own default.
 const DEFAULT_PERIOD: i64 = 100_000;
 
@@ -61,7 +64,7 @@ pub(super) fn v1(r: &LinuxContainerResources) -> Vec<Setting> {
         list.push(try_set("memory", "memsw.limit_in_bytes", swap));
     }
     for page in &r.hugepage_limits {
-        list.push(set("hugetlb", &format!("{}.limit_in_bytes", page.page_size), page.limit));
+        list.push(set(HUGE_PAGES, &format!("{}.limit_in_bytes", page.page_size), page.limit));
     }
     // Optional keys of v2 that v1 has under the same name.
     if let Some(value) = r.unified.get("pids.max") {
@@ -87,7 +90,7 @@ pub(super) fn v2(r: &LinuxContainerResources) -> Result<Vec<Setting>> {
         list.push(try_set("memory", "swap.max", swap_only(r)));
     }
     for page in &r.hugepage_limits {
-        list.push(set("hugetlb", &format!("{}.max", page.page_size), page.limit));
+        list.push(set(HUGE_PAGES, &format!("{}.max", page.page_size), page.limit));
     }
     for (key, value) in &r.unified {
         if key.contains('/') || !key.contains('.') || key.starts_with("cgroup.") {
@@ -154,7 +157,13 @@ impl Group {
 
     fn write(&self, settings: &[Setting]) -> Result<()> {
         for setting in settings {
-            let Some(path) = self.file(setting) else {
+            let file = self.file(setting);
+            // Every container says how many huge pages it may use; without the controller it may use what is there.
+            if setting.controller == HUGE_PAGES && !file.as_ref().is_some_and(|path| path.exists())
+            {
+                continue;
+            }
+            let Some(path) = file else {
                 let what = setting.controller;
                 return Err(Error::Unsupported(format!(
                     "cgroup controller {what} is not available"
@@ -170,8 +179,7 @@ impl Group {
 
     fn file(&self, setting: &Setting) -> Option<PathBuf> {
         let v1 = self.v1_dir(setting.controller);
-        let unified =
-            || self.unified_dir().filter(|_| self.is_v2() || setting.controller == "hugetlb");
+        let unified = || self.unified_dir().filter(|_| self.is_v2());
         v1.or_else(unified).map(|dir| dir.join(&setting.file))
     }
 }

@@ -33,8 +33,26 @@ fn hierarchies_are_read_from_mountinfo() {
     assert_eq!(found.v1("cpuacct"), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
     assert_eq!(found.v1("name=systemd"), Some(Path::new("/sys/fs/cgroup/systemd")));
     assert_eq!(found.v1("pids"), None);
-    assert!(!found.is_v2());
+    assert!(!found.is_v2() && found.has("cpu"));
+    assert!(!found.has("pids") && !found.has("hugetlb"), "the unified tree hands none down");
     assert_eq!(found.unified, Some(PathBuf::from("/sys/fs/cgroup/unified")));
+}
+
+/// Upstream's kubelet names the limits of all sizes for every container.
+#[test]
+fn limits_of_huge_pages_are_left_out_where_groups_have_none() {
+    let root = tempfile::tempdir().unwrap();
+    let group = |dir: &Path| Group { v1: Vec::new(), unified: Some(dir.to_owned()) };
+    let values = LinuxContainerResources {
+        hugepage_limits: vec![HugepageLimit { page_size: "2MB".to_owned(), limit: 4 << 20 }],
+        ..Default::default()
+    };
+    group(root.path()).apply(&values).unwrap();
+    let file = root.path().join("hugetlb.2MB.max");
+    assert!(!file.exists());
+    fs::write(&file, "max").unwrap();
+    group(root.path()).apply(&values).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "4194304");
 }
 
 #[test]
@@ -113,7 +131,9 @@ fn a_group_that_was_only_half_made_is_made_whole() {
     for dir in [root.path(), &half] {
         fs::write(dir.join("cgroup.controllers"), "memory").unwrap();
     }
-    Hierarchies::unified_at(root.path()).create("/pods/one").unwrap();
+    let v2 = Hierarchies::unified_at(root.path());
+    assert!(v2.has("memory") && !v2.has("cpu"));
+    v2.create("/pods/one").unwrap();
     for dir in [root.path(), &half] {
         let control = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap();
         assert_eq!(control, "+memory", "{}", dir.display());

@@ -26,6 +26,7 @@ use super::start::Upkeep;
 use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, pod_cidr};
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
+use crate::roles::kubelet::CGROUPS;
 
 const KUBELET_PORT: u16 = 10250;
 
@@ -151,12 +152,13 @@ async fn start_kubelet(
     config.static_pods.path = Some(place.manifests.clone());
     config.eviction = shared.upkeep.eviction.clone().into();
     config.image_gc_high_percent = shared.upkeep.image_gc_high;
-    // Beside the eviction threshold, which is reserved by default.
+    // Beside the eviction threshold, which is kept back, too.
     config.reserved_memory_bytes += protect::reserved_memory();
     if let Some(part) = place.capacity {
         share(&mut config, part);
     }
     config.cgroup_root = format!("/trireme/{}/{index}/kubepods", shared.paths.cgroup);
+    config.cgroups.mount = Some(CGROUPS.into());
     let user = format!("system:node:{name}");
     let client = shared.plane.client(&user, &["system:nodes"], "kubelet");
     let deps = Deps {
@@ -167,7 +169,8 @@ async fn start_kubelet(
         dialer: Arc::new(Inside(place.ns.clone())),
         services: Some(shared.informers.of()),
     };
-    let agent = Arc::new(Kubelet::new(config, deps, shared.tasks));
+    let agent = Kubelet::new(config, deps, shared.tasks).map_err(anyhow::Error::msg)?;
+    let agent = Arc::new(agent);
     let at = SocketAddr::new(place.address()?, KUBELET_PORT);
     let listener = network::netns::tcp_listen(place.ns.as_ref(), at)
         .with_context(|| format!("listen on {at}: is another kubelet running here?"))?;

@@ -4,6 +4,8 @@
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
 pub(crate) mod network;
+mod placement;
+mod reserved;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +32,9 @@ use crate::cluster::node::server_tls;
 use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
+
+/// Where cgroups are mounted.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Flags of upstream that this agent knows.
 #[derive(Debug, clap::Args)]
@@ -137,6 +142,10 @@ pub(crate) struct Args {
     /// Kernel parameters that pods may set beside the safe ones: net.core.somaxconn,kernel.msg*,…
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     allowed_unsafe_sysctls: Vec<String>,
+    #[command(flatten)]
+    reserved: reserved::Args,
+    #[command(flatten)]
+    placement: placement::Args,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -241,6 +250,8 @@ async fn serve(
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
     settings.apply(&mut config);
+    args.reserved.apply(&mut config)?;
+    args.placement.apply(&mut config, args.reserved.has_cgroups())?;
     make_private(&args.root_dir)?;
     let tls = tls(&args, &config)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
@@ -269,7 +280,8 @@ async fn serve(
         services: None,
     };
     let name = config.node_name.clone();
-    let agent = Arc::new(Kubelet::new(config, deps, tasks));
+    let agent = Kubelet::new(config, deps, tasks).map_err(anyhow::Error::msg)?;
+    let agent = Arc::new(agent);
     let server = agent.clone();
     tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
     tasks.spawn("kubelet", async move { agent.run().await });
@@ -313,6 +325,8 @@ fn config(args: &Args, connection: &Connection) -> Result<KubeletConfig> {
         http_check: args.http_check_frequency,
     };
     config.cgroup_root = below(&args.cgroup_root, "kubepods");
+    config.component = crate::flags::component("kubelet");
+    config.cgroups.mount = Some(CGROUPS.into());
     config.allow_sysctls(&args.allowed_unsafe_sysctls).map_err(anyhow::Error::msg)?;
     Ok(config)
 }

@@ -9,10 +9,11 @@ mod shutdown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::kubelet::{Amount, KubeletConfig, ShutdownPeriod};
+use ::kubelet::{KubeletConfig, ShutdownPeriod};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+use super::{placement, reserved};
 use fields::FIELDS;
 use fields::Rule::{Direct, Flag, List, Only, Pace};
 
@@ -41,8 +42,6 @@ struct Rest {
     status_report: Option<Duration>,
     lease: Option<Duration>,
     upkeep: Option<Duration>,
-    /// Thousandths of a CPU, and bytes.
-    reserved: Option<(u64, u64)>,
     image_min_age: Option<Duration>,
     image_max_age: Option<Duration>,
     merge_eviction: bool,
@@ -217,11 +216,8 @@ impl Settings {
                 let seconds = value.as_u64().filter(|n| *n > 0).context("expected seconds")?;
                 rest.lease = Some(Duration::from_secs(seconds));
             }
-            "kubeReserved" | "systemReserved" => {
-                let (cpu, memory) = rest.reserved.unwrap_or_default();
-                let (more_cpu, more_memory) = reserved(value)?;
-                rest.reserved = Some((cpu + more_cpu, memory + more_memory));
-            }
+            "kubeReserved" => self.flags.push(reserved::resources("kube-reserved", value)?),
+            "systemReserved" => self.flags.push(reserved::resources("system-reserved", value)?),
             "shutdownGracePeriod"
             | "shutdownGracePeriodCriticalPods"
             | "shutdownGracePeriodByPodPriority" => rest.set_shutdown(name, value, time)?,
@@ -260,8 +256,14 @@ impl Settings {
             }
             "registerWithTaints" => self.flags.push(("register-with-taints", taints(value)?)),
             "staticPodURLHeader" => self.flags.extend(url_headers(value)?),
+            "cpuManagerPolicyOptions" => {
+                self.flags.extend(placement::options("cpu-manager-policy-options", value)?);
+            }
+            "topologyManagerPolicyOptions" => {
+                self.flags.extend(placement::options("topology-manager-policy-options", value)?);
+            }
+            "reservedMemory" => self.flags.extend(placement::reservations(value)?),
             "featureGates" => gates(value)?,
-            "enforceNodeAllocatable" => allocatable(value)?,
             _ => bail!("no such field"),
         }
         Ok(())
@@ -305,10 +307,6 @@ impl Settings {
             config.eviction.hard = std::mem::take(&mut config.eviction.hard).with_defaults();
         }
         config.provider_id = rest.provider_id.or(config.provider_id.take());
-        if let Some((cpu, memory)) = rest.reserved {
-            config.reserved_cpu_millis += cpu;
-            config.reserved_memory_bytes += memory;
-        }
     }
 }
 
@@ -321,23 +319,6 @@ fn only(name: &str, value: &Value, values: &[&str]) -> Result<()> {
         Some(only) => bail!("{KIND}: {name}: {found} is not supported by this node, only {only}"),
         None => bail!("{KIND}: {name} is not supported by this node"),
     }
-}
-
-/// CPU and memory; other resources cannot be kept back here.
-fn reserved(value: &Value) -> Result<(u64, u64)> {
-    let (mut cpu, mut memory) = (0, 0);
-    for (resource, amount) in value.as_object().context("expected resources")? {
-        let bad = || format!("{resource}: {amount} is no quantity");
-        match resource.as_str() {
-            "cpu" => cpu = millis(&text(amount)).with_context(bad)?,
-            "memory" => match Amount::parse(&text(amount)) {
-                Some(Amount::Bytes(bytes)) => memory = bytes,
-                _ => bail!(bad()),
-            },
-            other => bail!("{other} cannot be reserved on this node, only cpu and memory"),
-        }
-    }
-    Ok((cpu, memory))
 }
 
 pub(crate) fn millis(text: &str) -> Option<u64> {
@@ -432,14 +413,6 @@ fn gates(value: &Value) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn allocatable(value: &Value) -> Result<()> {
-    let list = value.as_array().context("expected a list")?;
-    match list.iter().find(|word| !matches!(word.as_str(), Some("pods" | "none"))) {
-        Some(other) => bail!("{other} is not supported by this node, only pods"),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

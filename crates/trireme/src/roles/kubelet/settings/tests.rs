@@ -1,6 +1,6 @@
 //! What files say.
 
-use ::kubelet::Signal;
+use ::kubelet::{Amount, Signal};
 
 use super::*;
 
@@ -33,24 +33,55 @@ fn a_file_says_what_flags_say_and_flags_win() {
 }
 
 #[test]
+fn managers_of_cpus_and_memory_have_flags() {
+    let yaml = "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: \"true\"}\nreservedSystemCPUs: 0-1\n\
+                reservedMemory: [{numaNode: 1, limits: {memory: 1Gi, hugepages-2Mi: 4Mi}}]\nmemoryManagerPolicy: Static\n\
+                topologyManagerPolicyOptions: {prefer-closest-numa-nodes: \"true\"}";
+    let mut words = settings(yaml).unwrap().arguments(&[]);
+    words.sort();
+    let expected = [
+        "--cpu-manager-policy-options=full-pcpus-only=true",
+        "--cpu-manager-policy=static",
+        "--memory-manager-policy=Static",
+        "--reserved-cpus=0-1",
+        "--reserved-memory=1:memory=1Gi,hugepages-2Mi=4Mi",
+        "--topology-manager-policy-options=prefer-closest-numa-nodes=true",
+    ];
+    assert_eq!(words.len(), expected.len());
+    assert!(expected.iter().all(|word| words.contains(&(*word).to_owned())), "{words:?}");
+    assert!(refused("cpuManagerPolicyOptions: {a: 1}").contains("a: expected text"));
+    assert!(refused("reservedMemory: [{numaNode: 0}]").contains("limits: expected resources"));
+}
+
+#[test]
+fn what_the_node_keeps_has_flags() {
+    let yaml = "kubeReserved: {cpu: 250m, pid: 5}\nsystemReserved: {cpu: \"0.5\"}\nsystemReservedCgroup: /s\n\
+                enforceNodeAllocatable: [pods, system-reserved]";
+    let words = settings(yaml).unwrap().arguments(&[]);
+    let expected = [
+        "--kube-reserved=cpu=250m,pid=5",
+        "--system-reserved=cpu=0.5",
+        "--system-reserved-cgroup=/s",
+        "--enforce-node-allocatable=pods,system-reserved",
+    ];
+    assert!(expected.iter().all(|word| words.contains(&(*word).to_owned())), "{words:?}");
+}
+
+#[test]
 fn what_no_flag_says_is_set() {
-    let yaml = "nodeStatusReportFrequency: 1m30s\nnodeLeaseDurationSeconds: 20\nproviderID: x\n\
-                kubeReserved: {cpu: 250m, memory: 1Gi}\nsystemReserved: {cpu: \"0.5\"}\nregisterNode: false";
+    let yaml = "nodeStatusReportFrequency: 1m30s\nnodeLeaseDurationSeconds: 20\nproviderID: x\nregisterNode: false";
     let mut config = KubeletConfig::new("n");
-    let before = config.reserved_memory_bytes;
     settings(yaml).unwrap().apply(&mut config);
     assert_eq!(config.status_report_interval, Duration::from_secs(90));
     assert_eq!(config.lease_duration, Duration::from_secs(20));
-    assert_eq!(config.reserved_cpu_millis, 750);
-    assert_eq!(config.reserved_memory_bytes, before + (1 << 30));
     assert!(!config.register_node && config.provider_id.as_deref() == Some("x"));
 }
 
 #[test]
 fn what_this_node_does_not_do_is_refused_by_name() {
     let said =
-        "KubeletConfiguration: cpuManagerPolicy: static is not supported by this node, only none";
-    assert_eq!(refused("cpuManagerPolicy: static"), said);
+        "KubeletConfiguration: cgroupDriver: systemd is not supported by this node, only cgroupfs";
+    assert_eq!(refused("cgroupDriver: systemd"), said);
     assert_eq!(
         refused("staticPodURLHeader: {A: b}"),
         "staticPodURLHeader: {\"A\":\"b\"}: A: expected a list"
@@ -63,7 +94,7 @@ fn what_this_node_does_not_do_is_refused_by_name() {
             .contains("DynamicResourceAllocation")
     );
     assert!(refused("featureGates: {EnvFiles: false}").contains("EnvFiles"));
-    assert!(refused("kubeReserved: {pid: \"5\"}").contains("pid"));
+    assert!(refused("kubeReserved: all").contains("kubeReserved: \"all\": expected resources"));
     assert!(parse("kind: Other").is_err());
 }
 
@@ -192,8 +223,7 @@ fn drop_in_files_are_joined_in_the_order_of_their_names() {
     let found = read(Some(&base), Some(dir.path())).unwrap();
     let mut words = found.arguments(&[]);
     words.sort();
-    assert_eq!(words, ["--max-pods=3", "--port=11"]);
-    assert_eq!(found.rest.reserved, Some((2, 1024)));
+    assert_eq!(words, ["--kube-reserved=cpu=2m,memory=1Ki", "--max-pods=3", "--port=11"]);
     assert!(read(Some(&dir.path().join("none")), None).is_err());
 }
 
