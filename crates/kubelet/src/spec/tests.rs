@@ -123,6 +123,22 @@ fn root_is_refused_when_it_must_be() {
 }
 
 #[test]
+fn containers_run_as_the_pods_user_the_images_or_root() {
+    let by = |sc: Value, user: security::ImageUser| {
+        let pod = pod(json!({"containers": [{"name": "c", "securityContext": sc}]}));
+        let c = &pod.spec.as_ref().unwrap().containers[0];
+        let made = security::security_context(&pod, c, &user, None, Default::default()).unwrap();
+        (made.run_as_user.map(|u| u.value), made.run_as_username)
+    };
+    let named = || security::ImageUser { uid: None, name: "web".into() };
+    assert_eq!(by(json!({"runAsUser": 7}), named()), (Some(7), String::new()));
+    assert_eq!(by(json!({}), named()), (None, "web".into()));
+    // Runtimes refuse a group without a user.
+    let root = by(json!({"runAsGroup": 7}), security::ImageUser::default());
+    assert_eq!(root, (Some(0), String::new()));
+}
+
+#[test]
 fn variables_that_double_are_refused_while_they_grow() {
     let mut list = vec![json!({"name": "V0", "value": "x".repeat(100)})];
     for i in 1..40 {
