@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use proxy::{Forwarder, HealthServer, HostPort, Protocol};
+use proxy::{Forwarder, HealthServer, HostPort, Protocol, Proxy, ProxyConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -70,13 +70,25 @@ async fn host_ports_work_on_every_address_and_on_loopback() {
         host_port: 5001,
         ..any.clone()
     };
-    proxy.hostport_add(any);
+    proxy.hostport_add(any.clone());
     proxy.hostport_add(loopback);
     proxy.sync().unwrap();
     assert_eq!(say(&outside, at("10.89.0.2:5000")).await.unwrap(), "pod 10.89.0.1");
     assert_eq!(who(world.ns(0), at("127.0.0.1:5000")).await.unwrap(), "pod");
     assert_eq!(who(world.ns(0), at("127.0.0.1:5001")).await.unwrap(), "pod");
     assert_eq!(who(&pod.ns, at("10.89.0.2:5000")).await.unwrap(), "pod", "hairpin");
+    // Another program's host ports, in a table of its own.
+    let table = Some("trireme-beside");
+    let config = ProxyConfig { table, netns: Some(world.ns(0).clone()), ..ProxyConfig::default() };
+    let mut beside = Proxy::new(config).unwrap();
+    let port = HostPort { id: "beside".into(), host_port: 5002, ..any };
+    beside.hostport_add(port);
+    beside.sync().unwrap();
+    for port in [5000, 5002] {
+        let heard = say(&outside, at(&format!("10.89.0.2:{port}"))).await.unwrap();
+        assert_eq!(heard, "pod 10.89.0.1", "{port}");
+    }
+    beside.remove().unwrap();
     proxy.hostport_remove("any");
     proxy.sync().unwrap();
     let gone = who(&outside, at("10.89.0.2:5000")).await.unwrap_err();

@@ -254,7 +254,7 @@ async fn serve(
         true => Ranges::OfNode { client: client.clone(), name: config.node_name.clone() },
         false => Ranges::Given(args.pod_cidr.clone()),
     };
-    let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"));
+    let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"), tasks);
     let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
     let runtime = Embedded::open(folders, Arc::new(network)).await;
