@@ -154,8 +154,8 @@ async fn a_supervisor_on_its_way_ends_with_the_start_that_is_given_up() {
     config.state_dir = node.dir.path().join("run-2");
     config.supervisor_command =
         ["/bin/busybox", "sh", "-c", &script].map(std::ffi::OsString::from).to_vec();
-    let network = std::sync::Arc::new(runtime::LoopbackOnly);
-    let opening = tokio::spawn(runtime::Embedded::open(config, network));
+    let network = Arc::new(runtime::LoopbackOnly);
+    let opening = tokio::spawn(Embedded::open(config, network));
     let number = async {
         loop {
             if let Ok(text) = std::fs::read_to_string(&told) {
