@@ -132,7 +132,7 @@ async fn every_kind_of_rule_is_taken_by_the_kernel_in_both_families() {
     config.service_cidrs.push("fd00:43::/112".parse().unwrap());
     config.pod_cidrs.push("fd00:42::/48".parse().unwrap());
     config.node_ips.push("fd00:89::2".parse().unwrap());
-    let mut proxy = proxy::Proxy::new(config.clone()).unwrap();
+    let mut proxy = Proxy::new(config.clone()).unwrap();
     let v6_slice = |node: &str, addresses: &[&str]| {
         let endpoints: Vec<_> = addresses
             .iter()
@@ -165,7 +165,7 @@ async fn every_kind_of_rule_is_taken_by_the_kernel_in_both_families() {
         world.run(0, "nft", &["-f", file.path().to_str().unwrap()]);
         assert_eq!(world.run(0, "nft", &["list", "table", "inet", "trireme"]), rules);
         // What nft has loaded is not ours any more; another process starts and takes over.
-        proxy = proxy::Proxy::new(config.clone()).unwrap();
+        proxy = Proxy::new(config.clone()).unwrap();
         assert!(proxy.sync().unwrap().rebuilt);
     }
     let empty = world.run(0, "nft", &["list", "table", "inet", "trireme"]);
