@@ -6,6 +6,7 @@ pub(crate) mod shutdown;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
             false => 0,
         },
         allocatable_storage_bytes: signed(status::allocatable_storage(&machine, config)),
+        unified: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
     }
 }
 

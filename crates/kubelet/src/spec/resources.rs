@@ -31,6 +31,8 @@ pub(crate) struct NodeResources {
     pub(crate) allocatable_storage_bytes: i64,
     /// What burstable pods may share of the swap; 0 when none may use it.
     pub(crate) swap_bytes: i64,
+    /// The machine has cgroup v2 alone.
+    pub(crate) unified: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,14 +188,21 @@ pub(crate) fn container_resources(
         // No swap beyond the limit.
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
-        // A container is not left half killed, and swaps what it may. cgroup v1 has no such switches.
-        unified: [
-            ("memory.oom.group".to_owned(), "1".to_owned()),
-            ("memory.swap.max".to_owned(), swap(pod, container, node).to_string()),
-        ]
-        .into(),
+        unified: unified(pod, container, node),
         ..LinuxContainerResources::default()
     }
+}
+
+/// A container is not left half killed, and swaps what it may. cgroup v1 has no such switches: runc refuses
+/// them there.
+fn unified(pod: &Pod, container: &Container, node: &NodeResources) -> BTreeMap<String, String> {
+    if !node.unified {
+        return BTreeMap::new();
+    }
+    BTreeMap::from([
+        ("memory.oom.group".to_owned(), "1".to_owned()),
+        ("memory.swap.max".to_owned(), swap(pod, container, node).to_string()),
+    ])
 }
 
 /// The pod's cgroup values: its own as a whole, or the larger of its regular containers' sum and any

@@ -45,7 +45,12 @@ fn qos_and_cgroup_values() {
 
 #[test]
 fn burstable_containers_have_their_part_of_the_swap() {
-    let node = NodeResources { memory_bytes: 8 << 30, swap_bytes: 4 << 30, ..Default::default() };
+    let node = NodeResources {
+        memory_bytes: 8 << 30,
+        swap_bytes: 4 << 30,
+        unified: true,
+        ..Default::default()
+    };
     let swap = |spec: Value, node: &NodeResources| {
         let pod = pod(spec);
         let c = &pod.spec.as_ref().unwrap().containers[0];
@@ -58,6 +63,11 @@ fn burstable_containers_have_their_part_of_the_swap() {
     assert_eq!(swap(container(json!({})), &node), "0", "best effort");
     assert_eq!(swap(container(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), &node), "0");
     assert_eq!(swap(container(json!({"requests": {"cpu": "1"}})), &node), "0", "no memory asked");
+    let pod = pod(asks("2Gi"));
+    let c = &pod.spec.as_ref().unwrap().containers[0];
+    let v1 = NodeResources { unified: false, ..node };
+    let none = resources::container_resources(&pod, c, &v1).unified;
+    assert!(none.is_empty(), "runc refuses cgroup v2's values on v1: {none:?}");
     assert_eq!(swap(asks("9Gi"), &node), "0", "more than there is");
     let mut critical = asks("2Gi");
     critical["priority"] = json!(2_000_000_000);
