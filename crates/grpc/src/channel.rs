@@ -70,18 +70,28 @@ impl<D: Dial> Channel<D> {
         path: &'static str,
         question: &Q,
     ) -> Result<A, CallError> {
+        self.call_within(path, question, self.settings.deadline).await
+    }
+
+    /// As [`Channel::call`], with a deadline of its own.
+    pub async fn call_within<Q: Message, A: Message + Default>(
+        &self,
+        path: &'static str,
+        question: &Q,
+        deadline: Duration,
+    ) -> Result<A, CallError> {
         let body = futures::stream::iter([Ok(Frame::data(framed(question)))]);
         let answer = async {
             let response = self.send(path, StreamBody::new(body).boxed_unsync()).await?;
             let mut answers = self.answers(response)?;
             answers.next().await?.ok_or_else(|| self.lost("no answer came"))
         };
-        match tokio::time::timeout(self.settings.deadline, answer).await {
+        match tokio::time::timeout(deadline, answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 // The next call makes a new connection, perhaps to another peer.
                 self.close().await;
-                Err(self.late())
+                Err(self.late(deadline))
             }
         }
     }
@@ -96,7 +106,7 @@ impl<D: Dial> Channel<D> {
         let body = first.chain(futures::stream::pending());
         let send = self.send(path, StreamBody::new(body).boxed_unsync());
         let response = tokio::time::timeout(self.settings.deadline, send).await;
-        self.answers(response.map_err(|_| self.late())??)
+        self.answers(response.map_err(|_| self.late(self.settings.deadline))??)
     }
 
     fn answers<A: Message + Default>(
@@ -110,8 +120,8 @@ impl<D: Dial> Channel<D> {
         CallError::Lost(format!("the connection to {} was lost: {error}", self.settings.peer))
     }
 
-    fn late(&self) -> CallError {
-        let Settings { peer, deadline, .. } = &self.settings;
+    fn late(&self, deadline: Duration) -> CallError {
+        let peer = self.settings.peer;
         CallError::Late(format!("the connection to {peer} was lost: no answer within {deadline:?}"))
     }
 

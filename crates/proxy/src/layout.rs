@@ -1,4 +1,4 @@
-//! The fixed part of the table `trireme`: shared maps, base chains, and the rules in them.
+//! The fixed part of the table (`trireme`, when no other name is asked for): shared maps, base chains, and the rules in them.
 //!
 //! ```text
 //! prerouting, output   (nat)     -> services -> address map | host port map | node port map
@@ -16,7 +16,7 @@ use network::nft::expr::{Meta, R0};
 use network::nft::set::Element;
 use network::nft::{BaseChain, Batch, DataType, Exprs, Family, Hook, SetSpec, Verdict};
 
-/// The table's name.
+/// The table's name, when none is given.
 pub(crate) const TABLE: &str = "trireme";
 /// The chain that refuses. (`reject` is a word of nft's language, which could not read it back.)
 pub(crate) const REJECT: &str = "refuse";
@@ -37,6 +37,7 @@ pub(crate) enum Shared {
 /// What the fixed part depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
+    pub table: Option<&'static str>,
     pub node_ips: Vec<IpAddr>,
     pub service_cidrs: Vec<IpNet>,
     pub pod_cidrs: Vec<IpNet>,
@@ -89,9 +90,15 @@ pub(crate) fn address_type(v6: bool) -> DataType {
     if v6 { DataType::Ipv6 } else { DataType::Ipv4 }
 }
 
+impl Layout {
+    pub(crate) fn table(&self) -> &'static str {
+        self.table.unwrap_or(TABLE)
+    }
+}
+
 /// A batch that replaces whatever table of this name there is by the fixed part.
 pub(crate) fn fresh(layout: &Layout) -> Batch {
-    let mut batch = Batch::new(Family::Inet, TABLE);
+    let mut batch = Batch::new(Family::Inet, layout.table());
     batch.add_table();
     batch.delete_table();
     batch.add_table();

@@ -17,7 +17,7 @@ use network::nft::{Batch, Family, Nft, NftError};
 use crate::conntrack::Conntrack;
 use crate::encode::encode;
 use crate::fragment::{Fragment, HealthCheck, UdpFlows};
-use crate::layout::{self, Layout, TABLE};
+use crate::layout::{self, Layout};
 use crate::model::{Change, HostPort, Service, ServiceKey, Slice};
 use crate::plan::{PlanConfig, plan_hostport, plan_service};
 use crate::table::{Operations, Owner, Table};
@@ -26,6 +26,8 @@ use crate::table::{Operations, Owner, Table};
 #[derive(Debug, Clone, Default)]
 pub struct ProxyConfig {
     pub node_name: String,
+    /// The name of the kernel's table; `trireme` when none is given. Two proxies of one network have two.
+    pub table: Option<&'static str>,
     /// The node's addresses: node ports are offered on these.
     pub node_ips: Vec<IpAddr>,
     /// The node's topology zone, if it has one.
@@ -103,6 +105,7 @@ impl Proxy {
                 local_addresses: config.local_addresses,
             },
             layout: Layout {
+                table: config.table,
                 node_ips: config.node_ips,
                 service_cidrs: config.service_cidrs,
                 pod_cidrs: config.pod_cidrs,
@@ -204,12 +207,14 @@ impl Proxy {
     /// Watches for other programs changing the table; give what it sees to [`Proxy::healed_by_sync`].
     /// Needs a tokio runtime.
     pub fn watch(&self) -> Result<Watch, ProxyError> {
-        Watch::open(self.netns.as_ref(), TABLE, self.nft.port()).map_err(ProxyError::Open)
+        Watch::open(self.netns.as_ref(), self.layout.table(), self.nft.port())
+            .map_err(ProxyError::Open)
     }
 
     /// Takes a sign from the watch; true when the next sync will write the table anew.
     pub fn healed_by_sync(&mut self, seen: Seen) -> Result<bool, ProxyError> {
-        let state = self.nft.table(Family::Inet, TABLE).map_err(ProxyError::Inspect)?;
+        let state =
+            self.nft.table(Family::Inet, self.layout.table()).map_err(ProxyError::Inspect)?;
         let same = state.is_some_and(|state| state.handle == self.handle);
         // Lost notifications are mostly those of our own large batches.
         self.stale |= seen == Seen::Foreign || !same;
@@ -223,7 +228,7 @@ impl Proxy {
 
     /// Removes the table from the kernel.
     pub fn remove(mut self) -> Result<(), ProxyError> {
-        let mut batch = Batch::new(Family::Inet, TABLE);
+        let mut batch = Batch::new(Family::Inet, self.layout.table());
         batch.add_table();
         batch.delete_table();
         self.nft.commit(batch).map_err(ProxyError::Update)
@@ -275,7 +280,7 @@ impl Proxy {
     }
 
     fn update(&mut self, operations: &Operations) -> Result<usize, ProxyError> {
-        let mut batch = Batch::new(Family::Inet, TABLE);
+        let mut batch = Batch::new(Family::Inet, self.layout.table());
         encode(&mut batch, operations);
         let messages = batch.len();
         if let Err(e) = self.nft.commit(batch) {
@@ -290,7 +295,8 @@ impl Proxy {
         encode(&mut batch, &self.table.all());
         let messages = batch.len();
         self.nft.commit(batch).map_err(ProxyError::Update)?;
-        let state = self.nft.table(Family::Inet, TABLE).map_err(ProxyError::Inspect)?;
+        let state =
+            self.nft.table(Family::Inet, self.layout.table()).map_err(ProxyError::Inspect)?;
         self.handle = state.map(|state| state.handle).unwrap_or_default();
         self.stale = false;
         Ok(messages)

@@ -124,6 +124,7 @@ impl Embedded {
         let reading = start_tasks(&inner, client, &stop).await;
         inner.end_abandoned_execs();
         inner.end_damaged(loaded).await;
+        inner.resume_network().await;
         let reading = Arc::new(Mutex::new(Some(reading)));
         Ok(Embedded { inner, stop, reading, _guard: guard })
     }

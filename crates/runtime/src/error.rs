@@ -52,6 +52,9 @@ pub enum Error {
     },
     #[error("{what} {} is damaged: {message}", path.display())]
     Damaged { what: &'static str, path: PathBuf, message: String },
+    /// A foreign runtime's refusal, in its own words.
+    #[error("{message}")]
+    Foreign { code: Code, message: String },
     #[error("events were lost: {0} skipped")]
     EventsLost(u64),
 }
@@ -74,6 +77,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::NotFound { .. } => Code::NotFound,
+            Error::Foreign { code, .. } => *code,
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Precondition(_) => Code::FailedPrecondition,
             Error::Unsupported(_) => Code::Unimplemented,

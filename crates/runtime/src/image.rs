@@ -258,7 +258,10 @@ impl ImageStore {
         let Some(found) = self.find(text) else { return Ok(()) };
         {
             let mut images = self.images();
-            images.remove(&found.id);
+            if images.remove(&found.id).is_none() {
+                // Another caller removed it meanwhile.
+                return Ok(());
+            }
             let path = self.record(&found.id);
             fs::remove_file(&path).at("remove", &path)?;
             let blob = self.root.join("blobs").join(hex(&found.id));
@@ -280,7 +283,11 @@ impl ImageStore {
             if !used.contains(&*entry.file_name().to_string_lossy()) {
                 // Renamed first: a half-removed layer must not look like one.
                 let aside = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
-                fs::rename(entry.path(), &aside).at("remove", entry.path())?;
+                match fs::rename(entry.path(), &aside) {
+                    // Another collection took it.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    renamed => renamed.at("remove", entry.path())?,
+                }
                 crate::tree::remove(&aside).at("remove", &aside)?;
             }
         }

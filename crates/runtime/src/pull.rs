@@ -29,7 +29,7 @@ const CHUNKS_AHEAD: usize = 64;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Pulls an image; returns the reference that names exactly what was pulled.
+/// Pulls an image; returns its id, which is the same from whichever registry it comes.
 pub(crate) async fn pull(
     store: &Arc<ImageStore>,
     config: &Config,
@@ -54,11 +54,10 @@ pub(crate) async fn pull(
         Some(_) => Vec::new(),
     };
     let store = store.clone();
-    let digests = vec![exact.clone()];
+    let digests = vec![exact];
     let added =
         tokio::task::spawn_blocking(move || store.finish_pull(&image_config, &tags, &digests));
-    added.await.map_err(|e| Error::Supervisor(e.to_string()))??;
-    Ok(exact)
+    Ok(added.await.map_err(|e| Error::Supervisor(e.to_string()))??.id)
 }
 
 /// One layer: the network on this task, hashing and unpacking on a thread that may block.

@@ -138,7 +138,7 @@ pub trait ImageService: Send + Sync {
     async fn list_images(&self, filter: ImageFilter) -> Result<Vec<Image>>;
     /// `image` in the answer is `None` when it is not here; that is no error.
     async fn image_status(&self, image: ImageSpec, verbose: bool) -> Result<ImageStatusResponse>;
-    /// Returns the image's reference to use in `ContainerConfig.image`.
+    /// Returns the image's id, to use in `ContainerConfig.image`.
     async fn pull_image(&self, request: PullImageRequest) -> Result<String>;
     /// Idempotent. An image in use by a container loses its names; its layers go when the last user has.
     async fn remove_image(&self, image: ImageSpec) -> Result<()>;
@@ -166,6 +166,15 @@ pub struct SandboxNet {
 pub trait SandboxNetwork: Send + Sync {
     /// Connects the sandbox; the first address is the primary one. On error nothing may be left.
     async fn attach(&self, sandbox: &SandboxNet) -> std::result::Result<Vec<IpAddr>, NetworkError>;
+    /// Told once, when the runtime opens, of the sandboxes that are attached, with their addresses: what lies
+    /// outside their namespaces and ended with the process (host ports) is made again.
+    async fn resume(
+        &self,
+        sandboxes: Vec<(SandboxNet, Vec<IpAddr>)>,
+    ) -> std::result::Result<(), NetworkError> {
+        drop(sandboxes);
+        Ok(())
+    }
     /// Undoes `attach`. Called again after a crash, so it must be idempotent; `netns` may be gone.
     async fn detach(&self, sandbox: &SandboxNet) -> std::result::Result<(), NetworkError>;
     /// `Err` says why pods cannot be connected now: the runtime's `NetworkReady` condition.

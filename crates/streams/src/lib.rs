@@ -1,12 +1,13 @@
 //! SPDY/3.1 and WebSocket, and the Kubernetes streaming protocols on top of them.
 //!
 //! `spdy` and `websocket` frame and multiplex. `remote` joins either to a process (exec, attach),
-//! `forward` to ports (port-forward), `messages` sends one byte stream or one event a message to a
+//! `forward` to ports (port-forward), `client` is the other side of both, `messages` sends one byte stream or one event a message to a
 //! WebSocket client, and `relay` joins two upgraded connections. Callers answer the HTTP request with
 //! the [`Upgrade`]'s response and run its session in a task of their own.
 //!
 //! This crate does not know pods, nor who may open a stream.
 
+pub mod client;
 pub mod forward;
 mod handshake;
 pub mod messages;

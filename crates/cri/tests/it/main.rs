@@ -20,6 +20,9 @@ use tasks::Tasks;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
+mod client;
+mod containerd;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Socket(PathBuf);
@@ -75,7 +78,7 @@ fn example(name: &str) -> PathBuf {
 fn busybox() -> StaticImage {
     let file = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new);
     let file = file.into_iter().find(|path| path.exists());
-    let tools = ["sh", "cat", "echo", "sleep"];
+    let tools = ["sh", "cat", "echo", "sleep", "nc"];
     StaticImage {
         file: file.expect("apt-get install busybox-static").to_owned(),
         path: "/bin/busybox".to_owned(),

@@ -5,6 +5,7 @@
 
 mod answer;
 mod question;
+mod seats;
 mod unix;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::connection::Body;
 use crate::{Code, Tasks};
 
+use seats::Seat;
 pub use unix::{bind, listen};
 
 /// Calls that one connection may have open at once.
@@ -122,18 +125,42 @@ impl Methods {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        self.serve_at(stream, Seat::alone()).await
+    }
+
+    /// As [`Methods::serve`]; the connection ends, too, when its seat is wanted and no call is open.
+    async fn serve_at<S>(self: Arc<Self>, stream: S, seat: Arc<Seat>) -> Result<(), hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let tasks = Tasks::default();
         let mut builder = http2::Builder::new(tasks.spawner("gRPC call"));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(CALLS_MAX)
             .max_header_list_size(HEADERS_MAX);
-        let methods = self.clone();
+        let (methods, at) = (self.clone(), seat.clone());
         let service = hyper::service::service_fn(move |request| {
-            let methods = methods.clone();
-            async move { Ok::<_, Infallible>(methods.answer(request).await) }
+            let (methods, call) = (methods.clone(), at.call());
+            async move {
+                let answer = methods.answer(request).await;
+                // The call is open until its answer is written, or dropped.
+                let until_read = |body: Body| {
+                    let kept = move |frame| {
+                        let _open = &call;
+                        frame
+                    };
+                    body.map_frame(kept).boxed_unsync()
+                };
+                Ok::<_, Infallible>(answer.map(until_read))
+            }
         });
-        builder.serve_connection(TokioIo::new(stream), service).await
+        let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            ended = served.as_mut() => return ended,
+            () = seat.leaves() => served.as_mut().graceful_shutdown(),
+        }
+        served.await
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 
 use super::Methods;
+use super::seats::{Place, Seats};
 use crate::Tasks;
 
-/// Connections at once; more wait in the kernel's queue.
+/// Connections at once; for more, those without calls are ended, longest idle first.
 const CONNECTIONS_MAX: usize = 256;
 /// Wait after a connection could not be taken (no free file descriptor).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,26 +39,23 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves all that connect, until it is dropped; connections and their calls end with it.
 pub async fn listen(listener: UnixListener, methods: Arc<Methods>) {
-    let (tasks, slots) = (Tasks::default(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    let (tasks, seats) = (Tasks::default(), Seats::new(CONNECTIONS_MAX));
+    loop {
         match listener.accept().await {
             Err(error) => {
                 tracing::warn!(%error, "a gRPC server takes no connection");
                 tokio::time::sleep(PAUSE).await;
             }
             Ok((stream, _)) => {
-                let methods = methods.clone();
-                tasks.spawn("gRPC connection", async move {
-                    serve(methods, stream).await;
-                    drop(slot);
-                });
+                let place = seats.take().await;
+                tasks.spawn("gRPC connection", serve(methods.clone(), stream, place));
             }
         }
     }
 }
 
-async fn serve(methods: Arc<Methods>, stream: UnixStream) {
-    if let Err(error) = methods.serve(stream).await {
+async fn serve(methods: Arc<Methods>, stream: UnixStream, place: Place) {
+    if let Err(error) = methods.serve_at(stream, place.seat.clone()).await {
         tracing::debug!(%error, "a gRPC connection ended");
     }
 }

@@ -203,3 +203,31 @@ async fn sockets_are_replaced_and_files_are_not() {
     assert_eq!(error.to_string(), format!("{} is there and is no socket", file.display()));
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
+
+#[tokio::test]
+async fn connections_that_nobody_closes_give_way_to_new_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("it.sock");
+    let tasks = Tasks::default();
+    let listener = server::bind(&path).unwrap();
+    tasks.spawn("server", server::listen(listener, Arc::new(methods())));
+    let mut kept = Vec::new();
+    for _ in 0..300 {
+        let settings = Settings {
+            peer: "the test",
+            origin: "http://localhost".into(),
+            headers: &[],
+            deadline: Duration::from_secs(60),
+            message_max: MESSAGE_MAX,
+        };
+        let channel = Channel::new(Socket(path.clone()), settings);
+        let answer = channel.call::<_, String>("/it.Echo/Say", &"yes".to_owned()).await;
+        assert_eq!(answer.map_err(refused), Ok("yes!".into()));
+        kept.push(channel);
+    }
+    // Those that were ended connect again.
+    for channel in [&kept[0], &kept[299]] {
+        let answer = channel.call::<_, String>("/it.Echo/Say", &"yes".to_owned()).await;
+        assert_eq!(answer.map_err(refused), Ok("yes!".into()));
+    }
+}

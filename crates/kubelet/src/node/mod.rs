@@ -6,6 +6,7 @@ pub(crate) mod shutdown;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,6 +65,7 @@ pub(crate) fn resources(config: &KubeletConfig) -> NodeResources {
         },
         page_sizes: config.huge_pages().into_iter().map(|(size, _)| size).collect(),
         allocatable_storage_bytes: signed(status::allocatable_storage(&machine, config)),
+        unified: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
     }
 }
 

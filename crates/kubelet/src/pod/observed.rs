@@ -120,7 +120,7 @@ pub(crate) async fn observe(
                     answer.status.map(|s| instance(&shared.config, uid, s, &found.pod_sandbox_id));
                 containers.extend(made);
             }
-            Err(runtime::Error::NotFound { .. }) => {}
+            Err(error) if error.code() == runtime::Code::NotFound => {}
             Err(error) => return Err(error),
         }
     }
@@ -134,7 +134,7 @@ async fn sandbox(
 ) -> runtime::Result<Option<Sandbox>> {
     let status = match runtime.pod_sandbox_status(id, false).await {
         Ok(answer) => answer.status,
-        Err(runtime::Error::NotFound { .. }) => return Ok(None),
+        Err(error) if error.code() == runtime::Code::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     Ok(status.map(|s| {

@@ -33,6 +33,8 @@ pub(crate) struct NodeResources {
     pub(crate) swap_bytes: i64,
     /// Sizes of huge pages that the machine knows.
     pub(crate) page_sizes: Vec<u64>,
+    /// The machine has cgroup v2 alone.
+    pub(crate) unified: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,14 +240,21 @@ pub(crate) fn container_resources(
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score(pod, container, node),
         hugepage_limits: container_pages(container, node),
-        // A container is not left half killed, and swaps what it may. cgroup v1 has no such switches.
-        unified: [
-            ("memory.oom.group".to_owned(), "1".to_owned()),
-            ("memory.swap.max".to_owned(), swap(pod, container, node).to_string()),
-        ]
-        .into(),
+        unified: unified(pod, container, node),
         ..LinuxContainerResources::default()
     }
+}
+
+/// A container is not left half killed, and swaps what it may. cgroup v1 has no such switches: runc refuses
+/// them there.
+fn unified(pod: &Pod, container: &Container, node: &NodeResources) -> BTreeMap<String, String> {
+    if !node.unified {
+        return BTreeMap::new();
+    }
+    BTreeMap::from([
+        ("memory.oom.group".to_owned(), "1".to_owned()),
+        ("memory.swap.max".to_owned(), swap(pod, container, node).to_string()),
+    ])
 }
 
 /// The pod's cgroup values: its own as a whole, or the larger of its regular containers' sum and any

@@ -99,8 +99,10 @@ pub(crate) fn security_context(
         false => list.iter().map(|p| (*p).to_owned()).collect(),
     };
     let (supplemental_groups, supplemental_groups_policy) = groups(pod);
-    let run_as_user = sc.run_as_user.or(user.uid).map(|value| Int64Value { value });
-    let by_name = sc.run_as_user.is_none() && user.uid.is_none();
+    // An image without a user runs as root.
+    let of_image = user.uid.or(user.name.is_empty().then_some(0));
+    let run_as_user = sc.run_as_user.or(of_image).map(|value| Int64Value { value });
+    let by_name = run_as_user.is_none();
     Ok(LinuxContainerSecurityContext {
         capabilities: sc.capabilities.as_ref().map(capability),
         privileged,

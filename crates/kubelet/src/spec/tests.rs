@@ -45,7 +45,12 @@ fn qos_and_cgroup_values() {
 
 #[test]
 fn burstable_containers_have_their_part_of_the_swap() {
-    let node = NodeResources { memory_bytes: 8 << 30, swap_bytes: 4 << 30, ..Default::default() };
+    let node = NodeResources {
+        memory_bytes: 8 << 30,
+        swap_bytes: 4 << 30,
+        unified: true,
+        ..Default::default()
+    };
     let swap = |spec: Value, node: &NodeResources| {
         let pod = pod(spec);
         let c = &pod.spec.as_ref().unwrap().containers[0];
@@ -58,6 +63,11 @@ fn burstable_containers_have_their_part_of_the_swap() {
     assert_eq!(swap(container(json!({})), &node), "0", "best effort");
     assert_eq!(swap(container(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), &node), "0");
     assert_eq!(swap(container(json!({"requests": {"cpu": "1"}})), &node), "0", "no memory asked");
+    let pod = pod(asks("2Gi"));
+    let c = &pod.spec.as_ref().unwrap().containers[0];
+    let v1 = NodeResources { unified: false, ..node };
+    let none = resources::container_resources(&pod, c, &v1).unified;
+    assert!(none.is_empty(), "runc refuses cgroup v2's values on v1: {none:?}");
     assert_eq!(swap(asks("9Gi"), &node), "0", "more than there is");
     let mut critical = asks("2Gi");
     critical["priority"] = json!(2_000_000_000);
@@ -120,6 +130,22 @@ fn root_is_refused_when_it_must_be() {
         refused.0,
         "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: c)"
     );
+}
+
+#[test]
+fn containers_run_as_the_pods_user_the_images_or_root() {
+    let by = |sc: Value, user: security::ImageUser| {
+        let pod = pod(json!({"containers": [{"name": "c", "securityContext": sc}]}));
+        let c = &pod.spec.as_ref().unwrap().containers[0];
+        let made = security::security_context(&pod, c, &user, None, Default::default()).unwrap();
+        (made.run_as_user.map(|u| u.value), made.run_as_username)
+    };
+    let named = || security::ImageUser { uid: None, name: "web".into() };
+    assert_eq!(by(json!({"runAsUser": 7}), named()), (Some(7), String::new()));
+    assert_eq!(by(json!({}), named()), (None, "web".into()));
+    // Runtimes refuse a group without a user.
+    let root = by(json!({"runAsGroup": 7}), security::ImageUser::default());
+    assert_eq!(root, (Some(0), String::new()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use proxy::{Forwarder, HealthServer, HostPort, Protocol};
+use proxy::{Forwarder, HealthServer, HostPort, Protocol, Proxy, ProxyConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -70,13 +70,25 @@ async fn host_ports_work_on_every_address_and_on_loopback() {
         host_port: 5001,
         ..any.clone()
     };
-    proxy.hostport_add(any);
+    proxy.hostport_add(any.clone());
     proxy.hostport_add(loopback);
     proxy.sync().unwrap();
     assert_eq!(say(&outside, at("10.89.0.2:5000")).await.unwrap(), "pod 10.89.0.1");
     assert_eq!(who(world.ns(0), at("127.0.0.1:5000")).await.unwrap(), "pod");
     assert_eq!(who(world.ns(0), at("127.0.0.1:5001")).await.unwrap(), "pod");
     assert_eq!(who(&pod.ns, at("10.89.0.2:5000")).await.unwrap(), "pod", "hairpin");
+    // Another program's host ports, in a table of its own.
+    let table = Some("trireme-beside");
+    let config = ProxyConfig { table, netns: Some(world.ns(0).clone()), ..ProxyConfig::default() };
+    let mut beside = Proxy::new(config).unwrap();
+    let port = HostPort { id: "beside".into(), host_port: 5002, ..any };
+    beside.hostport_add(port);
+    beside.sync().unwrap();
+    for port in [5000, 5002] {
+        let heard = say(&outside, at(&format!("10.89.0.2:{port}"))).await.unwrap();
+        assert_eq!(heard, "pod 10.89.0.1", "{port}");
+    }
+    beside.remove().unwrap();
     proxy.hostport_remove("any");
     proxy.sync().unwrap();
     let gone = who(&outside, at("10.89.0.2:5000")).await.unwrap_err();
@@ -120,7 +132,7 @@ async fn every_kind_of_rule_is_taken_by_the_kernel_in_both_families() {
     config.service_cidrs.push("fd00:43::/112".parse().unwrap());
     config.pod_cidrs.push("fd00:42::/48".parse().unwrap());
     config.node_ips.push("fd00:89::2".parse().unwrap());
-    let mut proxy = proxy::Proxy::new(config.clone()).unwrap();
+    let mut proxy = Proxy::new(config.clone()).unwrap();
     let v6_slice = |node: &str, addresses: &[&str]| {
         let endpoints: Vec<_> = addresses
             .iter()
@@ -153,7 +165,7 @@ async fn every_kind_of_rule_is_taken_by_the_kernel_in_both_families() {
         world.run(0, "nft", &["-f", file.path().to_str().unwrap()]);
         assert_eq!(world.run(0, "nft", &["list", "table", "inet", "trireme"]), rules);
         // What nft has loaded is not ours any more; another process starts and takes over.
-        proxy = proxy::Proxy::new(config.clone()).unwrap();
+        proxy = Proxy::new(config.clone()).unwrap();
         assert!(proxy.sync().unwrap().rebuilt);
     }
     let empty = world.run(0, "nft", &["list", "table", "inet", "trireme"]);

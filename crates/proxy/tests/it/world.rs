@@ -91,6 +91,7 @@ impl World {
     pub(crate) fn proxy_config(&self, node: usize) -> ProxyConfig {
         let uplink = &self.nodes[node].uplink;
         ProxyConfig {
+            table: None,
             node_name: format!("node{node}"),
             node_ips: uplink.addresses.clone(),
             netns: Some(uplink.ns.clone()),

@@ -112,10 +112,11 @@ impl Inner {
 
     fn prepare_container(
         &self,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
         sandbox: &SandboxRecord,
     ) -> Result<ContainerRecord> {
         refuse(&config)?;
+        self.name_mounted_images(&mut config)?;
         let id = new_id();
         let name = config.image.as_ref().map_or("", |i| i.image.as_str());
         let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;
@@ -203,6 +204,16 @@ impl Inner {
             log_max_bytes: self.config.log_max_bytes,
             log_max_files: self.config.log_max_files,
         })
+    }
+
+    /// Image volumes are told with the id of the image that is mounted.
+    fn name_mounted_images(&self, config: &mut ContainerConfig) -> Result<()> {
+        let mounted = config.mounts.iter_mut().filter_map(|mount| mount.image.as_mut());
+        for spec in mounted.filter(|spec| !spec.image.is_empty()) {
+            let found = self.images.find(&spec.image);
+            spec.image_ref = found.ok_or_else(|| Error::not_found("image", &spec.image))?.id;
+        }
+        Ok(())
     }
 
     /// The layers that must stay while the container is there: its image's, and those of its mounts.

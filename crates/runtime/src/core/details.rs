@@ -126,10 +126,24 @@ pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
         }
     }
     refuse_labels(context.apparmor.as_ref(), context.selinux_options.as_ref())?;
+    config.mounts.iter().try_for_each(refuse_mount)?;
     match config.mounts.iter().find(|m| m.selinux_relabel && enforcing_selinux()) {
         Some(mount) => Err(Error::Unsupported(format!("relabelling {}", mount.container_path))),
         None => Ok(()),
     }
+}
+
+/// Mounts that would be writable, or spread, although the caller says that they are read-only.
+fn refuse_mount(mount: &Mount) -> Result<()> {
+    let image = mount.image.as_ref().is_some_and(|image| !image.image.is_empty());
+    let private = mount.propagation == MountPropagation::Private as i32;
+    let why = match (image, mount.recursive_read_only) {
+        (true, _) if !mount.readonly => "an image volume is read-only",
+        (_, true) if !mount.readonly => "recursive_read_only needs readonly",
+        (_, true) if !private => "recursive_read_only needs private propagation",
+        _ => return Ok(()),
+    };
+    Err(Error::Invalid(format!("mount {}: {why}", mount.container_path)))
 }
 
 fn no_apparmor() -> Error {
@@ -180,6 +194,38 @@ pub(super) fn make_sources(config: &ContainerConfig) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_that_say_read_only_are_read_only() {
+        let private = MountPropagation::Private;
+        let image = ImageSpec { image: "app".to_owned(), ..ImageSpec::default() };
+        let mount = |readonly, recursive_read_only, propagation: MountPropagation, image| Mount {
+            container_path: "/m".to_owned(),
+            readonly,
+            recursive_read_only,
+            propagation: propagation as i32,
+            image,
+            ..Mount::default()
+        };
+        for (wanted, why) in [
+            (mount(true, true, private, None), ""),
+            (mount(false, false, MountPropagation::Bidirectional, None), ""),
+            (mount(true, false, private, Some(image.clone())), ""),
+            (mount(false, true, private, None), "recursive_read_only needs readonly"),
+            (
+                mount(true, true, MountPropagation::HostToContainer, None),
+                "recursive_read_only needs private propagation",
+            ),
+            (
+                mount(true, true, MountPropagation::Bidirectional, None),
+                "recursive_read_only needs private propagation",
+            ),
+            (mount(false, false, private, Some(image.clone())), "an image volume is read-only"),
+        ] {
+            let said = refuse_mount(&wanted).map_err(|e| e.chain()).err().unwrap_or_default();
+            assert!(said.ends_with(why) && said.is_empty() == why.is_empty(), "{said:?} {why:?}");
+        }
+    }
 
     #[test]
     fn signals_by_any_name() {

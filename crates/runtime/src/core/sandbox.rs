@@ -216,6 +216,26 @@ impl Inner {
         }
     }
 
+    /// The sandboxes that were attached by a former process. What fails here must not keep the runtime
+    /// from opening: the pods run.
+    pub(super) async fn resume_network(&self) {
+        let attached: Vec<SandboxRecord> = {
+            let state = self.state();
+            let all = state.sandboxes.values().map(|s| &s.record);
+            all.filter(|record| record.ready && record.attached).cloned().collect()
+        };
+        if attached.is_empty() {
+            return;
+        }
+        let told = attached.iter().map(|record| {
+            let ips = record.ips.iter().filter_map(|ip| ip.parse().ok());
+            (self.sandbox_net(record), ips.collect())
+        });
+        if let Err(error) = self.network.resume(told.collect()).await {
+            tracing::warn!(%error, "the pod network is not as it was");
+        }
+    }
+
     /// Gives back what a sandbox holds outside its record.
     async fn release_sandbox(&self, record: &mut SandboxRecord) -> Result<()> {
         let pause = self.state().others.get(&record.id).map(|w| w.subscribe());

@@ -136,3 +136,25 @@ fn two_tags_of_one_binary_share_their_layer() {
     assert_eq!(store.find("trireme.local/demo:v2").unwrap().id, two.id);
     assert_eq!(store.used_bytes(), 6);
 }
+
+#[test]
+fn an_image_is_removed_by_many_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(dir.path()).unwrap();
+    for _ in 0..20 {
+        let layer = tar_of(&[("a", b"1")]);
+        let images = import(&store, &docker_archive(&layer, &sha256(&layer), "app:1")).unwrap();
+        let barrier = std::sync::Barrier::new(5);
+        std::thread::scope(|scope| {
+            let remove = || {
+                barrier.wait();
+                store.remove(&images[0].id, &HashSet::new()).map_err(|e| e.chain())
+            };
+            let all: Vec<_> = (0..5).map(|_| scope.spawn(remove)).collect();
+            for one in all {
+                assert_eq!(one.join().unwrap(), Ok(()));
+            }
+        });
+        assert!(store.find("app:1").is_none());
+    }
+}

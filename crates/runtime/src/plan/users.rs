@@ -75,6 +75,12 @@ pub(crate) fn resolve(
     image_user: &str,
     files: &Files,
 ) -> Result<User> {
+    if context.run_as_group.is_some()
+        && context.run_as_user.is_none()
+        && context.run_as_username.is_empty()
+    {
+        return Err(Error::Invalid("run_as_group is set without a user".to_owned()));
+    }
     let wanted = match (&context.run_as_user, context.run_as_username.as_str()) {
         (Some(uid), _) => uid.value.to_string(),
         (None, "") => image_user.to_owned(),
@@ -183,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_needs_a_user() {
+        let group = LinuxContainerSecurityContext {
+            run_as_group: Some(Int64Value { value: 7 }),
+            ..LinuxContainerSecurityContext::default()
+        };
+        let refused = resolve(&group, "web", &files()).unwrap_err();
+        assert_eq!(refused.chain(), "invalid argument: run_as_group is set without a user");
+        let named = LinuxContainerSecurityContext { run_as_username: "web".to_owned(), ..group };
+        assert_eq!(resolve(&named, "", &files()).unwrap().gid, 7);
+    }
+
+    #[test]
     fn numbers_that_are_no_ids() {
         let files = Files {
             passwd: "all:x:4294967295:1::/:/bin/sh\nbig:x:1:4294967295::/:/bin/sh\n".to_owned(),
@@ -198,6 +216,7 @@ mod tests {
             let user =
                 LinuxContainerSecurityContext { run_as_user: Some(Int64Value { value }), ..none() };
             let group = LinuxContainerSecurityContext {
+                run_as_user: Some(Int64Value { value: 0 }),
                 run_as_group: Some(Int64Value { value }),
                 supplemental_groups: vec![value],
                 ..none()

@@ -107,6 +107,44 @@ async fn mounts_are_where_they_belong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn masked_paths_show_nothing_and_do_not_run() {
+    let node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let mut config = sh("cat /etc/group; cat /masked/file; echo end");
+    let host = node.dir.path().join("masked");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("file"), "secret").unwrap();
+    config.mounts = vec![Mount {
+        container_path: "/masked".to_owned(),
+        host_path: host.to_string_lossy().into_owned(),
+        ..Mount::default()
+    }];
+    let context = LinuxContainerSecurityContext {
+        masked_paths: vec!["/etc/group".to_owned(), "/masked".to_owned()],
+        ..LinuxContainerSecurityContext::default()
+    };
+    config.linux = Some(LinuxContainerConfig {
+        security_context: Some(context),
+        ..LinuxContainerConfig::default()
+    });
+    let (_, text) = node.script(&sandbox, config).await;
+    assert!(!text.contains("root:") && !text.contains("secret") && text.contains("end"), "{text}");
+    let mut masked = sh("");
+    let context = LinuxContainerSecurityContext {
+        masked_paths: vec!["/bin/busybox".to_owned()],
+        ..LinuxContainerSecurityContext::default()
+    };
+    masked.linux = Some(LinuxContainerConfig {
+        security_context: Some(context),
+        ..LinuxContainerConfig::default()
+    });
+    masked.command = vec!["/bin/busybox".to_owned()];
+    let id = node.create(&sandbox, masked).await.map_err(|e| e.chain()).unwrap();
+    let refused = node.rt().start_container(&id).await.unwrap_err().chain();
+    assert!(refused.contains("Permission denied"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_capabilities_and_filters() {
     let node = Node::new().await;
     let sandbox = node.sandbox().await;

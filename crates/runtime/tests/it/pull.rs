@@ -107,14 +107,12 @@ async fn from_a_real_registry() {
     }
     for format in ["gzip", "zstd"] {
         let name = format!("127.0.0.1:{port}/team/app:{format}");
-        let exact = node.rt().pull_image(request(&name)).await.map_err(|e| e.chain()).unwrap();
+        let id = node.rt().pull_image(request(&name)).await.map_err(|e| e.chain()).unwrap();
+        let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
+        let image = node.rt().image_status(spec, false).await.unwrap().image.unwrap();
+        assert_eq!(image.id, id);
+        let exact = &image.repo_digests[0];
         assert!(exact.starts_with(&format!("127.0.0.1:{port}/team/app@sha256:")), "{exact}");
-        let status = node
-            .rt()
-            .image_status(ImageSpec { image: exact, ..ImageSpec::default() }, false)
-            .await
-            .unwrap();
-        let image = status.image.unwrap();
         assert_eq!(image.size, (3 << 20) + 10);
         assert!(!image.pinned);
         let top = node.rt().images().layer_dir(&digest(&layers[1]));

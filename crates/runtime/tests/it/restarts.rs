@@ -1,6 +1,9 @@
 //! Agent and supervisor may go away at any time: containers stay, and nothing is forgotten.
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
 use runtime::cri::*;
-use runtime::{RuntimeService, StreamOptions};
+use runtime::{Embedded, NetworkError, RuntimeService, SandboxNet, SandboxNetwork, StreamOptions};
 use tokio::io::AsyncReadExt;
 
 use crate::harness::{LIMIT, Node, ended, log_text, sh};
@@ -151,8 +154,8 @@ async fn a_supervisor_on_its_way_ends_with_the_start_that_is_given_up() {
     config.state_dir = node.dir.path().join("run-2");
     config.supervisor_command =
         ["/bin/busybox", "sh", "-c", &script].map(std::ffi::OsString::from).to_vec();
-    let network = std::sync::Arc::new(runtime::LoopbackOnly);
-    let opening = tokio::spawn(runtime::Embedded::open(config, network));
+    let network = Arc::new(runtime::LoopbackOnly);
+    let opening = tokio::spawn(Embedded::open(config, network));
     let number = async {
         loop {
             if let Ok(text) = std::fs::read_to_string(&told) {
@@ -180,4 +183,48 @@ async fn forty_pods_at_once() {
     for id in ids {
         assert_eq!(node.status(&id).await.state, ContainerState::Running as i32);
     }
+}
+
+/// Gives every sandbox one address, and remembers what it is told at the start.
+#[derive(Default)]
+struct Network(Mutex<Vec<(SandboxNet, Vec<IpAddr>)>>);
+
+#[async_trait::async_trait]
+impl SandboxNetwork for Network {
+    async fn attach(&self, _: &SandboxNet) -> Result<Vec<IpAddr>, NetworkError> {
+        Ok(vec!["10.1.2.3".parse()?])
+    }
+
+    async fn detach(&self, _: &SandboxNet) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
+    async fn resume(&self, sandboxes: Vec<(SandboxNet, Vec<IpAddr>)>) -> Result<(), NetworkError> {
+        self.0.lock().unwrap().extend(sandboxes);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_is_told_of_the_sandboxes_that_stay() {
+    let mut node = Node::new().await;
+    let mut told = Vec::new();
+    for start in 0..2 {
+        node.runtime = None;
+        let network = Arc::new(Network::default());
+        let runtime = Embedded::open(node.config.clone(), network.clone()).await.unwrap();
+        node.runtime = Some(runtime);
+        told = std::mem::take(&mut *network.0.lock().unwrap());
+        if start == 0 {
+            let host_port = PortMapping { host_port: 80, ..PortMapping::default() };
+            let config =
+                PodSandboxConfig { port_mappings: vec![host_port], ..node.sandbox_config("stays") };
+            node.sandbox_of(config).await;
+            let stopped = node.sandbox_of(node.sandbox_config("stopped")).await;
+            node.rt().stop_pod_sandbox(&stopped).await.unwrap();
+        }
+    }
+    let [(sandbox, addresses)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&*sandbox.name, sandbox.port_mappings[0].host_port), ("stays", 80));
+    assert_eq!(addresses[..], ["10.1.2.3".parse::<IpAddr>().unwrap()]);
 }

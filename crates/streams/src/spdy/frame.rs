@@ -120,6 +120,10 @@ pub(super) fn reply(stream: u32, block: &[u8]) -> Vec<u8> {
     control(SYN_REPLY, &[&stream.to_be_bytes(), block])
 }
 
+pub(super) fn open(stream: u32, block: &[u8]) -> Vec<u8> {
+    control(SYN_STREAM, &[&stream.to_be_bytes(), &[0; 6], block])
+}
+
 pub(super) fn ping(id: u32) -> Vec<u8> {
     control(PING, &[&id.to_be_bytes()])
 }

@@ -1,5 +1,6 @@
 //! SPDY/3.1, as much as Kubernetes' streaming uses: streams opened by the client, data, ping, reset.
 
+pub(crate) mod client;
 mod frame;
 mod headers;
 
@@ -144,7 +145,7 @@ async fn write<W: AsyncWrite>(
 }
 
 /// A sender and receiver of outgoing data.
-pub(super) fn outgoing() -> (Out, mpsc::Receiver<Outgoing>) {
+pub(crate) fn outgoing() -> (Out, mpsc::Receiver<Outgoing>) {
     mpsc::channel(QUEUE)
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 use kubelet::{Amount, Capacity, Deps, Kubelet, KubeletConfig, Signal};
 use network::{NetNs, PodNetwork, PodNetworkConfig};
 use pki::{CertSpec, KeyPairPem};
-use proxy::{HostPort, Protocol, ProxyConfig};
+use proxy::ProxyConfig;
 use runtime::{Config as RuntimeConfig, Embedded, NetworkError, SandboxNet, SandboxNetwork};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -107,6 +107,7 @@ async fn pod_network(index: u32, place: &Place, ipam_path: PathBuf) -> Result<Po
 
 fn proxy_config(place: &Place) -> Result<ProxyConfig> {
     Ok(ProxyConfig {
+        table: None,
         node_name: place.name.clone(),
         node_ips: place.addresses.clone(),
         zone: None,
@@ -271,41 +272,25 @@ impl SandboxNetwork for Sandboxes {
         let (network, id, netns) =
             (self.network.clone(), sandbox.id.clone(), sandbox.netns.clone());
         let attached = tokio::task::spawn_blocking(move || network.attach(&id, &netns)).await??;
-        let ports = host_ports(sandbox, &attached.addresses);
+        let ports = services::host_ports(sandbox, &attached.addresses);
         if !ports.is_empty() {
             self.proxy.send(Message::HostPorts(ports))?;
         }
         Ok(attached.addresses)
     }
 
+    async fn resume(&self, sandboxes: Vec<(SandboxNet, Vec<IpAddr>)>) -> Result<(), NetworkError> {
+        let ports = sandboxes.iter().flat_map(|(sandbox, ips)| services::host_ports(sandbox, ips));
+        Ok(self.proxy.send(Message::HostPorts(ports.collect()))?)
+    }
+
     async fn detach(&self, sandbox: &SandboxNet) -> Result<(), NetworkError> {
-        let ids: Vec<String> = host_ports(sandbox, &[]).into_iter().map(|p| p.id).collect();
+        let ids: Vec<String> =
+            services::host_ports(sandbox, &[]).into_iter().map(|p| p.id).collect();
         if !ids.is_empty() {
             self.proxy.send(Message::HostPortsGone(ids))?;
         }
         let (network, id) = (self.network.clone(), sandbox.id.clone());
         Ok(tokio::task::spawn_blocking(move || network.detach(&id)).await??)
     }
-}
-
-fn host_ports(sandbox: &SandboxNet, addresses: &[IpAddr]) -> Vec<HostPort> {
-    let wanted = sandbox.port_mappings.iter().filter(|m| m.host_port != 0);
-    let number = |n: i32| u16::try_from(n).ok();
-    wanted
-        .filter_map(|mapping| {
-            let port = number(mapping.container_port)?;
-            let protocol = match mapping.protocol {
-                1 => Protocol::Udp,
-                2 => Protocol::Sctp,
-                _ => Protocol::Tcp,
-            };
-            Some(HostPort {
-                id: format!("{}-{}-{}", sandbox.uid, mapping.host_port, mapping.protocol),
-                host_ip: mapping.host_ip.parse().ok(),
-                host_port: number(mapping.host_port)?,
-                protocol,
-                targets: addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
-            })
-        })
-        .collect()
 }

@@ -1,5 +1,6 @@
 //! Services on a node: informers feed the proxy's rules and the DNS index.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, Result};
@@ -8,7 +9,9 @@ use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use proxy::{HealthServer, HostPort, Proxy, ProxyConfig};
+use network::ipnet::IpNet;
+use proxy::{HealthServer, HostPort, Protocol, Proxy, ProxyConfig};
+use runtime::SandboxNet;
 use tokio::sync::mpsc;
 
 use super::rules;
@@ -60,6 +63,46 @@ pub(crate) async fn start_proxy(
     let proxy = tokio::task::spawn_blocking(move || proxy.sync().map(|_| proxy)).await??;
     tasks.spawn("service proxy", rules::keep(proxy, receiver, HealthServer::new(netns)));
     Ok(sender)
+}
+
+/// Starts a proxy for the host ports of a node agent that runs alone. A service proxy may work beside it.
+pub(crate) async fn start_host_ports(
+    pod_cidrs: Vec<IpNet>,
+    tasks: &Tasks,
+) -> Result<mpsc::UnboundedSender<Message>> {
+    let table = Some("trireme-host-ports");
+    let config = ProxyConfig { table, pod_cidrs, ..ProxyConfig::default() };
+    let proxy = tokio::task::spawn_blocking(move || {
+        let mut proxy = Proxy::new(config)?;
+        proxy.sync().map(|_| proxy)
+    });
+    let proxy = proxy.await?.context("write the rules of host ports")?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tasks.spawn("host ports", rules::keep(proxy, receiver, HealthServer::new(None)));
+    Ok(sender)
+}
+
+/// The host ports that a sandbox with these addresses wants.
+pub(crate) fn host_ports(sandbox: &SandboxNet, addresses: &[IpAddr]) -> Vec<HostPort> {
+    let wanted = sandbox.port_mappings.iter().filter(|m| m.host_port != 0);
+    let number = |n: i32| u16::try_from(n).ok();
+    wanted
+        .filter_map(|mapping| {
+            let port = number(mapping.container_port)?;
+            let protocol = match mapping.protocol {
+                1 => Protocol::Udp,
+                2 => Protocol::Sctp,
+                _ => Protocol::Tcp,
+            };
+            Some(HostPort {
+                id: format!("{}-{}-{}", sandbox.uid, mapping.host_port, mapping.protocol),
+                host_ip: mapping.host_ip.parse().ok(),
+                host_port: number(mapping.host_port)?,
+                protocol,
+                targets: addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+            })
+        })
+        .collect()
 }
 
 fn follow<K: client::Resource>(

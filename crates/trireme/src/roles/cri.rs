@@ -42,8 +42,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
 
 async fn serve(args: Args, socket: PathBuf, tasks: &Tasks) -> Result<()> {
     make_private(&args.root_dir)?;
-    let network = LateNetwork::new(Ranges::Given(args.pod_cidr), args.root_dir.join("ipam.json"));
+    let network =
+        LateNetwork::new(Ranges::Given(args.pod_cidr), args.root_dir.join("ipam.json"), tasks);
     let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
+    // Callers name seccomp profiles by absolute paths, each below its own folder.
+    folders.seccomp_dir = PathBuf::from("/");
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
     let runtime = Embedded::open(folders, Arc::new(network)).await;
     let runtime = Arc::new(runtime.context("open the container runtime")?);

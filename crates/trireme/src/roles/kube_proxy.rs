@@ -96,6 +96,7 @@ fn config(args: &Args, node_name: String, node: &Node) -> ProxyConfig {
     let ranges = &args.nodeport_addresses;
     let offered = |ip: &IpAddr| ranges.is_empty() || ranges.iter().any(|range| range.contains(ip));
     ProxyConfig {
+        table: None,
         node_name,
         node_ips: addresses(node).into_iter().filter(offered).collect(),
         zone: node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE)).cloned(),

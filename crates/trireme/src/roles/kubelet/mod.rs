@@ -3,6 +3,7 @@
 //! Its process has neither proxy nor DNS: Services are kube-proxy's, and `--cluster-dns` must be
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
+mod foreign;
 pub(crate) mod network;
 mod placement;
 mod reserved;
@@ -18,7 +19,7 @@ use ::network::ipnet::IpNet;
 use ::runtime::{Config as RuntimeConfig, Embedded};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use client::Tasks;
+use client::{Client, Tasks};
 use k8s_openapi::api::core::v1::Taint;
 use pki::{Authority, CertSpec, KeyPairPem};
 
@@ -74,9 +75,12 @@ pub(crate) struct Args {
     /// Taints the Node is registered with: key=value:effect,…
     #[arg(long, value_delimiter = ',', value_parser = taint)]
     register_with_taints: Vec<Taint>,
-    /// Refused: the embedded runtime is the only one.
-    #[arg(long)]
+    /// The CRI socket of another runtime (unix:///run/containerd/containerd.sock); the embedded one when absent.
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "pod_cidr")]
     container_runtime_endpoint: Option<String>,
+    /// The CRI socket of images, when it is another one.
+    #[arg(long, value_name = "ENDPOINT", requires = "container_runtime_endpoint")]
+    image_service_endpoint: Option<String>,
     /// Addresses of this node's pods; the Node's spec.podCIDRs when absent.
     #[arg(long, value_delimiter = ',', value_name = "CIDRS")]
     pod_cidr: Vec<IpNet>,
@@ -210,12 +214,6 @@ fn taint(text: &str) -> Result<Taint, String> {
 
 /// Runs until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
-    if let Some(endpoint) = &args.container_runtime_endpoint {
-        bail!(
-            "--container-runtime-endpoint {endpoint}: this kubelet has the embedded runtime only; \
-             leave the flag out"
-        );
-    }
     let (args, settings) = with_files(args)?;
     let connection = Connection::open(&args.connection.kubeconfig)?;
     crate::doctor::require()?;
@@ -261,20 +259,17 @@ async fn serve(
     let health = SocketAddr::new(args.healthz_bind_address, args.healthz_port);
     let health = HealthPort::plain(health, ("kubelet", "--healthz-port"), [true, false]).await?;
     let client = connection.client(tasks);
-    let ranges = match args.pod_cidr.is_empty() {
-        true => Ranges::OfNode { client: client.clone(), name: config.node_name.clone() },
-        false => Ranges::Given(args.pod_cidr.clone()),
+    let (runtime, images) = match &args.container_runtime_endpoint {
+        Some(endpoint) => {
+            let images = args.image_service_endpoint.as_deref();
+            foreign::runtime(endpoint, images, tasks).await?
+        }
+        None => embedded(&args, &client, &config.node_name, tasks).await?,
     };
-    let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"));
-    let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
-    folders.cgroup_parent = below(&args.cgroup_root, "trireme");
-    let runtime = Embedded::open(folders, Arc::new(network)).await;
-    let runtime = Arc::new(runtime.context("open the container runtime")?);
-    offer_images(&args.root_dir, &runtime, tasks).await?;
     let deps = Deps {
         authorizer: Arc::new(::kubelet::ApiReviews::new(client.clone(), &config.node_name)),
         client,
-        images: runtime.clone(),
+        images,
         runtime,
         dialer: Arc::new(::kubelet::PlainDialer),
         services: None,
@@ -288,6 +283,26 @@ async fn serve(
     health.into_iter().for_each(|port| port.serve(tasks));
     eprintln!("node {name} works for {}", connection.server());
     Ok(())
+}
+
+/// The runtime that is part of this program.
+async fn embedded(
+    args: &Args,
+    client: &Client,
+    node: &str,
+    tasks: &Tasks,
+) -> Result<foreign::Services> {
+    let ranges = match args.pod_cidr.is_empty() {
+        true => Ranges::OfNode { client: client.clone(), name: node.to_owned() },
+        false => Ranges::Given(args.pod_cidr.clone()),
+    };
+    let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"), tasks);
+    let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
+    folders.cgroup_parent = below(&args.cgroup_root, "trireme");
+    let runtime = Embedded::open(folders, Arc::new(network)).await;
+    let runtime = Arc::new(runtime.context("open the container runtime")?);
+    offer_images(&args.root_dir, &runtime, tasks).await?;
+    Ok((runtime.clone(), runtime))
 }
 
 /// The demo image is there as in `up`, and `trireme image` reaches this node: `--name` is the last

@@ -144,8 +144,8 @@ pub(super) const FIELDS: &[(&str, Rule)] = &[
     ("registerNode", Direct),
     ("tracing", Only(&[])),
     ("localStorageCapacityIsolation", Only(&["true"])),
-    ("containerRuntimeEndpoint", Only(&[])),
-    ("imageServiceEndpoint", Only(&[])),
+    ("containerRuntimeEndpoint", Flag("container-runtime-endpoint")),
+    ("imageServiceEndpoint", Flag("image-service-endpoint")),
     ("failCgroupV1", Only(&["false"])),
     ("userNamespaces.idsPerPod", Only(&["65536"])),
 ];
