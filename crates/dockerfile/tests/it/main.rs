@@ -1,0 +1,6 @@
+//! The whole language: what is read, what is refused, and BuildKit's own cases when its tree is at hand.
+
+mod buildkit;
+mod instructions;
+mod stages;
+mod variables;
