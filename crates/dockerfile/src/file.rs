@@ -138,11 +138,15 @@ impl File {
     }
 
     /// What `--from` and `from=` name, in stage `index`.
-    pub fn source(&self, name: &str, index: usize) -> Base {
+    pub fn source(&self, name: &str, index: usize) -> Result<Base> {
         match self.find(name, index) {
-            Some(stage) => Base::Stage(stage),
-            None if name == "scratch" => Base::Scratch,
-            None => Base::Image(name.to_owned()),
+            Some(stage) => Ok(Base::Stage(stage)),
+            None if name == "scratch" => Ok(Base::Scratch),
+            None if name.bytes().all(|b| b.is_ascii_digit()) => Err(Error::new(format!(
+                "invalid from flag value {name}: there is no such stage before this one"
+            ))
+            .with_fix("stages count from 0; name an earlier one, or an image")),
+            None => Ok(Base::Image(name.to_owned())),
         }
     }
 
@@ -196,6 +200,7 @@ impl File {
             }
             _ => Vec::new(),
         };
-        Ok(names.iter().map(|name| self.source(name, index)).collect())
+        let source = |name: &String| self.source(name, index).map_err(|e| e.at_line(step.lines.0));
+        names.iter().map(source).collect()
     }
 }

@@ -169,6 +169,12 @@ impl Embedded {
         pins::unmount_state(&inner.config.state_dir)
     }
 
+    /// Where the files are that a container has changed, in overlayfs' form.
+    pub fn changes_of(&self, container: &str) -> Result<PathBuf> {
+        let record = self.inner.container_record(container)?;
+        Ok(self.inner.container_dir(&record.id).join("upper"))
+    }
+
     /// Removes layers that no image and no container uses.
     pub fn collect_layers(&self) -> Result<()> {
         self.inner.images.collect(&self.inner.layers_in_use())

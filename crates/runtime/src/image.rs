@@ -7,9 +7,12 @@
 mod archive;
 mod budget;
 mod build;
+mod commit;
+mod export;
 mod layer;
 pub(crate) mod lookup;
 mod reference;
+mod tarball;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -26,7 +29,10 @@ use crate::plan::ImageProcess;
 
 pub(crate) use archive::{Descriptor, Manifest};
 pub use build::StaticImage;
+pub use commit::{extract, layer_digest};
 pub use reference::Reference;
+pub(crate) use reference::is_digest;
+pub use tarball::{Times, write_layer};
 
 /// One image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -302,7 +308,7 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     if config.rootfs.diff_ids.len() > budget::MAX_LAYERS {
         return Err(bad(format!("it has more than {} layers", budget::MAX_LAYERS)));
     }
-    if !config.rootfs.diff_ids.iter().all(|d| reference::is_digest(d)) {
+    if !config.rootfs.diff_ids.iter().all(|d| is_digest(d)) {
         return Err(bad("a layer's diff id is not sha256".to_owned()));
     }
     let fits = |has: &str, want: &str| has.is_empty() || has == want;

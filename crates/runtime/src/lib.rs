@@ -46,6 +46,7 @@ pub use self::core::Embedded;
 pub use config::Config;
 pub use error::{Code, Error, Result};
 pub use figures::{ContainerFigures, Figures, Interface, PodFigures};
+pub use pull::fetch_file;
 pub use service::{
     Duplex, ExecSession, ImageService, LoopbackOnly, NetworkError, RuntimeService, SandboxNet,
     SandboxNetwork, StreamOptions, TerminalSize,

@@ -8,6 +8,7 @@
 mod auth;
 mod http;
 mod registry;
+mod single;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::cri::AuthConfig;
 use crate::error::{Error, Result};
 use crate::image::{Descriptor, ImageStore, Reference};
 use registry::Registry;
+pub use single::fetch as fetch_file;
 
 /// Layers fetched at once: enough to fill a line, few enough for two cores to unpack.
 const PARALLEL_LAYERS: usize = 4;

@@ -1,4 +1,6 @@
-//! `trireme image`: the images of a running cluster.
+//! `trireme image`: the images of a running cluster, and new ones.
+
+mod build;
 
 use std::path::PathBuf;
 
@@ -18,6 +20,8 @@ pub(crate) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Build an image from a Dockerfile into every node, without a daemon.
+    Build(build::BuildArgs),
     /// Load a docker or OCI archive into every node.
     Import {
         /// A tar file, plain or compressed.
@@ -37,6 +41,7 @@ enum Action {
 pub(crate) fn run(args: ImageArgs) -> Result<()> {
     let paths = ClusterPaths::new(&args.cluster.name)?;
     let request = match args.action {
+        Action::Build(args) => return build::run(args, &paths),
         Action::Import { archive, names } => {
             let path =
                 archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;

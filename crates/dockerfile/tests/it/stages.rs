@@ -32,6 +32,12 @@ fn unknown_targets_and_blank_bases_are_refused() {
     let file = File::parse("f", TEXT.as_bytes()).unwrap();
     let error = file.target(Some("tow")).unwrap_err().to_string();
     assert!(error.contains("did you mean two"), "{error}");
+    for number in ["0", "7"] {
+        let file = format!("FROM a\nCOPY --from={number} x y");
+        let file = File::parse("f", file.as_bytes()).unwrap();
+        let error = file.needed(0, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains("line 2: invalid from flag value"), "{error}");
+    }
     let file = File::parse("f", b"FROM $NONE").unwrap();
     let error = file.base(0, &BTreeMap::new()).unwrap_err().to_string();
     assert!(error.contains("should not be blank (give ARG NONE a value"), "{error}");
