@@ -30,6 +30,7 @@ use crate::plan::ImageProcess;
 pub(crate) use archive::{Descriptor, Manifest};
 pub use build::StaticImage;
 pub use commit::{extract, layer_digest};
+pub(crate) use export::{MANIFEST_TYPE, PackedLayer};
 pub use reference::Reference;
 pub(crate) use reference::is_digest;
 pub use tarball::{Times, write_layer};

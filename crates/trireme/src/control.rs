@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use client::Tasks;
-use runtime::cri::{ImageSpec, PullImageRequest};
+use runtime::cri::{AuthConfig, ImageSpec, PullImageRequest};
 use runtime::image::ImageStore;
 use runtime::{Embedded, ImageService};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,13 @@ pub(crate) enum Request {
     },
     Remove {
         name: String,
+    },
+    /// Send an image to its registry.
+    Push {
+        name: String,
+        to: String,
+        username: String,
+        password: String,
     },
 }
 
@@ -107,6 +114,16 @@ async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Vec<Image
                 let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
                 let request = PullImageRequest { image: Some(spec), ..PullImageRequest::default() };
                 node.pull_image(request).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            }
+            // One node's copy is all nodes'.
+            Request::Push { name, to, username, password } => {
+                let auth = AuthConfig {
+                    username: username.clone(),
+                    password: password.clone(),
+                    ..AuthConfig::default()
+                };
+                node.push_image(name, to, auth).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+                break;
             }
             Request::Remove { name } => {
                 let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };

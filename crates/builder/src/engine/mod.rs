@@ -57,7 +57,9 @@ impl Builder {
         tell: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Builder> {
         let root = config.root.clone();
-        fs::create_dir_all(&root).at("make", &root)?;
+        let mut private = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(private.recursive(true), 0o700);
+        private.create(&root).at("make", &root)?;
         let path = root.join("lock");
         let lock = fs::File::create(&path).at("make", &path)?;
         lock.try_lock().map_err(|_| {

@@ -56,11 +56,46 @@ impl ImageStore {
     /// Unpacks a layer, compressed or not, unless it is here. Its digest must be what was announced:
     /// otherwise nothing of it stays.
     pub(super) fn add_layer(&self, diff_id: &str, stream: impl Read) -> Result<()> {
+        self.add_checked(diff_id, stream, |_| Ok(()))
+    }
+
+    /// A layer from a registry: its compressed form has a digest of its own.
+    pub(crate) fn add_pulled_layer(
+        &self,
+        diff_id: &str,
+        digest: &str,
+        stream: impl Read,
+    ) -> Result<()> {
+        self.add_checked(diff_id, Hashing::new(stream), |mut blob| {
+            io::copy(&mut blob, &mut io::sink()).doing("read the layer's end")?;
+            let found = blob.digest();
+            if found == digest {
+                return Ok(());
+            }
+            let message = format!("layer {digest} has the digest {found}");
+            Err(Error::Image { image: diff_id.to_owned(), message })
+        })
+    }
+
+    /// `check` sees the stream behind the layer's end before anything is put in place.
+    fn add_checked<R: Read>(
+        &self,
+        diff_id: &str,
+        mut stream: R,
+        check: impl FnOnce(R) -> Result<()>,
+    ) -> Result<()> {
         if self.has_layer(diff_id) {
             return Ok(());
         }
         let tmp = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
-        let done = self.unpack_to(&tmp, diff_id, stream);
+        let unpacked = self.unpack_to(&tmp, diff_id, &mut stream);
+        let done = unpacked.and_then(|bytes| {
+            check(stream)?;
+            // A layer that is in its place is trusted for ever: it must be on the disk before.
+            let dir = fs::File::open(&tmp).at("open", &tmp)?;
+            rustix::fs::syncfs(&dir).at("sync", &tmp)?;
+            self.place_layer(&tmp, diff_id, bytes)
+        });
         if done.is_err() {
             // The first error is the one to tell.
             let _ = crate::tree::remove(&tmp);
@@ -68,7 +103,7 @@ impl ImageStore {
         done
     }
 
-    fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<()> {
+    fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<u64> {
         let files = tmp.join("fs");
         fs::create_dir_all(&files).at("make", &files)?;
         let mut tar = Hashing::new(decompressed(stream).doing("read the layer")?);
@@ -80,28 +115,7 @@ impl ImageStore {
             let message = format!("the layer's digest is {found}, announced was {diff_id}");
             return Err(Error::Image { image: diff_id.to_owned(), message });
         }
-        // A layer that is in its place is trusted for ever: it must be on the disk before.
-        let dir = fs::File::open(tmp).at("open", tmp)?;
-        rustix::fs::syncfs(&dir).at("sync", tmp)?;
-        self.place_layer(tmp, diff_id, bytes)
-    }
-
-    /// A layer from a registry: its compressed form has a digest of its own.
-    pub(crate) fn add_pulled_layer(
-        &self,
-        diff_id: &str,
-        digest: &str,
-        stream: impl Read,
-    ) -> Result<()> {
-        let mut blob = Hashing::new(stream);
-        self.add_layer(diff_id, &mut blob)?;
-        io::copy(&mut blob, &mut io::sink()).doing("read the layer's end")?;
-        let found = blob.digest();
-        if found != digest {
-            let message = format!("layer {digest} has the digest {found}");
-            return Err(Error::Image { image: diff_id.to_owned(), message });
-        }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The layers to fetch: diff id and descriptor of those that are not here.

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Cause;
 use super::http::Http;
+use crate::config::PullLimits;
 use crate::error::{Error, Result};
 
 /// Silence after which a download counts as broken.
@@ -33,8 +34,9 @@ async fn fetched(url: &str, path: &Path, checksum: &str) -> std::result::Result<
     if !checksum.is_empty() && !crate::image::is_digest(checksum) {
         return Err(format!("checksum {checksum:?} is not sha256:<64 hex digits>").into());
     }
-    let answer =
-        Http::new().send(Method::GET, url.parse()?, HeaderMap::new(), bytes::Bytes::new()).await?;
+    let answer = Http::new(PullLimits::default())
+        .send(Method::GET, url.parse()?, HeaderMap::new(), bytes::Bytes::new())
+        .await?;
     let status = answer.response.status();
     if !status.is_success() {
         return Err(format!("the server answers {status}").into());
