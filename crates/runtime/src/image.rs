@@ -1,8 +1,8 @@
 //! The image store: what images there are, and their layers as directories.
 //!
 //! `images/<id>.json` describes an image (id: the digest of its configuration), `blobs/` keeps its
-//! configuration, `layers/<diff id>/fs` its layers, unpacked once and shared. Compressed layers
-//! are not kept: a node does not push. A file appears under its final name only when it is whole.
+//! configuration, `layers/<diff id>/fs` its layers, unpacked once and shared, each with
+//! the recipe of the stream it came in. A file appears under its final name only when it is whole.
 
 mod archive;
 mod budget;
@@ -11,6 +11,7 @@ mod commit;
 mod export;
 mod layer;
 pub(crate) mod lookup;
+mod recipe;
 mod reference;
 mod tarball;
 mod unpack;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::layer::{Hashing, decompressed};
+use super::layer::{Hashing, RECIPE, decompressed};
 use super::tarball::{Times, write_layer};
 use super::{ImageStore, Reference, StoredImage, digest_text, hex, sha256, unpack};
 use crate::error::{Error, IoContext, Result};
@@ -134,7 +134,12 @@ impl ImageStore {
         let tmp = self.scratch()?;
         let files = tmp.join("fs");
         fs::create_dir(&files).at("make", &files)?;
-        let done = self.copy_files(dir, &files).and_then(|bytes| {
+        let recipe = dir.with_file_name(RECIPE);
+        let copy = |bytes| match fs::copy(&recipe, tmp.join(RECIPE)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).at("copy", &recipe),
+            _ => Ok(bytes),
+        };
+        let done = self.copy_files(dir, &files).and_then(copy).and_then(|bytes| {
             let held = fs::File::open(&tmp).at("open", &tmp)?;
             rustix::fs::syncfs(&held).at("sync", &tmp)?;
             self.place_layer(&tmp, diff_id, bytes)

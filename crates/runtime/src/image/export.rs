@@ -1,6 +1,6 @@
 //! An image as an OCI archive: what other runtimes import.
 //!
-//! Layers are made into tar streams again. A stream that is not the one the image's configuration names
+//! Layers are made into tar streams again, by their recipes. A stream that is not the one the image's configuration names
 //! would be refused by every importer, so it is refused here.
 
 use std::fs::{self, File};
@@ -10,7 +10,6 @@ use std::path::Path;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::tarball::{Times, write_layer};
 use super::{ImageStore, Reference, StoredImage, digest_text, sha256};
 use crate::error::{Error, IoContext, Result};
 
@@ -50,16 +49,15 @@ impl ImageStore {
         let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         let fd = rustix::fs::open(&tmp, flags, mode).at("make a file in", &tmp)?;
-        let dir = self.layer_dir(diff_id);
         let packed = Tee { inner: io::BufWriter::new(File::from(fd)), hash: Sha256::new() };
         let gzip = flate2::GzBuilder::new().write(packed, flate2::Compression::default());
         let mut tar = Tee { inner: gzip, hash: Sha256::new() };
-        write_layer(&dir, &mut tar, Times::AsTheyAre).at("read", &dir)?;
+        self.write_layer_stream(diff_id, &mut tar)?;
         let found = digest_text(&tar.hash.finalize());
         if found != diff_id {
             let message = format!(
-                "layer {diff_id} was made by another tool, and cannot be made into the same stream again: \
-                 pull and push it with a tool that keeps streams"
+                "layer {diff_id} cannot be made into the same stream again: it came in none, or was kept by \
+                 an earlier version; pull its image again"
             );
             return Err(Error::Image { image: diff_id.to_owned(), message });
         }

@@ -7,11 +7,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::recipe::{self, Recorder};
+use super::tarball::{Times, write_layer};
 use super::{Descriptor, ImageStore, StoredImage, digest_text, hex, parse_config, sha256, unpack};
 use crate::error::{Error, IoContext, Result};
 
 /// Bytes a decompressor is fed with: large reads, few calls.
 const READ_BYTES: usize = 128 << 10;
+/// A layer's recipe, beside its files.
+pub(super) const RECIPE: &str = "recipe.zst";
 
 /// Passes bytes on and hashes them.
 pub(super) struct Hashing<R> {
@@ -25,7 +29,12 @@ impl<R> Hashing<R> {
     }
 
     pub(super) fn digest(self) -> String {
-        digest_text(&self.hash.finalize())
+        self.ended().1
+    }
+
+    /// What was read from, and the digest of what was read.
+    pub(super) fn ended(self) -> (R, String) {
+        (self.inner, digest_text(&self.hash.finalize()))
     }
 }
 
@@ -106,11 +115,17 @@ impl ImageStore {
     fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<u64> {
         let files = tmp.join("fs");
         fs::create_dir_all(&files).at("make", &files)?;
-        let mut tar = Hashing::new(decompressed(stream).doing("read the layer")?);
+        let recipe = tmp.join(RECIPE);
+        let out = fs::File::create_new(&recipe).at("make", &recipe)?;
+        let out = zstd::stream::write::Encoder::new(out, 0).at("write", &recipe)?;
+        let plain = decompressed(stream).doing("read the layer")?;
+        let mut tar = Hashing::new(Recorder::new(plain, out));
         let bytes = unpack::unpack(&mut tar, &files).at("unpack the layer to", &files)?;
         // The archive's padding belongs to the digest too.
         io::copy(&mut tar, &mut io::sink()).doing("read the layer's end")?;
-        let found = tar.digest();
+        let (recorder, found) = tar.ended();
+        let out = recorder.finish().at("write", &recipe)?;
+        out.finish().at("write", &recipe)?;
         if found != diff_id {
             let message = format!("the layer's digest is {found}, announced was {diff_id}");
             return Err(Error::Image { image: diff_id.to_owned(), message });
@@ -153,6 +168,16 @@ impl ImageStore {
             // Someone else brought the same layer meanwhile.
             Err(_) if place.is_dir() => crate::tree::remove(tmp).at("remove", tmp),
             done => done.and_then(|()| super::settle(&layers)).at("place the layer at", &place),
+        }
+    }
+
+    /// Writes a layer as a stream: the one it came in, or, of one that came in none, the usual one.
+    pub(super) fn write_layer_stream(&self, diff_id: &str, out: &mut dyn io::Write) -> Result<()> {
+        let files = self.layer_dir(diff_id);
+        let recipe = files.with_file_name(RECIPE);
+        match recipe.exists() {
+            true => recipe::write_stream(&recipe, &files, out).at("read", &files),
+            false => write_layer(&files, out, Times::AsTheyAre).at("read", &files).map(drop),
         }
     }
 

@@ -118,6 +118,10 @@ async fn from_a_real_registry() {
         let image = status.image.unwrap();
         assert_eq!(image.size, (3 << 20) + 10);
         assert!(!image.pinned);
+        // The streams of another tool are made again, byte by byte.
+        let copy = format!("127.0.0.1:{port}/team/copy:{format}");
+        let pushed = node.rt().push_image(&name, &copy, AuthConfig::default()).await;
+        pushed.map_err(|e| e.chain()).unwrap();
         let top = node.rt().images().layer_dir(&digest(&layers[1]));
         assert_eq!(std::fs::read(top.join("etc/name")).unwrap(), b"upper");
         node.rt().remove_image(ImageSpec { image: name, ..ImageSpec::default() }).await.unwrap();
