@@ -120,7 +120,17 @@ fn archive(names: &[&str]) -> Vec<u8> {
 async fn add_takes_archives_apart_and_copy_does_not() {
     let bench = Bench::new().await;
     let tar = archive(&["in/f", "g"]);
-    std::fs::write(bench.context().join("a.tar"), &tar).unwrap();
+    // `git archive` begins with a comment on all entries.
+    let mut comment = tar::Header::new_ustar();
+    comment.set_entry_type(tar::EntryType::XGlobalHeader);
+    comment.set_path("pax_global_header").unwrap();
+    comment.set_size(12);
+    comment.set_cksum();
+    let mut with_comment = comment.as_bytes().to_vec();
+    with_comment.extend_from_slice(b"12 comment=x");
+    with_comment.resize(1024, 0);
+    with_comment.extend_from_slice(&tar);
+    std::fs::write(bench.context().join("a.tar"), &with_comment).unwrap();
     std::fs::write(bench.context().join("cut.tar"), &tar[..700]).unwrap();
     let image = bench
         .build("FROM scratch\nADD a.tar /d/\nCOPY a.tar /copy\nADD --unpack=false a.tar /add\n")

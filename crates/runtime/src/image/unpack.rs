@@ -58,6 +58,10 @@ fn run(stream: impl Read, root: &Path, limits: Limits, whiteouts: bool) -> io::R
             return Err(budget::exceeded(&format!("more than {} entries", limits.entries)));
         }
         let mut entry = entry?;
+        // A comment on all entries, as `git archive` writes it.
+        if entry.header().entry_type().is_pax_global_extensions() {
+            continue;
+        }
         let path = clean(&entry.path()?)?;
         unpacker
             .entry(&mut entry, &path)
