@@ -1,7 +1,5 @@
 //! One instruction as it is written, before its meaning is looked at.
 
-use crate::words::quoted;
-
 /// What follows the keyword and its flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arguments {
@@ -80,4 +78,24 @@ impl Node {
         let json = matches!(node.arguments, Arguments::Words { json: true, .. });
         !json && ["add", "copy", "run"].contains(&node.keyword.to_lowercase().as_str())
     }
+}
+
+/// A string as BuildKit's results quote it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }

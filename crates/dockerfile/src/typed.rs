@@ -81,10 +81,22 @@ fn instruction(node: &Node) -> Result<Instruction> {
                 Instruction::Entrypoint(line)
             })
         }
+        _ => plain_instruction(node, &keyword, words(), json),
+    }
+}
+
+/// An instruction without flags, whose arguments are words.
+fn plain_instruction(
+    node: &Node,
+    keyword: &str,
+    mut words: Vec<String>,
+    json: bool,
+) -> Result<Instruction> {
+    let plain = || Flags::parse(&node.flags, &[]).map(drop);
+    match keyword {
         "EXPOSE" | "VOLUME" => {
-            let mut words = words();
             if words.is_empty() {
-                return Err(at_least_one(&keyword));
+                return Err(at_least_one(keyword));
             }
             plain()?;
             if keyword == "EXPOSE" {
@@ -100,8 +112,8 @@ fn instruction(node: &Node) -> Result<Instruction> {
         }
         "SHELL" => {
             plain()?;
-            match words() {
-                list if list.is_empty() => Err(at_least_one(&keyword)),
+            match words {
+                list if list.is_empty() => Err(at_least_one(keyword)),
                 list if json => Ok(Instruction::Shell(list)),
                 _ => Err(Error::new(format!(
                     "SHELL requires the arguments to be in JSON form: {}",
@@ -111,14 +123,13 @@ fn instruction(node: &Node) -> Result<Instruction> {
             }
         }
         "MAINTAINER" | "STOPSIGNAL" | "USER" | "WORKDIR" => {
-            let words = words();
             let [word] = words.as_slice() else {
                 return Err(Error::new(format!("{keyword} requires exactly one argument"))
                     .with_fix(format!("write {keyword} <value>")));
             };
             plain()?;
             let word = word.clone();
-            Ok(match keyword.as_str() {
+            Ok(match keyword {
                 "MAINTAINER" => Instruction::Maintainer(word),
                 "STOPSIGNAL" => Instruction::StopSignal(word),
                 "USER" => Instruction::User(word),
@@ -127,7 +138,7 @@ fn instruction(node: &Node) -> Result<Instruction> {
         }
         _ => {
             let error = Error::new(format!("unknown instruction: {}", node.keyword));
-            Err(match nearest(&keyword, &KEYWORDS) {
+            Err(match nearest(keyword, &KEYWORDS) {
                 Some(near) => error.with_fix(format!("did you mean {near}?")),
                 None => error.with_fix(
                     "if it belongs to the line above, that line must end with the escape sign",

@@ -19,26 +19,6 @@ pub(crate) fn at_blanks(text: &str, limit: usize) -> Vec<&str> {
     words
 }
 
-/// A string as BuildKit's results quote it.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
 /// Keyword, flags, and the rest of an instruction's line.
 pub(crate) fn command(line: &str, escape: char) -> (String, Vec<String>, String) {
     let parts = at_blanks(line.trim(), 2);
