@@ -2,6 +2,39 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long registries may take.
+#[derive(Clone, Copy, Debug)]
+pub struct PullLimits {
+    /// To connect and shake hands.
+    pub connect: Duration,
+    /// For an answer's head, and for the whole of a small document.
+    pub answer: Duration,
+    /// For the next [`PullLimits::LEAST`] bytes of a layer.
+    pub stall: Duration,
+    /// The first pause between two tries; it doubles.
+    pub retry_pause: Duration,
+    /// The longest `Retry-After` that is waited for.
+    pub retry_after: Duration,
+}
+
+impl PullLimits {
+    /// Bytes of a layer that must come in the time of a stall: a trickle is one.
+    pub const LEAST: u64 = 4096;
+}
+
+impl Default for PullLimits {
+    fn default() -> Self {
+        PullLimits {
+            connect: Duration::from_secs(15),
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+            retry_pause: Duration::from_millis(200),
+            retry_after: Duration::from_secs(30),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,6 +52,7 @@ pub struct Config {
     pub supervisor_command: Vec<OsString>,
     /// Registries (`host` or `host:port`) spoken to by plain HTTP; loopback addresses always are as a fallback.
     pub insecure_registries: Vec<String>,
+    pub pull_limits: PullLimits,
     /// Bytes at which the supervisor rotates a log itself, because nobody reopened it in time: a
     /// backstop above the kubelet's own limit (10 MiB), for the time that the kubelet is away.
     pub log_max_bytes: u64,
@@ -41,6 +75,7 @@ impl Config {
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             supervisor_command: vec!["/proc/self/exe".into(), "supervisor".into()],
             insecure_registries: Vec::new(),
+            pull_limits: PullLimits::default(),
             log_max_bytes: 50 << 20,
             log_max_files: 4,
             seccomp_dir: PathBuf::from("/var/lib/kubelet/seccomp"),

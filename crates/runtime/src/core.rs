@@ -170,6 +170,22 @@ impl Embedded {
         pins::unmount_state(&inner.config.state_dir)
     }
 
+    /// Pushes an image under a name to its registry; returns the name with the manifest's digest.
+    pub async fn push_image(
+        &self,
+        image: &str,
+        name: &str,
+        auth: crate::cri::AuthConfig,
+    ) -> Result<String> {
+        crate::pull::push(&self.inner.images, &self.inner.config, image, name, auth).await
+    }
+
+    /// Where the files are that a container has changed, in overlayfs' form.
+    pub fn changes_of(&self, container: &str) -> Result<PathBuf> {
+        let record = self.inner.container_record(container)?;
+        Ok(self.inner.container_dir(&record.id).join("upper"))
+    }
+
     /// Removes layers that no image and no container uses.
     pub fn collect_layers(&self) -> Result<()> {
         self.inner.images.collect(&self.inner.layers_in_use())

@@ -50,6 +50,12 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("push {image:?}")]
+    Push {
+        image: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("{what} {} is damaged: {message}", path.display())]
     Damaged { what: &'static str, path: PathBuf, message: String },
     /// A foreign runtime's refusal, in its own words.
@@ -85,7 +91,9 @@ impl Error {
             Error::Supervisor(_) => Code::Unavailable,
             Error::EventsLost(_) | Error::Damaged { .. } => Code::DataLoss,
             Error::File { .. } | Error::Kernel { .. } | Error::Network(_) => Code::Internal,
-            Error::Start { .. } | Error::Image { .. } | Error::Pull { .. } => Code::Unknown,
+            Error::Start { .. } | Error::Image { .. } | Error::Pull { .. } | Error::Push { .. } => {
+                Code::Unknown
+            }
         }
     }
 

@@ -1,15 +1,19 @@
 //! The image store: what images there are, and their layers as directories.
 //!
 //! `images/<id>.json` describes an image (id: the digest of its configuration), `blobs/` keeps its
-//! configuration, `layers/<diff id>/fs` its layers, unpacked once and shared. Compressed layers
-//! are not kept: a node does not push. A file appears under its final name only when it is whole.
+//! configuration, `layers/<diff id>/fs` its layers, unpacked once and shared, each with
+//! the recipe of the stream it came in. A file appears under its final name only when it is whole.
 
 mod archive;
 mod budget;
 mod build;
+mod commit;
+mod export;
 mod layer;
 pub(crate) mod lookup;
+mod recipe;
 mod reference;
+mod tarball;
 mod unpack;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -26,7 +30,11 @@ use crate::plan::ImageProcess;
 
 pub(crate) use archive::{Descriptor, Manifest};
 pub use build::StaticImage;
+pub use commit::{extract, layer_digest};
+pub(crate) use export::{MANIFEST_TYPE, PackedLayer};
 pub use reference::Reference;
+pub(crate) use reference::is_digest;
+pub use tarball::{Times, write_layer};
 
 /// One image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -309,7 +317,7 @@ fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
     if config.rootfs.diff_ids.len() > budget::MAX_LAYERS {
         return Err(bad(format!("it has more than {} layers", budget::MAX_LAYERS)));
     }
-    if !config.rootfs.diff_ids.iter().all(|d| reference::is_digest(d)) {
+    if !config.rootfs.diff_ids.iter().all(|d| is_digest(d)) {
         return Err(bad("a layer's diff id is not sha256".to_owned()));
     }
     let fits = |has: &str, want: &str| has.is_empty() || has == want;

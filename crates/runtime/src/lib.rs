@@ -43,9 +43,10 @@ mod tree;
 mod wire;
 
 pub use self::core::Embedded;
-pub use config::Config;
+pub use config::{Config, PullLimits};
 pub use error::{Code, Error, Result};
 pub use figures::{ContainerFigures, Figures, Interface, PodFigures};
+pub use pull::fetch_file;
 pub use service::{
     Duplex, ExecSession, ImageService, LoopbackOnly, NetworkError, RuntimeService, SandboxNet,
     SandboxNetwork, StreamOptions, TerminalSize,

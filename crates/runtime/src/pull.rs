@@ -3,11 +3,14 @@
 //! Manifest and configuration first: the configuration names the layers by their content, so those that
 //! are here already are not fetched. The others come in parallel, each straight from the network
 //! through hash and decompression onto the disk; no compressed copy is written. A broken download goes
-//! on where it broke. What is not done: mirrors, proxies, schema 1 manifests.
+//! on where it broke. Manifests of schema 1 are refused. What is
+//! not done: mirrors, proxies.
 
 mod auth;
 mod http;
+mod push;
 mod registry;
+mod single;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -20,7 +23,9 @@ use crate::config::Config;
 use crate::cri::AuthConfig;
 use crate::error::{Error, Result};
 use crate::image::{Descriptor, ImageStore, Reference};
+pub(crate) use push::push;
 use registry::Registry;
+pub use single::fetch as fetch_file;
 
 /// Layers fetched at once: enough to fill a line, few enough for two cores to unpack.
 const PARALLEL_LAYERS: usize = 4;

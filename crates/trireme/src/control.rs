@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use client::Tasks;
-use runtime::cri::{ImageSpec, PullImageRequest};
+use runtime::cri::{AuthConfig, ImageSpec, PullImageRequest};
+use runtime::image::ImageStore;
 use runtime::{Embedded, ImageService};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -17,10 +18,30 @@ use tokio::net::{UnixListener, UnixStream};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "camelCase")]
 pub(crate) enum Request {
-    Import { path: PathBuf, names: Vec<String> },
+    Import {
+        path: PathBuf,
+        names: Vec<String>,
+    },
+    /// Take an image out of another store on this machine.
+    Adopt {
+        store: PathBuf,
+        id: String,
+        names: Vec<String>,
+    },
     List,
-    Pull { name: String },
-    Remove { name: String },
+    Pull {
+        name: String,
+    },
+    Remove {
+        name: String,
+    },
+    /// Send an image to its registry.
+    Push {
+        name: String,
+        to: String,
+        username: String,
+        password: String,
+    },
 }
 
 /// One image of one node.
@@ -84,10 +105,25 @@ async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Vec<Image
                 })
                 .await??;
             }
+            Request::Adopt { store, id, names } => {
+                let (images, store) = (node.images(), store.clone());
+                let (id, names) = (id.clone(), names.clone());
+                tokio::task::spawn_blocking(move || adopt(&images, &store, &id, &names)).await??;
+            }
             Request::Pull { name } => {
                 let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
                 let request = PullImageRequest { image: Some(spec), ..PullImageRequest::default() };
                 node.pull_image(request).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            }
+            // One node's copy is all nodes'.
+            Request::Push { name, to, username, password } => {
+                let auth = AuthConfig {
+                    username: username.clone(),
+                    password: password.clone(),
+                    ..AuthConfig::default()
+                };
+                node.push_image(name, to, auth).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+                break;
             }
             Request::Remove { name } => {
                 let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
@@ -102,6 +138,12 @@ async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Vec<Image
         size: image.size,
     };
     Ok(first.images().list().into_iter().map(row).collect())
+}
+
+/// Takes an image of a builder's store into a node's.
+pub(crate) fn adopt(images: &ImageStore, store: &Path, id: &str, names: &[String]) -> Result<()> {
+    let found = images.adopt(store, id, names).map_err(|e| anyhow::anyhow!(e.chain()))?;
+    found.map(drop).with_context(|| format!("image {id} is not in {}", store.display()))
 }
 
 /// Asks a running cluster.

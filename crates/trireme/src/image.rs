@@ -1,4 +1,6 @@
-//! `trireme image`: the images of a running cluster.
+//! `trireme image`: the images of a running cluster, and new ones.
+
+mod build;
 
 use std::path::PathBuf;
 
@@ -18,6 +20,8 @@ pub(crate) struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Build an image from a Dockerfile into every node, without a daemon.
+    Build(Box<build::BuildArgs>),
     /// Load a docker or OCI archive into every node.
     Import {
         /// A tar file, plain or compressed.
@@ -30,6 +34,16 @@ enum Action {
     List,
     /// Fetch an image from its registry.
     Pull { name: String },
+    /// Send an image to its registry.
+    Push {
+        name: String,
+        /// Another name to push it under.
+        #[arg(long = "as")]
+        to: Option<String>,
+        /// Who pushes; the password is read from the variable `TRIREME_REGISTRY_PASSWORD`.
+        #[arg(long, default_value = "")]
+        username: String,
+    },
     /// Delete an image that no container uses.
     Remove { name: String },
 }
@@ -37,6 +51,7 @@ enum Action {
 pub(crate) fn run(args: ImageArgs) -> Result<()> {
     let paths = ClusterPaths::new(&args.cluster.name)?;
     let request = match args.action {
+        Action::Build(args) => return build::run(*args, &paths),
         Action::Import { archive, names } => {
             let path =
                 archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;
@@ -44,6 +59,12 @@ pub(crate) fn run(args: ImageArgs) -> Result<()> {
         }
         Action::List => Request::List,
         Action::Pull { name } => Request::Pull { name },
+        Action::Push { name, to, username } => {
+            let to = to.unwrap_or_else(|| name.clone());
+            // Not a flag: command lines can be read by others.
+            let password = std::env::var("TRIREME_REGISTRY_PASSWORD").unwrap_or_default();
+            Request::Push { name, to, username, password }
+        }
         Action::Remove { name } => Request::Remove { name },
     };
     let rows = ask(&paths.control_socket(), &request)?;

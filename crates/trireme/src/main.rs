@@ -59,7 +59,7 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Import, list, pull and remove images of a running cluster.
+    /// Build images; import, list, pull and remove those of a running cluster.
     Image(image::ImageArgs),
     /// Check this machine and say how to fix what is missing.
     Doctor {

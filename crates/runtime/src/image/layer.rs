@@ -7,11 +7,15 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::recipe::{self, Recorder};
+use super::tarball::{Times, write_layer};
 use super::{Descriptor, ImageStore, StoredImage, digest_text, hex, parse_config, sha256, unpack};
 use crate::error::{Error, IoContext, Result};
 
 /// Bytes a decompressor is fed with: large reads, few calls.
 const READ_BYTES: usize = 128 << 10;
+/// A layer's recipe, beside its files.
+pub(super) const RECIPE: &str = "recipe.zst";
 
 /// Passes bytes on and hashes them.
 pub(super) struct Hashing<R> {
@@ -25,7 +29,12 @@ impl<R> Hashing<R> {
     }
 
     pub(super) fn digest(self) -> String {
-        digest_text(&self.hash.finalize())
+        self.ended().1
+    }
+
+    /// What was read from, and the digest of what was read.
+    pub(super) fn ended(self) -> (R, String) {
+        (self.inner, digest_text(&self.hash.finalize()))
     }
 }
 
@@ -56,34 +65,7 @@ impl ImageStore {
     /// Unpacks a layer, compressed or not, unless it is here. Its digest must be what was announced:
     /// otherwise nothing of it stays.
     pub(super) fn add_layer(&self, diff_id: &str, stream: impl Read) -> Result<()> {
-        if self.has_layer(diff_id) {
-            return Ok(());
-        }
-        let tmp = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
-        let done = self.unpack_to(&tmp, diff_id, stream);
-        if done.is_err() {
-            // The first error is the one to tell.
-            let _ = crate::tree::remove(&tmp);
-        }
-        done
-    }
-
-    fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<()> {
-        let files = tmp.join("fs");
-        fs::create_dir_all(&files).at("make", &files)?;
-        let mut tar = Hashing::new(decompressed(stream).doing("read the layer")?);
-        let bytes = unpack::unpack(&mut tar, &files).at("unpack the layer to", &files)?;
-        // The archive's padding belongs to the digest too.
-        io::copy(&mut tar, &mut io::sink()).doing("read the layer's end")?;
-        let found = tar.digest();
-        if found != diff_id {
-            let message = format!("the layer's digest is {found}, announced was {diff_id}");
-            return Err(Error::Image { image: diff_id.to_owned(), message });
-        }
-        // A layer that is in its place is trusted for ever: it must be on the disk before.
-        let dir = fs::File::open(tmp).at("open", tmp)?;
-        rustix::fs::syncfs(&dir).at("sync", tmp)?;
-        self.place_layer(tmp, diff_id, bytes)
+        self.add_checked(diff_id, stream, |_| Ok(()))
     }
 
     /// A layer from a registry: its compressed form has a digest of its own.
@@ -93,15 +75,62 @@ impl ImageStore {
         digest: &str,
         stream: impl Read,
     ) -> Result<()> {
-        let mut blob = Hashing::new(stream);
-        self.add_layer(diff_id, &mut blob)?;
-        io::copy(&mut blob, &mut io::sink()).doing("read the layer's end")?;
-        let found = blob.digest();
-        if found != digest {
+        self.add_checked(diff_id, Hashing::new(stream), |mut blob| {
+            io::copy(&mut blob, &mut io::sink()).doing("read the layer's end")?;
+            let found = blob.digest();
+            if found == digest {
+                return Ok(());
+            }
             let message = format!("layer {digest} has the digest {found}");
+            Err(Error::Image { image: diff_id.to_owned(), message })
+        })
+    }
+
+    /// `check` sees the stream behind the layer's end before anything is put in place.
+    fn add_checked<R: Read>(
+        &self,
+        diff_id: &str,
+        mut stream: R,
+        check: impl FnOnce(R) -> Result<()>,
+    ) -> Result<()> {
+        if self.has_layer(diff_id) {
+            return Ok(());
+        }
+        let tmp = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
+        let unpacked = self.unpack_to(&tmp, diff_id, &mut stream);
+        let done = unpacked.and_then(|bytes| {
+            check(stream)?;
+            // A layer that is in its place is trusted for ever: it must be on the disk before.
+            let dir = fs::File::open(&tmp).at("open", &tmp)?;
+            rustix::fs::syncfs(&dir).at("sync", &tmp)?;
+            self.place_layer(&tmp, diff_id, bytes)
+        });
+        if done.is_err() {
+            // The first error is the one to tell.
+            let _ = crate::tree::remove(&tmp);
+        }
+        done
+    }
+
+    fn unpack_to(&self, tmp: &Path, diff_id: &str, stream: impl Read) -> Result<u64> {
+        let files = tmp.join("fs");
+        fs::create_dir_all(&files).at("make", &files)?;
+        let recipe = tmp.join(RECIPE);
+        let out = fs::File::create_new(&recipe).at("make", &recipe)?;
+        let out = zstd::stream::write::Encoder::new(out, 0).at("write", &recipe)?;
+        let plain = decompressed(stream).doing("read the layer")?;
+        let mut tar = Hashing::new(Recorder::new(plain, out));
+        let bytes = unpack::unpack(&mut tar, &files).at("unpack the layer to", &files)?;
+        // The archive's padding belongs to the digest too.
+        io::copy(&mut tar, &mut io::sink()).doing("read the layer's end")?;
+        let (recorder, found) = tar.ended();
+        let out = recorder.finish().at("write", &recipe)?;
+        out.finish().at("write", &recipe)?;
+        if found != diff_id {
+            let message = format!("the layer's digest is {found}, announced was {diff_id}");
             return Err(Error::Image { image: diff_id.to_owned(), message });
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The layers to fetch: diff id and descriptor of those that are not here.
@@ -139,6 +168,16 @@ impl ImageStore {
             // Someone else brought the same layer meanwhile.
             Err(_) if place.is_dir() => crate::tree::remove(tmp).at("remove", tmp),
             done => done.and_then(|()| super::settle(&layers)).at("place the layer at", &place),
+        }
+    }
+
+    /// Writes a layer as a stream: the one it came in, or, of one that came in none, the usual one.
+    pub(super) fn write_layer_stream(&self, diff_id: &str, out: &mut dyn io::Write) -> Result<()> {
+        let files = self.layer_dir(diff_id);
+        let recipe = files.with_file_name(RECIPE);
+        match recipe.exists() {
+            true => recipe::write_stream(&recipe, &files, out).at("read", &files),
+            false => write_layer(&files, out, Times::AsTheyAre).at("read", &files).map(drop),
         }
     }
 

@@ -37,16 +37,31 @@ pub(super) fn unpack(stream: impl Read, root: &Path) -> io::Result<u64> {
     unpack_within(stream, root, limits)
 }
 
+/// Unpacks an archive that is no layer: whiteouts' names mean nothing.
+pub(super) fn unpack_plain(stream: impl Read, root: &Path) -> io::Result<u64> {
+    let limits = Limits { bytes: budget::MAX_BYTES, entries: budget::MAX_ENTRIES };
+    run(stream, root, limits, false)
+}
+
 pub(super) fn unpack_within(stream: impl Read, root: &Path, limits: Limits) -> io::Result<u64> {
+    run(stream, root, limits, true)
+}
+
+fn run(stream: impl Read, root: &Path, limits: Limits, whiteouts: bool) -> io::Result<u64> {
     let root =
         rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut unpacker = Unpacker { root, parent: None, times: Vec::new(), bytes: 0, limits };
+    let mut unpacker =
+        Unpacker { root, parent: None, times: Vec::new(), bytes: 0, limits, whiteouts };
     let mut archive = Archive::new(Records::new(stream));
     for (number, entry) in (1..).zip(archive.entries()?) {
         if number > limits.entries {
             return Err(budget::exceeded(&format!("more than {} entries", limits.entries)));
         }
         let mut entry = entry?;
+        // A comment on all entries, as `git archive` writes it.
+        if entry.header().entry_type().is_pax_global_extensions() {
+            continue;
+        }
         let path = clean(&entry.path()?)?;
         unpacker
             .entry(&mut entry, &path)
@@ -63,6 +78,8 @@ struct Unpacker {
     times: Vec<(PathBuf, i64)>,
     bytes: u64,
     limits: Limits,
+    /// `.wh.` names hide what lies below.
+    whiteouts: bool,
 }
 
 /// The name without `.`, leading `/`; `..` is refused.
@@ -131,10 +148,10 @@ impl Unpacker {
         dir: &OwnedFd,
         name: &OsStr,
     ) -> io::Result<()> {
-        if name.as_bytes() == OPAQUE {
+        if self.whiteouts && name.as_bytes() == OPAQUE {
             return set_xattr(dir, c"trusted.overlay.opaque", b"y");
         }
-        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT).filter(|_| self.whiteouts) {
             let hidden = OsStr::from_bytes(hidden);
             self.clear(dir, hidden, path)?;
             return Ok(rustix::fs::mknodat(

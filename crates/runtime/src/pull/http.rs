@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
@@ -17,11 +17,8 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::Cause;
+use crate::config::PullLimits;
 
-/// To connect and shake hands.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// Until an answer's head has come.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Redirects in a row: blobs are mostly one away.
 const MAX_REDIRECTS: usize = 5;
 /// Where distributions keep their authorities; the first that is there counts.
@@ -34,12 +31,16 @@ const AUTHORITIES: [&str; 4] = [
 
 pub(super) struct Http {
     tls: Arc<ClientConfig>,
+    limits: PullLimits,
 }
 
 /// An answer; its connection ends with it.
 pub(super) struct Answer {
     pub(super) response: Response<Incoming>,
+    /// Where it came from, after redirects.
+    pub(super) uri: Uri,
     _connection: Connection,
+    limit: Duration,
 }
 
 struct Connection(AbortHandle);
@@ -54,13 +55,18 @@ impl Answer {
     /// The whole body, if it is no longer than `limit` bytes.
     pub(super) async fn bytes(self, limit: usize) -> Result<Bytes, Cause> {
         let body = Limited::new(self.response.into_body(), limit).collect();
-        let body = tokio::time::timeout(ANSWER_LIMIT, body).await;
-        Ok(body.map_err(|_| "the answer does not come to its end in time")??.to_bytes())
+        let body = tokio::time::timeout(self.limit, body).await;
+        let body = body.map_err(|_| "the answer does not come to its end in time")?;
+        let body = body.map_err(|e| match e.is::<LengthLimitError>() {
+            true => format!("the answer has more than {limit} bytes").into(),
+            false => e,
+        });
+        Ok(body?.to_bytes())
     }
 }
 
 impl Http {
-    pub(super) fn new() -> Http {
+    pub(super) fn new(limits: PullLimits) -> Http {
         let mut roots = RootCertStore::empty();
         let file = AUTHORITIES.iter().find(|p| std::path::Path::new(p).exists());
         let certificates = file.and_then(|f| CertificateDer::pem_file_iter(f).ok());
@@ -77,7 +83,7 @@ impl Http {
             .expect("ring has the default versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Http { tls: Arc::new(tls) }
+        Http { tls: Arc::new(tls), limits }
     }
 
     /// Sends a request and follows redirects; credentials stay with the first host.
@@ -138,11 +144,16 @@ impl Http {
         };
         let late = |_| format!("{host}:{port} does not answer in time");
         let (mut sender, connection) =
-            tokio::time::timeout(CONNECT_LIMIT, work).await.map_err(late)??;
-        let response = tokio::time::timeout(ANSWER_LIMIT, sender.send_request(request))
+            tokio::time::timeout(self.limits.connect, work).await.map_err(late)??;
+        let response = tokio::time::timeout(self.limits.answer, sender.send_request(request))
             .await
             .map_err(late)??;
-        Ok(Answer { response, _connection: connection })
+        Ok(Answer {
+            response,
+            uri: uri.clone(),
+            _connection: connection,
+            limit: self.limits.answer,
+        })
     }
 }
 
@@ -191,8 +202,8 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, Cause> {
     Ok(resolver.lookup_ip(host).await?.iter().collect())
 }
 
-fn resolve(base: &Uri, to: &str) -> Result<Uri, Cause> {
-    if to.contains("://") {
+pub(super) fn resolve(base: &Uri, to: &str) -> Result<Uri, Cause> {
+    if to.starts_with("http://") || to.starts_with("https://") {
         return Ok(to.parse()?);
     }
     if !to.starts_with('/') {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::Cause;
 use super::auth::{self, Challenge};
 use super::http::{Answer, Http};
-use crate::config::Config;
+use crate::config::{Config, PullLimits};
 use crate::cri::AuthConfig;
 use crate::image::{Manifest, Reference, sha256};
 
@@ -22,19 +22,20 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 const MAX_DOCUMENT: usize = 4 << 20;
 /// Times a layer's download is taken up again without having got any further.
 const RETRIES: u32 = 4;
-/// The first pause between two tries; it doubles.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// Silence after which a download counts as broken.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// Indexes in indexes.
+const DEEPEST_INDEX: usize = 4;
 
 pub(super) struct Registry {
     http: Http,
+    limits: PullLimits,
     /// `host[:port]` to speak to.
     host: String,
     path: String,
     wanted: String,
     schemes: Vec<&'static str>,
     auth: AuthConfig,
+    /// What is asked for where the registry does not say: `pull` or `pull,push`.
+    actions: &'static str,
     /// The header that was accepted last.
     header: Mutex<Option<String>>,
 }
@@ -70,28 +71,47 @@ impl Registry {
         };
         let wanted = reference.digest.clone().or(reference.tag.clone()).unwrap_or_default();
         Registry {
-            http: Http::new(),
+            http: Http::new(config.pull_limits),
+            limits: config.pull_limits,
             host,
             path: reference.path.clone(),
             wanted,
             schemes,
             auth,
+            actions: "pull",
             header: Mutex::default(),
         }
+    }
+
+    /// For requests that change the repository.
+    pub(super) fn writing(mut self) -> Registry {
+        self.actions = "pull,push";
+        self
+    }
+
+    pub(super) fn wanted(&self) -> &str {
+        &self.wanted
     }
 
     /// The manifest; an index is followed to this machine's entry.
     pub(super) async fn manifest(&self) -> Result<Found, Cause> {
         let (bytes, digest) = self.manifest_bytes(&self.wanted).await?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)?;
-        if manifest.config.is_some() {
-            return Ok(Found { manifest, digest });
+        let mut manifest = read_manifest(&bytes)?;
+        for _ in 0..DEEPEST_INDEX {
+            if manifest.config.is_some() {
+                return Ok(Found { manifest, digest });
+            }
+            let chosen = manifest.choose().ok_or_else(|| {
+                format!("no match for platform linux/{} in the index", crate::image::ARCHITECTURE)
+            })?;
+            checked(&chosen.digest)?;
+            let (bytes, _) = self.manifest_bytes(&chosen.digest).await?;
+            manifest = read_manifest(&bytes)?;
         }
-        let chosen = manifest.choose().ok_or_else(|| {
-            format!("no match for platform linux/{} in the index", crate::image::ARCHITECTURE)
-        })?;
-        let (bytes, _) = self.manifest_bytes(&chosen.digest).await?;
-        Ok(Found { manifest: serde_json::from_slice(&bytes)?, digest })
+        match manifest.config.is_some() {
+            true => Ok(Found { manifest, digest }),
+            false => Err(format!("indexes are nested deeper than {DEEPEST_INDEX}").into()),
+        }
     }
 
     async fn manifest_bytes(&self, name: &str) -> Result<(Bytes, String), Cause> {
@@ -108,6 +128,7 @@ impl Registry {
 
     /// A small blob, its digest checked.
     pub(super) async fn document(&self, digest: &str) -> Result<Bytes, Cause> {
+        checked(digest)?;
         let answer = self.get(&format!("blobs/{digest}"), HeaderMap::new()).await?;
         let bytes = self.ok(answer).await?.bytes(MAX_DOCUMENT).await?;
         let found = sha256(&bytes);
@@ -125,6 +146,7 @@ impl Registry {
         size: u64,
         to: mpsc::Sender<Bytes>,
     ) -> Result<(), Cause> {
+        checked(digest)?;
         let (mut offset, mut failures) = (0, 0);
         loop {
             let before = offset;
@@ -142,7 +164,7 @@ impl Registry {
                             format!("layer {digest} ends at {offset} of {size} bytes").into()
                         }));
                     }
-                    tokio::time::sleep(RETRY_PAUSE * 2u32.pow(failures)).await;
+                    tokio::time::sleep(self.limits.retry_pause * 2u32.pow(failures)).await;
                 }
             }
         }
@@ -166,42 +188,103 @@ impl Registry {
         // A registry that does not know ranges starts from the beginning.
         let partial = answer.response.status() == StatusCode::PARTIAL_CONTENT;
         let mut skip = if partial { 0 } else { *offset };
+        let stalled = || format!("layer {digest} has stalled");
+        let mut deadline = tokio::time::Instant::now() + self.limits.stall;
+        let mut since = 0;
         loop {
-            let next = tokio::time::timeout(STALL_LIMIT, answer.response.body_mut().frame());
-            let Some(frame) = next.await.map_err(|_| format!("layer {digest} has stalled"))? else {
-                return Ok(());
-            };
+            let next = tokio::time::timeout_at(deadline, answer.response.body_mut().frame());
+            let Some(frame) = next.await.map_err(|_| stalled())? else { return Ok(()) };
             let Ok(mut data) = frame?.into_data() else { continue };
+            since += data.len() as u64;
+            if since >= PullLimits::LEAST {
+                (since, deadline) = (0, tokio::time::Instant::now() + self.limits.stall);
+            }
             let dropped = skip.min(data.len() as u64);
             skip -= dropped;
             let data = data.split_off(dropped as usize);
-            if !data.is_empty() {
-                *offset += data.len() as u64;
-                if size > 0 && *offset > size {
-                    return Ok(());
-                }
-                if to.send(data).await.is_err() {
-                    return Ok(());
-                }
+            if data.is_empty() {
+                continue;
             }
+            *offset += data.len() as u64;
+            if size > 0 && *offset > size {
+                return Ok(());
+            }
+            let sending = tokio::time::Instant::now();
+            if to.send(data).await.is_err() {
+                return Ok(());
+            }
+            // Unpacking may be slow: that is no stall of the registry's.
+            deadline += sending.elapsed();
         }
     }
 
     /// GET with what authentication is needed; over TLS first where both are allowed.
     async fn get(&self, what: &str, headers: HeaderMap) -> Result<Answer, Cause> {
+        self.ask(Method::GET, what, headers, Bytes::new()).await
+    }
+
+    /// A request about this repository.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        what: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Cause> {
         let mut last: Cause = "no scheme".into();
         for scheme in &self.schemes {
             let uri: http::Uri =
                 format!("{scheme}://{}/v2/{}/{what}", self.host, self.path).parse()?;
-            match self.authorised(&uri, &headers).await {
-                Ok(answer) => return Ok(answer),
+            match self.authorised(&method, &uri, &headers, body.clone()).await {
+                Ok(answer) => match self.pause_asked(&answer) {
+                    None => return Ok(answer),
+                    // Once: a registry that is still busy then says so in its answer.
+                    Some(pause) => {
+                        tokio::time::sleep(pause).await;
+                        return self.authorised(&method, &uri, &headers, body).await;
+                    }
+                },
                 Err(e) => last = e,
             }
         }
         Err(last)
     }
 
-    async fn authorised(&self, uri: &http::Uri, headers: &HeaderMap) -> Result<Answer, Cause> {
+    /// How long a busy registry asks to wait, if that is not too long.
+    fn pause_asked(&self, answer: &Answer) -> Option<Duration> {
+        let status = answer.response.status();
+        let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+        let header = answer.response.headers().get(RETRY_AFTER).filter(|_| busy.contains(&status));
+        let pause = Duration::from_secs(header?.to_str().ok()?.trim().parse().ok()?);
+        (pause <= self.limits.retry_after).then_some(pause)
+    }
+
+    /// A request to a place that the registry has named.
+    pub(super) async fn ask_at(
+        &self,
+        method: Method,
+        uri: &http::Uri,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Cause> {
+        if uri.host() == self.host_name() {
+            return self.authorised(&method, uri, &headers, body).await;
+        }
+        // Another host is told nothing about who asks.
+        self.http.send(method, uri.clone(), headers, body).await
+    }
+
+    fn host_name(&self) -> Option<&str> {
+        self.host.rsplit_once(':').map_or(Some(&*self.host), |(name, _)| Some(name))
+    }
+
+    async fn authorised(
+        &self,
+        method: &Method,
+        uri: &http::Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Cause> {
         let with = |header: &Option<String>| -> Result<HeaderMap, Cause> {
             let mut all = headers.clone();
             if let Some(header) = header {
@@ -212,7 +295,8 @@ impl Registry {
             Ok(all)
         };
         let known = self.header.lock().await.clone();
-        let answer = self.http.send(Method::GET, uri.clone(), with(&known)?, Bytes::new()).await?;
+        let send = |headers| self.http.send(method.clone(), uri.clone(), headers, body.clone());
+        let answer = send(with(&known)?).await?;
         if answer.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -220,10 +304,7 @@ impl Registry {
         let challenge = demands.filter_map(|h| h.to_str().ok()).find_map(auth::challenge);
         let Some(challenge) = challenge else { return Ok(answer) };
         let Some(header) = self.answer_to(challenge).await? else { return Ok(answer) };
-        let answer = self
-            .http
-            .send(Method::GET, uri.clone(), with(&Some(header.clone()))?, Bytes::new())
-            .await?;
+        let answer = send(with(&Some(header.clone()))?).await?;
         *self.header.lock().await = Some(header);
         Ok(answer)
     }
@@ -235,7 +316,10 @@ impl Registry {
         if !self.auth.registry_token.is_empty() {
             return Ok(Some(format!("Bearer {}", self.auth.registry_token)));
         }
-        let scope = if scope.is_empty() { format!("repository:{}:pull", self.path) } else { scope };
+        let scope = match scope.is_empty() {
+            true => format!("repository:{}:{}", self.path, self.actions),
+            false => scope,
+        };
         let query = format!("service={}&scope={}", auth::escape(&service), auth::escape(&scope));
         let mut headers = HeaderMap::new();
         let (method, uri, body) = if self.auth.identity_token.is_empty() {
@@ -252,15 +336,34 @@ impl Registry {
                 format!("grant_type=refresh_token&client_id=trireme&{query}&refresh_token={token}");
             (Method::POST, realm, body)
         };
-        let answer = self.http.send(method, uri.parse()?, headers, body.into()).await?;
-        let token: Token =
-            serde_json::from_slice(&self.ok(answer).await?.bytes(MAX_DOCUMENT).await?)?;
+        let uri: http::Uri = uri.parse().map_err(|e| format!("token service {uri:?}: {e}"))?;
+        if uri.scheme_str() != Some("https") && !self.schemes.contains(&"http") {
+            return Err(format!("token service {uri} leaves TLS").into());
+        }
+        let place = format!("token service {}", uri.host().unwrap_or_default());
+        let answer = self.http.send(method, uri, headers, body.into()).await?;
+        let status = answer.response.status();
+        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+            // In the words that clients look for.
+            self.ok(answer).await?;
+            return Ok(None);
+        }
+        if !status.is_success() {
+            return Err(format!("{place}: {status}").into());
+        }
+        let bytes = answer.bytes(MAX_DOCUMENT).await;
+        let bytes = bytes.map_err(|e| format!("{place}: {e}"))?;
+        let token: Token = serde_json::from_slice(&bytes)
+            .map_err(|e| format!("{place}: its answer is no token: {e}"))?;
         let token = if token.token.is_empty() { token.access_token } else { token.token };
+        if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!("{place}: its answer has no token").into());
+        }
         Ok(Some(format!("Bearer {token}")))
     }
 
     /// The answer, or an error in the words that clients look for.
-    async fn ok(&self, answer: Answer) -> Result<Answer, Cause> {
+    pub(super) async fn ok(&self, answer: Answer) -> Result<Answer, Cause> {
         let status = answer.response.status();
         if status.is_success() {
             return Ok(answer);
@@ -271,10 +374,45 @@ impl Registry {
         Err(match status {
             StatusCode::NOT_FOUND => format!("{place}:{}: not found", self.wanted),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                format!("pull access denied for {place}: {status}: authorization failed: {said}")
+                format!(
+                    "{} access denied for {place}: {status}: authorization failed: {said}",
+                    if self.actions == "pull" { "pull" } else { "push" }
+                )
             }
             _ => format!("{place}: {status}: {said}"),
         }
         .into())
     }
+}
+
+/// A digest that something may be asked for by.
+fn checked(digest: &str) -> Result<(), Cause> {
+    match crate::image::is_digest(digest) {
+        true => Ok(()),
+        false => Err(format!("digest {digest:?} is not sha256:<64 hex digits>").into()),
+    }
+}
+
+/// A manifest or an index; what is neither is told in plain words.
+fn read_manifest(bytes: &[u8]) -> Result<Manifest, Cause> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        #[serde(default)]
+        schema_version: u32,
+        #[serde(default)]
+        fs_layers: Option<serde_json::Value>,
+    }
+    let no_manifest = |e: serde_json::Error| format!("the registry's answer is no manifest: {e}");
+    let version: Version = serde_json::from_slice(bytes).map_err(no_manifest)?;
+    if version.schema_version == 1 || version.fs_layers.is_some() {
+        let text = "its manifest has schema 1, which is no longer supported: push the image again \
+                    with a tool of today";
+        return Err(text.into());
+    }
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(no_manifest)?;
+    if manifest.config.is_none() && manifest.manifests.is_empty() {
+        return Err("the registry's answer is no manifest: it names no configuration".into());
+    }
+    Ok(manifest)
 }

@@ -5,6 +5,7 @@
 mod attacks;
 mod containers;
 mod harness;
+mod hostile;
 mod pull;
 mod restarts;
 mod streams;

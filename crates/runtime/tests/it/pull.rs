@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use runtime::ImageService;
 use runtime::cri::*;
+use runtime::image::Times;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -115,6 +116,10 @@ async fn from_a_real_registry() {
         assert!(exact.starts_with(&format!("127.0.0.1:{port}/team/app@sha256:")), "{exact}");
         assert_eq!(image.size, (3 << 20) + 10);
         assert!(!image.pinned);
+        // The streams of another tool are made again, byte by byte.
+        let copy = format!("127.0.0.1:{port}/team/copy:{format}");
+        let pushed = node.rt().push_image(&name, &copy, AuthConfig::default()).await;
+        pushed.map_err(|e| e.chain()).unwrap();
         let top = node.rt().images().layer_dir(&digest(&layers[1]));
         assert_eq!(std::fs::read(top.join("etc/name")).unwrap(), b"upper");
         node.rt().remove_image(ImageSpec { image: name, ..ImageSpec::default() }).await.unwrap();
@@ -125,6 +130,97 @@ async fn from_a_real_registry() {
     assert!(missing.chain().contains("not found"), "{}", missing.chain());
     registry.kill().unwrap();
     registry.wait().unwrap();
+}
+
+/// Debian's registry on a port of its own; it ends with this value.
+struct Distribution(std::process::Child);
+
+impl Distribution {
+    async fn start(dir: &std::path::Path) -> (Distribution, u16) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("docker-registry")
+            .args(["serve", "/etc/docker/registry/config.yml"])
+            .env("REGISTRY_HTTP_ADDR", format!("127.0.0.1:{port}"))
+            .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", dir.join("registry"))
+            .env("REGISTRY_AUTH", "none")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.expect("apt-get install docker-registry");
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "the registry has ended");
+            tokio::task::yield_now().await;
+        }
+        (Distribution(child), port)
+    }
+}
+
+impl Drop for Distribution {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_can_be_pulled() {
+    let node = Node::new().await;
+    let (_registry, port) = Distribution::start(node.dir.path()).await;
+    // One layer goes in pieces, the other in one request.
+    let images = node.rt().images();
+    let mut layers = Vec::new();
+    for (name, content) in [("big", noise(20 << 20)), ("small", b"1".to_vec())] {
+        let dir = node.dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join(name), content).unwrap();
+        layers.push(images.commit_layer(&dir, Times::AsTheyAre).unwrap());
+    }
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":{layers:?}}}}}"#
+    );
+    let names = ["x:1".to_owned()];
+    let id = images.commit_image(config.as_bytes(), &names, false).unwrap().id;
+    let name = format!("127.0.0.1:{port}/team/app:1");
+    let push = |name: String| {
+        let runtime = node.rt().clone();
+        async move { runtime.push_image("x:1", &name, AuthConfig::default()).await }
+    };
+    let exact = push(name.clone()).await.map_err(|e| e.chain()).unwrap();
+    // Again, and into another repository: the layers are there.
+    assert_eq!(push(name.clone()).await.unwrap(), exact);
+    let second = push(format!("127.0.0.1:{port}/other/app:1")).await.unwrap();
+    assert_eq!(second.split_once('@').unwrap().1, exact.split_once('@').unwrap().1);
+    let spec = |image: &str| ImageSpec { image: image.to_owned(), ..ImageSpec::default() };
+    node.rt().remove_image(spec("x:1")).await.unwrap();
+    assert!(images.find(&id).is_none());
+    assert_eq!(node.rt().pull_image(request(&exact)).await.map_err(|e| e.chain()).unwrap(), exact);
+    assert_eq!(images.find(&exact).unwrap().id, id);
+    let big = images.layer_dir(&layers[0]).join("big");
+    assert_eq!(std::fs::read(big).unwrap(), noise(20 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_pushed_is_refused() {
+    let node = Node::new().await;
+    let push = |image: &'static str, name: String| {
+        let runtime = node.rt().clone();
+        async move {
+            let done = runtime.push_image(image, &name, AuthConfig::default()).await;
+            done.map_err(|e| e.chain()).unwrap_err()
+        }
+    };
+    let (_registry, port) = Distribution::start(node.dir.path()).await;
+    let error = push("none:1", format!("127.0.0.1:{port}/a:1")).await;
+    assert!(error.contains("image \"none:1\" not found"), "{error}");
+    let by_digest = format!("127.0.0.1:{port}/a@sha256:{}", "0".repeat(64));
+    let error = push("busybox", by_digest).await;
+    assert!(error.contains("a name with a tag"), "{error}");
+    // An image whose layer never was a stream.
+    let error = push("busybox", format!("127.0.0.1:{port}/a:1")).await;
+    assert!(error.contains("cannot be made into the same stream"), "{error}");
+    let request = request(&format!("127.0.0.1:{port}/a:1"));
+    assert!(node.rt().pull_image(request).await.is_err(), "no half image has a name");
 }
 
 /// Answers by path; blobs break off half way unless a range is asked for; everything wants a token.
