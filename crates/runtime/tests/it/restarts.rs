@@ -105,16 +105,29 @@ async fn ends(number: i32) -> bool {
     tokio::time::timeout(LIMIT, gone).await.is_ok()
 }
 
-/// The child of a supervisor that runs this program.
-fn child_of(supervisor: i32, program: &str) -> i32 {
+/// The child of a supervisor that runs this program, or will in a moment: a container is started before its
+/// shell has run what it is to become.
+async fn child_of(supervisor: i32, program: &str) -> i32 {
+    let found = async {
+        loop {
+            match find_child(supervisor, program) {
+                Some(number) => return number,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, found).await.expect("the container's process")
+}
+
+fn find_child(supervisor: i32, program: &str) -> Option<i32> {
     let stats = std::fs::read_dir("/proc").unwrap().flatten();
     let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
     let (name, parent) = (format!("({program}) "), format!(" {supervisor} "));
     let of = |stat: &String| {
         stat.contains(&name) && stat[1 + stat.rfind(") ").unwrap() + 2..].starts_with(&parent)
     };
-    let found = stats.into_iter().find(of).expect("the container's process");
-    found.split(' ').next().unwrap().parse().unwrap()
+    let found = stats.into_iter().find(of)?;
+    found.split(' ').next()?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +136,7 @@ async fn a_supervisor_ends_with_its_state_once_no_agent_is_there() {
     let sandbox = node.sandbox().await;
     let id = node.start(&sandbox, sh("exec sleep 1000")).await;
     let supervisor = node.supervisor_pid();
-    let container = child_of(supervisor, "sleep");
+    let container = child_of(supervisor, "sleep").await;
     std::fs::remove_file(node.config.state_dir.join("supervisor.lock")).unwrap();
     // The agent that is connected goes on.
     assert_eq!(node.exec(&id, "true").await.0, 0);
