@@ -17,8 +17,9 @@ use crate::admission::{Pressure, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
 use crate::images::Pulled;
 use crate::intake::sources::{Pods, Source};
+use crate::node::cgroups;
+use crate::node::placing::{self, Places};
 use crate::objects::Objects;
-use crate::placing::{self, Places};
 use crate::pod::{self, Admission, Event, Handle};
 use crate::probe::counts::Counts;
 use crate::rates::Rates;
@@ -26,7 +27,7 @@ use crate::spec::resources::NodeResources;
 use crate::spec::{labels, uid_of};
 use crate::userns::Ranges;
 use crate::volumes::{self, Allocations};
-use crate::{cgroups, intake, node, plugins, server, upkeep};
+use crate::{intake, node, plugins, server, upkeep};
 
 /// Wait before the runtime is asked again for what it could not give.
 const RUNTIME_RETRY: Duration = Duration::from_secs(1);

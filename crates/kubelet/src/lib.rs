@@ -7,7 +7,6 @@
 
 mod admission;
 mod beneath;
-mod cgroups;
 mod config;
 mod exec;
 mod hooks;
@@ -17,7 +16,6 @@ mod kubelet;
 mod logs;
 mod node;
 mod objects;
-mod placing;
 mod plugins;
 mod pod;
 mod probe;

@@ -2,15 +2,12 @@
 //!
 //! They are the process's: schedulers of one process count together.
 
-use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use telemetry::{HistogramVec, IntCounterVec, Registry, exponential, family};
+use telemetry::{HistogramVec, IntCounterVec, Registry, exponential};
 
-use crate::core::Core;
 use crate::framework::Status;
-use crate::queue::Waiting;
 
 struct Families {
     registry: Registry,
@@ -133,70 +130,11 @@ pub(crate) fn ran(point: &str, status: &str, profile: &str, start: Instant) {
 }
 
 /// How upstream names what came of an extension point.
-pub(crate) fn code_of<T>(result: &Result<T, std::sync::Arc<Status>>) -> &'static str {
+pub(crate) fn code_of<T>(result: &Result<T, Arc<Status>>) -> &'static str {
     result.as_ref().map_or_else(|status| status.code.name(), |_| "Success")
 }
 
-static CORES: Mutex<Vec<Weak<Mutex<Core>>>> = Mutex::new(Vec::new());
-
-/// From now on this memory is counted, too.
-pub(crate) fn count_in(core: Weak<Mutex<Core>>) {
-    let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
-    cores.retain(|known| known.strong_count() > 0);
-    cores.push(core);
-}
-
-/// All figures, in Prometheus' text form.
-pub fn figures() -> String {
-    FAMILIES.registry.families() + &memory()
-}
-
-/// What waits, and what the caches hold.
-fn memory() -> String {
-    let (mut waiting, mut cached) = (Waiting::default(), [0; 3]);
-    let mut is_there = false;
-    for core in CORES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let Some(core) = core.upgrade() else { continue };
-        is_there = true;
-        let core = core.lock().unwrap_or_else(PoisonError::into_inner);
-        core.queue.count_into(&mut waiting);
-        cached.iter_mut().zip(core.cache.counts()).for_each(|(all, one)| *all += one);
-    }
-    if !is_there {
-        return String::new();
-    }
-    let Waiting { active, backoff, unschedulable, gated, by_plugin } = waiting;
-    pending([active, backoff, unschedulable, gated]) + &refused(&by_plugin) + &sizes(cached)
-}
-
-fn pending(counts: [usize; 4]) -> String {
-    let about = (
-        "scheduler_pending_pods",
-        "gauge",
-        "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated.",
-    );
-    let queues = ["active", "backoff", "unschedulable", "gated"];
-    family(about, queues.into_iter().zip(counts).map(|(queue, n)| ([("queue", queue)], n as f64)))
-}
-
-fn refused(by_plugin: &BTreeMap<(String, &'static str), usize>) -> String {
-    let about = (
-        "scheduler_unschedulable_pods",
-        "gauge",
-        "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
-    );
-    let figures = by_plugin.iter().map(|((profile, plugin), n)| {
-        ([("plugin", *plugin), ("profile", profile.as_str())], *n as f64)
-    });
-    family(about, figures)
-}
-
-fn sizes(counts: [usize; 3]) -> String {
-    let about = (
-        "scheduler_cache_size",
-        "gauge",
-        "Number of nodes, pods, and assumed (bound) pods in the scheduler cache.",
-    );
-    let types = ["nodes", "pods", "assumed_pods"];
-    family(about, types.into_iter().zip(counts).map(|(kind, n)| ([("type", kind)], n as f64)))
+/// What was counted, in Prometheus' text form.
+pub(crate) fn counted() -> String {
+    FAMILIES.registry.families()
 }

@@ -16,6 +16,7 @@
 mod algorithm;
 mod build;
 mod cache;
+mod census;
 mod config;
 mod core;
 mod duration;
@@ -48,9 +49,9 @@ use std::sync::Arc;
 
 use client::{Client, Informers, Tasks};
 
+pub use census::figures;
 pub use config::Config;
 pub use extender::{ExtenderConfig, ExtenderTls, ExtenderTransport, ManagedResource};
-pub use figures::figures;
 
 /// What the scheduler is started with.
 #[derive(Debug, Default)]

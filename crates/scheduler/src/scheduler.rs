@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::Setup;
 use crate::build::{self, Handle};
+use crate::census;
 use crate::core::{Core, Profiles};
 use crate::event::{self, Action, ClusterEvent, Object};
 use crate::extender::{Extender, Extenders};
@@ -61,7 +62,7 @@ pub(crate) fn start(setup: Setup, informers: &Informers, tasks: &Tasks) -> Resul
         reporters: Arc::new(reporters),
         tasks: tasks.clone(),
     };
-    figures::count_in(Arc::downgrade(&scheduler.core));
+    census::count_in(Arc::downgrade(&scheduler.core));
     let synced = scheduler.follow(informers);
     let synced = Arc::new(tokio::sync::Mutex::new(Some(synced)));
     tasks.essential("scheduler", move || {

@@ -1,7 +1,9 @@
 //! The node as the API knows it: registration, status, lease.
 
+pub(crate) mod cgroups;
 mod facts;
 mod lease;
+pub(crate) mod placing;
 pub(crate) mod shutdown;
 mod status;
 

@@ -65,7 +65,7 @@ fn burstable_containers_have_their_part_of_the_swap() {
     assert_eq!(swap(container(json!({"requests": {"cpu": "1"}})), &node), "0", "no memory asked");
     let pod = pod(asks("2Gi"));
     let c = &pod.spec.as_ref().unwrap().containers[0];
-    let v1 = NodeResources { unified: false, ..node };
+    let v1 = NodeResources { unified: false, ..node.clone() };
     let none = resources::container_resources(&pod, c, &v1).unified;
     assert!(none.is_empty(), "runc refuses cgroup v2's values on v1: {none:?}");
     assert_eq!(swap(asks("9Gi"), &node), "0", "more than there is");

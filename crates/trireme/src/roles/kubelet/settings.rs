@@ -216,8 +216,6 @@ impl Settings {
                 let seconds = value.as_u64().filter(|n| *n > 0).context("expected seconds")?;
                 rest.lease = Some(Duration::from_secs(seconds));
             }
-            "kubeReserved" => self.flags.push(reserved::resources("kube-reserved", value)?),
-            "systemReserved" => self.flags.push(reserved::resources("system-reserved", value)?),
             "shutdownGracePeriod"
             | "shutdownGracePeriodCriticalPods"
             | "shutdownGracePeriodByPodPriority" => rest.set_shutdown(name, value, time)?,
@@ -246,6 +244,16 @@ impl Settings {
                     bail!("must be between 1s and 300s");
                 }
             }
+            _ => return self.as_flags(name, value),
+        }
+        Ok(())
+    }
+
+    /// Fields that are flags in another form.
+    fn as_flags(&mut self, name: &str, value: &Value) -> Result<()> {
+        match name {
+            "kubeReserved" => self.flags.push(reserved::resources("kube-reserved", value)?),
+            "systemReserved" => self.flags.push(reserved::resources("system-reserved", value)?),
             "evictionHard" => self.flags.push(("eviction-hard", by_signal(value, '<')?)),
             "evictionSoft" => self.flags.push(("eviction-soft", by_signal(value, '<')?)),
             "evictionSoftGracePeriod" => {
