@@ -3,7 +3,7 @@
 //! Logs are files that the runtime makes; a pod with the host's log directory mounted could put
 //! anything in their place, so they are opened as regular files below the log directory or not at all.
 
-use std::fs::File;
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -13,6 +13,23 @@ use crate::beneath::Dir;
 
 /// Most bytes looked at for the last lines: 80 of the longest lines that the runtime writes.
 const END_MAX: u64 = 2 << 20;
+
+/// Most entries of a container's log directory that are looked at.
+const ENTRIES_MAX: usize = 10_000;
+
+/// The number of the run after those that a container's log directory has logs of. The runtime may have
+/// forgotten them (a cluster that was down): a number is not given to two runs, nor a log written by both.
+pub(crate) fn next_run(dir: &Path) -> u32 {
+    let number = |entry: io::Result<DirEntry>| {
+        let entry = entry.ok().filter(|e| e.file_type().is_ok_and(|kind| kind.is_file()))?;
+        let name = entry.file_name();
+        let (number, rest) = name.to_str()?.split_once('.')?;
+        let is_log = rest == "log" || rest.starts_with("log.");
+        number.parse::<u32>().ok().filter(|_| is_log)
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().take(ENTRIES_MAX);
+    entries.filter_map(number).max().map_or(0, |last| last.saturating_add(1))
+}
 
 /// One line of the CRI's format: `<time> <stream> <P|F> <content>`.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,6 +116,19 @@ pub(crate) fn last_lines(file: &mut File, lines: usize, bytes: usize) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_numbered_after_those_that_have_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(next_run(&folder.path().join("absent")), 0);
+        assert_eq!(next_run(folder.path()), 0);
+        for name in ["0.log", "2.log.20261128-080000.gz", "x.log", "7.txt", "log", "-1.log"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("9.log")).unwrap();
+        std::os::unix::fs::symlink("0.log", folder.path().join("8.log")).unwrap();
+        assert_eq!(next_run(folder.path()), 3);
+    }
 
     #[test]
     fn only_regular_files_below_the_log_directory_are_logs() {

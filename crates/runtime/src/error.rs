@@ -79,6 +79,27 @@ pub enum Code {
     DataLoss = 15,
 }
 
+impl Code {
+    /// By its number in gRPC; one that no runtime is to give is `Unknown`.
+    pub fn of(number: u32) -> Code {
+        use Code::{
+            DataLoss, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound,
+            Unavailable, Unimplemented, Unknown,
+        };
+        let all = [
+            InvalidArgument,
+            DeadlineExceeded,
+            NotFound,
+            FailedPrecondition,
+            Unimplemented,
+            Internal,
+            Unavailable,
+            DataLoss,
+        ];
+        all.into_iter().find(|code| *code as u32 == number).unwrap_or(Unknown)
+    }
+}
+
 impl Error {
     pub fn code(&self) -> Code {
         match self {

@@ -114,17 +114,7 @@ fn refused(path: &'static str, error: CallError) -> Error {
     let code = match &error {
         CallError::Unreachable(_) | CallError::Lost(_) => RuntimeCode::Unavailable,
         CallError::Late(_) => RuntimeCode::DeadlineExceeded,
-        CallError::Refused { code, .. } => match code {
-            3 => RuntimeCode::InvalidArgument,
-            4 => RuntimeCode::DeadlineExceeded,
-            5 => RuntimeCode::NotFound,
-            9 => RuntimeCode::FailedPrecondition,
-            12 => RuntimeCode::Unimplemented,
-            13 => RuntimeCode::Internal,
-            14 => RuntimeCode::Unavailable,
-            15 => RuntimeCode::DataLoss,
-            _ => RuntimeCode::Unknown,
-        },
+        CallError::Refused { code, .. } => RuntimeCode::of(*code),
     };
     tracing::debug!(path, error = error.go_text(), "the container runtime refused");
     Error::Foreign { code, message: error.to_string() }

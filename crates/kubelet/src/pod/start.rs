@@ -13,6 +13,7 @@ use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
 use crate::images;
 use crate::kubelet::Shared;
+use crate::logs;
 use crate::objects::User;
 use crate::spec::downward::Addresses;
 use crate::spec::{ConfigError, container, env, find_container, namespace_of, spec_of, uid_of};
@@ -191,13 +192,17 @@ impl Start {
             node: &node,
         })?;
         let mounts = self.mounts(spec, &environment, image_volumes).await?;
-        let logs = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
-        make_log_dir(&self.shared, &logs)
+        let log_dir = Path::new(&self.sandbox_config.log_directory).join(&spec.name);
+        make_log_dir(&self.shared, &log_dir)
             .map_err(|e| ConfigError(format!("create container log directory: {e}")))?;
+        let attempt = match self.attempt {
+            0 => logs::next_run(&log_dir),
+            later => later,
+        };
         let mut config = container::config(container::Inputs {
             pod: &self.pod,
             container: spec,
-            attempt: self.attempt,
+            attempt,
             image_ref: &image.reference,
             image_user: &image.user,
             environment: &environment,

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::dns_address;
 
 const NAMESPACE: &str = "kube-system";
+const NAME: &str = "kube-dns";
 const RETRY: Duration = Duration::from_secs(5);
 
 fn service() -> Result<Service, serde_json::Error> {
@@ -24,7 +25,7 @@ fn service() -> Result<Service, serde_json::Error> {
         {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
     ]);
     serde_json::from_value(json!({
-        "metadata": {"name": "kube-dns", "namespace": NAMESPACE, "labels": labels},
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
         "spec": {"clusterIP": dns_address(), "ports": ports},
     }))
 }
@@ -36,15 +37,23 @@ pub(super) fn make(client: Client, tasks: &Tasks) {
             Ok(service) => service,
             Err(error) => return tracing::error!(%error, "DNS service"),
         };
-        loop {
-            match client.create(NAMESPACE, &service).await {
-                Ok(_) => return,
-                Err(error) if error.is_already_exists() => return,
-                Err(error) => tracing::warn!(%error, "DNS service not made, will try again"),
-            }
+        while let Err(error) = ensure(&client, &service).await {
+            tracing::warn!(%error, "DNS service not made, will try again");
             tokio::time::sleep(RETRY).await;
         }
     });
+}
+
+async fn ensure(client: &Client, service: &Service) -> Result<(), client::Error> {
+    // To make it again would be refused for its address, which it has already, not for its name.
+    match client.get::<Service>(NAMESPACE, NAME).await {
+        Err(error) if error.is_not_found() => {}
+        other => return other.map(drop),
+    }
+    match client.create(NAMESPACE, service).await {
+        Err(error) if error.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 #[cfg(test)]

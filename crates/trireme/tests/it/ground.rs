@@ -54,6 +54,7 @@ fn a_server_uses_the_hosts_own_network_and_leaves_it_as_it_was() {
     let restarts =
         ["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"];
     assert_eq!(cluster.kubectl(&restarts), "0 0", "containers must not be touched");
+    assert!(!cluster.log().contains("will try again"), "{}", cluster.log());
     cluster.trireme(&["down", "--name", cluster.name()]);
     assert_eq!(network_of(cluster.host()), before);
 }

@@ -244,14 +244,18 @@ impl Cluster {
         }
     }
 
+    /// The end of what the cluster's process said, unasked.
+    pub(crate) fn log(&self) -> String {
+        tail(&std::fs::read(self.folder().join("trireme.log")).unwrap_or_default())
+    }
+
     /// What a failed test leaves behind to be read.
     fn tell(&self) {
         for what in [&["get", "pods", "-A", "-o", "yaml"][..], &["get", "events", "-A"]] {
             let shown = self.kubectl_command().args(what).output();
             eprintln!("{what:?}: {}", shown.map(|o| tail(&o.stdout)).unwrap_or_default());
         }
-        let log = std::fs::read(self.folder().join("trireme.log")).unwrap_or_default();
-        eprintln!("log: {}", tail(&log));
+        eprintln!("log: {}", self.log());
     }
 }
 

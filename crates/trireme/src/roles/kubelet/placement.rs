@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::frequency;
 
 #[derive(Debug, Default, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Containers that ask for whole CPUs get them for themselves: none, static.
     #[arg(long, default_value = "none", value_name = "POLICY")]

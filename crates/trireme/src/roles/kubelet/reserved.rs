@@ -15,6 +15,7 @@ const NONE: &str = "none";
 const FIELD: &str = "enforceNodeAllocatable (--enforce-node-allocatable)";
 
 #[derive(Debug, Default, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Kept for the system's daemons: cpu=500m,memory=1Gi,ephemeral-storage=1Gi,pid=1000.
     #[arg(long, value_delimiter = ',', value_parser = pair, value_name = "RESOURCES")]

@@ -44,7 +44,7 @@ fn managers_of_cpus_and_memory_have_flags() {
         "--cpu-manager-policy=static",
         "--memory-manager-policy=Static",
         "--reserved-cpus=0-1",
-        "--reserved-memory=1:memory=1Gi,hugepages-2Mi=4Mi",
+        "--reserved-memory=1:hugepages-2Mi=4Mi,memory=1Gi",
         "--topology-manager-policy-options=prefer-closest-numa-nodes=true",
     ];
     assert_eq!(words.len(), expected.len());
