@@ -271,10 +271,6 @@ fn what_a_component_cannot_do_is_refused_by_name() {
             &["kube-proxy", none, "--cluster-cidr=10.1.0.0/16", "--proxy-mode=iptables"],
             "--proxy-mode iptables: this proxy has nftables only",
         ),
-        (
-            &["kubelet", none, "--client-ca-file=/x", "--container-runtime-endpoint=unix:///x"],
-            "--container-runtime-endpoint unix:///x: this kubelet has the embedded runtime only",
-        ),
     ];
     for (args, expected) in cases {
         let told = refusal(args);
