@@ -123,9 +123,9 @@ mod tests {
         assert_eq!(next_run(&folder.path().join("absent")), 0);
         assert_eq!(next_run(folder.path()), 0);
         for name in ["0.log", "2.log.20261128-080000.gz", "x.log", "7.txt", "log", "-1.log"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
+            fs::write(folder.path().join(name), "").unwrap();
         }
-        std::fs::create_dir(folder.path().join("9.log")).unwrap();
+        fs::create_dir(folder.path().join("9.log")).unwrap();
         std::os::unix::fs::symlink("0.log", folder.path().join("8.log")).unwrap();
         assert_eq!(next_run(folder.path()), 3);
     }
@@ -134,9 +134,9 @@ mod tests {
     fn only_regular_files_below_the_log_directory_are_logs() {
         let dir = tempfile::tempdir().unwrap();
         let logs = dir.path().join("logs");
-        std::fs::create_dir_all(logs.join("pod")).unwrap();
-        std::fs::write(dir.path().join("secret"), "x").unwrap();
-        std::fs::write(logs.join("pod/0.log"), "x").unwrap();
+        fs::create_dir_all(logs.join("pod")).unwrap();
+        fs::write(dir.path().join("secret"), "x").unwrap();
+        fs::write(logs.join("pod/0.log"), "x").unwrap();
         std::os::unix::fs::symlink(dir.path().join("secret"), logs.join("pod/1.log")).unwrap();
         std::os::unix::fs::symlink(dir.path(), logs.join("link")).unwrap();
         assert!(open(&logs, &logs.join("pod/0.log")).is_ok());
@@ -154,7 +154,7 @@ mod tests {
         let mut log = open(dir.path(), &path).unwrap();
         assert_eq!(last_lines(&mut log, 80, 2048).unwrap(), "");
         let line = "2026-01-01T00:00:00Z stdout F hello\n";
-        std::fs::write(&path, line.repeat(100)).unwrap();
+        fs::write(&path, line.repeat(100)).unwrap();
         let mut log = open(dir.path(), &path).unwrap();
         assert_eq!(last_lines(&mut log, 80, 2048).unwrap(), "hello\n".repeat(80));
     }
