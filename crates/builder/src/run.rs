@@ -107,8 +107,10 @@ pub(crate) async fn run<'a>(runtime: &'a Embedded, command: &Command) -> Result<
             Ok(Finished { runtime, sandbox, container, exit_code, output })
         }
         Err(error) => {
-            // The first error is the one to tell.
-            let _ = runtime.remove_pod_sandbox(&sandbox).await;
+            // The first error is the one to tell; the next build removes what is left.
+            if let Err(left) = runtime.remove_pod_sandbox(&sandbox).await {
+                tracing::warn!(error = left.chain(), "the step's sandbox is not removed");
+            }
             Err(error)
         }
     }

@@ -139,9 +139,7 @@ impl<'a> Work<'a> {
         let in_context = matches!(self.job.source, Source::Context(_));
         let ignore = if in_context { self.job.ignore } else { &nothing };
         let owner = self.owner.or(in_context.then_some((0, 0)));
-        let mode = self.mode.clone();
-        let links = HashMap::new();
-        let mut copier = Copier { owner, mode, ignore, exclude: &self.exclude, links };
+        let mut copier = self.copier(owner, ignore, &self.exclude);
         for pattern in &self.job.transfer.sources {
             self.source(pattern, from, to, &mut copier)?;
         }
@@ -303,6 +301,15 @@ impl<'a> Work<'a> {
         })
     }
 
+    fn copier<'c>(
+        &self,
+        owner: Option<(u32, u32)>,
+        ignore: &'c Patterns,
+        exclude: &'c Patterns,
+    ) -> Copier<'c> {
+        Copier { owner, mode: self.mode.clone(), ignore, exclude, links: HashMap::new() }
+    }
+
     /// A file of ours: a heredoc, or one that was fetched.
     fn own_file(&self, path: &Path, name: &str, to: &Root) -> Result<()> {
         let nothing = Patterns::default();
@@ -310,13 +317,7 @@ impl<'a> Work<'a> {
             let dir = path.parent().unwrap_or(Path::new("/"));
             let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
             let held = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
-            let mut copier = Copier {
-                owner: self.owner.or(Some((0, 0))),
-                mode: self.mode.clone(),
-                ignore: &nothing,
-                exclude: &nothing,
-                links: HashMap::new(),
-            };
+            let mut copier = self.copier(self.owner.or(Some((0, 0))), &nothing, &nothing);
             let (parent, name) = self.file_place(to, name);
             let target = self.make(to, &parent)?;
             let file = path.file_name().unwrap_or_default();
@@ -365,13 +366,7 @@ impl<'a> Work<'a> {
             return Err(io::Error::other(e.chain()));
         }
         let nothing = Patterns::default();
-        let mut copier = Copier {
-            owner: self.owner,
-            mode: self.mode.clone(),
-            ignore: &nothing,
-            exclude: &self.exclude,
-            links: HashMap::new(),
-        };
+        let mut copier = self.copier(self.owner, &nothing, &self.exclude);
         let target = self.make(to, &self.destination)?;
         let source = Root::open(&dir)?.directory("")?;
         copier.contents(&source, &target, "", "", 0)
@@ -379,13 +374,7 @@ impl<'a> Work<'a> {
 
     fn plain(&self, path: &str, from: &Root, to: &Root) -> io::Result<()> {
         let nothing = Patterns::default();
-        let mut copier = Copier {
-            owner: self.owner.or(Some((0, 0))),
-            mode: self.mode.clone(),
-            ignore: &nothing,
-            exclude: &nothing,
-            links: HashMap::new(),
-        };
+        let mut copier = self.copier(self.owner.or(Some((0, 0))), &nothing, &nothing);
         let name = path.rsplit('/').next().unwrap_or(path);
         let (parent, name) = self.file_place(to, name);
         let target = self.make(to, &parent)?;

@@ -40,7 +40,7 @@ impl Root {
         self.at(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// What lies at a path, links followed.
+    /// The attributes of a path, links followed.
     pub(crate) fn stat(&self, path: &str) -> io::Result<Stat> {
         Ok(rustix::fs::fstat(self.at(path, OFlags::PATH)?)?)
     }

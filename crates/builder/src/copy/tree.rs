@@ -21,7 +21,7 @@ const DEEPEST: usize = 200;
 /// Bytes of an attribute.
 const ATTRIBUTE_MAX: usize = 64 << 10;
 
-/// What is changed and left out on the way.
+/// Copies trees: with another owner or mode, without the paths that are excluded.
 pub(crate) struct Copier<'a> {
     /// `None`: owners stay.
     pub(crate) owner: Option<(u32, u32)>,

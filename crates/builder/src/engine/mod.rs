@@ -18,7 +18,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::request::Request;
 use crate::state::{State, time_text};
 
-/// What this machine's images call its architecture.
+/// This machine's architecture, as images name it.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// A store, and a runtime to run steps in.
@@ -69,7 +69,7 @@ impl Builder {
         unmount_below(&root)?;
         let cache = Cache::open(root.join("cache"))?;
         let runtime = Embedded::open(config, Arc::new(LoopbackOnly)).await?;
-        // What a killed build has left.
+        // A killed build leaves its sandboxes.
         for sandbox in runtime.list_pod_sandboxes(PodSandboxFilter::default()).await? {
             runtime.remove_pod_sandbox(&sandbox.id).await?;
         }
@@ -278,7 +278,7 @@ impl Build<'_> {
         self.builder.say(&format!("[{stage}] {}", text.trim()));
     }
 
-    /// What a stage begins with, and the ONBUILD triggers of its base.
+    /// The state before a stage's first step, and the ONBUILD triggers of its base.
     async fn begin(&mut self, base: Base) -> Result<(State, Vec<String>)> {
         let mut state = match base {
             Base::Scratch => State::scratch(ARCHITECTURE, self.now.clone()),

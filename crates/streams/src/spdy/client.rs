@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::frame::{self, Frame, Head};
 use super::headers;
-use crate::{CHUNK, In, Input, LINGER, Out, Outgoing, Output, QUEUE};
+use crate::{CHUNK, In, Input, Out, Outgoing, Output, QUEUE};
 
 /// Answers waiting to be sent.
 const CONTROLS: usize = 16;
@@ -60,14 +60,7 @@ where
     let (control, controls) = mpsc::channel(CONTROLS);
     let reading = read(reader, open.clone(), control);
     let writing = write(writer, controls, outgoing);
-    tokio::pin!(reading, writing);
-    tokio::select! {
-        read = &mut reading => read,
-        written = &mut writing => {
-            written?;
-            tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(()))
-        }
-    }
+    super::until_closed(reading, writing).await
 }
 
 async fn read<R: AsyncRead>(

@@ -56,6 +56,14 @@ where
     let (control, controls) = mpsc::channel(CONTROLS);
     let reading = read(reader, streams, control);
     let writing = write(writer, controls, outgoing);
+    until_closed(reading, writing).await
+}
+
+/// Runs the two halves of a session. After the last frame is written, the peer has [`LINGER`] to close.
+async fn until_closed(
+    reading: impl Future<Output = io::Result<()>>,
+    writing: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
     tokio::pin!(reading, writing);
     tokio::select! {
         read = &mut reading => read,
