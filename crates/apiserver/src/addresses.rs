@@ -18,9 +18,9 @@ use http::Method;
 use serde_json::{Value, json};
 use store::{Collection, Event};
 
-use crate::allocate::{MANAGED_BY, MANAGER, held};
 use crate::local::Local;
 use crate::server::Server;
+use strategy::allocate::{MANAGED_BY, MANAGER, held};
 
 const API: &str = "networking.k8s.io/v1";
 const PATH: &str = "/apis/networking.k8s.io/v1/ipaddresses";

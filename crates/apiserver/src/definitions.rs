@@ -12,14 +12,14 @@ use http::Method;
 use serde_json::{Value, json};
 use store::{Collection, CollectionSpec};
 
-use crate::conditions::{CLEANUP, condition, set_condition};
-use crate::custom::names::{self, Taken};
-use crate::custom::{Conversion, Installed, SchemaTraits, Schemas, Served, Source, rows};
 use crate::local::Local;
-use crate::offload::offload_large;
 use crate::parts::Parts;
 use crate::server::Server;
 use crate::service_network::ServiceNetwork;
+use extensions::names::{self, Taken};
+use extensions::{Conversion, Installed, SchemaTraits, Schemas, Served, Source, rows};
+use strategy::conditions::{CLEANUP, condition, set_condition};
+use strategy::offload::offload_large;
 
 /// Pause before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(1);

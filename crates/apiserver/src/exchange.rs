@@ -9,8 +9,8 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::query::Query;
-use crate::respond::Body;
+use resources::respond::Body;
+use strategy::query::Query;
 
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 

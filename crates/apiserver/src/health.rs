@@ -6,10 +6,10 @@ use std::time::Duration;
 use api::Status;
 use http::Response;
 
-use crate::health_check::HealthCheck;
 use crate::parts::Parts;
-use crate::query::Query;
-use crate::respond::{self, Body};
+use resources::health_check::HealthCheck;
+use resources::respond::{self, Body};
+use strategy::query::Query;
 
 /// How long the store may take to say that it is there.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,63 +5,30 @@
 //! and what controllers do with them, is not known here.
 
 mod addresses;
-mod admission;
-mod admission_options;
-mod admit;
 mod aggregate;
-mod allocate;
-mod body;
 mod bootstrap;
-mod call;
-mod columns;
-mod conditions;
-mod context;
-mod custom;
-mod decode;
+mod component_status;
 mod definitions;
 mod delegates;
 mod dialer;
-mod discovery;
-mod documents;
 mod exchange;
 mod expiry;
 mod filters;
 mod health;
-mod health_check;
-mod identity;
 mod legacy_tokens;
 mod life;
-mod limits;
 mod listen;
 mod local;
-mod managed;
-mod meta;
-mod metrics;
 mod node_proxy;
-mod offload;
 mod openapi;
 mod parts;
 mod paths;
-mod ports;
-mod query;
 mod resource_metrics;
-mod resources;
-mod respond;
-mod scale_view;
 mod server;
 mod service_network;
-mod strategy;
-mod transaction;
-mod type_names;
-mod verbs;
-mod versions;
-mod virtuals;
-mod write_failure;
 
 pub use ::admission::{Configuration, Selection};
-pub use admission_options::AdmissionOptions;
 pub use aggregate::FrontProxy;
-pub use allocate::{NODE_PORTS, ServiceNetwork};
 pub use audit;
 pub use auth::{
     Abac, Anonymous, Authenticator, AuthorizationConfiguration, AuthorizationModes, AuthorizerType,
@@ -69,12 +36,14 @@ pub use auth::{
     ReviewWebhook, SubjectAccessReviews, TokenFileError, TokenReviews, User, WebhookSettings,
 };
 pub use dialer::{Identity, KubeletTls, NoNodes, NodeDialer};
-pub use health_check::HealthCheck;
-pub use limits::Limits;
 pub use listen::{Listening, LiveTls, TlsError, TlsSetup, listen};
 pub use local::Local;
-pub use offload::release_memory_by;
+pub use resources::admission_options::AdmissionOptions;
+pub use resources::health_check::HealthCheck;
+pub use resources::limits::Limits;
 pub use server::{Config, Figures, Server, StartError, collections};
+pub use strategy::allocate::{NODE_PORTS, ServiceNetwork};
+pub use strategy::offload::release_memory_by;
 pub use telemetry::zpages::Component;
 
 /// How built-in objects are kept in an etcd.

@@ -14,7 +14,7 @@ use store::{Collection, Event};
 use tokio::sync::mpsc::Sender;
 
 use crate::server::Server;
-use crate::verbs::list::Filter;
+use resources::verbs::list::Filter;
 
 /// One in-process client's identity.
 #[derive(Debug, Clone)]

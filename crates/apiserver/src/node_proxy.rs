@@ -20,11 +20,11 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
-use crate::admit::Admitted;
-use crate::call::Call;
 use crate::dialer::{NodeAccess, NodeDialer, tls};
 use crate::exchange::RequestBody;
-use crate::respond::{self, Body};
+use resources::admit::Admitted;
+use resources::call::Call;
+use resources::respond::{self, Body};
 use target::{Target, Way};
 
 /// True for the subresources that are answered elsewhere.

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aggregate::Aggregator;
 use crate::dialer::NodeAccess;
-use crate::documents::Documents;
-use crate::health_check::HealthCheck;
-use crate::identity::Identity;
 use crate::legacy_tokens::LegacyTokens;
 use crate::life::Life;
-use crate::limits::{InFlight, Limits};
-use crate::metrics::Metrics;
-use crate::resources::Resources;
+use discovery::documents::Documents;
+use resources::health_check::HealthCheck;
+use resources::identity::Identity;
+use resources::limits::{InFlight, Limits};
+use resources::metrics::Metrics;
+use resources::resources::Resources;
 
 /// The parts of a server. Filters and delegates hold those that they need.
 pub(crate) struct Parts {

@@ -13,27 +13,27 @@ use store::{CollectionSpec, Store};
 use telemetry::zpages::Component;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
-use crate::admission_options::AdmissionOptions;
 use crate::aggregate::{Aggregator, FrontProxy};
-use crate::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
-use crate::custom::Customs;
 use crate::dialer::{NodeAccess, NodeDialer};
-use crate::documents::Documents;
 use crate::exchange::{Exchange, Handler};
 use crate::filters::{self, Filters};
-use crate::health_check::HealthCheck;
-use crate::identity::Identity;
 use crate::legacy_tokens::{GENERATED, LegacyTokens};
 use crate::life::Life;
-use crate::limits::{InFlight, Limits};
-use crate::metrics::Metrics;
 use crate::parts::Parts;
-use crate::ports::StoredObjects;
 use crate::resource_metrics::{self, KubeletFigures};
-use crate::resources::{Resources, Settings};
-use crate::respond::{self, Accept, Body};
 use crate::service_network::ServiceNetwork as NetworkOfServices;
+use discovery::documents::Documents;
+use extensions::Customs;
+use resources::admission::Admission;
+use resources::admission_options::AdmissionOptions;
+use resources::health_check::HealthCheck;
+use resources::identity::Identity;
+use resources::limits::{InFlight, Limits};
+use resources::metrics::Metrics;
+use resources::ports::StoredObjects;
+use resources::resources::{Resources, Settings};
+use resources::respond::{self, Accept, Body};
+use strategy::allocate::{Allocators, MASTERS, RANGES, ServiceNetwork};
 
 /// What the wiring decides.
 pub struct Config {

@@ -10,13 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::codec::Codec;
 use crate::error::Error;
 use crate::follow::{Follow, Follower};
 use crate::transport::{Request, Response, Transport};
 
-/// A kind that can be read and written: every `k8s-openapi` object type is one.
+/// A kind that can be read and written: a generated object type that has a [`Codec`].
 pub trait Resource:
     k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Codec
     + Serialize
     + DeserializeOwned
     + Clone
@@ -33,6 +35,7 @@ pub trait Resource:
 
 impl<K> Resource for K where
     K: k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Codec
         + Serialize
         + DeserializeOwned
         + Clone
@@ -148,7 +151,7 @@ impl Client {
     }
 
     pub async fn get<K: Resource>(&self, namespace: &str, name: &str) -> Result<K, Error> {
-        self.send(Method::GET, K::id().path(namespace, name), None, Bytes::new()).await
+        self.object(Method::GET, K::id().path(namespace, name), None, Bytes::new()).await
     }
 
     /// The items, and the list's resource version. An empty `namespace` lists all of them.
@@ -165,14 +168,16 @@ impl Client {
                 target += &format!("{key}={}&", percent_encode(value));
             }
         }
-        let list: List<K> = self.send(Method::GET, target, None, Bytes::new()).await?;
-        Ok((list.items, list.metadata.resource_version.unwrap_or_default()))
+        let body = self.answer(Method::GET, &target, None, Bytes::new()).await?;
+        let (items, metadata) =
+            K::decode_list(&body).map_err(|source| Error::Decode { target, source })?;
+        Ok((items, metadata.resource_version.unwrap_or_default()))
     }
 
     pub async fn create<K: Resource>(&self, namespace: &str, object: &K) -> Result<K, Error> {
         let target = K::id().path(namespace, "");
-        let body = encode(&target, object)?;
-        self.send(Method::POST, target, None, body).await
+        let body = encoded(&target, object.encode())?;
+        self.object(Method::POST, target, None, body).await
     }
 
     pub async fn update<K: Resource>(&self, object: &K) -> Result<K, Error> {
@@ -188,8 +193,8 @@ impl Client {
         let namespace = meta.namespace.as_deref().unwrap_or("");
         let name = meta.name.as_deref().unwrap_or("");
         let target = K::id().path(namespace, name) + subresource;
-        let body = encode(&target, object)?;
-        self.send(Method::PUT, target, None, body).await
+        let body = encoded(&target, object.encode())?;
+        self.object(Method::PUT, target, None, body).await
     }
 
     pub async fn patch<K: Resource>(
@@ -210,11 +215,7 @@ impl Client {
         self.patch_path(K::id().path(namespace, name) + "/status", patch).await
     }
 
-    async fn patch_path<T: DeserializeOwned>(
-        &self,
-        mut target: String,
-        patch: &Patch,
-    ) -> Result<T, Error> {
+    async fn patch_path<K: Resource>(&self, mut target: String, patch: &Patch) -> Result<K, Error> {
         let (content_type, body) = match patch {
             Patch::Json(v) => ("application/json-patch+json", v),
             Patch::Merge(v) => ("application/merge-patch+json", v),
@@ -225,7 +226,7 @@ impl Client {
             }
         };
         let body = encode(&target, body)?;
-        self.send(Method::PATCH, target, Some(content_type), body).await
+        self.object(Method::PATCH, target, Some(content_type), body).await
     }
 
     /// Asks for deletion; the object may linger for its grace period and finalizers.
@@ -262,21 +263,39 @@ impl Client {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<T, Error> {
-        let request = Request { method, target: target.clone(), content_type, body };
-        let response = self.call(request).await?;
-        api::typed::from_slice(&response.body).map_err(|source| Error::Decode { target, source })
+        let body = self.answer(method, &target, content_type, body).await?;
+        api::typed::from_slice(&body).map_err(|source| Error::Decode { target, source })
+    }
+
+    /// Sends a request whose answer is an object of a kind.
+    async fn object<K: Resource>(
+        &self,
+        method: Method,
+        target: String,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<K, Error> {
+        let body = self.answer(method, &target, content_type, body).await?;
+        K::decode(&body).map_err(|source| Error::Decode { target, source })
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        target: &str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<Bytes, Error> {
+        let request = Request { method, target: target.to_owned(), content_type, body };
+        self.call(request).await.map(|response| response.body)
     }
 }
 
-#[derive(serde::Deserialize)]
-struct List<K> {
-    #[serde(default)]
-    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta,
-    items: Vec<K>,
+fn encode<T: Serialize>(target: &str, object: &T) -> Result<Bytes, Error> {
+    encoded(target, serde_json::to_vec(object))
 }
 
-fn encode<T: Serialize>(target: &str, object: &T) -> Result<Bytes, Error> {
-    let encoded = serde_json::to_vec(object);
+fn encoded(target: &str, encoded: Result<Vec<u8>, serde_json::Error>) -> Result<Bytes, Error> {
     encoded.map(Bytes::from).map_err(|source| Error::Encode { target: target.into(), source })
 }
 

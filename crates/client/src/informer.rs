@@ -219,7 +219,7 @@ impl<K: Resource> Shared<K> {
         if let Some(unseen) = unseen {
             unseen.remove(&key);
         }
-        let mut typed: K = match object.decode() {
+        let mut typed = match K::decode(object.json()) {
             Ok(typed) => typed,
             Err(error) => {
                 tracing::error!(kind = K::KIND, ?object, %error, "object not decoded: its informer keeps the former state");

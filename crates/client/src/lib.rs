@@ -5,6 +5,7 @@
 //! keeps a live view, [`Queue`] and [`run_workers`] turn changes into level-triggered work.
 
 mod client;
+mod codec;
 mod error;
 mod event;
 mod exec_plugin;
@@ -20,6 +21,7 @@ mod transport;
 mod worker;
 
 pub use client::{Client, DeleteParams, ListParams, Patch, Resource, ResourceId, percent_encode};
+pub use codec::{Codec, List, to_tree};
 pub use error::Error;
 pub use event::{EventType, Recorder};
 pub use exec_plugin::ExecPlugin;
@@ -33,3 +35,11 @@ pub use queue::Queue;
 pub use tasks::{Backoff, Health, Tasks};
 pub use transport::{BoxFuture, Request, Response, Transport};
 pub use worker::{Action, run_workers};
+
+/// For [`codec!`].
+#[doc(hidden)]
+pub use api::typed::from_slice;
+#[doc(hidden)]
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+#[doc(hidden)]
+pub use serde_json::{Error as CodecError, Value as Tree, to_vec};

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::verdict::{Verdict, judge};
 use super::{Addresses, RETRY, addresses, is_ours, parent};
-use crate::allocate::{MANAGED_BY, MANAGER};
-use crate::meta::reference;
+use strategy::allocate::{MANAGED_BY, MANAGER};
+use strategy::meta::reference;
 
 /// Upstream's interval between two complete looks.
 const INTERVAL: Duration = Duration::from_secs(180);

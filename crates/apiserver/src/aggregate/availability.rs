@@ -16,7 +16,7 @@ use validation::items;
 use super::connection::set_user;
 use super::discovery::converted;
 use super::{Aggregator, Extension};
-use crate::conditions::{condition, set_condition};
+use strategy::conditions::{condition, set_condition};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);

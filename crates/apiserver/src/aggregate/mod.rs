@@ -15,9 +15,9 @@ use api::Object;
 use serde_json::Value;
 use store::{Collection, Store};
 
+pub(crate) use self::discovery::Served;
 use connection::Connector;
 pub use connection::FrontProxy;
-pub(crate) use discovery::Served;
 
 /// An APIService with a service.
 pub(crate) struct Extension {

@@ -10,7 +10,7 @@ use super::connection::set_user;
 use super::{Aggregator, Present};
 use crate::exchange::Exchange;
 use crate::node_proxy;
-use crate::respond::{self, Body};
+use resources::respond::{self, Body};
 
 impl Aggregator {
     /// The answer of an extension server, streamed; 503 where it is not available.

@@ -15,8 +15,8 @@ use store::{Event, Expect, Write, WriteError};
 use tokio::time::Instant;
 
 use super::{call, collection, put};
-use crate::allocate::MASTERS;
 use crate::server::Server;
+use strategy::allocate::MASTERS;
 
 /// Where servers that share a store keep their addresses.
 /// How often a server renews its key, and how long that lives without.

@@ -114,7 +114,7 @@ impl Server {
         let history = self.parts.limits.history;
         if !history.is_zero() {
             let store = self.parts.resources.store.clone();
-            tasks.spawn("history", crate::limits::forget_regularly(store, history));
+            tasks.spawn("history", resources::limits::forget_regularly(store, history));
         }
         self.parts.life.bootstrapped();
         Ok(())

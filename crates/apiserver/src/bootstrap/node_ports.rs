@@ -2,8 +2,8 @@
 
 use client::{Recorder, Tasks};
 
-use crate::allocate::Repair;
 use crate::server::Server;
+use strategy::allocate::Repair;
 
 impl Server {
     /// Repairs the ledger; only with a store that is shared.

@@ -5,9 +5,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{call, collection, ensure};
-use crate::allocate::{DEFAULT_RANGE, is_judged_range};
 use crate::local::Local;
 use crate::server::Server;
+use strategy::allocate::{DEFAULT_RANGE, is_judged_range};
 
 const API: &str = "networking.k8s.io/v1";
 

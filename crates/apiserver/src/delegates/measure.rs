@@ -7,8 +7,8 @@ use http::{Response, StatusCode};
 use hyper::body::Body as _;
 use prometheus::{Histogram, IntGauge};
 
-use crate::metrics::{Labels, Metrics};
-use crate::respond::{self, Body};
+use resources::metrics::{Labels, Metrics};
+use resources::respond::{self, Body};
 
 /// A request under way.
 pub(crate) struct Measure<'a> {

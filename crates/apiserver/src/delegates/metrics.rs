@@ -6,7 +6,7 @@ use http::Response;
 use telemetry::family;
 
 use crate::parts::Parts;
-use crate::respond::{self, Body};
+use resources::respond::{self, Body};
 
 /// `GET /metrics`.
 pub(super) fn answer(server: &Parts) -> Response<Body> {

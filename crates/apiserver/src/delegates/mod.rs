@@ -15,7 +15,7 @@ use http::Response;
 use crate::aggregate::Present;
 use crate::exchange::{Exchange, Handler};
 use crate::parts::Parts;
-use crate::respond::Body;
+use resources::respond::Body;
 
 /// Hands a request to the delegate that its path names.
 pub(crate) struct Router {

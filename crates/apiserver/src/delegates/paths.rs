@@ -8,10 +8,11 @@ use super::measure::Measure;
 use super::metrics;
 use crate::aggregate::Served;
 use crate::exchange::Exchange;
-use crate::metrics::Labels;
+use crate::health;
+use crate::openapi;
 use crate::parts::Parts;
-use crate::respond::{self, Body};
-use crate::{discovery, health, openapi};
+use resources::metrics::Labels;
+use resources::respond::{self, Body};
 
 /// Everything that is no resource: health, version, discovery, OpenAPI.
 pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {

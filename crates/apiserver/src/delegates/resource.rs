@@ -9,18 +9,21 @@ use http::{Request, Response, header};
 use http_body_util::BodyExt;
 
 use super::measure::Measure;
-use crate::call::Call;
-use crate::context::RequestContext;
+use crate::component_status;
 use crate::exchange::{Exchange, RequestBody};
-use crate::limits::{Room, Taken, weight};
-use crate::metrics::Labels;
+use crate::node_proxy;
 use crate::parts::Parts;
-use crate::query::Query;
-use crate::respond::{self, Accept, Body};
-use crate::verbs::{Answer, create, delete, get, list, patch, update, watch};
-use crate::virtuals::component_status;
-use crate::write_failure::{unreadable, write_failure};
-use crate::{body, node_proxy, offload, virtuals};
+use resources::body;
+use resources::call::Call;
+use resources::limits::{Room, Taken, weight};
+use resources::metrics::Labels;
+use resources::respond::{self, Accept, Body};
+use resources::verbs::{Answer, create, delete, get, list, patch, update, watch};
+use resources::virtuals;
+use strategy::context::RequestContext;
+use strategy::offload;
+use strategy::query::Query;
+use strategy::write_failure::{unreadable, write_failure};
 
 pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
     let Exchange { user, info, query, request, audit, .. } = exchange;

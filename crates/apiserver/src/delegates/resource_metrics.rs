@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::exchange::Exchange;
 use crate::parts::Parts;
-use crate::query::Query;
 use crate::resource_metrics::NODES;
-use crate::respond::{self, Accept, Body, Encoding, View};
+use resources::respond::{self, Accept, Body, Encoding, View};
+use strategy::query::Query;
 
 const PODS: &str = "/registry/pods/";
 

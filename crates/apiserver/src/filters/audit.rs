@@ -9,8 +9,8 @@ use auth::User;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
 use crate::exchange::{Exchange, Handler};
-use crate::metrics::Metrics;
-use crate::respond::{self, Body};
+use resources::metrics::Metrics;
+use resources::respond::{self, Body};
 
 /// The header that names a request in the audit.
 pub(crate) const AUDIT_ID: &str = "audit-id";

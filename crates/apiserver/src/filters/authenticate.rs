@@ -9,9 +9,9 @@ use http::Response;
 
 use super::audit::{self, Stranger};
 use crate::exchange::{Exchange, Handler};
-use crate::identity::Identity;
-use crate::metrics::Metrics;
-use crate::respond::Body;
+use resources::identity::Identity;
+use resources::metrics::Metrics;
+use resources::respond::Body;
 
 /// A client's certificate (DER) that an authority of front proxies vouches for.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use auth::{Attributes, Authorizer};
 use http::Response;
 
 use crate::exchange::{Exchange, Handler};
-use crate::respond::Body;
+use resources::respond::Body;
 
 /// Audit annotations.
 const DECISION: &str = "authorization.k8s.io/decision";

@@ -5,8 +5,8 @@ use http::Response;
 use tokio_util::sync::CancellationToken;
 
 use crate::exchange::{Exchange, Handler};
-use crate::limits::{self, Limits};
-use crate::respond::{self, Body};
+use resources::limits::{self, Limits};
+use resources::respond::{self, Body};
 
 pub(crate) struct Deadline<H> {
     pub(super) limits: Limits,

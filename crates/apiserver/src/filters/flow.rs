@@ -7,10 +7,10 @@ use auth::RequestInfo;
 use http::{HeaderValue, Response};
 
 use crate::exchange::{Exchange, Handler};
-use crate::limits::too_many;
-use crate::metrics::Labels;
 use crate::parts::Parts;
-use crate::respond::Body;
+use resources::limits::too_many;
+use resources::metrics::Labels;
+use resources::respond::Body;
 
 /// Objects of a list that are one seat's work, and the most seats that a list takes (upstream's estimator).
 const OBJECTS_PER_SEAT: usize = 100;

@@ -7,7 +7,7 @@ use auth::{Attributes, Authorizer, Inquiry, User, impersonation};
 use http::Response;
 
 use crate::exchange::{Exchange, Handler};
-use crate::respond::Body;
+use resources::respond::Body;
 
 pub(crate) struct Impersonate<H> {
     pub(super) authorizer: Arc<Authorizer>,

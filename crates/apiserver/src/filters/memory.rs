@@ -6,8 +6,8 @@ use api::Status;
 use http::Response;
 
 use crate::exchange::{Exchange, Handler};
-use crate::limits::InFlight;
-use crate::respond::Body;
+use resources::limits::InFlight;
+use resources::respond::Body;
 
 pub(crate) struct MemoryGuard<H> {
     pub(super) in_flight: Arc<InFlight>,

@@ -7,8 +7,8 @@ use http::Response;
 use hyper::body::Body as _;
 
 use crate::exchange::{Exchange, Handler};
-use crate::limits::InFlight;
-use crate::respond::{self, Body};
+use resources::limits::InFlight;
+use resources::respond::{self, Body};
 
 pub(crate) struct UnsentGuard<H> {
     pub(super) in_flight: Arc<InFlight>,

@@ -9,7 +9,7 @@ use http::Response;
 use hyper::body::{Frame, SizeHint};
 use listener::{Progress, Request};
 
-use crate::respond::{Body, Streaming, Unsent};
+use resources::respond::{Body, Streaming, Unsent};
 
 /// Bytes given to the connection at a time. hyper queues whatever frame it gets, however long, and drops
 /// the body after the last one: a long frame would count as sent while it still waits in memory.

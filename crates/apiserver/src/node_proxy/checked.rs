@@ -11,7 +11,7 @@ use api::status::Details;
 use http::Response;
 use http_body_util::BodyExt;
 
-use crate::respond::Body;
+use resources::respond::Body;
 
 /// Bytes of an error that are told (upstream's `maxReadLength`).
 const ERROR_MAX: usize = 50_000;
@@ -97,7 +97,7 @@ fn unexpected(code: u16, name: &str, text: &str) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::respond::full;
+    use resources::respond::full;
 
     async fn told(code: u16, text: &str) -> (u16, String, String) {
         let mut response = Response::new(full(text.to_owned()));

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::{BodyDataStream, BodyExt};
 
-use crate::respond::{self, Body};
+use resources::respond::{self, Body};
 
 /// A longer page is passed on as it is: rewriting needs the whole in memory.
 const PAGE_MAX: usize = 16 << 20;

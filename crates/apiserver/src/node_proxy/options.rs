@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::Call;
+use resources::call::Call;
 
 /// The options in the query; null for what is a read and not a connection (`log`).
 pub(super) fn of(call: &Call<'_>) -> Value {

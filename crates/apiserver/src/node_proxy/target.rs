@@ -7,9 +7,9 @@ use auth::encode_path;
 use serde_json::Value;
 use validation::items;
 
-use crate::call::Call;
 use crate::dialer::is_proxyable;
 use crate::dialer::reach::{self, Reachable};
+use resources::call::Call;
 
 /// Where kubelets serve that do not say so.
 const KUBELET_PORT: u16 = 10250;
@@ -104,7 +104,7 @@ fn kubelet_query(verb: &str, query: &str) -> String {
 }
 
 fn truth(value: &str) -> &'static str {
-    if crate::query::is_true(value) { "1" } else { "0" }
+    if strategy::query::is_true(value) { "1" } else { "0" }
 }
 
 /// The container asked for, the annotated default, or the only one.

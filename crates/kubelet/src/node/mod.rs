@@ -1,6 +1,7 @@
 //! The node as the API knows it: registration, status, lease.
 
 pub(crate) mod cgroups;
+mod events;
 mod facts;
 mod lease;
 pub(crate) mod placing;
@@ -94,7 +95,7 @@ async fn report(shared: &Arc<Shared>, changes: &mut Changes) {
     let mut ticks = tokio::time::interval(shared.config.status_update_interval);
     let mut reported: Option<Instant> = None;
     let mut cidr: Option<String> = None;
-    let mut ready: Option<bool> = None;
+    let mut is_unschedulable = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -107,6 +108,11 @@ async fn report(shared: &Arc<Shared>, changes: &mut Changes) {
             tell_runtime(shared, given.as_deref()).await;
             cidr = given;
         }
+        let cordoned = node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false);
+        if cordoned != is_unschedulable {
+            events::of_schedulability(shared, cordoned);
+            is_unschedulable = cordoned;
+        }
         let old = node.status.clone().unwrap_or_default();
         let new = status::build(shared, &old).await;
         let due = reported.is_none_or(|at| at.elapsed() >= shared.config.status_report_interval);
@@ -115,7 +121,7 @@ async fn report(shared: &Arc<Shared>, changes: &mut Changes) {
         }
         if write(shared, &new).await {
             reported = Some(Instant::now());
-            announce(shared, &new, &mut ready);
+            events::of_status(shared, &old, &new);
         }
     }
 }
@@ -126,18 +132,6 @@ async fn tell_runtime(shared: &Shared, cidr: Option<&str>) {
     if let Err(error) = shared.runtime.update_runtime_config(config).await {
         tracing::warn!(error = error.chain(), "the runtime did not take the pod CIDR");
     }
-}
-
-fn announce(shared: &Shared, new: &NodeStatus, ready: &mut Option<bool>) {
-    let is_ready =
-        new.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
-    if *ready == Some(is_ready) {
-        return;
-    }
-    *ready = Some(is_ready);
-    let reason = if is_ready { "NodeReady" } else { "NodeNotReady" };
-    let text = format!("Node {} status is now: {reason}", shared.config.node_name);
-    shared.recorder.event(&about(shared), EventType::Normal, reason, text);
 }
 
 async fn write(shared: &Shared, new: &NodeStatus) -> bool {
@@ -205,9 +199,13 @@ async fn register(shared: &Shared) -> Result<(), client::Error> {
     let config = &shared.config;
     let labels = labels(config);
     let mut node = expected(config);
-    node.status = Some(status::build(shared, &NodeStatus::default()).await);
+    let status = status::build(shared, &NodeStatus::default()).await;
+    node.status = Some(status.clone());
     match shared.client.create("", &node).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            events::of_status(shared, &NodeStatus::default(), &status);
+            Ok(())
+        }
         Err(e) if e.is_already_exists() => {
             let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
             shared.client.patch::<Node>("", &config.node_name, &patch).await.map(drop)

@@ -20,6 +20,8 @@ macro_rules! kind {
             type Scope = $Scope;
         }
 
+        client::codec!($Kind);
+
         impl ListableResource for $Kind {
             const LIST_KIND: &'static str = $list;
         }
