@@ -84,6 +84,9 @@ impl Chain {
         let (at, begun) = ((Phase::Admit, request), Instant::now());
         let mut verdict = Ok(());
         for timed in self.handling(request) {
+            if timed.plugin.reads_managers() {
+                api::apply::unfold(object);
+            }
             let (begun, decision) = (Instant::now(), timed.plugin.mutate(request, object));
             verdict = timed.verdict(at, begun, decision).await;
             if verdict.is_err() {
@@ -97,8 +100,12 @@ impl Chain {
     /// The second phase. Stops at the first refusal.
     pub async fn validate(&self, request: &Attributes<'_>, object: &Value) -> Verdict {
         let (at, begun) = ((Phase::Validate, request), Instant::now());
-        let mut verdict = Ok(());
+        let (mut verdict, mut whole) = (Ok(()), None);
         for timed in self.handling(request) {
+            let object = match timed.plugin.reads_managers() {
+                true => &**whole.get_or_insert_with(|| api::apply::unfolded(object)),
+                false => object,
+            };
             let (begun, decision) = (Instant::now(), timed.plugin.validate(request, object));
             verdict = timed.verdict(at, begun, decision).await;
             if verdict.is_err() {

@@ -55,6 +55,11 @@ pub trait Plugin: Send + Sync {
     /// Whether the plugin looks at such a request; cheap, since every request asks it.
     fn handles(&self, request: &Attributes<'_>) -> bool;
 
+    /// Whether it looks at the object's managers; other plugins may get a folded tree (`api::apply::folded`).
+    fn reads_managers(&self) -> bool {
+        false
+    }
+
     /// Changes the object, or refuses it before anything else is looked at. A deletion has no object
     /// (null); that of a connection is its options.
     fn mutate<'a>(&'a self, _: &'a Attributes<'a>, _: &'a mut Value) -> Decision<'a> {

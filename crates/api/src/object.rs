@@ -83,7 +83,7 @@ fn encode(value: &Value) -> (Vec<u8>, usize) {
         if key == "metadata" {
             splice_at = out.len() + 1;
             let meta = field.as_object().unwrap_or(&empty);
-            write_map(&mut out, meta.iter().filter(|(key, _)| key.as_str() != "resourceVersion"));
+            write_meta(&mut out, meta);
         } else {
             write_json(&mut out, field);
         }
@@ -98,15 +98,20 @@ fn encode(value: &Value) -> (Vec<u8>, usize) {
     (out, splice_at)
 }
 
-fn write_map<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
+/// Metadata without its revision; a folded list of managers ([`crate::apply::folded`]) as the text that it is.
+fn write_meta(out: &mut Vec<u8>, meta: &Map<String, Value>) {
     out.push(b'{');
+    let entries = meta.iter().filter(|(key, _)| key.as_str() != "resourceVersion");
     for (i, (key, value)) in entries.enumerate() {
         if i > 0 {
             out.push(b',');
         }
         write_json(out, key);
         out.push(b':');
-        write_json(out, value);
+        match value {
+            Value::String(text) if key == "managedFields" => out.extend_from_slice(text.as_bytes()),
+            value => write_json(out, value),
+        }
     }
     out.push(b'}');
 }

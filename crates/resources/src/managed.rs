@@ -23,6 +23,9 @@ const KUBECTL: &str = "kubectl";
 pub fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
     let sent = meta::of(new).remove("managedFields").unwrap_or_default();
     let managers = managers_before(call, old, &sent);
+    if old.is_none() && managers.is_empty() && track_created(call, new) {
+        return Ok(());
+    }
     let updated = with_manage(call, |manage| match old {
         Some(old) => manage.update(old, new, managers, &call.context.manager),
         None => {
@@ -39,6 +42,19 @@ pub fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Result<()
         Err(fault) => tracing::debug!(kind = call.row.kind, fault, "fields are not tracked"),
     }
     Ok(())
+}
+
+/// Tracks a new object without managers, and folds them; false where that is not done.
+fn track_created(call: &Call<'_>, new: &mut Value) -> bool {
+    if !call.strategy.folds_managers() {
+        return false;
+    }
+    let written = with_manage(call, |manage| manage.created(new, &call.context.manager));
+    let Ok(list) = written else { return false };
+    if let Some(list) = list {
+        meta::of(new).insert("managedFields".into(), list.into());
+    }
+    true
 }
 
 /// Clients may send the list back changed, or ask to forget it; not through subresources.

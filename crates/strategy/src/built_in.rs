@@ -176,6 +176,10 @@ impl ResourceStrategy for BuiltIn {
         }
     }
 
+    fn folds_managers(&self) -> bool {
+        !self.is_converted && self.row.legacy.is_none()
+    }
+
     fn serves(&self, api_version: &str) -> bool {
         self.versions.iter().any(|version| version == api_version)
     }

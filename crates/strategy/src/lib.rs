@@ -141,6 +141,12 @@ pub trait ResourceStrategy: Debug + Send + Sync {
     fn warnings(&self, row: &Resource, object: &Value, old: Option<&Value>) -> Vec<String>;
     fn scale_paths(&self) -> ScalePaths;
 
+    /// Whether trees of objects that are on their way to the store may be folded (`api::apply::folded`): all that
+    /// reads them either knows of it or looks at other fields.
+    fn folds_managers(&self) -> bool {
+        false
+    }
+
     /// Whether objects' managers may have entries in this version.
     fn serves(&self, api_version: &str) -> bool;
     /// Objects in other versions, where versions name fields differently.

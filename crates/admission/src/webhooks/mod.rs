@@ -71,6 +71,10 @@ impl Plugin for MutatingWebhooks {
         mutating::PLUGIN
     }
 
+    fn reads_managers(&self) -> bool {
+        true
+    }
+
     fn handles(&self, request: &Attributes<'_>) -> bool {
         !is_exempt(request.row) && !self.0.current().mutating.is_empty()
     }
@@ -86,6 +90,10 @@ impl Plugin for MutatingWebhooks {
 impl Plugin for ValidatingWebhooks {
     fn name(&self) -> &'static str {
         "ValidatingAdmissionWebhook"
+    }
+
+    fn reads_managers(&self) -> bool {
+        true
     }
 
     fn handles(&self, request: &Attributes<'_>) -> bool {

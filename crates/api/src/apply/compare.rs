@@ -231,7 +231,7 @@ fn grouped<'v>(
 }
 
 /// Null or empty: then the two sides are compared as leaves, to tell these apart.
-fn is_bare(value: &Value) -> bool {
+pub(super) fn is_bare(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),

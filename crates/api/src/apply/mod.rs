@@ -8,9 +8,11 @@
 
 mod atomics;
 mod compare;
+mod created;
 mod element;
 mod extract;
 mod filter;
+mod folded;
 mod last_applied;
 mod managers;
 mod merge;
@@ -27,6 +29,7 @@ pub use compare::Differences;
 pub use element::{Element, Path, Scalar, go_json};
 pub use extract::{check, fields};
 pub use filter::Filter;
+pub use folded::{folded, unfold, unfolded};
 pub use last_applied::ANNOTATION as LAST_APPLIED;
 pub use managers::{Entry, Identity, Managers, is_reset};
 pub use merge::merge;

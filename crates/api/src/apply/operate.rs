@@ -20,7 +20,7 @@ use super::versions::{Change, Changes, Versions};
 use crate::schema::{Schema, Shape};
 
 /// What is never owned: the server's own metadata.
-const STRIPPED: [&str; 12] = [
+pub(super) const STRIPPED: [&str; 12] = [
     "apiVersion",
     "kind",
     "metadata",

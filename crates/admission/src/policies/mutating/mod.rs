@@ -77,6 +77,10 @@ impl Plugin for Mutating {
         PLUGIN
     }
 
+    fn reads_managers(&self) -> bool {
+        true
+    }
+
     fn handles(&self, request: &Attributes<'_>) -> bool {
         request.operation != Operation::Delete
             && !is_exempt(request)

@@ -81,6 +81,10 @@ impl Plugin for Validating {
         "ValidatingAdmissionPolicy"
     }
 
+    fn reads_managers(&self) -> bool {
+        true
+    }
+
     fn handles(&self, request: &Attributes<'_>) -> bool {
         !is_exempt(request) && !self.0.current().validating.is_empty()
     }

@@ -1,0 +1,55 @@
+//! `metadata.managedFields` as text within a tree.
+//!
+//! Managers are often half of an object, and most of the way from a request to the store nobody looks at them. While a
+//! tree is *folded*, the list is one string with its JSON text. [`Draft`](crate::Draft) writes that text as it is;
+//! whoever shows or reads the tree as a whole unfolds it first.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+/// The folded list of a tree, if it is folded.
+pub fn folded(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("managedFields")?.as_str()
+}
+
+/// Turns a folded list back into a tree.
+pub fn unfold(object: &mut Value) {
+    let Some(list) = object.pointer_mut("/metadata/managedFields") else { return };
+    if let Some(text) = list.as_str() {
+        *list = serde_json::from_str(text).expect("a folded list is JSON that this crate wrote");
+    }
+}
+
+/// The tree, unfolded.
+pub fn unfolded(object: &Value) -> Cow<'_, Value> {
+    if folded(object).is_none() {
+        return Cow::Borrowed(object);
+    }
+    let mut copy = object.clone();
+    unfold(&mut copy);
+    Cow::Owned(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Object;
+
+    #[test]
+    fn a_folded_tree_encodes_and_unfolds_to_the_same_object() {
+        let whole = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": "a", "managedFields": [{"manager": "m", "fieldsV1": {"f:spec": {}}}],
+        }});
+        let mut folded = whole.clone();
+        folded["metadata"]["managedFields"] =
+            whole["metadata"]["managedFields"].to_string().into();
+        assert_eq!(Object::new(&folded, 1, &[]).json(), Object::new(&whole, 1, &[]).json());
+        assert_eq!(*unfolded(&folded), whole);
+        unfold(&mut folded);
+        assert_eq!(folded, whole);
+        assert!(matches!(unfolded(&whole), Cow::Borrowed(_)));
+    }
+}
