@@ -116,6 +116,11 @@ impl Chain {
         verdict
     }
 
+    /// Whether some plugin looks at the managers of the request's objects.
+    pub fn reads_managers(&self, request: &Attributes<'_>) -> bool {
+        self.plugins.iter().any(|t| t.plugin.reads_managers() && t.plugin.handles(request))
+    }
+
     fn handling(&self, request: &Attributes<'_>) -> impl Iterator<Item = &Timed> {
         self.plugins.iter().filter(move |timed| timed.plugin.handles(request))
     }

@@ -214,6 +214,11 @@ impl Object {
         serde_json::from_slice(&self.json).expect("an Object holds valid JSON")
     }
 
+    /// The same with its managers as text (`apply::folded`).
+    pub fn to_folded_value(&self) -> Value {
+        crate::apply::read_folded(&self.json).expect("an Object holds valid JSON")
+    }
+
     /// The object as a typed value, e.g. one of `k8s-openapi`'s; see [`crate::typed`].
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         crate::typed::from_slice(&self.json)

@@ -1,7 +1,10 @@
 //! The way of requests through the admission chain.
 
+use std::borrow::Cow;
+
 use ::admission::{Attributes, Operation, Reinvocation};
 use api::Status;
+use api::apply::{folded, unfolded};
 use serde_json::{Map, Value, json};
 
 use crate::call::Call;
@@ -47,6 +50,8 @@ impl<'a> Admitted<'a> {
         }
         let ((warn, annotate), options) = (notes(call), || self.options(call));
         let attributes = self.attributes(call, (&warn, &annotate, &options));
+        let whole = self.unfolded_old(call, &attributes);
+        let attributes = Attributes { old: whole.as_deref().or(self.old), ..attributes };
         call.resources.admission.chain.mutate(&attributes, object).await
     }
 
@@ -57,7 +62,15 @@ impl<'a> Admitted<'a> {
         }
         let ((warn, annotate), options) = (notes(call), || self.options(call));
         let attributes = self.attributes(call, (&warn, &annotate, &options));
+        let whole = self.unfolded_old(call, &attributes);
+        let attributes = Attributes { old: whole.as_deref().or(self.old), ..attributes };
         call.resources.admission.chain.validate(&attributes, object).await
+    }
+
+    /// The former object unfolded, if some plugin looks at its managers.
+    fn unfolded_old(&self, call: &Call<'_>, request: &Attributes<'_>) -> Option<Cow<'a, Value>> {
+        let old = self.old.filter(|old| folded(old).is_some())?;
+        call.resources.admission.chain.reads_managers(request).then(|| unfolded(old))
     }
 
     /// Both phases, for what is answered rather than stored.

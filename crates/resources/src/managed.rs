@@ -33,7 +33,7 @@ pub fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) -> Result<()
         }
     });
     match updated {
-        Ok(managers) => put(new, managers),
+        Ok(managers) => put(call, new, managers),
         Err(fault) if call.views.is_wanting() => {
             meta::of(new).insert("managedFields".into(), sent);
             return Err(Status::failure(500, "", fault));
@@ -72,9 +72,14 @@ fn managers_before(call: &Call<'_>, old: Option<&Value>, sent: &Value) -> Manage
     Managers::decode(sent).filter(|sent| !sent.is_empty()).unwrap_or_else(live)
 }
 
-fn put(object: &mut Value, managers: Managers) {
+/// Sets the managers, folded where the strategy folds them.
+fn put(call: &Call<'_>, object: &mut Value, managers: Managers) {
     let meta = meta::of(object);
-    match managers.encode() {
+    let list = match call.strategy.folds_managers() {
+        true => managers.encode_text().map(Value::String),
+        false => managers.encode(),
+    };
+    match list {
         Some(list) => drop(meta.insert("managedFields".into(), list)),
         None => drop(meta.remove("managedFields")),
     }
@@ -183,7 +188,7 @@ fn finish(
     if call.context.manager == KUBECTL {
         renew_last_applied(&mut object, applied);
     }
-    put(&mut object, managers);
+    put(call, &mut object, managers);
     Ok(object)
 }
 

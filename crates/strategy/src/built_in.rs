@@ -188,6 +188,14 @@ impl ResourceStrategy for BuiltIn {
         Box::pin(std::future::ready(Ok(self.tree(object))))
     }
 
+    fn read_folded<'s>(&'s self, object: &'s Object) -> BoxFuture<'s, Result<Value, Status>> {
+        let tree = match self.folds_managers() {
+            true => object.to_folded_value(),
+            false => self.tree(object),
+        };
+        Box::pin(std::future::ready(Ok(tree)))
+    }
+
     fn draft<'s>(&'s self, object: &'s Value) -> BoxFuture<'s, Result<Draft, Status>> {
         let draft = match self.is_converted {
             false => Draft::new(object, self.row.selectable),

@@ -160,6 +160,10 @@ pub trait ResourceStrategy: Debug + Send + Sync {
 
     /// A stored object in this version.
     fn read<'s>(&'s self, object: &'s Object) -> BoxFuture<'s, Result<Value, Status>>;
+    /// The same, folded where the strategy folds managers: for changes.
+    fn read_folded<'s>(&'s self, object: &'s Object) -> BoxFuture<'s, Result<Value, Status>> {
+        self.read(object)
+    }
     /// An object of this version in its stored form.
     fn draft<'s>(&'s self, object: &'s Value) -> BoxFuture<'s, Result<Draft, Status>>;
     /// Whether objects are selected, and indexed, in the form of this version rather than as stored.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::compare::{is_bare, same};
 use super::element::Element;
 use super::filter::Filter;
-use super::managers::Identity;
+use super::managers::{Identity, push_text};
 use super::node::{Kind, Node};
 use super::operate::{Manage, STRIPPED};
 use super::set::FieldSet;
@@ -240,15 +240,6 @@ impl<'s> Writer<'s> {
             at += count;
         }
         Ok(())
-    }
-}
-
-fn push_text(out: &mut String, text: &str) {
-    let plain = text.bytes().all(|c| c >= b' ' && c != b'"' && c != b'\\');
-    if plain {
-        out.extend(["\"", text, "\""]);
-    } else {
-        out.push_str(&Value::from(text).to_string());
     }
 }
 

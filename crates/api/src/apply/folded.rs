@@ -5,8 +5,11 @@
 //! whoever shows or reads the tree as a whole unfolds it first.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The folded list of a tree, if it is folded.
 pub fn folded(object: &Value) -> Option<&str> {
@@ -31,6 +34,52 @@ pub fn unfolded(object: &Value) -> Cow<'_, Value> {
     Cow::Owned(copy)
 }
 
+/// Reads an object into a folded tree.
+pub(crate) fn read(json: &[u8]) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let tree = Level::Object.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(tree)
+}
+
+/// Where a map stands on the way to the managers.
+#[derive(Clone, Copy)]
+enum Level {
+    Object,
+    Metadata,
+}
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of the API")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            let value = match (self, key.as_str()) {
+                (Level::Object, "metadata") => access.next_value_seed(Level::Metadata)?,
+                (Level::Metadata, "managedFields") => {
+                    access.next_value::<&RawValue>()?.get().into()
+                }
+                _ => access.next_value()?,
+            };
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -51,5 +100,10 @@ mod tests {
         unfold(&mut folded);
         assert_eq!(folded, whole);
         assert!(matches!(unfolded(&whole), Cow::Borrowed(_)));
+        let stored = Object::new(&whole, 1, &[]);
+        let mut read = stored.to_folded_value();
+        assert!(super::folded(&read).is_some());
+        unfold(&mut read);
+        assert_eq!(read, stored.to_value());
     }
 }

@@ -1,7 +1,9 @@
 //! `metadata.managedFields`, decoded: who owns what, since when.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::owned::Owned;
@@ -101,14 +103,30 @@ impl Managers {
         Some(managers)
     }
 
-    /// Reads `metadata.managedFields` of a stored object, whose sets are canonical.
+    /// Reads `metadata.managedFields` of a stored object, whose sets are canonical; also when it is folded.
     pub fn stored(managed_fields: &Value) -> Option<Managers> {
+        if let Value::String(text) = managed_fields {
+            return Managers::read(text);
+        }
         let mut managers = Managers::default();
         for entry in managed_fields.as_array().into_iter().flatten() {
             let (identity, entry) = decode_entry(entry)?;
             managers.entries.insert(identity, entry);
         }
         Some(managers)
+    }
+
+    /// The same without the times of the entries.
+    #[must_use]
+    pub fn undated(mut self) -> Managers {
+        self.entries.values_mut().for_each(|entry| entry.time = None);
+        self
+    }
+
+    fn read(text: &str) -> Option<Managers> {
+        let all: Vec<Text<'_>> = serde_json::from_str(text).ok()?;
+        let entries = all.into_iter().map(Text::entry).collect::<Option<_>>()?;
+        Some(Managers { entries })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -127,6 +145,23 @@ impl Managers {
 
     /// The list to store, unless it is empty: applies first, then by time and name.
     pub fn encode(self) -> Option<Value> {
+        let sorted = self.sorted()?;
+        Some(sorted.into_iter().map(|(identity, entry)| encode_entry(&identity, entry)).collect())
+    }
+
+    /// The same as text, for a folded tree.
+    pub fn encode_text(self) -> Option<String> {
+        let sorted = self.sorted()?;
+        let mut out = String::with_capacity(1024);
+        for (identity, entry) in sorted {
+            out.push(if out.is_empty() { '[' } else { ',' });
+            write_entry(&mut out, &identity, entry);
+        }
+        out.push(']');
+        Some(out)
+    }
+
+    fn sorted(self) -> Option<Vec<(Identity, Entry)>> {
         if self.is_empty() {
             return None;
         }
@@ -139,7 +174,7 @@ impl Managers {
                 .then_with(|| left.api_version.cmp(&right.api_version))
                 .then_with(|| a.subresource.cmp(&b.subresource))
         });
-        Some(sorted.into_iter().map(|(identity, entry)| encode_entry(&identity, entry)).collect())
+        Some(sorted)
     }
 
     /// Merges the oldest updates' entries of each version until few enough are left.
@@ -181,6 +216,84 @@ impl Managers {
             // The later of the two.
             into.time = merged.time;
         }
+    }
+}
+
+/// An entry in its text form.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Text<'t> {
+    #[serde(default, borrow)]
+    manager: Cow<'t, str>,
+    #[serde(borrow)]
+    operation: Cow<'t, str>,
+    #[serde(borrow)]
+    api_version: Cow<'t, str>,
+    time: Option<String>,
+    #[serde(borrow)]
+    fields_type: Cow<'t, str>,
+    #[serde(rename = "fieldsV1", borrow)]
+    fields: Option<&'t RawValue>,
+    #[serde(default, borrow)]
+    subresource: Cow<'t, str>,
+}
+
+impl Text<'_> {
+    fn entry(self) -> Option<(Identity, Entry)> {
+        let applied = match &*self.operation {
+            "Apply" => true,
+            "Update" => false,
+            _ => return None,
+        };
+        if self.api_version.is_empty() || self.fields_type != "FieldsV1" {
+            return None;
+        }
+        let api_version = self.api_version.into_owned();
+        let identity = Identity {
+            manager: self.manager.into_owned(),
+            applied,
+            api_version: if applied { String::new() } else { api_version.clone() },
+            subresource: self.subresource.into_owned(),
+        };
+        let fields = Owned::Text(self.fields.map_or("{}", RawValue::get).into());
+        Some((identity, Entry { api_version, fields, time: self.time }))
+    }
+}
+
+/// An entry's text: the keys in the order in which trees are written.
+fn write_entry(out: &mut String, identity: &Identity, entry: Entry) {
+    let operation = if identity.applied { "Apply" } else { "Update" };
+    let fields = entry.fields.into_text();
+    let time = entry.time.as_deref().unwrap_or("");
+    let members = [
+        ("apiVersion", entry.api_version.as_str(), false),
+        ("fieldsType", "FieldsV1", false),
+        ("fieldsV1", &*fields, true),
+        ("manager", &identity.manager, false),
+        ("operation", operation, false),
+        ("subresource", &identity.subresource, false),
+        ("time", time, false),
+    ];
+    out.push('{');
+    for (key, value, is_json) in members.into_iter().filter(|(_, value, _)| !value.is_empty()) {
+        if !out.ends_with('{') {
+            out.push(',');
+        }
+        out.extend(["\"", key, "\":"]);
+        match is_json {
+            true => out.push_str(value),
+            false => push_text(out, value),
+        }
+    }
+    out.push('}');
+}
+
+/// A JSON string.
+pub(super) fn push_text(out: &mut String, text: &str) {
+    let plain = text.bytes().all(|c| c >= b' ' && c != b'"' && c != b'\\');
+    match plain {
+        true => out.extend(["\"", text, "\""]),
+        false => out.push_str(&Value::from(text).to_string()),
     }
 }
 

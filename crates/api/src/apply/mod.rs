@@ -29,6 +29,7 @@ pub use compare::Differences;
 pub use element::{Element, Path, Scalar, go_json};
 pub use extract::{check, fields};
 pub use filter::Filter;
+pub(crate) use folded::read as read_folded;
 pub use folded::{folded, unfold, unfolded};
 pub use last_applied::ANNOTATION as LAST_APPLIED;
 pub use managers::{Entry, Identity, Managers, is_reset};

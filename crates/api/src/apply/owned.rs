@@ -2,7 +2,7 @@
 //!
 //! Most updates change a few fields of one manager, while an object has several managers with
 //! hundreds of fields. Stored sets are canonical (this code or upstream wrote them), so the
-//! change is made on their JSON form.
+//! change is made on their JSON form, and sets that a change does not touch stay text.
 
 use std::borrow::Cow;
 
@@ -10,9 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::set::FieldSet;
 
+/// The form of an empty set.
+const EMPTY: &str = "{}";
+
 /// A set of fields, in the form in which it came.
 #[derive(Debug, Clone)]
 pub enum Owned {
+    /// The text of `fieldsV1` of a stored object, as this crate writes it.
+    Text(Box<str>),
     /// `fieldsV1` of a stored object.
     Stored(Value),
     Set(FieldSet),
@@ -21,6 +26,7 @@ pub enum Owned {
 impl Owned {
     pub fn is_empty(&self) -> bool {
         match self {
+            Owned::Text(text) => &**text == EMPTY,
             Owned::Stored(json) => json.as_object().is_none_or(Map::is_empty),
             Owned::Set(set) => set.is_empty(),
         }
@@ -28,6 +34,7 @@ impl Owned {
 
     pub fn set(&self) -> Cow<'_, FieldSet> {
         match self {
+            Owned::Text(text) => Cow::Owned(FieldSet::from_json(&tree(text))),
             Owned::Stored(json) => Cow::Owned(FieldSet::from_json(json)),
             Owned::Set(set) => Cow::Borrowed(set),
         }
@@ -35,6 +42,7 @@ impl Owned {
 
     pub fn into_set(self) -> FieldSet {
         match self {
+            Owned::Text(text) => FieldSet::from_json(&tree(&text)),
             Owned::Stored(json) => FieldSet::from_json(&json),
             Owned::Set(set) => set,
         }
@@ -42,14 +50,28 @@ impl Owned {
 
     /// Takes the members of `gone` out.
     pub fn subtract(&mut self, gone: &FieldSet) {
+        if let Owned::Text(text) = self {
+            if !may_share(text, gone) {
+                return;
+            }
+            *self = Owned::Stored(tree(text));
+        }
         match self {
+            Owned::Text(_) => {}
             Owned::Stored(json) => take(json, gone),
             Owned::Set(set) => set.subtract(gone),
         }
     }
 
     pub fn extend(&mut self, more: FieldSet) {
+        if let Owned::Text(text) = self {
+            if more.is_empty() {
+                return;
+            }
+            *self = Owned::Stored(tree(text));
+        }
         match self {
+            Owned::Text(_) => {}
             Owned::Stored(json) => add(json, &more),
             Owned::Set(set) => set.extend(more),
         }
@@ -58,11 +80,36 @@ impl Owned {
     /// The `fieldsV1` form.
     pub fn into_json(self) -> Value {
         match self {
+            Owned::Text(text) => tree(&text),
             Owned::Stored(json) => json,
             Owned::Set(set) if set.is_empty() => json!({}),
             Owned::Set(set) => set.to_json(),
         }
     }
+}
+
+impl Owned {
+    /// The `fieldsV1` form as text.
+    pub(super) fn into_text(self) -> Box<str> {
+        match self {
+            Owned::Text(text) => text,
+            other => other.into_json().to_string().into(),
+        }
+    }
+}
+
+/// Text that this crate wrote, or that the API accepted, is JSON; what is none owns nothing.
+fn tree(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!({}))
+}
+
+/// Whether a set in its text form may have a member that another set has too: false when of each of the other's
+/// members some step is nowhere in the text.
+fn may_share(text: &str, set: &FieldSet) -> bool {
+    set.branches().any(|(element, branch)| {
+        let key = Value::from(element.encode()).to_string();
+        text.contains(&key) && (branch.member || may_share(text, &branch.below))
+    })
 }
 
 impl PartialEq for Owned {
@@ -135,13 +182,17 @@ mod tests {
         for first in &changes {
             for second in &changes {
                 let [first, second] = [first, second].map(FieldSet::from_json);
+                let mut text = Owned::Text(stored.to_string().into());
                 let mut json = Owned::Stored(stored.clone());
                 let mut set = Owned::Set(FieldSet::from_json(&stored));
-                for owned in [&mut json, &mut set] {
+                for owned in [&mut text, &mut json, &mut set] {
+                    owned.subtract(&first);
                     owned.extend(first.clone());
                     owned.subtract(&second);
                 }
-                assert_eq!(json.into_json(), set.into_json());
+                let json = json.into_json();
+                assert_eq!(*text.into_text(), json.to_string());
+                assert_eq!(json, set.into_json());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! PATCH: JSON, merge, strategic merge, and server-side apply.
 
+use api::apply::unfolded;
 use api::{Status, patch as algorithms};
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -124,7 +125,7 @@ pub fn must_be_operations(patch: &Value) -> Result<(), Status> {
 fn base(old: &Value, patch: &[u8]) -> Value {
     const MANAGERS: &str = "managedFields";
     if patch.windows(MANAGERS.len()).any(|part| part == MANAGERS.as_bytes()) {
-        return old.clone();
+        return unfolded(old).into_owned();
     }
     let without = |map: &Map<String, Value>, key: &str| -> Map<String, Value> {
         map.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect()

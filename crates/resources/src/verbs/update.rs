@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::apply::Managers;
 use api::{Object, Status};
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -69,7 +70,7 @@ pub async fn change(
     let mut tries = 0;
     while tries < RETRIES {
         let old = collection.get(&key).ok_or_else(|| call.not_found())?;
-        let old_tree = call.strategy.read(&old).await?;
+        let old_tree = call.strategy.read_folded(&old).await?;
         let computed = compute(&old_tree);
         if computed.is_err() && call.fetch_views().await {
             continue;
@@ -219,6 +220,7 @@ async fn store(
         return Ok(Answer::Object { code, object: old.clone() });
     }
     if call.context.dry_run {
+        api::apply::unfold(new);
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     let done = is_finished(row.name, new);
@@ -233,6 +235,7 @@ async fn store(
     call.transaction.commit();
     steps::release(call, old_tree, (!done).then_some(&*new)).await;
     if done {
+        api::apply::unfold(new);
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     Ok(Answer::Object { code, object: written })
@@ -242,12 +245,8 @@ async fn store(
 fn unchanged(old: &Value, new: &Value) -> bool {
     same_but(old, new, "metadata", |old, new| {
         same_but(old, new, "managedFields", |old, new| {
-            let lists = old.as_array().zip(new.as_array());
-            lists.is_some_and(|(old, new)| {
-                let pairs = old.iter().zip(new);
-                old.len() == new.len()
-                    && pairs.into_iter().all(|(a, b)| same_but(a, b, "time", |_, _| true))
-            })
+            let managers = |list| Managers::stored(list).map(Managers::undated);
+            managers(old).is_some_and(|old| managers(new).is_some_and(|new| old == new))
         })
     })
 }
