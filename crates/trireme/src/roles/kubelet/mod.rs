@@ -3,6 +3,7 @@
 //! Its process has neither proxy nor DNS: Services are kube-proxy's, and `--cluster-dns` must be
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
+mod credentials;
 mod foreign;
 pub(crate) mod network;
 mod placement;
@@ -150,6 +151,8 @@ pub(crate) struct Args {
     reserved: reserved::Args,
     #[command(flatten)]
     placement: placement::Args,
+    #[command(flatten)]
+    credentials: credentials::Args,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -248,6 +251,7 @@ async fn serve(
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
     settings.apply(&mut config);
+    args.credentials.apply(&mut config);
     args.reserved.apply(&mut config)?;
     args.placement.apply(&mut config, args.reserved.has_cgroups())?;
     make_private(&args.root_dir)?;
