@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use runtime::cri::{ContainerEventResponse, ContainerFilter, PodSandboxFilter};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admission::{Pressure, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
@@ -267,6 +267,17 @@ impl Kubelet {
 
     /// Serves the node API on an open listener until cancelled.
     pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        let (_kept, tls) = watch::channel(tls);
+        self.serve_live(listener, tls).await;
+    }
+
+    /// As [`Kubelet::serve`], with certificates and authorities that may become others. Connections end, after
+    /// the request that they carry, when that happens.
+    pub async fn serve_live(
+        &self,
+        listener: TcpListener,
+        tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    ) {
         server::serve(self.shared.clone(), &self.tasks, listener, tls).await;
     }
 

@@ -6,6 +6,7 @@
 mod admission;
 mod api;
 mod attacks;
+mod authorities;
 mod cgroups;
 mod chaos;
 mod csi_driver;

@@ -353,5 +353,4 @@ fn schemeless_url(text: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

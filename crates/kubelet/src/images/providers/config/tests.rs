@@ -1,3 +1,5 @@
+//! Rules of the configuration, each with its words, and the files that it is read from.
+
 use super::*;
 
 fn provider(change: impl FnOnce(&mut Provider)) -> Vec<String> {
@@ -128,6 +130,10 @@ fn token_attributes_that_break_the_rules_are_refused() {
             r#"{at}: Invalid value: ["k"]: annotation keys cannot be both required and optional"#
         )
     );
+}
+
+#[test]
+fn only_the_first_version_has_token_attributes() {
     let faults = provider(|p| {
         p.api_version = "credentialprovider.kubelet.k8s.io/v1beta1".into();
         p.token_attributes = Some(TokenAttributes {
@@ -137,10 +143,8 @@ fn token_attributes_that_break_the_rules_are_refused() {
             ..TokenAttributes::default()
         });
     });
-    assert_eq!(
-        one(faults),
-        format!("{at}: Forbidden: tokenAttributes is only supported for {V1} API version")
-    );
+    let why = "tokenAttributes is only supported for";
+    assert_eq!(faults, [format!("providers.tokenAttributes: Forbidden: {why} {V1} API version")]);
 }
 
 #[test]
