@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 
 use crate::Tasks;
 
@@ -23,6 +24,7 @@ pub struct KeepAlive {
 /// An open connection. Its tasks, and the calls on it, end with it.
 pub struct Connection {
     pub(crate) sender: SendRequest<Body>,
+    ended: watch::Receiver<()>,
     _tasks: Tasks,
 }
 
@@ -53,11 +55,19 @@ impl Connection {
         }
         let made = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|e| e.to_string())?;
+        let (alive, ended) = watch::channel(());
         tasks.spawn("gRPC connection", async move {
+            let _alive = alive;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a gRPC connection ended");
             }
         });
-        Ok(Connection { sender, _tasks: tasks })
+        Ok(Connection { sender, ended, _tasks: tasks })
+    }
+
+    /// Waits until the peer has ended the connection, or was lost.
+    pub async fn closed(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 }

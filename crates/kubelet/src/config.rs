@@ -14,6 +14,7 @@ use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpStream;
 
 use crate::admission::Sysctls;
+use crate::images::ProviderFiles;
 use crate::node::Capacity;
 use crate::node::shutdown::{LogindPlaces, ShutdownPeriod};
 use crate::thresholds::{EvictionConfig, Signal};
@@ -177,6 +178,8 @@ pub struct KubeletConfig {
     pub shutdown: Vec<ShutdownPeriod>,
     pub logind: LogindPlaces,
     pub placement: PlacementConfig,
+    /// Plugins that know logins of registries.
+    pub credential_providers: Option<ProviderFiles>,
     pub(crate) sysctls: Sysctls,
 }
 
@@ -231,6 +234,7 @@ impl KubeletConfig {
             shutdown: Vec::new(),
             logind: LogindPlaces::default(),
             placement: PlacementConfig::default(),
+            credential_providers: None,
             sysctls: Sysctls::safe(),
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use client::{Change, EventType, Tasks};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use runtime::cri::{ContainerFilter, ContainerState, ContainerStateValue};
 use tokio::sync::mpsc;
 
 use crate::admission::{self, Inputs, Refusal};
@@ -22,7 +23,9 @@ use crate::kubelet::Shared;
 use crate::node::{self, shutdown};
 use crate::pod::{Admission, Event, pod_reference};
 use crate::spec::resize::{Allocation, News, Pending, Verdict, summary};
-use crate::spec::{described, has_ended, name_of, namespace_of, resources, spec_of, uid_of};
+use crate::spec::{
+    described, has_ended, labels, name_of, namespace_of, resources, spec_of, uid_of,
+};
 use sources::is_mirror;
 use victims::Victims;
 
@@ -329,7 +332,10 @@ impl Intake {
         let node = known.unwrap_or_else(|| Arc::new(node::expected(&self.shared.config)));
         let strict_groups = self.strict_groups(pod).await;
         self.with_inputs(pod, &node, strict_groups, admission::check_before)?;
-        self.shared.places.admit(pod, &self.shared.pods.list()).await?;
+        let running = self.running_before(pod).await;
+        self.shared.places.admit(pod, &self.shared.pods, running).await?;
+        let mut node = node;
+        self.shared.places.devices.sanitize(uid_of(pod), Arc::make_mut(&mut node));
         let refusal = match self.check(pod, &node, strict_groups) {
             Err(refusal) if admission::is_about_labels(&refusal) => refusal,
             decided => return decided,
@@ -337,9 +343,27 @@ impl Intake {
         // The pod may have come sooner than the news of the label that it was bound for.
         let newest = self.shared.client.get::<Node>("", name);
         match tokio::time::timeout(NODE_TIMEOUT, newest).await {
-            Ok(Ok(node)) => self.check(pod, &node, strict_groups),
+            Ok(Ok(mut node)) => {
+                self.shared.places.devices.sanitize(uid_of(pod), &mut node);
+                self.check(pod, &node, strict_groups)
+            }
             _ => Err(refusal),
         }
+    }
+
+    /// Containers of the pod that run already, while not all sources of pods were read: the kubelet was started
+    /// anew, and they have all that they need.
+    async fn running_before(&self, pod: &Pod) -> Vec<String> {
+        if self.shared.pods.is_complete() {
+            return Vec::new();
+        }
+        let filter = ContainerFilter {
+            state: Some(ContainerStateValue { state: ContainerState::Running as i32 }),
+            label_selector: [(labels::POD_UID.to_owned(), uid_of(pod).to_owned())].into(),
+            ..ContainerFilter::default()
+        };
+        let found = self.shared.runtime.list_containers(filter).await.unwrap_or_default();
+        found.into_iter().filter_map(|c| c.metadata).map(|meta| meta.name).collect()
     }
 
     fn check(&self, pod: &Pod, node: &Node, strict_groups: bool) -> Result<Vec<String>, Refusal> {

@@ -11,14 +11,16 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use runtime::cri::{ContainerEventResponse, ContainerFilter, PodSandboxFilter};
 use runtime::{ImageService, RuntimeService};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admission::{Pressure, apparmor_is_enabled};
 use crate::config::{Authorizer, Deps, Dialer, KubeletConfig};
-use crate::images::Pulled;
+use crate::images::{Providers, Pulled};
 use crate::intake::sources::{Pods, Source};
-use crate::node::cgroups;
+use crate::node::dra::{self, Dra};
 use crate::node::placing::{self, Places};
+use crate::node::pod_resources::{self, PodResources};
+use crate::node::{cgroups, devices};
 use crate::objects::Objects;
 use crate::pod::{self, Admission, Event, Handle};
 use crate::probe::counts::Counts;
@@ -50,7 +52,10 @@ pub(crate) struct Shared {
     pub(crate) allocations: Allocations,
     pub(crate) volumes: volumes::Manager,
     pub(crate) pulled: Pulled,
+    pub(crate) providers: Providers,
     pub(crate) places: Places,
+    pub(crate) dra: Arc<Dra>,
+    pub(crate) pod_resources: PodResources,
     pub(crate) probes: Counts,
     pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
@@ -170,7 +175,10 @@ impl Kubelet {
             allocations: Allocations::new(&config.root_dir),
             volumes: volumes::Manager::new(&config.root_dir),
             pulled: Pulled::new(&config.root_dir),
-            places: Places::open(&config)?,
+            providers: Providers::load(config.credential_providers.as_ref())?,
+            places: Places::open(&config, &tasks)?,
+            dra: Dra::open(&config.root_dir, &config.node_name, client.clone(), tasks.child())?,
+            pod_resources: PodResources::default(),
             probes: Counts::default(),
             rates: Rates::default(),
             pressure: Mutex::default(),
@@ -224,6 +232,16 @@ impl Kubelet {
         self.tasks.essential("CSI node", move || volumes::csi::run_node_info(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("plugin registration", move || run_plugins(shared.clone()));
+        let devices = self.shared.places.devices.clone();
+        self.tasks.essential("device plugins", move || devices::registration::run(devices.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("device news", move || device_news(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.essential("claims", move || run_claims(shared.clone()));
+        let shared = self.shared.clone();
+        self.tasks.spawn("ResourceSlices", async move { shared.dra.wipe_slices().await });
+        let shared = self.shared.clone();
+        self.tasks.essential("pod resources", move || pod_resources::run(shared.clone()));
         let shared = self.shared.clone();
         self.tasks.essential("cgroups", move || cgroups::run(shared.clone()));
         let shared = self.shared.clone();
@@ -249,6 +267,17 @@ impl Kubelet {
 
     /// Serves the node API on an open listener until cancelled.
     pub async fn serve(&self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        let (_kept, tls) = watch::channel(tls);
+        self.serve_live(listener, tls).await;
+    }
+
+    /// As [`Kubelet::serve`], with certificates and authorities that may become others. Connections end, after
+    /// the request that they carry, when that happens.
+    pub async fn serve_live(
+        &self,
+        listener: TcpListener,
+        tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    ) {
         server::serve(self.shared.clone(), &self.tasks, listener, tls).await;
     }
 
@@ -282,8 +311,44 @@ impl Kubelet {
 /// The handlers of all types of plugins, and their sockets.
 async fn run_plugins(shared: Arc<Shared>) {
     let csi = volumes::csi::registration::Handler::new(shared.clone());
-    let handlers: plugins::Handlers = vec![("CSIPlugin", Arc::new(csi))];
+    let devices = devices::registration::Handler(shared.places.devices.clone());
+    let drivers = dra::registration::Handler(shared.dra.clone());
+    let handlers: plugins::Handlers = vec![
+        ("CSIPlugin", Arc::new(csi)),
+        ("DevicePlugin", Arc::new(devices)),
+        ("DRAPlugin", Arc::new(drivers)),
+    ];
     plugins::run(&shared.config.root_dir, handlers).await;
+}
+
+/// Devices that come, go or change their health change the node's status and that of pods.
+async fn device_news(shared: Arc<Shared>) {
+    let devices = &shared.places.devices;
+    loop {
+        devices.news.notified().await;
+        shared.status_due.notify_one();
+        for uid in devices.take_affected() {
+            shared.tell(&uid, Event::Runtime);
+        }
+    }
+}
+
+/// Claims of pods that are no more are unprepared; pods whose devices changed their health are looked at.
+async fn run_claims(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(dra::RECONCILE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.dra.news.notified() => {
+                for uid in shared.dra.take_affected() {
+                    shared.tell(&uid, Event::Runtime);
+                }
+            }
+            _ = ticks.tick() => if shared.pods.is_complete() {
+                shared.dra.reconcile(|uid| shared.knows(uid)).await;
+            }
+        }
+    }
 }
 
 async fn runtime_events(shared: Arc<Shared>) {

@@ -34,6 +34,7 @@ pub use config::{
     Authorizer, Deps, Dialer, KubeletConfig, NodeCgroups, NodeUser, PlacementConfig, PlainDialer,
     ReservedCgroup, StaticPods, SystemMasters,
 };
+pub use images::ProviderFiles;
 pub use kubelet::Kubelet;
 pub use node::Capacity;
 pub use node::shutdown::{LogindPlaces, ShutdownPeriod, periods as shutdown_periods};

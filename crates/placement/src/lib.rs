@@ -2,12 +2,13 @@
 //!
 //! The decisions are pure: they see the machine ([`Machine`]) and pods ([`Pod`]) as plain values. Only state
 //! files (in upstream's form, so that either kubelet can take over from the other) and `/sys` are read and
-//! written. Devices take part through [`HintProvider`].
+//! written. Devices take part through [`HintProvider`]; [`DeviceTable`] says which containers have them.
 
 mod checkpoint;
 mod combine;
 mod cpu;
 mod cpuset;
+mod devices;
 mod discover;
 mod error;
 mod figures;
@@ -21,6 +22,9 @@ mod provider;
 mod topology;
 
 pub use cpuset::CpuSet;
+pub use devices::{
+    Allocation, Asking, Choice, Device, DeviceTable, DevicesPerNode, NO_NODE, Preference,
+};
 pub use discover::{discover, huge_pages};
 pub use error::AdmissionError;
 pub use figures::Figures;

@@ -19,6 +19,8 @@ pub struct Container {
     pub cpu_millis: u64,
     /// Bytes that it requests of `memory` and of huge pages (`hugepages-2Mi`), by these names.
     pub memory: BTreeMap<String, u64>,
+    /// Other resources that it has a limit of, which devices may be behind.
+    pub extended: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ impl Pod {
 
     /// At the pod's fullest: its long-running containers together, or an init container beside the
     /// sidecars that were started before it.
-    pub(crate) fn peak(&self, of: impl Fn(&Container) -> u64) -> u64 {
+    pub fn peak(&self, of: impl Fn(&Container) -> u64) -> u64 {
         let (mut sidecars, mut init, mut regular) = (0u64, 0u64, 0u64);
         for container in &self.containers {
             let own = of(container);

@@ -60,6 +60,8 @@ pub struct Config {
     pub log_max_files: u32,
     /// Where `Localhost` seccomp profiles with relative names lie.
     pub seccomp_dir: PathBuf,
+    /// Folders of CDI files; those of a later one win.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Apply the default seccomp profile when a container's asks for none.
     pub seccomp_default: bool,
 }
@@ -79,6 +81,7 @@ impl Config {
             log_max_bytes: 50 << 20,
             log_max_files: 4,
             seccomp_dir: PathBuf::from("/var/lib/kubelet/seccomp"),
+            cdi_dirs: crate::cdi::FOLDERS.map(PathBuf::from).into(),
             seccomp_default: false,
         }
     }

@@ -24,9 +24,10 @@
 //!
 //! # What it does not do
 //!
-//! AppArmor and SELinux labels, checkpointing, CDI devices, user notification filters. Asking for one of
+//! AppArmor and SELinux labels, checkpointing, hooks of CDI devices, user notification filters. Asking for one of
 //! them is refused; SELinux labels are ignored where the kernel has no SELinux.
 
+pub mod cdi;
 pub mod cgroup;
 pub mod config;
 mod core;

@@ -11,6 +11,7 @@ pub(crate) mod users;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::cdi::Edits;
 use crate::cgroup::Leaf;
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, ProfileType, SecurityProfile,
@@ -57,6 +58,8 @@ where
 pub(crate) struct Input<'a> {
     pub(crate) id: &'a str,
     pub(crate) config: &'a ContainerConfig,
+    /// Of its CDI devices.
+    pub(crate) edits: &'a Edits,
     pub(crate) image: &'a ImageProcess,
     pub(crate) user: &'a User,
     pub(crate) hostname: &'a str,

@@ -193,6 +193,9 @@ pub(crate) struct Bind {
     /// Owners are seen through the plan's user namespace.
     #[prost(bool, tag = "7")]
     pub(crate) mapped: bool,
+    /// `MOUNT_ATTR_*` beside `read_only`.
+    #[prost(uint64, tag = "8")]
+    pub(crate) attributes: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -42,6 +42,7 @@ pub use definition::internal as internal_definition;
 pub use disabled::drop_disabled;
 pub use gojson::{not_text as go_not_text, syntax_fault as go_syntax_fault};
 pub use meta::{annotations, dedup_owners};
+pub use shared::quantity::is_extended as is_extended_resource;
 pub use value::{items, items_mut, set_default, text};
 pub use warnings::{custom_warnings, deprecation, warnings};
 

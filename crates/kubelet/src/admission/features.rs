@@ -44,9 +44,6 @@ pub(super) fn check_declared(pod: &Pod) -> Result<(), Refusal> {
     if is_host_network(pod) && spec.host_users == Some(false) {
         missing.push("UserNamespacesHostNetworkSupport");
     }
-    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
-        missing.push("DynamicResourceAllocation");
-    }
     if missing.is_empty() {
         return Ok(());
     }

@@ -60,12 +60,22 @@ impl Entry {
     }
 }
 
-/// The Secret that a login is from.
+/// What a login is from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Origin {
+    #[default]
+    Secret,
+    /// A credential provider that was asked for the account.
+    ServiceAccount,
+}
+
+/// The Secret, or the account, that a login is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) uid: String,
     pub(super) namespace: String,
     pub(super) name: String,
+    pub(super) origin: Origin,
 }
 
 /// A login, and where it is from; the node's own are from nowhere.
@@ -98,6 +108,7 @@ impl Keyring {
                     uid: meta.uid.clone().unwrap_or_default(),
                     namespace: meta.namespace.clone().unwrap_or_default(),
                     name: meta.name.clone().unwrap_or_default(),
+                    origin: Origin::Secret,
                 };
                 keyring.read(&content.0, key == KEY_CFG, Some(source))?;
             }
@@ -118,10 +129,14 @@ impl Keyring {
         };
         for (server, entry) in parsed.map_err(|e| e.to_string())? {
             let login = Login { auth: entry.login(&server)?, source: source.clone() };
-            let place = place(&server);
-            self.logins.entry(place).or_default().push(login);
+            self.insert(&server, login);
         }
         Ok(())
+    }
+
+    /// Adds one login for a registry, or a part of it.
+    pub(super) fn insert(&mut self, server: &str, login: Login) {
+        self.logins.entry(place(server)).or_default().push(login);
     }
 
     /// All that fit, the most specific first.
@@ -159,7 +174,7 @@ fn is_on_hub(repository: &str) -> bool {
 }
 
 /// Ports equal, as many parts of the name that fit one by one, and the path a beginning.
-fn fits(place: &str, repository: &str) -> bool {
+pub(super) fn fits(place: &str, repository: &str) -> bool {
     let split = |text: &str| -> (Vec<String>, String, String) {
         let (host, path) = text.find('/').map_or((text, ""), |at| text.split_at(at));
         let (name, port) = match host.rsplit_once(':') {

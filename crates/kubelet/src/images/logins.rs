@@ -1,4 +1,4 @@
-//! Where logins come from: the pod's pull secrets, and the node's own files.
+//! Where logins come from: the pod's pull secrets, the node's own files, and plugins.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::spec::{namespace_of, spec_of};
 /// Longest file of logins that is read.
 const FILE_MAX: u64 = 1 << 20;
 
-/// All logins for a repository: the pod's own before the node's.
+/// All logins for a repository: the pod's own before the node's, and plugins' last.
 pub(super) async fn of(
     shared: &Shared,
     wanted: &Wanted<'_>,
@@ -23,6 +23,7 @@ pub(super) async fn of(
     let secrets = secrets(shared, wanted).await;
     let mut found = Keyring::of(secrets.iter())?.lookup(repository);
     found.extend(node_keyring(&shared.config.root_dir).lookup(repository));
+    found.extend(shared.providers.logins(&shared.client, wanted.pod, repository).await);
     Ok(found)
 }
 

@@ -3,6 +3,7 @@
 mod keyring;
 mod logins;
 mod name;
+mod providers;
 mod pulled;
 
 use client::EventType;
@@ -14,6 +15,8 @@ use crate::objects::User;
 use crate::spec::security::ImageUser;
 use keyring::Login;
 use name::Name;
+pub use providers::ProviderFiles;
+pub(crate) use providers::Providers;
 pub(crate) use pulled::Pulled;
 
 /// A pull that failed for no reason that has a name.

@@ -14,7 +14,7 @@ use ring::digest;
 use runtime::cri::Image;
 use serde::{Deserialize, Serialize};
 
-use super::keyring::Login;
+use super::keyring::{Login, Origin};
 use super::name::Name;
 use crate::beneath::{Access, Dir, PRIVATE};
 
@@ -72,7 +72,12 @@ fn known(login: &Login) -> Option<Known> {
     let auth = &login.auth;
     let parts = [&*auth.username, &*auth.password, &*auth.identity_token, &*auth.registry_token];
     let (uid, namespace, name) = (source.uid, source.namespace, source.name);
-    Some(Known { uid, namespace, name, hash: hash(&parts) })
+    let hash = match source.origin {
+        Origin::Secret => hash(&parts),
+        // What a plugin gives an account changes all the time; it is the account's all the same.
+        Origin::ServiceAccount => "account".to_owned(),
+    };
+    Some(Known { uid, namespace, name, hash })
 }
 
 impl Pulled {
@@ -203,7 +208,12 @@ mod tests {
     use super::*;
 
     fn login(secret: &str, user: &str) -> Login {
-        let source = Source { uid: secret.into(), namespace: "ns".into(), name: secret.into() };
+        let source = Source {
+            uid: secret.into(),
+            namespace: "ns".into(),
+            name: secret.into(),
+            origin: Origin::Secret,
+        };
         let auth = AuthConfig { username: user.into(), ..AuthConfig::default() };
         Login { auth, source: Some(source) }
     }

@@ -1,10 +1,13 @@
 //! The node as the API knows it: registration, status, lease.
 
 pub(crate) mod cgroups;
+pub(crate) mod devices;
+pub(crate) mod dra;
 mod events;
 mod facts;
 mod lease;
 pub(crate) mod placing;
+pub(crate) mod pod_resources;
 pub(crate) mod shutdown;
 mod status;
 
@@ -143,7 +146,10 @@ async fn write(shared: &Shared, new: &NodeStatus) -> bool {
     let patch = Patch::Strategic(json!({"status": status}));
     let name = &shared.config.node_name;
     match shared.client.patch_status::<Node>("", name, &patch).await {
-        Ok(_) => true,
+        Ok(_) => {
+            shared.places.devices.status_written();
+            true
+        }
         Err(error) => {
             tracing::warn!(node = name, %error, "node status not written");
             false

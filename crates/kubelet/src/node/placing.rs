@@ -5,19 +5,23 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use placement::{CpuSet, Figures, Kind, Machine, Manager, NoDevices};
+use placement::{Block, CpuSet, Figures, Hint, HintProvider as _, Kind, Machine, Manager};
 use runtime::cri::{
     ContainerFilter, ContainerState, ContainerStateValue, LinuxContainerResources,
     PodSandboxConfig, UpdateContainerResourcesRequest,
 };
 use tokio::time::MissedTickBehavior;
 
+use client::Tasks;
+
+use super::devices::{ContainerOptions, Devices, Provider};
 use crate::admission::Refusal;
 use crate::config::KubeletConfig;
+use crate::intake::sources::Pods;
 use crate::kubelet::Shared;
 use crate::node;
 use crate::spec::quantity::{millis, units};
-use crate::spec::resources::{HUGE_PAGES, Qos, qos, requests};
+use crate::spec::resources::{HUGE_PAGES, Qos, limits, qos, requests};
 use crate::spec::{has_ended, is_sidecar, labels, spec_of, uid_of};
 
 /// A container whose quota is lifted: the CPUs that are its own limit it.
@@ -32,6 +36,8 @@ pub(crate) struct Places {
     /// The policy of memory is `Static`.
     pub(crate) has_static_memory: bool,
     is_any_on: bool,
+    /// Of device plugins.
+    pub(crate) devices: Arc<Devices>,
     /// Pods that the node did not take: what they were given on the way is free.
     refused: Mutex<HashSet<String>>,
     /// The CPUs that running containers were bound to last, by their ids.
@@ -53,11 +59,22 @@ fn kind(container: &Container, is_init: bool) -> Kind {
     }
 }
 
-fn container(container: &Container, is_init: bool) -> placement::Container {
+/// The container's resources that a claim of the pod stands for (`DRAExtendedResource`): no plugin's.
+fn is_claimed(pod: &Pod, container: &Container, resource: &str) -> bool {
+    let status = pod.status.as_ref().and_then(|s| s.extended_resource_claim_status.as_ref());
+    let mut mapped = status.into_iter().flat_map(|s| &s.request_mappings);
+    mapped.any(|m| m.container_name == container.name && m.resource_name == resource)
+}
+
+fn container(pod: &Pod, container: &Container, is_init: bool) -> placement::Container {
     let asked = requests(container);
     let amount = |value: Option<i128>| u64::try_from(value.unwrap_or(0)).unwrap_or(u64::MAX);
     let is_memory = |name: &str| name == "memory" || name.starts_with(HUGE_PAGES);
     let memory = asked.into_iter().flatten().filter(|(name, _)| is_memory(name));
+    let limited = limits(container).into_iter().flatten();
+    // Devices are never overcommitted: the limit is the request.
+    let extended = limited.filter(|(name, _)| validation::is_extended_resource(name));
+    let extended = extended.filter(|(name, _)| !is_claimed(pod, container, name));
     placement::Container {
         name: container.name.clone(),
         kind: kind(container, is_init),
@@ -65,13 +82,14 @@ fn container(container: &Container, is_init: bool) -> placement::Container {
         memory: memory
             .map(|(name, value)| (name.clone(), amount(units(value))))
             .collect::<BTreeMap<_, _>>(),
+        extended: extended.map(|(name, value)| (name.clone(), amount(units(value)))).collect(),
     }
 }
 
 /// The pod as the managers see it.
 fn described(pod: &Pod) -> placement::Pod {
     let spec = spec_of(pod);
-    let init = spec.init_containers.iter().flatten().map(|c| container(c, true));
+    let init = spec.init_containers.iter().flatten().map(|c| container(pod, c, true));
     let own = spec.resources.as_ref();
     let some = |r: &&k8s_openapi::api::core::v1::ResourceRequirements| {
         [&r.requests, &r.limits].iter().any(|list| list.as_ref().is_some_and(|l| !l.is_empty()))
@@ -80,14 +98,14 @@ fn described(pod: &Pod) -> placement::Pod {
         uid: uid_of(pod).to_owned(),
         guaranteed: qos(pod) == Qos::Guaranteed,
         pod_level: own.filter(some).is_some(),
-        containers: init.chain(spec.containers.iter().map(|c| container(c, false))).collect(),
+        containers: init.chain(spec.containers.iter().map(|c| container(pod, c, false))).collect(),
     }
 }
 
 impl Places {
     /// Takes over what an earlier run of the agent gave away; refuses settings that do not fit the machine
     /// or that state.
-    pub(crate) fn open(config: &KubeletConfig) -> Result<Places, String> {
+    pub(crate) fn open(config: &KubeletConfig, tasks: &Tasks) -> Result<Places, String> {
         let memory_bytes = node::memory_bytes(config);
         let mut settings = config.placement.settings.clone();
         settings.reserved_cpu_millis = config.reserved_cpu_millis;
@@ -95,7 +113,9 @@ impl Places {
         settings.kept_memory.insert("memory".to_owned(), kept);
         let machine = machine(config, memory_bytes)?;
         let manager = Manager::new(&settings, &machine, config.root_dir.clone())?;
+        let nodes = machine.nodes.iter().map(|node| node.id).collect();
         Ok(Places {
+            devices: Devices::open(&config.root_dir, nodes, tasks.child()),
             figures: manager.figures(),
             manager: tokio::sync::Mutex::new(manager),
             has_static_cpus: settings.has_static_cpus(),
@@ -108,7 +128,7 @@ impl Places {
 
     /// In Prometheus' text form.
     pub(crate) fn metrics(&self) -> String {
-        self.figures.text()
+        self.figures.text() + &self.devices.metrics()
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
@@ -127,23 +147,40 @@ impl Places {
 
     /// Frees what pods have that are not among these.
     fn retain(&self, manager: &mut Manager, pods: &[Arc<Pod>]) {
-        let refused = self.refused();
-        let active: HashSet<&str> = pods
-            .iter()
-            .filter(|pod| !has_ended(pod))
-            .map(|pod| uid_of(pod))
-            .filter(|uid| !refused.contains(*uid))
-            .collect();
+        let active = self.active(pods);
         manager.retain(|uid| active.contains(uid));
     }
 
-    /// Gives each container of the pod its place; `pods` are all that the node has or is asked to take.
-    pub(crate) async fn admit(&self, pod: &Pod, pods: &[Arc<Pod>]) -> Result<(), Refusal> {
+    /// Uids of those that use what they were given.
+    fn active(&self, pods: &[Arc<Pod>]) -> HashSet<String> {
+        let refused = self.refused();
+        let running = pods.iter().filter(|pod| !has_ended(pod)).map(|pod| uid_of(pod));
+        running.filter(|uid| !refused.contains(*uid)).map(str::to_owned).collect()
+    }
+
+    /// Frees devices of pods that are no more, once all sources of pods were read.
+    pub(crate) fn retain_devices(&self, pods: &Pods) {
+        if pods.is_complete() {
+            let active = self.active(&pods.list());
+            self.devices.table().retain(|uid| active.contains(uid));
+        }
+    }
+
+    /// Gives each container of the pod its place; `pods` are all that the node has or is asked to take, and
+    /// `running` those containers of the pod that ran before the kubelet did.
+    pub(crate) async fn admit(
+        &self,
+        pod: &Pod,
+        pods: &Pods,
+        running: Vec<String>,
+    ) -> Result<(), Refusal> {
         // One that was refused before may be asked for again.
         self.forget(uid_of(pod));
         let mut manager = self.manager.lock().await;
-        self.retain(&mut manager, pods);
-        let admitted = manager.admit(&described(pod), &mut NoDevices).await;
+        self.retain(&mut manager, &pods.list());
+        self.retain_devices(pods);
+        let mut provider = Provider { devices: &self.devices, running };
+        let admitted = manager.admit(&described(pod), &mut provider).await;
         admitted.map_err(|e| Refusal { reason: e.reason.to_owned(), message: e.message })
     }
 
@@ -158,6 +195,27 @@ impl Places {
         }
     }
 
+    /// What the container gets for the sake of its devices. Plugins are told of the start.
+    pub(crate) async fn devices(
+        &self,
+        pod: &Pod,
+        name: &str,
+    ) -> Result<Option<ContainerOptions>, String> {
+        let pod = described(pod);
+        let Some(own) = pod.containers.iter().find(|c| c.name == name) else { return Ok(None) };
+        if own.extended.is_empty() {
+            return Ok(None);
+        }
+        self.devices.pre_start(&pod.uid, own).await?;
+        if self.devices.lacks(&pod.uid, own) {
+            let _one_at_a_time = self.manager.lock().await;
+            let mut provider = Provider { devices: &self.devices, running: Vec::new() };
+            let given = provider.allocate(&pod, own, Hint::any(false)).await;
+            given.map_err(|refused| refused.message)?;
+        }
+        Ok(self.devices.options(&pod.uid, name))
+    }
+
     /// A pod with a container that has CPUs of its own has no quota as a whole.
     pub(crate) async fn lift_quota(&self, pod: &Pod, config: &mut PodSandboxConfig) {
         let resources = config.linux.as_mut().and_then(|linux| linux.resources.as_mut());
@@ -167,6 +225,25 @@ impl Places {
         if all.any(|c| manager.exclusive_cpus(uid_of(pod), &c.name).is_some()) {
             resources.cpu_quota = NO_QUOTA;
         }
+    }
+
+    /// The pods that use what they were given.
+    pub(crate) fn active_pods(&self, pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+        let active = self.active(pods);
+        pods.iter().filter(|pod| active.contains(uid_of(pod))).cloned().collect()
+    }
+
+    /// The CPUs and the memory that the container has for itself.
+    pub(crate) async fn of(&self, uid: &str, container: &str) -> (CpuSet, Vec<Block>) {
+        let manager = self.manager.lock().await;
+        let cpus = manager.exclusive_cpus(uid, container).unwrap_or_default();
+        (cpus, manager.memory_blocks(uid, container))
+    }
+
+    /// The CPUs and the memory that containers may have for themselves.
+    pub(crate) async fn allocatable(&self) -> (CpuSet, Vec<Block>) {
+        let manager = self.manager.lock().await;
+        (manager.allocatable_cpus().unwrap_or_default(), manager.allocatable_memory())
     }
 
     /// A container starts: init containers before it have ended.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use runtime::cri::{ImageFilter, RuntimeHandler, StatusResponse};
 
+use super::devices::Counts;
 use super::facts::{self, Machine};
 use crate::admission::Pressure;
 use crate::config::KubeletConfig;
@@ -77,6 +78,8 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
     addresses.push(NodeAddress { type_: "Hostname".into(), address: config.hostname.clone() });
     let runtime = shared.runtime.status(false).await;
     let known = runtime.as_ref().ok();
+    let mut amounts = resources(config);
+    add_extended(&mut amounts, &shared.places.devices.counts(), old);
     NodeStatus {
         addresses: Some(addresses),
         features: known.and_then(features),
@@ -89,7 +92,29 @@ pub(super) async fn build(shared: &Shared, old: &NodeStatus) -> NodeStatus {
         node_info: Some(info(shared, machine.swap_bytes).await),
         images: Some(images(shared).await),
         volumes_in_use: Some(shared.volumes.in_use()),
-        ..resources(config)
+        ..amounts
+    }
+}
+
+/// Adds devices, and what somebody else says that the node has (`kubectl patch node --subresource status`).
+fn add_extended(new: &mut NodeStatus, counts: &Counts, old: &NodeStatus) {
+    let capacity = new.capacity.get_or_insert_default();
+    let allocatable = new.allocatable.get_or_insert_default();
+    let zero = || Quantity("0".to_owned());
+    let before = old.capacity.iter().flatten();
+    for (name, amount) in before.filter(|(name, _)| validation::is_extended_resource(name)) {
+        let kept = if counts.is_new { zero() } else { amount.clone() };
+        capacity.insert(name.clone(), kept.clone());
+        allocatable.insert(name.clone(), kept);
+    }
+    // Not absent: those are the cluster's and not the node's.
+    for name in &counts.removed {
+        capacity.insert(name.clone(), zero());
+        allocatable.insert(name.clone(), zero());
+    }
+    for (name, (healthy, all)) in &counts.present {
+        capacity.insert(name.clone(), Quantity(all.to_string()));
+        allocatable.insert(name.clone(), Quantity(healthy.to_string()));
     }
 }
 
@@ -278,4 +303,46 @@ pub(super) fn differs(old: &NodeStatus, new: &NodeStatus) -> bool {
         || old.volumes_in_use.clone().unwrap_or_default()
             != new.volumes_in_use.clone().unwrap_or_default()
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amounts(list: &[(&str, &str)]) -> Option<BTreeMap<String, Quantity>> {
+        let one = |(name, amount): &(&str, &str)| ((*name).to_owned(), Quantity((*amount).into()));
+        Some(list.iter().map(one).collect())
+    }
+
+    #[test]
+    fn devices_of_plugins_that_do_not_come_back_are_none_and_others_stay() {
+        let old = NodeStatus {
+            capacity: amounts(&[
+                ("cpu", "9"),
+                ("a.b/gpu", "4"),
+                ("a.b/gone", "2"),
+                ("a.b/other", "3"),
+            ]),
+            ..NodeStatus::default()
+        };
+        let mut counts = Counts {
+            present: [("a.b/gpu".to_owned(), (1, 2))].into(),
+            removed: ["a.b/gone".to_owned()].into(),
+            is_new: false,
+        };
+        let build = |counts: &Counts| {
+            let own = amounts(&[("cpu", "1")]);
+            let mut new =
+                NodeStatus { capacity: own.clone(), allocatable: own, ..NodeStatus::default() };
+            add_extended(&mut new, counts, &old);
+            (new.capacity, new.allocatable)
+        };
+        let all = |gpu, other| {
+            amounts(&[("cpu", "1"), ("a.b/gpu", gpu), ("a.b/gone", "0"), ("a.b/other", other)])
+        };
+        assert_eq!(build(&counts), (all("2", "3"), all("1", "3")));
+        // A machine that no kubelet had devices on has not what the API remembers of another one.
+        counts.is_new = true;
+        assert_eq!(build(&counts), (all("2", "0"), all("1", "0")));
+    }
 }

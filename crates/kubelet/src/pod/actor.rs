@@ -206,7 +206,9 @@ impl Actor {
     /// Writes the status when it is not what the API has.
     fn report(&mut self) {
         let now = Timestamp::now();
-        let new = status::build(&self.view(now), &self.shared.config.node_ips);
+        let mut new = status::build(&self.view(now), &self.shared.config.node_ips);
+        self.shared.places.devices.show(uid_of(&self.pod), &mut new);
+        self.shared.dra.show(&self.pod, &mut new);
         let same = self.written.as_ref() == Some(&new);
         let Some(shown) = self.shown(&new) else { return };
         let patch = status::patch(&shown, &new);

@@ -56,6 +56,11 @@ pub(super) fn launch(actor: &mut Actor, action: Action) {
         }
         Action::TearDownVolumes => {
             let op = async move {
+                // The devices of a pod are taken back before its end is told.
+                if let Err(error) = shared.dra.unprepare(uid_of(&pod)).await {
+                    tracing::warn!(error, pod = described(&pod), "claims not unprepared");
+                    return Outcome::TornDown(false);
+                }
                 let done = volumes::tear_down(&shared, uid_of(&pod)).await;
                 shared.objects.release(uid_of(&pod));
                 if let Err(error) = &done {
@@ -199,6 +204,12 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
         shared.recorder.event(&about, EventType::Warning, "FailedCreatePodSandBox", text);
         false
     };
+    if let Err(error) = shared.dra.prepare(pod).await {
+        let text = format!("Failed to prepare dynamic resources: {error}");
+        let about = pod_reference(pod);
+        shared.recorder.event(&about, EventType::Warning, "FailedPrepareDynamicResources", text);
+        return false;
+    }
     let runtime_handler = match runtime_class::handler(shared, pod).await {
         Ok(handler) => handler,
         Err(error) => return fail(error),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use client::EventType;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
-use runtime::cri::{CreateContainerRequest, ImageSpec, PodSandboxConfig};
+use runtime::cri::{CDIDevice, CreateContainerRequest, ImageSpec, PodSandboxConfig};
 
 use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
@@ -213,6 +213,15 @@ impl Start {
             seccomp_default: self.shared.config.seccomp_default,
         })?;
         config.devices.extend(self.devices(spec)?);
+        let given = self.shared.places.devices(&self.pod, &spec.name).await;
+        if let Some(options) = given.map_err(ConfigError)? {
+            options.apply(&mut config);
+        }
+        for name in self.shared.dra.cdi(&self.pod, spec).map_err(ConfigError)? {
+            if !config.cdi_devices.iter().any(|device| device.name == name) {
+                config.cdi_devices.push(CDIDevice { name });
+            }
+        }
         if let Some(values) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
             self.shared.places.bind(&self.pod, &spec.name, values).await;
         }

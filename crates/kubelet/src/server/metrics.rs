@@ -39,6 +39,9 @@ pub(super) async fn own(shared: &Shared) -> Response {
         }
     }
     text += &shared.places.metrics();
+    text += &shared.dra.metrics();
+    text += &shared.providers.metrics();
+    text += &shared.pod_resources.metrics();
     text += &super::volume_stats::metrics(shared).await;
     answer(200, text + &telemetry::process_metrics())
 }

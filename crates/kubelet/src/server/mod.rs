@@ -26,6 +26,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use self::limits::Work;
@@ -65,14 +66,9 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     tasks: &Tasks,
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
 ) {
-    let api = Arc::new(Api {
-        shared,
-        tasks: tasks.clone(),
-        acceptor: TlsAcceptor::from(tls),
-        known: limits::known(),
-    });
+    let api = Arc::new(Api { shared, tasks: tasks.clone(), tls, known: limits::known() });
     let unknown = limits::unknown();
     let cancelled = tasks.cancelled();
     tokio::pin!(cancelled);
@@ -88,7 +84,8 @@ pub(crate) async fn serve(
 struct Api {
     shared: Arc<Shared>,
     tasks: Tasks,
-    acceptor: TlsAcceptor,
+    /// Certificate and authorities of the day.
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     known: Gate,
 }
 
@@ -100,8 +97,9 @@ async fn greet(api: &Api, stream: TcpStream, from: SocketAddr, slot: Slot) -> Op
         tracing::debug!(%error, "node API: no TCP_NODELAY");
     }
     let handshake = api.known.limits().handshake;
+    let acceptor = TlsAcceptor::from(api.tls.borrow().clone());
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(handshake, api.acceptor.accept(stream)) => greeted,
+        greeted = tokio::time::timeout(handshake, acceptor.accept(stream)) => greeted,
         () = slot.connection().ended() => return None,
     };
     let stream = match greeted {
@@ -125,6 +123,9 @@ async fn greet(api: &Api, stream: TcpStream, from: SocketAddr, slot: Slot) -> Op
 }
 
 async fn connection(api: Arc<Api>, stream: TcpStream, from: SocketAddr, slot: Slot) {
+    // From before the handshake: no change falls in between.
+    let mut changes = api.tls.clone();
+    changes.mark_unchanged();
     let Some((stream, user, slot)) = greet(&api, stream, from, slot).await else { return };
     let known = user.is_some();
     let connection = slot.connection().clone();
@@ -143,11 +144,21 @@ async fn connection(api: Arc<Api>, stream: TcpStream, from: SocketAddr, slot: Sl
         .keep_alive(known)
         .serve_connection(TokioIo::new(Watched::new(stream, slot)), service)
         .with_upgrades();
-    tokio::select! {
-        served = served => if let Err(error) = served {
-            tracing::debug!(%error, "node API connection ended");
-        },
-        () = connection.ended() => tracing::debug!(%from, "node API connection closed"),
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = connection.ended() => return tracing::debug!(%from, "node API connection closed"),
+        // Other authorities may not know the client any more: it introduces itself again.
+        Ok(()) = changes.changed() => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = served => ended,
+                () = connection.ended() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "node API connection ended");
     }
 }
 

@@ -114,8 +114,26 @@ impl FakeApi {
             .collect()
     }
 
-    pub(crate) fn put(&self, path: &str, mut value: Value) -> Value {
+    pub(crate) fn put(&self, path: &str, value: Value) -> Value {
+        self.store(path, |_| Some(value)).unwrap()
+    }
+
+    /// Changes an object, and nothing is written in between; `None`: there is none.
+    pub(crate) fn update(&self, path: &str, change: impl FnOnce(&mut Value)) -> Option<Value> {
+        self.store(path, |old| {
+            let mut value = old?.clone();
+            change(&mut value);
+            Some(value)
+        })
+    }
+
+    fn store(
+        &self,
+        path: &str,
+        make: impl FnOnce(Option<&Value>) -> Option<Value>,
+    ) -> Option<Value> {
         let mut state = self.state.lock().unwrap();
+        let mut value = make(state.objects.get(path))?;
         state.revision += 1;
         let revision = state.revision;
         value["metadata"]["resourceVersion"] = json!(revision.to_string());
@@ -124,7 +142,7 @@ impl FakeApi {
         state.tell(path, &value, FollowEvent::Put(object));
         drop(state);
         self.changes.send_replace(revision);
-        value
+        Some(value)
     }
 
     pub(crate) fn remove(&self, path: &str) {
@@ -196,9 +214,20 @@ impl FakeApi {
             "PUT" => Ok(self.put(&path, body)),
             "PATCH" => {
                 let path = path.trim_end_matches("/status");
-                let mut value = self.get(path).ok_or_else(missing)?;
-                merge(&mut value, &body);
-                Ok(self.put(path, value))
+                self.update(path, |value| merge(value, &body)).ok_or_else(missing)
+            }
+            "DELETE" if path.ends_with("/resourceslices") => {
+                let selected = self.list(&path).into_iter().filter(|slice| {
+                    request.target.contains(&format!(
+                        "spec.nodeName%3D{}",
+                        slice["spec"]["nodeName"].as_str().unwrap()
+                    ))
+                });
+                for slice in selected {
+                    let name = slice["metadata"]["name"].as_str().unwrap();
+                    self.remove(&format!("{path}/{name}"));
+                }
+                Ok(json!({}))
             }
             "DELETE" => {
                 self.get(&path).ok_or_else(missing)?;

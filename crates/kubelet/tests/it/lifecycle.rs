@@ -71,9 +71,7 @@ impl Node {
 
     /// Changes the pod as a user would.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
-        let mut pod = self.api.get(POD).unwrap();
-        change(&mut pod);
-        self.api.put(POD, pod);
+        self.api.update(POD, change).unwrap();
     }
 
     /// A pod of its own, beside the one of [`Node::create`].

@@ -20,7 +20,7 @@ fn file(root: &Path, name: &str, text: &str) {
 }
 
 /// CPUs 0 and 1 on the first node, 2 and 3 on the second; with `smt` each two are one core.
-fn machine(root: &Path, smt: bool) {
+pub(crate) fn machine(root: &Path, smt: bool) {
     file(root, "devices/system/cpu/online", "0-3\n");
     for cpu in 0..4 {
         let siblings = match smt {
@@ -88,7 +88,7 @@ async fn huge_pages_are_the_nodes_and_are_given_once() {
     node.tasks.shutdown().await;
 }
 
-fn settings(config: &mut KubeletConfig, sys: &Path) {
+pub(crate) fn settings(config: &mut KubeletConfig, sys: &Path) {
     config.placement.sys = sys.to_owned();
     config.placement.settings.cpu_policy = "static".into();
     config.placement.reconcile = Duration::from_millis(10);

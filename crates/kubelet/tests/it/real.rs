@@ -25,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) pki: Pki,
     pub(crate) dir: tempfile::TempDir,
+    /// Its only folder of CDI files.
+    pub(crate) cdi: std::path::PathBuf,
 }
 
 /// A program of this crate's `examples`.
@@ -60,6 +62,9 @@ impl Node {
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         let own = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         config.cgroup_parent = format!("/trireme-test-{own}");
+        let cdi = dir.path().join("cdi");
+        std::fs::create_dir(&cdi).unwrap();
+        config.cdi_dirs = vec![cdi.clone()];
         config.supervisor_command = vec![example("supervisor").into()];
         let runtime =
             Arc::new(Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap());
@@ -88,7 +93,7 @@ impl Node {
         let (runs, tls) = (kubelet.clone(), pki.server.clone());
         tasks.spawn("kubelet", async move { runs.run().await });
         tasks.spawn("node API", async move { kubelet.serve(listener, tls).await });
-        Node { api, tasks, runtime: Some(runtime), config, address, pki, dir }
+        Node { api, tasks, runtime: Some(runtime), config, address, pki, dir, cdi }
     }
 
     pub(crate) fn pod(&self, name: &str, container: Value) {
@@ -108,9 +113,7 @@ impl Node {
 
     /// Changes a pod as a user would.
     pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
-        let mut pod = self.api.get(&path(name)).unwrap();
-        change(&mut pod);
-        self.api.put(&path(name), pod);
+        self.api.update(&path(name), change).unwrap();
     }
 
     /// The cgroup of a guaranteed pod, below the hierarchy's root.
@@ -135,10 +138,10 @@ impl Node {
     }
 
     pub(crate) async fn delete(&self, name: &str) {
-        let mut pod = self.api.get(&path(name)).unwrap();
-        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
-        self.api.put(&path(name), pod);
+        self.change(name, |pod| {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
+        });
         self.api.until(|api| api.get(&path(name)).is_none().then_some(())).await;
     }
 

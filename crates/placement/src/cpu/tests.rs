@@ -170,6 +170,7 @@ fn pod(uid: &str, containers: &[(&str, Kind, u64)]) -> Pod {
         kind: *kind,
         cpu_millis: *cpu_millis,
         memory: BTreeMap::new(),
+        extended: BTreeMap::new(),
     };
     let containers = containers.iter().map(container).collect();
     Pod { uid: uid.into(), guaranteed: true, pod_level: false, containers }

@@ -46,7 +46,13 @@ fn pod(uid: &str, gib: u64, pages: u64) -> Pod {
     if pages > 0 {
         memory.insert("hugepages-1Gi".into(), pages * GIB);
     }
-    let container = Container { name: "c".into(), kind: Kind::Regular, cpu_millis: 500, memory };
+    let container = Container {
+        name: "c".into(),
+        kind: Kind::Regular,
+        cpu_millis: 500,
+        memory,
+        extended: BTreeMap::new(),
+    };
     Pod { uid: uid.into(), guaranteed: true, pod_level: false, containers: vec![container] }
 }
 

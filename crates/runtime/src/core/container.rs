@@ -13,6 +13,7 @@ use super::pins;
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::sandbox::{namespaces, on_node};
 use super::{Container, Inner, new_id, now_ns};
+use crate::cdi::{self, Edits};
 use crate::cri::{Container as Listed, *};
 use crate::error::{Error, IoContext, Result};
 use crate::image::StoredImage;
@@ -122,9 +123,12 @@ impl Inner {
         let image = self.images.find(name).ok_or_else(|| Error::not_found("image", name))?;
         let dir = self.container_dir(&id);
         let group = format!("{}/{id}", self.parent_group(&sandbox.config()));
+        // What is recorded is what was asked for.
+        let mut edited = config.clone();
+        let edits = cdi::inject(&mut edited, &self.config.cdi_dirs)?;
         let done = self
-            .with_sandbox_files(&config, sandbox)
-            .and_then(|c| self.plan_container(&id, &c, sandbox, &image, &group));
+            .with_sandbox_files(&edited, sandbox)
+            .and_then(|c| self.plan_container(&id, (&c, &edits), sandbox, &image, &group));
         let plan = match done {
             Ok(plan) => plan,
             Err(e) => {
@@ -157,7 +161,7 @@ impl Inner {
     fn plan_container(
         &self,
         id: &str,
-        config: &ContainerConfig,
+        (config, edits): (&ContainerConfig, &Edits),
         sandbox: &SandboxRecord,
         image: &StoredImage,
         group_path: &str,
@@ -174,7 +178,9 @@ impl Inner {
             group.apply(resources)?;
         }
         if !context.privileged {
-            group.restrict_devices(&device_rules(config)?)?;
+            let mut rules = device_rules(config)?;
+            rules.extend(edits.nodes.iter().filter_map(|node| node.rule()));
+            group.restrict_devices(&rules)?;
         }
         let pins = self.pin_dir(&sandbox.id);
         let shm = if on_node(options.ipc) { "/dev/shm".into() } else { pins::shm(&pins) };
@@ -186,6 +192,7 @@ impl Inner {
         plan::container(&Input {
             id,
             config,
+            edits,
             image: &image.process,
             user: &user,
             hostname: &sandbox.hostname,

@@ -115,9 +115,6 @@ pub(super) fn device_rules(config: &ContainerConfig) -> Result<Vec<DeviceRule>> 
 
 /// What would be ignored, and must not be.
 pub(super) fn refuse(config: &ContainerConfig) -> Result<()> {
-    if !config.cdi_devices.is_empty() {
-        return Err(Error::Unsupported("CDI devices".to_owned()));
-    }
     let context = crate::plan::context(config);
     if !context.apparmor_profile.is_empty() {
         let none = ["unconfined", "runtime/default"].contains(&context.apparmor_profile.as_str());

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use super::Input;
+use crate::cdi::CdiMount;
 use crate::cri::{LinuxContainerSecurityContext, Mount, MountPropagation};
 use crate::error::{Error, IoContext, Result};
 use crate::wire::{Bind, MountFs, Node, Overlay, Step, StepKind, Symlink};
@@ -185,6 +186,7 @@ fn devices(input: &Input<'_>, privileged: bool, list: &mut Vec<StepKind>) -> Res
             gid: meta.gid(),
         }));
     }
+    cdi_nodes(input, list);
     Ok(())
 }
 
@@ -218,9 +220,43 @@ fn host_devices(list: &mut Vec<StepKind>) {
 
 /// The caller's mounts, parents first.
 fn callers(input: &Input<'_>) -> Result<Vec<StepKind>> {
-    let mut sorted: Vec<(usize, &Mount)> = input.config.mounts.iter().enumerate().collect();
-    sorted.sort_by_key(|(_, m)| m.container_path.split('/').filter(|p| !p.is_empty()).count());
-    sorted.into_iter().map(|(index, mount)| caller(input, index, mount)).collect()
+    let depth = |path: &str| path.split('/').filter(|p| !p.is_empty()).count();
+    let own = input.config.mounts.iter().enumerate();
+    let own = own.map(|(index, m)| Ok((depth(&m.container_path), caller(input, index, m)?)));
+    let cdi = input.edits.mounts.iter().map(|m| Ok((depth(&m.target), of_device(input, m))));
+    let mut all = own.chain(cdi).collect::<Result<Vec<_>>>()?;
+    all.sort_by_key(|(depth, _)| *depth);
+    Ok(all.into_iter().map(|(_, step)| step).collect())
+}
+
+/// A mount of a CDI device.
+fn of_device(input: &Input<'_>, mount: &CdiMount) -> StepKind {
+    StepKind::Bind(Bind {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+        attributes: mount.attributes,
+        mapped: input.users.is_some(),
+        ..Bind::default()
+    })
+}
+
+/// The nodes of CDI devices, which are the container's user's unless they are somebody's.
+fn cdi_nodes(input: &Input<'_>, list: &mut Vec<StepKind>) {
+    for node in &input.edits.nodes {
+        if input.users.is_some() {
+            list.push(host_device(node.host_path.clone(), node.path.clone()));
+            continue;
+        }
+        list.push(StepKind::Node(Node {
+            path: node.path.clone(),
+            mode: node.mode,
+            device: node.device,
+            uid: node.uid.unwrap_or(input.user.uid),
+            gid: node.gid.unwrap_or(input.user.gid),
+        }));
+    }
 }
 
 fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
@@ -251,6 +287,7 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
             recursive_read_only: true,
             propagation: libc::MS_PRIVATE,
             mapped: input.users.is_some(),
+            attributes: 0,
         }));
     }
     let mapped = mapping(input, mount)?;
@@ -267,6 +304,7 @@ fn caller(input: &Input<'_>, index: usize, mount: &Mount) -> Result<StepKind> {
         propagation,
         sub_path: String::new(),
         mapped,
+        attributes: 0,
     }))
 }
 

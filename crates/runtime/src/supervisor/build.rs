@@ -51,6 +51,10 @@ fn open_source(
     if source.read_only {
         mount::read_only(fd, source.recursive).map_err(|e| ("make read-only", e))?;
     }
+    if source.attributes != 0 {
+        let attributes = MountAttr { set: source.attributes, ..MountAttr::default() };
+        mount::set_attr(fd, false, &attributes).map_err(|e| ("set the attributes of", e))?;
+    }
     if source.proc && sys::filesystem_of(fd) != Ok(PROC) {
         return Err(("\"/proc\" cannot be mounted because it is not of type proc:", libc::EINVAL));
     }

@@ -90,6 +90,7 @@ pub(super) struct Source {
     pub(super) sub_path: Option<CString>,
     pub(super) read_only: bool,
     pub(super) recursive: bool,
+    pub(super) attributes: u64,
     pub(super) propagation: u64,
     pub(super) mapped: bool,
     /// It must be a process file system, because it becomes `/proc`.
@@ -374,6 +375,7 @@ impl Prepared {
             sub_path: (!b.sub_path.is_empty()).then(|| c(b.sub_path.as_str())).transpose()?,
             read_only: b.read_only,
             recursive: b.recursive_read_only,
+            attributes: b.attributes,
             propagation: b.propagation,
             mapped: b.mapped,
             proc: clean == "/proc",

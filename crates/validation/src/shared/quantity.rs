@@ -49,7 +49,8 @@ pub(crate) fn is_overcommit_allowed(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn is_extended(name: &str) -> bool {
+/// A resource that is neither Kubernetes' own nor a quota's name for one (`IsExtendedResourceName`).
+pub fn is_extended(name: &str) -> bool {
     !is_native(name)
         && !name.starts_with("requests.")
         && names::qualified_name(&format!("requests.{name}")).is_empty()

@@ -3,6 +3,7 @@
 //! Its process has neither proxy nor DNS: Services are kube-proxy's, and `--cluster-dns` must be
 //! answered by somebody. Containers outlive it and are found again at the next start.
 
+mod credentials;
 mod foreign;
 pub(crate) mod network;
 mod placement;
@@ -22,12 +23,14 @@ use clap::Parser;
 use client::{Client, Tasks};
 use k8s_openapi::api::core::v1::Taint;
 use pki::{Authority, CertSpec, KeyPairPem};
+use tokio::sync::watch;
 
 use self::network::{LateNetwork, Ranges};
 use self::settings::Settings;
 pub(crate) use self::settings::millis;
 use super::component::{self, Connection, KubeconfigArg, block_on, hostname};
 use super::health::HealthPort;
+use crate::certificates::Followed;
 use crate::cluster::folder::make_private;
 use crate::cluster::node::server_tls;
 use crate::durations::go_duration;
@@ -150,6 +153,8 @@ pub(crate) struct Args {
     reserved: reserved::Args,
     #[command(flatten)]
     placement: placement::Args,
+    #[command(flatten)]
+    credentials: credentials::Args,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -248,10 +253,11 @@ async fn serve(
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
     settings.apply(&mut config);
+    args.credentials.apply(&mut config);
     args.reserved.apply(&mut config)?;
     args.placement.apply(&mut config, args.reserved.has_cgroups())?;
     make_private(&args.root_dir)?;
-    let tls = tls(&args, &config)?;
+    let tls = live_tls(&args, &config, tasks)?;
     let at = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), args.port);
     let listener = listener::bind(at).await.with_context(|| {
         format!("listen on {at}: choose another --port, or stop what uses this one")
@@ -278,7 +284,7 @@ async fn serve(
     let agent = Kubelet::new(config, deps, tasks).map_err(anyhow::Error::msg)?;
     let agent = Arc::new(agent);
     let server = agent.clone();
-    tasks.spawn("kubelet server", async move { server.serve(listener, tls).await });
+    tasks.spawn("kubelet server", async move { server.serve_live(listener, tls).await });
     tasks.spawn("kubelet", async move { agent.run().await });
     health.into_iter().for_each(|port| port.serve(tasks));
     eprintln!("node {name} works for {}", connection.server());
@@ -378,18 +384,44 @@ fn address_towards(server: &str) -> Result<IpAddr> {
     Ok(from)
 }
 
-fn tls(args: &Args, config: &KubeletConfig) -> Result<Arc<rustls::ServerConfig>> {
-    let ca = args.client_ca_file.as_ref();
-    let ca = read(ca.context("--client-ca-file, or authentication.x509.clientCAFile, is needed")?)?;
-    let pair = match (&args.tls_cert_file, &args.tls_private_key_file) {
-        (Some(cert), Some(key)) => KeyPairPem { cert_pem: read(cert)?, key_pem: read(key)? },
-        _ => self_signed(&args.root_dir.join("pki"), config)?,
+/// Files of the node API's TLS, and what is in them: the authorities of clients, certificate and key.
+fn tls_files(args: &Args, config: &KubeletConfig) -> Result<Followed> {
+    let ca = args.client_ca_file.clone();
+    let ca = ca.context("--client-ca-file, or authentication.x509.clientCAFile, is needed")?;
+    let (cert, key) = match (&args.tls_cert_file, &args.tls_private_key_file) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        _ => {
+            let folder = args.root_dir.join("pki");
+            self_signed(&folder, config)?;
+            (folder.join("kubelet.crt"), folder.join("kubelet.key"))
+        }
     };
-    server_tls(&ca, &pair).context("the node API's certificates")
+    Ok(Followed { what: "node-api-tls", paths: vec![ca, cert, key] })
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+fn tls(texts: &[String]) -> Result<Arc<rustls::ServerConfig>> {
+    let [ca, cert_pem, key_pem] = texts else { bail!("not three files") };
+    let pair = KeyPairPem { cert_pem: cert_pem.clone(), key_pem: key_pem.clone() };
+    server_tls(ca, &pair).context("the node API's certificates")
+}
+
+/// The node API's TLS, which follows its files.
+fn live_tls(
+    args: &Args,
+    config: &KubeletConfig,
+    tasks: &Tasks,
+) -> Result<watch::Receiver<Arc<rustls::ServerConfig>>> {
+    let files = tls_files(args, config)?;
+    let texts = files.read()?;
+    let (sender, live) = watch::channel(tls(&texts)?);
+    tasks.spawn("node API certificates", async move {
+        let apply = |texts: Vec<String>| {
+            let made = tls(&texts).map(|tls| drop(sender.send_replace(tls)));
+            async move { made }
+        };
+        files.follow(texts, Arc::default(), apply).await;
+    });
+    Ok(live)
 }
 
 /// A certificate of an authority that is forgotten at once.

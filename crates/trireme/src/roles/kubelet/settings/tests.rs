@@ -90,7 +90,7 @@ fn what_this_node_does_not_do_is_refused_by_name() {
     assert_eq!(refused("authentication: {anonymous: {enabled: true}}"), said);
     assert_eq!(refused("maxPod: 7"), "KubeletConfiguration has no field maxPod");
     assert!(
-        refused("featureGates: {DynamicResourceAllocation: true}")
+        refused("featureGates: {DynamicResourceAllocation: false}")
             .contains("DynamicResourceAllocation")
     );
     assert!(refused("featureGates: {EnvFiles: false}").contains("EnvFiles"));
@@ -102,7 +102,7 @@ fn what_this_node_does_not_do_is_refused_by_name() {
 fn what_kubeadm_writes_and_nobody_has_set_is_taken() {
     let yaml = "cgroupDriver: cgroupfs\nsyncFrequency: 0s\nlogging: {flushFrequency: 0, verbosity: 0}\nmemorySwap: {}\n\
                 shutdownGracePeriod: 0s\nstaticPodPath: /none\ncrashLoopBackOff: {}\nauthorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s}}\n\
-                featureGates: {EnvFiles: true, DynamicResourceAllocation: false}";
+                featureGates: {EnvFiles: true, DynamicResourceAllocation: true, WatchList: false}";
     assert!(settings(yaml).is_ok());
 }
 
