@@ -88,6 +88,25 @@ impl ImageStore {
         self.has_layer(diff_id)
     }
 
+    /// Bytes of a layer's files.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub fn layer_bytes(&self, diff_id: &str) -> Result<u64> {
+        self.layer_size(diff_id)
+    }
+
+    /// Bytes of all layers that are here, whether an image has them or not.
+    pub fn all_layers_bytes(&self) -> Result<u64> {
+        let dir = self.root.join("layers");
+        let mut sum = 0;
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let name = entry.at("list", &dir)?.file_name();
+            sum += self.layer_size(&name.to_string_lossy()).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
     /// Takes an image out of the index and leaves its layers.
     pub fn forget(&self, id: &str) -> Result<()> {
         if self.images().remove(id).is_none() {
