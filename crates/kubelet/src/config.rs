@@ -159,6 +159,9 @@ pub struct KubeletConfig {
     pub pod_pids_max: Option<u64>,
     /// Containers without a seccomp profile have the runtime's.
     pub seccomp_default: bool,
+    /// Where `Localhost` seccomp profiles lie: the runtime is told absolute paths. `None`: it knows the folder
+    /// itself, as the embedded one does.
+    pub seccomp_root: Option<PathBuf>,
     /// Burstable containers may use their part of the machine's swap (`LimitedSwap`); else none may.
     /// On cgroup v1 none may in any case.
     pub limited_swap: bool,
@@ -221,6 +224,7 @@ impl KubeletConfig {
             image_gc_low_percent: 80,
             pod_pids_max: None,
             seccomp_default: false,
+            seccomp_root: None,
             limited_swap: false,
             status_images: Some(50),
             restart_max: Duration::from_secs(300),
