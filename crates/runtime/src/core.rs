@@ -9,6 +9,7 @@ mod details;
 mod exec_sync;
 mod figures;
 mod files;
+mod foreign;
 mod pins;
 mod private;
 mod program;
@@ -106,6 +107,8 @@ impl Embedded {
         let cgroups = Hierarchies::detect(&config.cgroup_root)?;
         let mut state = State::default();
         let loaded = load(&config.root, &mut state)?;
+        let unstarted = state.containers.values().filter(|c| c.record.run.is_none());
+        let unstarted: Vec<String> = unstarted.map(|c| c.record.id.clone()).collect();
         let stop = CancellationToken::new();
         let client = Client::connect(&config, stop.clone()).await?;
         let inner = Arc::new(Inner {
@@ -123,6 +126,7 @@ impl Embedded {
         let guard = Arc::new(stop.clone().drop_guard());
         let reading = start_tasks(&inner, client, &stop).await;
         inner.end_abandoned_execs();
+        inner.end_half_started(unstarted).await;
         inner.end_damaged(loaded).await;
         inner.resume_network().await;
         let reading = Arc::new(Mutex::new(Some(reading)));
@@ -371,6 +375,21 @@ impl Inner {
     async fn end_damaged(&self, ids: Vec<String>) {
         for id in ids {
             if !self.state().others.contains_key(&id) {
+                continue;
+            }
+            if let Err(e) = self.signal(&id, libc::SIGKILL).await {
+                tracing::error!(container = id, "not ended: {}", e.chain());
+            }
+        }
+    }
+
+    /// A container that was created by its OCI runtime, and whose start nobody has seen to its end, waits for
+    /// ever: it ends, and can be started anew.
+    async fn end_half_started(&self, unstarted: Vec<String>) {
+        for id in unstarted {
+            let Ok(record) = self.container_record(&id) else { continue };
+            let is_foreign = self.oci_runtime_of(&record).is_ok_and(|found| found.is_some());
+            if !is_foreign || !record.running() {
                 continue;
             }
             if let Err(e) = self.signal(&id, libc::SIGKILL).await {
