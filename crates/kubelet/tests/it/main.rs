@@ -8,6 +8,7 @@ mod api;
 mod attacks;
 mod cgroups;
 mod chaos;
+mod containerd;
 mod csi_driver;
 mod csi_volumes;
 mod endings;
