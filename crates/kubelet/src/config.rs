@@ -63,6 +63,8 @@ pub struct ReservedCgroup {
 pub struct NodeCgroups {
     /// Where cgroups are mounted; `None`: the node keeps none.
     pub mount: Option<PathBuf>,
+    /// Pods' own groups are made here, because the runtime does not: a foreign one. The embedded one does.
+    pub makes_pods: bool,
     /// Pods together have what is allocatable, not all that the node has (`enforceNodeAllocatable`).
     pub enforce_pods: bool,
     /// Processes that are not for pods.
@@ -73,7 +75,13 @@ pub struct NodeCgroups {
 
 impl Default for NodeCgroups {
     fn default() -> NodeCgroups {
-        NodeCgroups { mount: None, enforce_pods: true, reserved_pids: 0, reserved: Vec::new() }
+        NodeCgroups {
+            mount: None,
+            makes_pods: false,
+            enforce_pods: true,
+            reserved_pids: 0,
+            reserved: Vec::new(),
+        }
     }
 }
 

@@ -100,6 +100,10 @@ impl Node {
         settings.log_dir = dir.path().join("logs");
         settings.cgroup_root = format!("{cgroup}/kubepods");
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        if containerd::is_wanted() {
+            settings.cgroups.mount = Some("/sys/fs/cgroup".into());
+            settings.cgroups.makes_pods = true;
+        }
         change(&mut settings);
         let client = Client::new(Arc::new(api.clone()));
         let deps = Deps {

@@ -35,8 +35,10 @@ pub fn layer_digest(dir: &Path, times: Times) -> Result<Option<String>> {
 
 /// Unpacks an archive, compressed or not, as plain files: names with `.wh.` are names like others.
 pub fn extract(stream: impl Read, dir: &Path) -> Result<()> {
-    let stream = decompressed(stream).doing("read the archive")?;
-    unpack::unpack_plain(stream, dir).at("unpack to", dir).map(drop)
+    let mut stream = decompressed(stream).doing("read the archive")?;
+    unpack::unpack_plain(&mut stream, dir).at("unpack to", dir)?;
+    // What comes behind the archive's end belongs to it, too: its packer's checksums.
+    io::copy(&mut stream, &mut io::sink()).doing("read the archive's end").map(drop)
 }
 
 impl ImageStore {

@@ -265,6 +265,7 @@ async fn serve(
     let client = connection.client(tasks);
     let (runtime, images) = match &args.container_runtime_endpoint {
         Some(endpoint) => {
+            config.cgroups.makes_pods = true;
             config.seccomp_root = Some(args.root_dir.join("seccomp"));
             let images = args.image_service_endpoint.as_deref();
             foreign::runtime(endpoint, images, tasks).await?
