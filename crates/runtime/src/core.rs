@@ -107,6 +107,7 @@ impl Embedded {
         let cgroups = Hierarchies::detect(&config.cgroup_root)?;
         let mut state = State::default();
         let loaded = load(&config.root, &mut state)?;
+        end_lost_sandboxes(&config, &mut state)?;
         let unstarted = state.containers.values().filter(|c| c.record.run.is_none());
         let unstarted: Vec<String> = unstarted.map(|c| c.record.id.clone()).collect();
         let stop = CancellationToken::new();
@@ -210,6 +211,20 @@ fn load(root: &Path, state: &mut State) -> Result<Vec<String>> {
         state.containers.insert(container.record.id.clone(), container);
     }
     Ok(containers.damaged)
+}
+
+/// Sandboxes of before the machine's last start have no namespaces any more: nothing can be started in them.
+fn end_lost_sandboxes(config: &Config, state: &mut State) -> Result<()> {
+    for (id, sandbox) in &mut state.sandboxes {
+        let record = &mut sandbox.record;
+        if !record.ready || pins::are_alive(&config.state_dir.join("sandboxes").join(id)) {
+            continue;
+        }
+        tracing::info!(sandbox = id, "its namespaces are gone");
+        record.ready = false;
+        records::save(&config.root.join("sandboxes").join(id), record)?;
+    }
+    Ok(())
 }
 
 /// Starts the reader of the supervisor's socket, and the task that books its news; returns after the

@@ -93,7 +93,7 @@ pub(crate) fn run(args: ImageArgs) -> Result<()> {
 }
 
 fn print(rows: &[ImageRow]) {
-    println!("{:<50} {:<14} {:>10}  {}", "IMAGE", "ID", "SIZE", "PINNED");
+    println!("{:<50} {:<14} {:>10}  PINNED", "IMAGE", "ID", "SIZE");
     for row in rows {
         let id: String = row.id.trim_start_matches("sha256:").chars().take(12).collect();
         let size = format!("{:.1} MiB", row.size as f64 / f64::from(1 << 20));
