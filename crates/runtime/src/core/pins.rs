@@ -92,7 +92,7 @@ const NAMESPACES: i64 = 0x6e73_6673;
 
 /// Whether a sandbox's namespaces are there. After a start of the machine only the files' names are.
 pub(crate) fn are_alive(dir: &Path) -> bool {
-    rustix::fs::statfs(uts(dir)).is_ok_and(|found| found.f_type as i64 == NAMESPACES)
+    rustix::fs::statfs(uts(dir)).is_ok_and(|found| found.f_type == NAMESPACES)
 }
 
 /// Makes the state directory a mount of its own that shares nothing with others: pins must not
