@@ -16,6 +16,7 @@ mod copy;
 mod engine;
 mod error;
 mod mounted;
+mod output;
 mod request;
 mod run;
 mod state;

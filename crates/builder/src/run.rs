@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Seek as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dockerfile::{Heredoc, Mount, MountKind, Network, Run};
 use futures::StreamExt as _;
@@ -13,12 +14,12 @@ use runtime::image::StoredImage;
 use runtime::{Embedded, RuntimeService as _};
 
 use crate::error::{Error, IoContext, Result};
+use crate::output::Follower;
 
-/// Lines of a failed command's output that its error shows, and bytes of the log that are read for them.
-const LAST_LINES: usize = 20;
-const LAST_BYTES: u64 = 64 << 10;
-/// Bytes of output that are shown.
-const SHOWN_BYTES: u64 = 8 << 20;
+/// How often output is looked for while a command runs: often enough for a person who waits.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// The log's name in the scratch directory.
+const LOG: &str = "run.log";
 
 /// One RUN with everything decided.
 pub(crate) struct Command {
@@ -75,13 +76,14 @@ fn is_alone(text: &str) -> bool {
         && !name.contains(['|', '>', ';', '&'])
 }
 
-/// Runs it; the changed files are in the returned container's upper directory until `remove`.
+/// A command that has ended.
 pub(crate) struct Finished<'a> {
     runtime: &'a Embedded,
     sandbox: String,
     container: String,
     pub(crate) exit_code: i32,
-    pub(crate) output: String,
+    /// The last lines of the output.
+    pub(crate) last_lines: String,
 }
 
 impl Finished<'_> {
@@ -94,17 +96,24 @@ impl Finished<'_> {
     }
 }
 
-pub(crate) async fn run<'a>(runtime: &'a Embedded, command: &Command) -> Result<Finished<'a>> {
+/// Runs it and tells its output line by line; the changed files are in the returned container's upper directory
+/// until `remove`.
+pub(crate) async fn run<'a>(
+    runtime: &'a Embedded,
+    command: &Command,
+    tell: &(dyn Fn(&str) + Send + Sync),
+) -> Result<Finished<'a>> {
     let sandbox_config = sandbox(command)?;
     let request = cri::RunPodSandboxRequest {
         config: Some(sandbox_config.clone()),
         runtime_handler: String::new(),
     };
     let sandbox = runtime.run_pod_sandbox(request).await?;
-    let done = in_sandbox(runtime, command, &sandbox, sandbox_config).await;
+    let output = Follower::new(&command.scratch.join(LOG), tell);
+    let done = in_sandbox(runtime, command, &sandbox, (sandbox_config, output)).await;
     match done {
-        Ok((container, exit_code, output)) => {
-            Ok(Finished { runtime, sandbox, container, exit_code, output })
+        Ok((container, exit_code, last_lines)) => {
+            Ok(Finished { runtime, sandbox, container, exit_code, last_lines })
         }
         Err(error) => {
             // The first error is the one to tell; the next build removes what is left.
@@ -120,7 +129,7 @@ async fn in_sandbox(
     runtime: &Embedded,
     command: &Command,
     sandbox: &str,
-    sandbox_config: cri::PodSandboxConfig,
+    (sandbox_config, mut output): (cri::PodSandboxConfig, Follower<'_>),
 ) -> Result<(String, i32, String)> {
     let mut events = runtime.events().await?;
     let request = cri::CreateContainerRequest {
@@ -130,8 +139,17 @@ async fn in_sandbox(
     };
     let id = runtime.create_container(request).await?;
     runtime.start_container(&id).await?;
+    let log = command.scratch.join(LOG);
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
     loop {
-        let Some(event) = events.next().await else {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = looks.tick() => {
+                output.read().at("read", &log)?;
+                continue;
+            }
+        };
+        let Some(event) = event else {
             return Err(Error::refused("the runtime ended during the step"));
         };
         let event = event?;
@@ -142,8 +160,7 @@ async fn in_sandbox(
         }
     }
     let status = runtime.container_status(&id, false).await?.status.unwrap_or_default();
-    let output = output(Path::new(&status.log_path)).at("read", &status.log_path)?;
-    Ok((id, status.exit_code, output))
+    Ok((id, status.exit_code, output.finish().at("read", &log)?))
 }
 
 fn sandbox(command: &Command) -> Result<cri::PodSandboxConfig> {
@@ -215,41 +232,13 @@ fn container(command: &Command) -> ContainerConfig {
         envs: env.collect(),
         working_dir: command.workdir.clone(),
         mounts: command.mounts.clone(),
-        log_path: "run.log".to_owned(),
+        log_path: LOG.to_owned(),
         linux: Some(cri::LinuxContainerConfig {
             security_context: Some(security),
             resources: None,
         }),
         ..ContainerConfig::default()
     }
-}
-
-/// What a command wrote: the log without times and tags.
-fn output(log: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(log)?;
-    let length = file.metadata()?.len();
-    file.seek(io::SeekFrom::Start(length.saturating_sub(SHOWN_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(SHOWN_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut out = String::new();
-    for line in text.lines() {
-        let mut parts = line.splitn(4, ' ').skip(2);
-        let (tag, text) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        out.push_str(text);
-        if !tag.starts_with('P') {
-            out.push('\n');
-        }
-    }
-    Ok(out)
-}
-
-/// The end of a failed command's output.
-pub(crate) fn last_lines(output: &str) -> String {
-    let start = output.len().saturating_sub(LAST_BYTES as usize);
-    let start = (start..output.len()).find(|i| output.is_char_boundary(*i)).unwrap_or(output.len());
-    let lines: Vec<&str> = output[start..].lines().collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
 /// Takes mount points that the container needed, and that hold nothing, out of what it changed.

@@ -7,5 +7,5 @@
 mod client;
 mod server;
 
-pub use client::Client;
+pub use client::{Client, check_endpoint};
 pub use server::{Streaming, methods};

@@ -64,6 +64,8 @@ pub struct ReservedCgroup {
 pub struct NodeCgroups {
     /// Where cgroups are mounted; `None`: the node keeps none.
     pub mount: Option<PathBuf>,
+    /// Pods' own groups are made here, because the runtime does not: a foreign one. The embedded one does.
+    pub makes_pods: bool,
     /// Pods together have what is allocatable, not all that the node has (`enforceNodeAllocatable`).
     pub enforce_pods: bool,
     /// Processes that are not for pods.
@@ -74,7 +76,13 @@ pub struct NodeCgroups {
 
 impl Default for NodeCgroups {
     fn default() -> NodeCgroups {
-        NodeCgroups { mount: None, enforce_pods: true, reserved_pids: 0, reserved: Vec::new() }
+        NodeCgroups {
+            mount: None,
+            makes_pods: false,
+            enforce_pods: true,
+            reserved_pids: 0,
+            reserved: Vec::new(),
+        }
     }
 }
 
@@ -160,6 +168,9 @@ pub struct KubeletConfig {
     pub pod_pids_max: Option<u64>,
     /// Containers without a seccomp profile have the runtime's.
     pub seccomp_default: bool,
+    /// Where `Localhost` seccomp profiles lie: the runtime is told absolute paths. `None`: it knows the folder
+    /// itself, as the embedded one does.
+    pub seccomp_root: Option<PathBuf>,
     /// Burstable containers may use their part of the machine's swap (`LimitedSwap`); else none may.
     /// On cgroup v1 none may in any case.
     pub limited_swap: bool,
@@ -224,6 +235,7 @@ impl KubeletConfig {
             image_gc_low_percent: 80,
             pod_pids_max: None,
             seccomp_default: false,
+            seccomp_root: None,
             limited_swap: false,
             status_images: Some(50),
             restart_max: Duration::from_secs(300),

@@ -1,5 +1,6 @@
 //! What the embedded runtime must be told at construction.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,9 +51,12 @@ pub struct Config {
     pub cgroup_root: PathBuf,
     /// Program and first arguments that run [`crate::supervisor::main`], e.g. `[/proc/self/exe, supervisor]`.
     pub supervisor_command: Vec<OsString>,
-    /// Registries (`host` or `host:port`) spoken to by plain HTTP; loopback addresses always are as a fallback.
-    pub insecure_registries: Vec<String>,
+    /// At which hosts registries are reached, and how.
+    pub registries: registries::Registries,
     pub pull_limits: PullLimits,
+    /// OCI runtimes (the programs of runc and crun) by the names that RuntimeClasses have for them. Pods that
+    /// name none, and those that name `trireme`, run in the embedded one.
+    pub handlers: BTreeMap<String, PathBuf>,
     /// Bytes at which the supervisor rotates a log itself, because nobody reopened it in time: a
     /// backstop above the kubelet's own limit (10 MiB), for the time that the kubelet is away.
     pub log_max_bytes: u64,
@@ -76,8 +80,9 @@ impl Config {
             cgroup_parent: "/trireme".to_owned(),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             supervisor_command: vec!["/proc/self/exe".into(), "supervisor".into()],
-            insecure_registries: Vec::new(),
+            registries: registries::Registries::default(),
             pull_limits: PullLimits::default(),
+            handlers: BTreeMap::new(),
             log_max_bytes: 50 << 20,
             log_max_files: 4,
             seccomp_dir: PathBuf::from("/var/lib/kubelet/seccomp"),

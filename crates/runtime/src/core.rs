@@ -9,6 +9,7 @@ mod details;
 mod exec_sync;
 mod figures;
 mod files;
+mod foreign;
 mod pins;
 mod private;
 mod program;
@@ -106,6 +107,9 @@ impl Embedded {
         let cgroups = Hierarchies::detect(&config.cgroup_root)?;
         let mut state = State::default();
         let loaded = load(&config.root, &mut state)?;
+        end_lost_sandboxes(&config, &mut state)?;
+        let unstarted = state.containers.values().filter(|c| c.record.run.is_none());
+        let unstarted: Vec<String> = unstarted.map(|c| c.record.id.clone()).collect();
         let stop = CancellationToken::new();
         let client = Client::connect(&config, stop.clone()).await?;
         let inner = Arc::new(Inner {
@@ -123,6 +127,7 @@ impl Embedded {
         let guard = Arc::new(stop.clone().drop_guard());
         let reading = start_tasks(&inner, client, &stop).await;
         inner.end_abandoned_execs();
+        inner.end_half_started(unstarted).await;
         inner.end_damaged(loaded).await;
         inner.resume_network().await;
         let reading = Arc::new(Mutex::new(Some(reading)));
@@ -206,6 +211,20 @@ fn load(root: &Path, state: &mut State) -> Result<Vec<String>> {
         state.containers.insert(container.record.id.clone(), container);
     }
     Ok(containers.damaged)
+}
+
+/// Sandboxes of before the machine's last start have no namespaces any more: nothing can be started in them.
+fn end_lost_sandboxes(config: &Config, state: &mut State) -> Result<()> {
+    for (id, sandbox) in &mut state.sandboxes {
+        let record = &mut sandbox.record;
+        if !record.ready || pins::are_alive(&config.state_dir.join("sandboxes").join(id)) {
+            continue;
+        }
+        tracing::info!(sandbox = id, "its namespaces are gone");
+        record.ready = false;
+        records::save(&config.root.join("sandboxes").join(id), record)?;
+    }
+    Ok(())
 }
 
 /// Starts the reader of the supervisor's socket, and the task that books its news; returns after the
@@ -371,6 +390,21 @@ impl Inner {
     async fn end_damaged(&self, ids: Vec<String>) {
         for id in ids {
             if !self.state().others.contains_key(&id) {
+                continue;
+            }
+            if let Err(e) = self.signal(&id, libc::SIGKILL).await {
+                tracing::error!(container = id, "not ended: {}", e.chain());
+            }
+        }
+    }
+
+    /// A container that was created by its OCI runtime, and whose start nobody has seen to its end, waits for
+    /// ever: it ends, and can be started anew.
+    async fn end_half_started(&self, unstarted: Vec<String>) {
+        for id in unstarted {
+            let Ok(record) = self.container_record(&id) else { continue };
+            let is_foreign = self.oci_runtime_of(&record).is_ok_and(|found| found.is_some());
+            if !is_foreign || !record.running() {
                 continue;
             }
             if let Err(e) = self.signal(&id, libc::SIGKILL).await {

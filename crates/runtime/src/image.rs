@@ -126,6 +126,7 @@ impl ImageStore {
             crate::tree::remove(&entry.path()).at("remove", entry.path())?;
         }
         let store = ImageStore { root, images: Mutex::default() };
+        store.put_damaged_layers_aside()?;
         let dir = store.root.join("images");
         for entry in fs::read_dir(&dir).at("list", &dir)? {
             let path = entry.at("list", &dir)?.path();
@@ -141,17 +142,40 @@ impl ImageStore {
         Ok(store)
     }
 
+    /// A layer that was not put in place to its end is none: it is fetched again. It is removed at the next
+    /// opening, because a container of a former process may still run on it.
+    fn put_damaged_layers_aside(&self) -> Result<()> {
+        let dir = self.root.join("layers");
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let entry = entry.at("list", &dir)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Err(why) = self.layer_size(&name) else { continue };
+            let path = entry.path();
+            tracing::error!(layer = %path.display(), "damaged layer put aside: {}", why.chain());
+            self.put_aside(&path)?;
+        }
+        Ok(())
+    }
+
+    fn put_aside(&self, path: &Path) -> Result<()> {
+        let aside = self.root.join("tmp").join(uuid::Uuid::new_v4().simple().to_string());
+        fs::rename(path, aside).at("put aside", path)
+    }
+
     /// An image's record, if it can be trusted.
     fn stored(&self, path: &Path, bytes: &[u8]) -> std::result::Result<StoredImage, String> {
         let image: StoredImage = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if path.file_name() != self.record(&image.id).file_name() {
             return Err("the record is another image's".into());
         }
+        // The configuration has its digest for a name: what the record has of it must be in there.
+        let config = self.config(&image.id).map_err(|e| e.chain())?;
+        let config = parse_config(&config).map_err(|e| e.chain())?;
+        if config.rootfs.diff_ids != image.layers {
+            return Err("the record has other layers than the configuration".into());
+        }
         for layer in &image.layers {
             self.layer_size(layer).map_err(|e| e.chain())?;
-            if !self.has_layer(layer) {
-                return Err(format!("layer {layer} is missing"));
-            }
         }
         Ok(image)
     }
@@ -204,7 +228,7 @@ impl ImageStore {
     }
 
     fn has_layer(&self, diff_id: &str) -> bool {
-        self.layer_dir(diff_id).is_dir()
+        self.layer_dir(diff_id).is_dir() && self.layer_size(diff_id).is_ok()
     }
 
     /// Takes an image whose layers are all here into the index; names move from other images to it.

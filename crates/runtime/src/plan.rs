@@ -4,6 +4,7 @@
 mod bpf;
 mod caps;
 mod mounts;
+pub(crate) mod oci;
 pub(crate) mod seccomp;
 mod syscalls;
 pub(crate) mod users;

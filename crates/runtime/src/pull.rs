@@ -3,14 +3,15 @@
 //! Manifest and configuration first: the configuration names the layers by their content, so those that
 //! are here already are not fetched. The others come in parallel, each straight from the network
 //! through hash and decompression onto the disk; no compressed copy is written. A broken download goes
-//! on where it broke. Manifests of schema 1 are refused. What is
-//! not done: mirrors, proxies.
+//! on where it broke. Manifests of schema 1 are refused. A registry may have mirrors (crate `registries`): what
+//! one host does not have, or has wrong, is asked of the next. What is not done: proxies.
 
 mod auth;
 mod http;
 mod push;
 mod registry;
 mod single;
+mod source;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::image::{Descriptor, ImageStore, Reference};
 pub(crate) use push::push;
 use registry::Registry;
 pub use single::fetch as fetch_file;
+use source::{Failures, Source};
 
 /// Layers fetched at once: enough to fill a line, few enough for two cores to unpack.
 const PARALLEL_LAYERS: usize = 4;
@@ -42,8 +44,8 @@ pub(crate) async fn pull(
     auth: AuthConfig,
 ) -> Result<String> {
     let reference = Reference::parse(name)?;
-    let registry = Registry::new(&reference, config, auth);
     let failed = |source: Cause| Error::Pull { image: reference.name(), source };
+    let registry = Source::new(&reference, config, &auth).map_err(failed)?;
     let found = registry.manifest().await.map_err(failed)?;
     let wanted = found.manifest.config.as_ref();
     let wanted = wanted.ok_or_else(|| failed("the manifest names no configuration".into()))?;
@@ -65,12 +67,29 @@ pub(crate) async fn pull(
     Ok(added.await.map_err(|e| Error::Supervisor(e.to_string()))??.id)
 }
 
-/// One layer: the network on this task, hashing and unpacking on a thread that may block.
+/// One layer, from the first host that has it whole.
 async fn fetch(
+    store: &Arc<ImageStore>,
+    source: &Source,
+    diff_id: String,
+    layer: Descriptor,
+) -> std::result::Result<(), Cause> {
+    let mut failures = Failures::default();
+    for host in source.pulling() {
+        match fetch_from(store, &host.registry, diff_id.clone(), &layer).await {
+            Ok(()) => return Ok(()),
+            Err(error) => failures.add(host, error),
+        }
+    }
+    Err(failures.into_cause())
+}
+
+/// The network on this task, hashing and unpacking on a thread that may block.
+async fn fetch_from(
     store: &Arc<ImageStore>,
     registry: &Registry,
     diff_id: String,
-    layer: Descriptor,
+    layer: &Descriptor,
 ) -> std::result::Result<(), Cause> {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let store = store.clone();

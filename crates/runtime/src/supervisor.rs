@@ -17,6 +17,7 @@ mod child;
 mod credentials;
 mod exit;
 mod flow;
+mod foreign;
 mod launcher;
 mod log;
 mod mount;
@@ -80,6 +81,8 @@ struct Supervisor {
     clients: HashMap<u64, OwnedFd>,
     entries: HashMap<String, Entry>,
     starting: HashMap<u64, start::Starting>,
+    /// OCI runtimes that run, by their pids.
+    creating: HashMap<i32, start::Starting>,
     pids: HashMap<i32, String>,
     /// Launched processes that have named their successor, and are about to end.
     relieved: HashSet<i32>,

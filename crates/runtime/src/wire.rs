@@ -87,7 +87,24 @@ pub(crate) struct Plan {
     /// The host's number for the user, where a user namespace maps it: the streams become its own.
     #[prost(uint32, optional, tag = "32")]
     pub(crate) host_uid: Option<u32>,
+    /// The program is an OCI runtime's, in the supervisor's own namespaces; its cgroups are the container's.
+    #[prost(message, optional, tag = "33")]
+    pub(crate) foreign: Option<Foreign>,
 }
+
+/// An OCI runtime's `create`, or its `exec` that does not wait: the process that it leaves is the plan's.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Foreign {
+    /// Where it writes that process's number.
+    #[prost(string, tag = "1")]
+    pub(crate) pid_file: String,
+    /// Whether it sends a terminal to the socket [`CONSOLE`] in its working directory.
+    #[prost(bool, tag = "2")]
+    pub(crate) terminal: bool,
+}
+
+/// The name of the socket that an OCI runtime sends a terminal to.
+pub(crate) const CONSOLE: &str = "console";
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct Capabilities {
@@ -347,8 +364,8 @@ pub(crate) struct RunList {
 }
 
 /// Counts changes that a running supervisor must not miss: 1, starting processes are closed to their
-/// containers.
-pub(crate) const LEVEL: u32 = 1;
+/// containers; 2, OCI runtimes start processes.
+pub(crate) const LEVEL: u32 = 2;
 
 impl RunList {
     /// Whether the supervisor is of an earlier level and can be replaced: all that it runs is adopted

@@ -29,6 +29,17 @@ pub(crate) enum Request {
         names: Vec<String>,
     },
     List,
+    /// Write an image to a file, as an OCI archive.
+    Export {
+        name: String,
+        names: Vec<String>,
+        path: PathBuf,
+    },
+    /// Keep an image from garbage collection, or no longer.
+    Pin {
+        name: String,
+        pinned: bool,
+    },
     Pull {
         name: String,
     },
@@ -51,12 +62,24 @@ pub(crate) struct ImageRow {
     pub(crate) names: Vec<String>,
     /// Bytes, unpacked.
     pub(crate) size: u64,
+    /// Kept by garbage collection.
+    pub(crate) pinned: bool,
+}
+
+/// What a request has come to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Outcome {
+    /// The images there are now.
+    Images(Vec<ImageRow>),
+    /// The name that an image was pushed under, with its manifest's digest.
+    Pushed(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Reply {
-    Images(Vec<ImageRow>),
+    Done(Outcome),
     Failed(String),
 }
 
@@ -84,60 +107,84 @@ async fn converse(stream: UnixStream, nodes: &[Arc<Embedded>]) -> Result<()> {
             Ok(request) => perform(&request, nodes).await,
             Err(error) => Err(error.into()),
         };
-        let reply = done.map_or_else(|e| Reply::Failed(format!("{e:#}")), Reply::Images);
+        let reply = done.map_or_else(|e| Reply::Failed(format!("{e:#}")), Reply::Done);
         write.write_all(format!("{}\n", serde_json::to_string(&reply)?).as_bytes()).await?;
     }
     Ok(())
 }
 
 /// Changes are made on every node, so that a pod may land anywhere.
-async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Vec<ImageRow>> {
-    for node in nodes {
-        match request {
-            Request::List => {}
-            Request::Import { path, names } => {
-                let (images, path, names) = (node.images(), path.clone(), names.clone());
-                tokio::task::spawn_blocking(move || -> Result<()> {
-                    for image in images.import(&path, &names)? {
-                        images.pin(&image.id, true)?;
-                    }
-                    Ok(())
-                })
-                .await??;
-            }
-            Request::Adopt { store, id, names } => {
-                let (images, store) = (node.images(), store.clone());
-                let (id, names) = (id.clone(), names.clone());
-                tokio::task::spawn_blocking(move || adopt(&images, &store, &id, &names)).await??;
-            }
-            Request::Pull { name } => {
-                let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
-                let request = PullImageRequest { image: Some(spec), ..PullImageRequest::default() };
-                node.pull_image(request).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
-            }
-            // One node's copy is all nodes'.
-            Request::Push { name, to, username, password } => {
-                let auth = AuthConfig {
-                    username: username.clone(),
-                    password: password.clone(),
-                    ..AuthConfig::default()
-                };
-                node.push_image(name, to, auth).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
-                break;
-            }
-            Request::Remove { name } => {
-                let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
-                node.remove_image(spec).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+async fn perform(request: &Request, nodes: &[Arc<Embedded>]) -> Result<Outcome> {
+    let first = nodes.first().context("a cluster has a node")?;
+    // One node's copy is all nodes'.
+    match request {
+        Request::Push { name, to, username, password } => {
+            let auth = AuthConfig {
+                username: username.clone(),
+                password: password.clone(),
+                ..AuthConfig::default()
+            };
+            return first.push_image(name, to, auth).await.map(Outcome::Pushed).map_err(told);
+        }
+        Request::Export { name, names, path } => {
+            let (images, path) = (first.images(), path.clone());
+            let (name, names) = (name.clone(), names.clone());
+            let write = move || images.export(&name, &names, &path);
+            tokio::task::spawn_blocking(write).await?.map_err(told)?;
+        }
+        _ => {
+            for node in nodes {
+                change(request, node).await?;
             }
         }
     }
-    let first = nodes.first().context("a cluster has a node")?;
     let row = |image: runtime::image::StoredImage| ImageRow {
         id: image.id.clone(),
         names: image.tags.iter().cloned().collect(),
         size: image.size,
+        pinned: image.pinned,
     };
-    Ok(first.images().list().into_iter().map(row).collect())
+    Ok(Outcome::Images(first.images().list().into_iter().map(row).collect()))
+}
+
+fn told(error: runtime::Error) -> anyhow::Error {
+    anyhow::anyhow!(error.chain())
+}
+
+/// One node's part.
+async fn change(request: &Request, node: &Embedded) -> Result<()> {
+    let images = node.images();
+    match request {
+        Request::List | Request::Push { .. } | Request::Export { .. } => {}
+        Request::Import { path, names } => {
+            let (path, names) = (path.clone(), names.clone());
+            tokio::task::spawn_blocking(move || -> Result<()> {
+                for image in images.import(&path, &names)? {
+                    images.pin(&image.id, true)?;
+                }
+                Ok(())
+            })
+            .await??;
+        }
+        Request::Adopt { store, id, names } => {
+            let (store, id, names) = (store.clone(), id.clone(), names.clone());
+            tokio::task::spawn_blocking(move || adopt(&images, &store, &id, &names)).await??;
+        }
+        Request::Pin { name, pinned } => {
+            let (name, pinned) = (name.clone(), *pinned);
+            tokio::task::spawn_blocking(move || images.pin(&name, pinned)).await?.map_err(told)?;
+        }
+        Request::Pull { name } => {
+            let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
+            let request = PullImageRequest { image: Some(spec), ..PullImageRequest::default() };
+            node.pull_image(request).await.map_err(told)?;
+        }
+        Request::Remove { name } => {
+            let spec = ImageSpec { image: name.clone(), ..ImageSpec::default() };
+            node.remove_image(spec).await.map_err(told)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes an image of a builder's store into a node's.
@@ -147,7 +194,7 @@ pub(crate) fn adopt(images: &ImageStore, store: &Path, id: &str, names: &[String
 }
 
 /// Asks a running cluster.
-pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Vec<ImageRow>> {
+pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Outcome> {
     use std::io::{BufRead as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(socket)
         .with_context(|| format!("reach the cluster at {}: is it running?", socket.display()))?;
@@ -155,7 +202,7 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Vec<ImageRow>> {
     let mut line = String::new();
     std::io::BufReader::new(stream).read_line(&mut line)?;
     match serde_json::from_str(&line).context("the cluster's answer")? {
-        Reply::Images(rows) => Ok(rows),
+        Reply::Done(outcome) => Ok(outcome),
         Reply::Failed(why) => bail!(why),
     }
 }

@@ -1,4 +1,4 @@
-//! `trireme image`: the images of a running cluster, and new ones.
+//! `trireme image`: the images of a running cluster or node, and new ones.
 
 mod build;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::cluster::{ClusterPaths, NameArg};
-use crate::control::{ImageRow, Request, ask};
+use crate::control::{ImageRow, Outcome, Request, ask};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArgs {
@@ -30,11 +30,22 @@ enum Action {
         #[arg(long = "as")]
         names: Vec<String>,
     },
+    /// Write an image to a file, as an OCI archive that other tools import.
+    Export {
+        name: String,
+        /// The file; it is replaced.
+        archive: PathBuf,
+        /// Names for the image in the archive, instead of its own.
+        #[arg(long = "as")]
+        names: Vec<String>,
+    },
     /// Show the images there are.
     List,
+    /// Keep an image, used or not, from garbage collection.
+    Pin { name: String },
     /// Fetch an image from its registry.
     Pull { name: String },
-    /// Send an image to its registry.
+    /// Send an image to its registry; prints its name there with the digest.
     Push {
         name: String,
         /// Another name to push it under.
@@ -46,6 +57,8 @@ enum Action {
     },
     /// Delete an image that no container uses.
     Remove { name: String },
+    /// Let garbage collection have an image again.
+    Unpin { name: String },
 }
 
 pub(crate) fn run(args: ImageArgs) -> Result<()> {
@@ -57,7 +70,12 @@ pub(crate) fn run(args: ImageArgs) -> Result<()> {
                 archive.canonicalize().with_context(|| format!("find {}", archive.display()))?;
             Request::Import { path, names }
         }
+        Action::Export { name, archive, names } => {
+            Request::Export { name, names, path: std::path::absolute(archive)? }
+        }
         Action::List => Request::List,
+        Action::Pin { name } => Request::Pin { name, pinned: true },
+        Action::Unpin { name } => Request::Pin { name, pinned: false },
         Action::Pull { name } => Request::Pull { name },
         Action::Push { name, to, username } => {
             let to = to.unwrap_or_else(|| name.clone());
@@ -67,18 +85,24 @@ pub(crate) fn run(args: ImageArgs) -> Result<()> {
         }
         Action::Remove { name } => Request::Remove { name },
     };
-    let rows = ask(&paths.control_socket(), &request)?;
-    print(&rows);
+    match ask(&paths.control_socket(), &request)? {
+        Outcome::Images(rows) => print(&rows),
+        Outcome::Pushed(name) => println!("{name}"),
+    }
     Ok(())
 }
 
 fn print(rows: &[ImageRow]) {
-    println!("{:<50} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
+    println!("{:<50} {:<14} {:>10}  PINNED", "IMAGE", "ID", "SIZE");
     for row in rows {
         let id: String = row.id.trim_start_matches("sha256:").chars().take(12).collect();
         let size = format!("{:.1} MiB", row.size as f64 / f64::from(1 << 20));
-        for name in &row.names {
-            println!("{name:<50} {id:<14} {size:>10}");
+        let pinned = if row.pinned { "yes" } else { "no" };
+        // Images without a name are there, too.
+        let none = ["<none>".to_owned()];
+        let names = if row.names.is_empty() { &none[..] } else { &row.names[..] };
+        for name in names {
+            println!("{name:<50} {id:<14} {size:>10}  {pinned}");
         }
     }
 }

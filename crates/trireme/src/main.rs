@@ -20,6 +20,7 @@ mod logging;
 mod loops;
 mod pki_files;
 mod roles;
+mod runtime_flags;
 
 use std::process::ExitCode;
 
@@ -59,7 +60,7 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Build images; import, list, pull and remove those of a running cluster.
+    /// Build images; import, export, list, pin, pull, push and remove those of a running cluster.
     Image(image::ImageArgs),
     /// Check this machine and say how to fix what is missing.
     Doctor {

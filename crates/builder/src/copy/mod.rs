@@ -2,6 +2,7 @@
 
 pub(crate) mod glob;
 pub(crate) mod owner;
+mod packed;
 pub(crate) mod root;
 pub(crate) mod tree;
 
@@ -342,22 +343,14 @@ impl<'a> Work<'a> {
             }
         }
         let start = &start[..filled];
-        let packed = [("bzip2", &b"BZh"[..]), ("xz", b"\xfd7zXZ\0")];
-        if let Some((kind, _)) = packed.iter().find(|(_, magic)| start.starts_with(magic)) {
-            return Err(io::Error::other(format!(
-                "{path} is packed with {kind}, which is not supported: use gzip or zstd, or ADD --unpack=false"
-            )));
-        }
-        let packed =
-            start.starts_with(&[0x1f, 0x8b]) || start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-        Ok(packed || is_tar(start))
+        Ok(packed::is_packed(start) || is_tar(start))
     }
 
     fn unpack(&self, path: &str, from: &Root, to: &Root) -> io::Result<()> {
         let dir = self.job.scratch.join("unpacked");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir)?;
-        let done = runtime::image::extract(from.file(path)?, &dir);
+        let done = runtime::image::extract(packed::unpacked(from.file(path)?)?, &dir);
         if let Err(e) = done {
             // Packed, and no archive: it is a file like any other.
             if self.job.transfer.unpack.is_none() && !looks_like_archive(path) {
@@ -383,7 +376,9 @@ impl<'a> Work<'a> {
 }
 
 fn looks_like_archive(path: &str) -> bool {
-    [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter().any(|end| path.ends_with(end))
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"]
+        .iter()
+        .any(|end| path.ends_with(end))
 }
 
 /// A tar header with a right checksum.

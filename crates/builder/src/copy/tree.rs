@@ -90,10 +90,8 @@ impl Copier<'_> {
         }
         match rustix::fs::unlinkat(to, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(rustix::io::Errno::ISDIR) => {
-                let what = format!("{} is a file and replaces a directory", from.path);
-                return Err(io::Error::other(what));
-            }
+            // As docker has it: what comes later is what is there, of whatever kind.
+            Err(rustix::io::Errno::ISDIR) => remove(to, name, 0)?,
             Err(e) => return Err(e.into()),
         }
         let linked = (stat.st_dev as u64, stat.st_ino as u64);
@@ -128,14 +126,21 @@ impl Copier<'_> {
     ) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(from.dir, from.name, flags, Mode::empty())?;
-        let made = match rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o755)) {
+        let mut made = match rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => true,
             Err(rustix::io::Errno::EXIST) => false,
             Err(e) => return Err(e.into()),
         };
-        let target = rustix::fs::openat(to, name, flags, Mode::empty()).map_err(|_| {
-            io::Error::other(format!("cannot copy to non-directory: {}", name.display()))
-        })?;
+        let opened = match rustix::fs::openat(to, name, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
+                rustix::fs::unlinkat(to, name, AtFlags::empty())?;
+                rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o755))?;
+                made = true;
+                rustix::fs::openat(to, name, flags, Mode::empty())
+            }
+            other => other,
+        };
+        let target = opened?;
         self.contents(&source, &target, &from.path, &from.inner, depth + 1)?;
         // A directory that is left out is there only for files that are taken back in.
         if only_if_filled && made && names(&target)?.is_empty() {
@@ -200,6 +205,22 @@ impl Copier<'_> {
         let times = Timestamps { last_access: time, last_modification: time };
         Ok(rustix::fs::utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
+}
+
+/// Removes a directory with all that is in it; no link is followed.
+fn remove(dir: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> {
+    if depth > DEEPEST {
+        return Err(io::Error::other(format!("directories are nested deeper than {DEEPEST}")));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    for entry in names(&inside)? {
+        match rustix::fs::unlinkat(&inside, &entry, AtFlags::empty()) {
+            Err(rustix::io::Errno::ISDIR) => remove(&inside, &entry, depth + 1)?,
+            done => done?,
+        }
+    }
+    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Attributes that belong to the files: capabilities and users' own.

@@ -114,6 +114,15 @@ impl Builder {
         done
     }
 
+    /// Gives back what the cache holds beyond `limit` bytes: the steps that were not used for longest. Returns
+    /// how many bytes of layers have gone.
+    ///
+    /// # Errors
+    /// A file of the cache or the store that cannot be read or removed.
+    pub fn collect(&self, limit: u64) -> Result<u64> {
+        self.cache.collect(&self.images, limit)
+    }
+
     fn say(&self, text: &str) {
         (self.tell)(text);
     }

@@ -386,10 +386,7 @@ impl Build<'_> {
     }
 
     async fn run_command(&self, command: &Command) -> Result<Option<String>> {
-        let finished = run::run(&self.builder.runtime, command).await?;
-        if !finished.output.is_empty() {
-            self.builder.say(finished.output.trim_end());
-        }
+        let finished = run::run(&self.builder.runtime, command, &*self.builder.tell).await?;
         let result = if finished.exit_code == 0 {
             let upper = finished.changes()?;
             let targets: Vec<String> = run::MOUNT_POINTS
@@ -404,7 +401,7 @@ impl Build<'_> {
                 Err(error) => Err(error),
             }
         } else {
-            let said = run::last_lines(&finished.output);
+            let said = finished.last_lines.clone();
             let line = command.words.join(" ");
             let text = format!(
                 "process {line:?} did not complete successfully: exit code: {}",

@@ -195,3 +195,50 @@ async fn an_image_goes_through_an_archive_and_into_another_store() {
         "no part of a file is left"
     );
 }
+
+/// The step ends only after its first line was seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_shown_while_a_step_runs() {
+    let bench = Bench::new().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let told = bench.told.clone();
+    let seen = move |text: &str| told.lock().unwrap().iter().any(|line| line == text);
+    let answer = tokio::task::spawn_blocking(move || {
+        let (_held, _) = listener.accept().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !seen("first") {
+            assert!(std::time::Instant::now() < until, "the first line does not come");
+            std::thread::yield_now();
+        }
+        assert!(!seen("second"));
+    });
+    let script = format!("echo first; nc 127.0.0.1 {port} </dev/null; echo second; printf third");
+    bench.build(&format!("FROM busybox\nRUN {script}\n")).await;
+    answer.await.unwrap();
+    let told = bench.told.lock().unwrap().clone();
+    let at = |text: &str| told.iter().position(|line| line == text).unwrap();
+    assert!(at("first") < at("second") && at("second") < at("third"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_gives_back_what_was_not_used_for_longest() {
+    let bench = Bench::new().await;
+    let step = |name: &str| format!("FROM busybox\nRUN head -c 100000 /dev/zero > /{name}\n");
+    let cached = |told: &[String]| told.iter().filter(|line| *line == "cached").count();
+    let mut layers = Vec::new();
+    for name in ["one", "two"] {
+        let image = bench.build(&step(name)).await;
+        bench.builder().images().forget(&image.id).unwrap();
+        layers.push(image.layers.last().unwrap().clone());
+    }
+    // The first is used again, and so is the later one.
+    let image = bench.build(&step("one")).await;
+    bench.builder().images().forget(&image.id).unwrap();
+    assert_eq!(cached(&bench.told.lock().unwrap()), 1);
+    assert_eq!(bench.builder().collect(150_000).map_err(|e| e.to_string()).unwrap(), 100_000);
+    let images = bench.builder().images();
+    assert!(images.holds_layer(&layers[0]) && !images.holds_layer(&layers[1]));
+    bench.build(&step("two")).await;
+    assert_eq!(cached(&bench.told.lock().unwrap()), 1, "it is made again");
+}

@@ -151,6 +151,63 @@ async fn add_takes_archives_apart_and_copy_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn add_takes_archives_apart_that_are_packed_with_bzip2_or_xz() {
+    let bench = Bench::new().await;
+    let tar = archive(&["in/f", "g"]);
+    for (program, name) in [("bzip2", "a.tar.bz2"), ("xz", "a.tar.xz")] {
+        let plain = bench.dir.path().join("a.tar");
+        std::fs::write(&plain, &tar).unwrap();
+        let pack = || {
+            let done = std::process::Command::new(program).arg("-c").arg(&plain).output().unwrap();
+            assert!(done.status.success(), "apt-get install bzip2 xz-utils");
+            done.stdout
+        };
+        // Parallel packers write several streams.
+        std::fs::write(&plain, &tar[..512]).unwrap();
+        let mut packed = pack();
+        std::fs::write(&plain, &tar[512..]).unwrap();
+        packed.extend(pack());
+        std::fs::write(bench.context().join(name), &packed).unwrap();
+        std::fs::write(bench.context().join("cut"), &packed[..packed.len() - 20]).unwrap();
+        let image = bench.build(&format!("FROM scratch\nADD {name} /d/\n")).await;
+        let files = bench.files(&image);
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        assert!(names.contains(&"d/in/f") && names.contains(&"d/g"), "{name}: {names:?}");
+        std::fs::rename(bench.context().join("cut"), bench.context().join(name)).unwrap();
+        let error = bench.refused(&format!("FROM scratch\nADD {name} /d/\n")).await;
+        assert!(error.contains(&format!("cannot copy /{name}")), "{error}");
+    }
+}
+
+/// buildah's `replace-*` cases.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_takes_the_place_of_a_link_or_a_file_and_the_other_way_round() {
+    let bench = Bench::new().await;
+    bench.file("tree1/directory/file-in-directory", "1");
+    symlink("directory", bench.context().join("tree1/maybe-directory")).unwrap();
+    bench.file("tree2/maybe-directory/deep/file", "2");
+    bench.file("tree3/maybe-directory", "3");
+    let show = "RUN cd $D; for f in maybe-directory maybe-directory/deep/file directory/file-in-directory; \
+                do stat -c '%n %F' $f; done > /said 2>&1; true\n";
+    for (order, what) in [
+        (["tree1", "tree2"], "directory"),
+        (["tree2", "tree1"], "symbolic link"),
+        (["tree3", "tree2"], "directory"),
+        (["tree2", "tree3"], "regular file"),
+    ] {
+        for place in ["/", "/tree/"] {
+            let copies: String = order.map(|tree| format!("COPY {tree}/ {place}\n")).concat();
+            let show = show.replace("$D", place);
+            let image = bench.build(&format!("FROM busybox\n{copies}{show}")).await;
+            let said = bench.files(&image)["said"].clone();
+            assert!(said.starts_with(&format!("maybe-directory {what}")), "{order:?} {said}");
+            let deep = said.contains("maybe-directory/deep/file regular");
+            assert_eq!(deep, what == "directory", "{order:?} {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn links_lead_nowhere_outside() {
     let bench = Bench::new().await;
     let outside = bench.dir.path().join("outside");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builder::{Builder, Request};
@@ -15,6 +16,8 @@ pub(crate) struct Bench {
     pub(crate) builder: Option<Builder>,
     pub(crate) dir: tempfile::TempDir,
     config: Config,
+    /// What builds have said, line by line.
+    pub(crate) told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Bench {
@@ -27,7 +30,8 @@ impl Bench {
         let examples = test.parent().unwrap().parent().unwrap().join("examples");
         config.supervisor_command = vec![examples.join("supervisor").into()];
         std::fs::create_dir(dir.path().join("context")).unwrap();
-        let mut bench = Bench { builder: None, dir, config };
+        let told = Arc::default();
+        let mut bench = Bench { builder: None, dir, config, told };
         bench.open().await;
         bench.busybox();
         bench
@@ -35,7 +39,11 @@ impl Bench {
 
     pub(crate) async fn open(&mut self) {
         self.builder = None;
-        let tell = |text: &str| eprintln!("| {text}");
+        let told = self.told.clone();
+        let tell = move |text: &str| {
+            eprintln!("| {text}");
+            told.lock().unwrap().push(text.to_owned());
+        };
         let builder = Builder::open(self.config.clone(), Vec::new(), tell).await;
         self.builder = Some(builder.map_err(|e| e.to_string()).unwrap());
     }

@@ -1,13 +1,17 @@
 //! What cannot be built: the file, the line, the reason, and the fix.
 
+use std::process::Command;
+
 use crate::harness::Bench;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_names_its_line() {
     let bench = Bench::new().await;
     bench.file("f", "1");
-    bench.file("x.tar.xz", "\u{fd}");
     std::fs::write(bench.context().join("x.tar.xz"), b"\xfd7zXZ\0rest").unwrap();
+    // It names a dictionary of 512 MiB.
+    let xz = Command::new("xz").args(["--lzma2=dict=512MiB", "-c", "/etc/hostname"]).output();
+    std::fs::write(bench.context().join("large.tar.xz"), xz.unwrap().stdout).unwrap();
     for (text, want) in [
         ("COPY none /x", "Dockerfile:2: \"none\": not found in the build context (check the path"),
         ("COPY no* /x/", "\"no*\": not found"),
@@ -18,7 +22,8 @@ async fn every_refusal_names_its_line() {
         ("ADD --checksum=sha256:0 f /x", "checksum can't be specified for non-HTTP(S) sources"),
         ("ADD https://example.com/a.git /x", "ADD of a Git repository is not supported"),
         ("ADD git@example.com:a.git /x", "ADD of a Git repository is not supported"),
-        ("ADD x.tar.xz /x", "packed with xz, which is not supported"),
+        ("ADD x.tar.xz /x", "cannot copy /x.tar.xz"),
+        ("ADD large.tar.xz /x", "needed memory too big"),
         ("COPY --from=0 / /x", "invalid from flag value 0"),
         ("RUN --security=insecure true", "security.insecure is not allowed (build with --allow"),
         (

@@ -76,6 +76,14 @@ fn socket(endpoint: &str) -> Result<PathBuf> {
     }
 }
 
+/// Whether an endpoint names a socket; nothing is connected.
+///
+/// # Errors
+/// What is wrong with its form.
+pub fn check_endpoint(endpoint: &str) -> Result<()> {
+    socket(endpoint).map(drop)
+}
+
 impl Client {
     /// Nothing is sent yet. The tasks move the bytes of exec, attach and port-forward.
     pub fn new(endpoint: &str, tasks: &Tasks) -> Result<Client> {

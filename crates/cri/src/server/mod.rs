@@ -2,6 +2,7 @@
 
 mod images;
 mod lists;
+mod metrics;
 mod runtime;
 mod sessions;
 mod streaming;
@@ -29,6 +30,7 @@ pub fn methods(
     let methods = runtime::itself(methods, runtime);
     let methods = lists::statistics(methods, runtime);
     let methods = lists::in_parts(methods, runtime);
+    let methods = metrics::add(methods, runtime);
     let methods = sessions::add(methods, runtime, streaming);
     images::add(methods, images)
 }

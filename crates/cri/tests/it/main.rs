@@ -314,3 +314,41 @@ async fn what_cannot_be_is_refused_with_grpcs_codes() {
     assert_eq!(checkpoint.unwrap_err().0, 12);
     world.remove(&sandbox.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_described_and_told_for_each_container() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let container = world.start(&sandbox, "exec sleep 1000").await;
+    let described: Result<ListMetricDescriptorsResponse, _> = world
+        .ask(
+            "/runtime.v1.RuntimeService/ListMetricDescriptors",
+            &ListMetricDescriptorsRequest::default(),
+        )
+        .await;
+    let described = described.unwrap().descriptors;
+    let told: Result<ListPodSandboxMetricsResponse, _> = world
+        .ask(
+            "/runtime.v1.RuntimeService/ListPodSandboxMetrics",
+            &ListPodSandboxMetricsRequest::default(),
+        )
+        .await;
+    let pods = told.unwrap().pod_metrics;
+    assert_eq!((pods.len(), pods[0].pod_sandbox_id.as_str()), (1, sandbox.0.as_str()));
+    let own = &pods[0].container_metrics;
+    assert_eq!((own.len(), own[0].container_id.as_str()), (1, container.as_str()));
+    for metric in pods[0].metrics.iter().chain(&own[0].metrics) {
+        let descriptor = described.iter().find(|d| d.name == metric.name).unwrap();
+        assert_eq!(descriptor.label_keys.len(), metric.label_values.len(), "{}", metric.name);
+        assert!(!descriptor.help.is_empty() && metric.timestamp > 0);
+    }
+    let value = |name: &str| {
+        let found = own[0].metrics.iter().find(|m| m.name == name).unwrap();
+        assert_eq!(found.label_values[3..], [container.clone(), "busybox".to_owned()]);
+        found.value.as_ref().unwrap().value
+    };
+    assert_eq!(value("container_processes"), 1);
+    assert!(value("container_memory_usage_bytes") > 0);
+    assert!(value("container_last_seen") >= value("container_start_time_seconds"));
+    world.remove(&sandbox.0).await;
+}

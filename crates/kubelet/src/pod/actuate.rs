@@ -11,6 +11,7 @@ use runtime::cri::{
 
 use super::resize::Update;
 use crate::kubelet::Shared;
+use crate::node::cgroups;
 use crate::spec::resize::Amounts;
 use crate::spec::resources::{CPU_PERIOD, PodLimits, pod_limits, quota, shares};
 
@@ -177,6 +178,9 @@ impl Actuation {
     }
 
     async fn pod(&self, values: LinuxContainerResources) -> Result<(), String> {
+        if let Some(done) = cgroups::pods::change(&self.shared, &self.pod, values.clone()).await {
+            return done;
+        }
         let request = UpdatePodSandboxResourcesRequest {
             pod_sandbox_id: self.sandbox.clone(),
             resources: Some(values),

@@ -20,6 +20,7 @@ use super::plan::Action;
 use super::start::{Failure, Start, make_log_dir, pod_reference, reference};
 use crate::beneath::{Access, Dir};
 use crate::kubelet::Shared;
+use crate::node::cgroups;
 use crate::spec::downward::Addresses;
 use crate::spec::{
     ConfigError, described, dns, find_container, hosts, is_host_network, name_of, namespace_of,
@@ -226,6 +227,9 @@ async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> bool {
     if let Err(error) = make_log_dir(shared, Path::new(&config.log_directory)) {
         return fail(format!("create pod log directory {}: {error}", config.log_directory));
     }
+    if let Err(error) = cgroups::pods::make(shared, config.linux.as_ref()).await {
+        return fail(error);
+    }
     let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
     let id = match shared.runtime.run_pod_sandbox(request).await {
         Ok(id) => id,
@@ -384,6 +388,11 @@ async fn clean_up(shared: &Arc<Shared>, pod: &Pod, sandboxes: Vec<String>) -> Ou
             tokio::time::sleep(Duration::from_secs(1)).await;
             return Outcome::Done;
         }
+    }
+    if let Err(error) = cgroups::pods::remove(shared, pod).await {
+        tracing::warn!(error, pod = described(pod), "pod cgroup not removed, will retry");
+        tokio::time::sleep(REMOVE_RETRY).await;
+        return Outcome::Done;
     }
     let logs = format!("{}_{}_{}", namespace_of(pod), name_of(pod), uid_of(pod));
     let mut removed = volumes::remove_pod_dir(shared, uid_of(pod)).await;

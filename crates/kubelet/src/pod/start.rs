@@ -211,6 +211,7 @@ impl Start {
             target: self.target.as_deref(),
             users: self.shared.userns.recorded(&self.pod).map_err(ConfigError)?,
             seccomp_default: self.shared.config.seccomp_default,
+            seccomp_root: self.shared.config.seccomp_root.as_deref(),
         })?;
         config.devices.extend(self.devices(spec)?);
         let given = self.shared.places.devices(&self.pod, &spec.name).await;

@@ -1,5 +1,7 @@
 //! A container as the runtime is asked to make it.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::cri::{
     ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig,
@@ -26,6 +28,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) users: UserNamespace,
     /// Containers without a seccomp profile have the runtime's.
     pub(crate) seccomp_default: bool,
+    /// Where profiles of the node's own lie, for runtimes that must be told.
+    pub(crate) seccomp_root: Option<&'a Path>,
 }
 
 pub(crate) fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
@@ -77,6 +81,11 @@ fn context(inputs: &Inputs<'_>) -> Result<LinuxContainerSecurityContext, ConfigE
     if inputs.seccomp_default && unsaid && !context.privileged {
         let profile_type = ProfileType::RuntimeDefault as i32;
         context.seccomp = Some(SecurityProfile { profile_type, ..SecurityProfile::default() });
+    }
+    if let (Some(root), Some(profile)) = (inputs.seccomp_root, &mut context.seccomp)
+        && profile.profile_type == ProfileType::Localhost as i32
+    {
+        profile.localhost_ref = root.join(&profile.localhost_ref).to_string_lossy().into_owned();
     }
     Ok(context)
 }

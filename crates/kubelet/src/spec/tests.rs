@@ -216,7 +216,7 @@ fn a_pods_processes_have_the_nodes_limit() {
 
 #[test]
 fn containers_without_a_seccomp_profile_may_have_the_runtimes() {
-    let profile = |spec: Value, seccomp_default| {
+    let with = |spec: Value, seccomp_default, seccomp_root: Option<&str>| {
         let pod = pod(spec);
         let inputs = crate::spec::container::Inputs {
             pod: &pod,
@@ -230,10 +230,12 @@ fn containers_without_a_seccomp_profile_may_have_the_runtimes() {
             target: None,
             users: Default::default(),
             seccomp_default,
+            seccomp_root: seccomp_root.map(std::path::Path::new),
         };
         let linux = crate::spec::container::config(inputs).unwrap().linux.unwrap();
-        linux.security_context.unwrap().seccomp.unwrap().profile_type
+        linux.security_context.unwrap().seccomp.unwrap()
     };
+    let profile = |spec: Value, seccomp_default| with(spec, seccomp_default, None).profile_type;
     let of = |context: Value| json!({"containers": [{"name": "c", "image": "i", "securityContext": context}]});
     let (default, unconfined) =
         (ProfileType::RuntimeDefault as i32, ProfileType::Unconfined as i32);
@@ -241,6 +243,11 @@ fn containers_without_a_seccomp_profile_may_have_the_runtimes() {
     assert_eq!(profile(of(json!({})), false), unconfined);
     assert_eq!(profile(of(json!({"seccompProfile": {"type": "Unconfined"}})), true), unconfined);
     assert_eq!(profile(of(json!({"privileged": true})), true), unconfined);
+    let own = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}});
+    assert_eq!(with(of(own.clone()), true, None).localhost_ref, "a/b.json");
+    let root = Some("/var/lib/kubelet/seccomp");
+    assert_eq!(with(of(own), true, root).localhost_ref, "/var/lib/kubelet/seccomp/a/b.json");
+    assert_eq!(with(of(json!({})), true, root).localhost_ref, "");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod attacks;
 mod authorities;
 mod cgroups;
 mod chaos;
+mod containerd;
 mod csi_driver;
 mod csi_volumes;
 mod device_plugin;

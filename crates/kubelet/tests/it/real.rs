@@ -1,5 +1,6 @@
-//! The agent over the embedded runtime: real containers, logs and exec through the node API. Needs
-//! root and a static busybox, as the runtime's own tests do.
+//! The agent over a real runtime: containers, logs and exec through the node API. The runtime is the embedded
+//! one, or Debian's containerd in the run that [`crate::containerd`] starts. Needs root and a static busybox, as
+//! the runtime's own tests do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use client::{Client, Tasks};
 use kubelet::{Deps, Kubelet, KubeletConfig, PlainDialer};
 use runtime::image::StaticImage;
-use runtime::{Config, Embedded, LoopbackOnly};
+use runtime::{Config, Embedded, ImageService, LoopbackOnly, RuntimeService};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::api::FakeApi;
+use crate::containerd::{self, Containerd};
 use crate::wire::{self, Pki};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -20,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Node {
     pub(crate) api: FakeApi,
     pub(crate) tasks: Tasks,
-    runtime: Option<Arc<Embedded>>,
-    config: Config,
+    runtime: Backend,
+    cgroup: String,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) pki: Pki,
     pub(crate) dir: tempfile::TempDir,
@@ -51,6 +53,37 @@ pub(crate) fn busybox() -> StaticImage {
     }
 }
 
+/// What runs the containers.
+enum Backend {
+    /// `None` at its end.
+    Embedded(Option<Arc<Embedded>>),
+    /// It ends with this.
+    Containerd { _held: Containerd },
+}
+
+type Services = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);
+
+impl Backend {
+    /// The one that this run of the tests is about, in a folder and a cgroup of its own.
+    async fn start(dir: &Path, cgroup: &str, tasks: &Tasks) -> (Backend, Services) {
+        if containerd::is_wanted() {
+            let containerd = Containerd::start(dir, cgroup);
+            let client = containerd.client(tasks).await;
+            containerd.import(&busybox());
+            let services: Services = (client.clone(), client);
+            return (Backend::Containerd { _held: containerd }, services);
+        }
+        let mut config = Config::new(dir.join("lib"), dir.join("run"));
+        cgroup.clone_into(&mut config.cgroup_parent);
+        config.cdi_dirs = vec![dir.join("cdi")];
+        config.supervisor_command = vec![example("supervisor").into()];
+        let runtime = Embedded::open(config, Arc::new(LoopbackOnly)).await.unwrap();
+        let runtime = Arc::new(runtime);
+        runtime.images().build_static(&busybox()).unwrap();
+        (Backend::Embedded(Some(runtime.clone())), (runtime.clone(), runtime))
+    }
+}
+
 impl Node {
     pub(crate) async fn start() -> Node {
         Node::with(|_| {}).await
@@ -59,31 +92,30 @@ impl Node {
     /// With other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut KubeletConfig)) -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-kl-").tempdir_in("/var/tmp").unwrap();
-        let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         let own = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
-        config.cgroup_parent = format!("/trireme-test-{own}");
+        let cgroup = format!("/trireme-test-{own}");
         let cdi = dir.path().join("cdi");
         std::fs::create_dir(&cdi).unwrap();
-        config.cdi_dirs = vec![cdi.clone()];
-        config.supervisor_command = vec![example("supervisor").into()];
-        let runtime =
-            Arc::new(Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap());
-        runtime.images().build_static(&busybox()).unwrap();
         let (api, tasks, pki) = (FakeApi::new(), Tasks::new(), Pki::new());
+        let (backend, (runtime, images)) = Backend::start(dir.path(), &cgroup, &tasks).await;
         let mut settings = KubeletConfig::new("n1");
         // A machine that runs tests may well have a nearly full disk.
         settings.eviction = kubelet::Thresholds::shared().into();
         settings.root_dir = dir.path().join("kubelet");
         settings.log_dir = dir.path().join("logs");
-        settings.cgroup_root = format!("{}/kubepods", config.cgroup_parent);
+        settings.cgroup_root = format!("{cgroup}/kubepods");
         settings.node_ips = vec!["127.0.0.1".parse().unwrap()];
+        if containerd::is_wanted() {
+            settings.cgroups.mount = Some("/sys/fs/cgroup".into());
+            settings.cgroups.makes_pods = true;
+        }
         change(&mut settings);
         let client = Client::new(Arc::new(api.clone()));
         let deps = Deps {
             authorizer: Arc::new(kubelet::ApiReviews::new(client.clone(), "n1")),
             client,
-            images: runtime.clone(),
-            runtime: runtime.clone(),
+            images,
+            runtime,
             dialer: Arc::new(PlainDialer),
             services: None,
         };
@@ -93,7 +125,7 @@ impl Node {
         let (runs, tls) = (kubelet.clone(), pki.server.clone());
         tasks.spawn("kubelet", async move { runs.run().await });
         tasks.spawn("node API", async move { kubelet.serve(listener, tls).await });
-        Node { api, tasks, runtime: Some(runtime), config, address, pki, dir, cdi }
+        Node { api, tasks, runtime: backend, cgroup, address, pki, dir, cdi }
     }
 
     pub(crate) fn pod(&self, name: &str, container: Value) {
@@ -118,7 +150,7 @@ impl Node {
 
     /// The cgroup of a guaranteed pod, below the hierarchy's root.
     pub(crate) fn cgroup(&self, name: &str) -> std::path::PathBuf {
-        format!("{}/kubepods/poduid-{name}", self.config.cgroup_parent).into()
+        format!("{}/kubepods/poduid-{name}", self.cgroup).into()
     }
 
     /// The pod's directory on the node.
@@ -188,13 +220,14 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.cancel();
         // No supervisor is started after the group is killed.
-        if let Some(runtime) = self.runtime.take() {
+        if let Backend::Embedded(runtime) = &mut self.runtime
+            && let Some(runtime) = runtime.take()
+        {
             let close = || tokio::runtime::Handle::current().block_on(runtime.close());
             tokio::task::block_in_place(close);
         }
         let root = Path::new("/sys/fs/cgroup");
-        let group = runtime::cgroup::Hierarchies::detect(root)
-            .and_then(|h| h.group(&self.config.cgroup_parent));
+        let group = runtime::cgroup::Hierarchies::detect(root).and_then(|h| h.group(&self.cgroup));
         let group = group.unwrap();
         let deadline = Instant::now() + LIMIT;
         while group.kill().and_then(|()| group.remove()).is_err() {
@@ -259,8 +292,9 @@ async fn a_real_pod_runs_is_read_entered_restarted_and_deleted() {
     assert!(previous.contains("hello web"), "{previous}");
     node.delete("web").await;
     node.tasks.shutdown().await;
-    let runtime = node.runtime.as_ref().unwrap();
-    assert_eq!(Arc::strong_count(runtime), 1, "the agent has let go of its runtime");
+    if let Backend::Embedded(Some(runtime)) = &node.runtime {
+        assert_eq!(Arc::strong_count(runtime), 1, "the agent has let go of its runtime");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Containers: their life, and what is told of them.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use super::details::{
     device_rules, log_path, make_sources, merge, refuse, signal_number, start_failed,
 };
+use super::foreign::OciRuntime;
 use super::pins;
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::sandbox::{namespaces, on_node};
@@ -177,7 +179,8 @@ impl Inner {
         if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources.as_ref()) {
             group.apply(resources)?;
         }
-        if !context.privileged {
+        // An OCI runtime does that itself.
+        if !context.privileged && self.oci_runtime(&sandbox.handler)?.is_none() {
             let mut rules = device_rules(config)?;
             rules.extend(edits.nodes.iter().filter_map(|node| node.rule()));
             group.restrict_devices(&rules)?;
@@ -338,8 +341,10 @@ impl Inner {
         if record.run.is_some() {
             return Err(Error::Precondition(format!("container {id} is not in created state")));
         }
-        let plan = record.plan.clone().unwrap_or_default();
-        let started = self.client.start(&plan, &[]).await;
+        let started = match self.oci_runtime_of(&record)? {
+            Some(runtime) => self.start_in_oci(&runtime, &record).await,
+            None => self.start_embedded(&record).await.map(|(run, _)| run),
+        };
         {
             let mut state = self.state();
             let Some(container) = state.containers.get_mut(id) else {
@@ -348,7 +353,7 @@ impl Inner {
             match &started {
                 // Its end may have been booked already: it is the later news.
                 Ok(_) if container.record.run.is_some() => {}
-                Ok((run, _)) => container.record.run = Some(run.clone()),
+                Ok(run) => container.record.run = Some(run.clone()),
                 Err(e) => start_failed(&mut container.record, e),
             }
             self.save_container(&container.record);
@@ -361,6 +366,10 @@ impl Inner {
             }
             Err(e) => Err(e),
         }
+    }
+
+    async fn start_embedded(&self, record: &ContainerRecord) -> Result<(Run, Option<OwnedFd>)> {
+        self.client.start(&record.plan.clone().unwrap_or_default(), &[]).await
     }
 
     pub(super) async fn signal(&self, id: &str, number: i32) -> Result<()> {
@@ -399,15 +408,39 @@ impl Inner {
         if !record.running() {
             return Ok(());
         }
+        // One that is configured no longer is done without.
+        let runtime = self.oci_runtime_of(&record).unwrap_or_default();
         if timeout > 0 {
-            self.signal(id, signal_number(&record.stop_signal)).await?;
+            self.ask_to_end(runtime.as_ref(), &record).await?;
             let ended = watch.wait_for(|run| run.as_ref().is_none_or(|r| r.ended));
             let limit = Duration::from_secs(timeout.unsigned_abs());
             if tokio::time::timeout(limit, ended).await.is_ok() {
                 return Ok(());
             }
         }
+        if let Some(runtime) = &runtime
+            && let Err(e) = self.signal_in_oci(runtime, id, libc::SIGKILL).await
+        {
+            // Its processes are killed all the same.
+            tracing::debug!(container = id, "{}", e.chain());
+        }
         self.kill(id, watch).await
+    }
+
+    /// Sends the stop signal; one that cannot be sent by an OCI runtime any more is sent directly.
+    async fn ask_to_end(
+        &self,
+        runtime: Option<&OciRuntime>,
+        record: &ContainerRecord,
+    ) -> Result<()> {
+        let number = signal_number(&record.stop_signal);
+        if let Some(runtime) = runtime {
+            match self.signal_in_oci(runtime, &record.id, number).await {
+                Ok(()) => return Ok(()),
+                Err(e) => tracing::debug!(container = record.id, "{}", e.chain()),
+            }
+        }
+        self.signal(&record.id, number).await
     }
 
     pub(super) async fn remove_container(self: &Arc<Self>, id: &str) -> Result<()> {
@@ -415,6 +448,7 @@ impl Inner {
         let Some(turn) = self.turn(id) else { return Ok(()) };
         let _turn = turn.lock().await;
         let Ok(record) = self.container_record(id) else { return Ok(()) };
+        self.release_in_oci(&record).await?;
         self.forget(id).await?;
         let group = self.cgroups.group(&record.cgroup)?;
         let dir = self.container_dir(id);

@@ -78,7 +78,11 @@ impl Inner {
         let id = new_id();
         let streams = StreamOptions { stdout: true, stderr: true, ..StreamOptions::default() };
         let pipes = pipes(streams, true)?;
-        let leaf = self.cgroups.group(&record.cgroup)?.make_leaf(&id)?;
+        // An OCI runtime puts the command where the container is.
+        let leaf = match self.oci_runtime_of(&record)? {
+            Some(_) => None,
+            None => self.cgroups.group(&record.cgroup)?.make_leaf(&id)?,
+        };
         let container = record.plan.unwrap_or_default();
         let plan = plan::exec(&container, id.clone(), request.cmd, false, leaf.as_ref());
         let started = self.start_exec(&plan, &pipes.theirs).await;

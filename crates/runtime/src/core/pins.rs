@@ -87,6 +87,14 @@ fn is_mount(path: &Path) -> Result<bool> {
     Ok(of(path)? != of(path.parent().unwrap_or(path))?)
 }
 
+/// The kernel's number for namespaces as files.
+const NAMESPACES: i64 = 0x6e73_6673;
+
+/// Whether a sandbox's namespaces are there. After a start of the machine only the files' names are.
+pub(crate) fn are_alive(dir: &Path) -> bool {
+    rustix::fs::statfs(uts(dir)).is_ok_and(|found| found.f_type == NAMESPACES)
+}
+
 /// Makes the state directory a mount of its own that shares nothing with others: pins must not
 /// propagate into containers or other namespaces.
 pub(crate) fn private_mount(dir: &Path) -> Result<()> {

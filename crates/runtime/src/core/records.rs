@@ -262,9 +262,21 @@ mod tests {
             assert_eq!((loaded.records.len(), loaded.damaged), (1, vec!["a".to_owned()]));
             assert!(place.aside.join("a/layer").exists() && !place.records.join("a").exists());
         }
-        let place = place();
-        fs::write(place.records.join("a").join(RECORD), vec![0; whole.len()]).unwrap();
-        assert_eq!(load(&place).unwrap().damaged, ["a"]);
+    }
+
+    #[test]
+    fn a_record_with_a_block_that_never_came_is_put_aside() {
+        const BLOCK: usize = 512;
+        let hostname = "x".repeat(5 * BLOCK);
+        let whole = sealed(&SandboxRecord { hostname, ..sandbox("a") });
+        for start in (0..whole.len()).step_by(BLOCK) {
+            let place = place();
+            let mut bytes = whole.clone();
+            let end = (start + BLOCK).min(bytes.len());
+            bytes[start..end].fill(0);
+            fs::write(place.records.join("a").join(RECORD), bytes).unwrap();
+            assert_eq!(load(&place).unwrap().damaged, ["a"]);
+        }
     }
 
     #[test]

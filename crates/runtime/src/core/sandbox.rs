@@ -82,7 +82,15 @@ impl Inner {
     ) -> Result<String> {
         let config =
             request.config.ok_or_else(|| Error::Invalid("no sandbox config".to_owned()))?;
-        check(&config, &request.runtime_handler)?;
+        check(&config)?;
+        if let Some(runtime) = self.oci_runtime(&request.runtime_handler)? {
+            runtime.check()?;
+            if users::wanted(&namespaces(&config))?.is_some() {
+                let handler = &request.runtime_handler;
+                let text = format!("user namespaces with the runtime handler {handler:?}");
+                return Err(Error::Unsupported(text));
+            }
+        }
         // Containers come soon: the cgroup attach lock may warm up while the network is made.
         self.client.ask(Ask::Warm(true), &[]).await?;
         let id = new_id();
@@ -318,10 +326,7 @@ fn wants_shared_pid(config: &PodSandboxConfig) -> bool {
     context(config).namespace_options.is_some()
 }
 
-fn check(config: &PodSandboxConfig, handler: &str) -> Result<()> {
-    if !["", "trireme"].contains(&handler) {
-        return Err(Error::Invalid(format!("no runtime for {handler:?} is configured")));
-    }
+fn check(config: &PodSandboxConfig) -> Result<()> {
     users::wanted(&namespaces(config))?;
     details::refuse_labels(
         context(config).apparmor.as_ref(),

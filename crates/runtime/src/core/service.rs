@@ -76,7 +76,10 @@ impl RuntimeService for Embedded {
                 ],
             }),
             info: BTreeMap::new(),
-            runtime_handlers: vec![handler(""), handler("trireme")],
+            runtime_handlers: [handler(""), handler("trireme")]
+                .into_iter()
+                .chain(self.inner.oci_handlers())
+                .collect(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,

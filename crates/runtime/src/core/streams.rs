@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::records::ContainerRecord;
-use super::{Inner, new_id, pins};
+use super::{Inner, foreign, new_id, pins};
 use crate::error::{Error, IoContext, Result};
 use crate::plan;
 use crate::service::{Duplex, ExecSession, Input, Output, StreamOptions, TerminalSize};
@@ -182,7 +182,7 @@ impl Inner {
         let watch = watch::Sender::new(None);
         let receiver = watch.subscribe();
         self.state().others.insert(plan.id.clone(), watch);
-        match self.client.start(plan, theirs).await {
+        match self.launch_exec(plan, theirs).await {
             Ok((run, master)) => {
                 if let Some(other) = self.state().others.get(&plan.id) {
                     other.send_replace(Some(run));
@@ -194,6 +194,22 @@ impl Inner {
                 Err(e)
             }
         }
+    }
+
+    /// By the runtime of the container that the plan is for.
+    async fn launch_exec(&self, plan: &Plan, theirs: &[OwnedFd]) -> Result<(Run, Option<OwnedFd>)> {
+        // The probe of user namespaces is in no container.
+        let record = (!plan.exec_in.is_empty()).then(|| self.container_record(&plan.exec_in));
+        let record = record.transpose()?;
+        let runtime = record.as_ref().map(|record| self.oci_runtime_of(record)).transpose()?;
+        let (Some(record), Some(runtime)) = (record, runtime.flatten()) else {
+            return self.client.start(plan, theirs).await;
+        };
+        let (launch, bundle) = self.exec_in_oci(&runtime, &record.id, plan)?;
+        let none = if plan.tty { foreign::no_streams()?.theirs } else { Vec::new() };
+        let theirs = if plan.tty { &none } else { theirs };
+        let started = self.client.start(&launch, theirs).await;
+        started.map_err(|e| Inner::exec_failed(&runtime, &bundle, e))
     }
 
     /// A process with streams of the caller's. When the caller goes away its streams end, as upstream:

@@ -35,8 +35,10 @@ pub fn layer_digest(dir: &Path, times: Times) -> Result<Option<String>> {
 
 /// Unpacks an archive, compressed or not, as plain files: names with `.wh.` are names like others.
 pub fn extract(stream: impl Read, dir: &Path) -> Result<()> {
-    let stream = decompressed(stream).doing("read the archive")?;
-    unpack::unpack_plain(stream, dir).at("unpack to", dir).map(drop)
+    let mut stream = decompressed(stream).doing("read the archive")?;
+    unpack::unpack_plain(&mut stream, dir).at("unpack to", dir)?;
+    // What comes behind the archive's end belongs to it, too: its packer's checksums.
+    io::copy(&mut stream, &mut io::sink()).doing("read the archive's end").map(drop)
 }
 
 impl ImageStore {
@@ -86,6 +88,25 @@ impl ImageStore {
     /// Whether a layer is here.
     pub fn holds_layer(&self, diff_id: &str) -> bool {
         self.has_layer(diff_id)
+    }
+
+    /// Bytes of a layer's files.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub fn layer_bytes(&self, diff_id: &str) -> Result<u64> {
+        self.layer_size(diff_id)
+    }
+
+    /// Bytes of all layers that are here, whether an image has them or not.
+    pub fn all_layers_bytes(&self) -> Result<u64> {
+        let dir = self.root.join("layers");
+        let mut sum = 0;
+        for entry in fs::read_dir(&dir).at("list", &dir)? {
+            let name = entry.at("list", &dir)?.file_name();
+            sum += self.layer_size(&name.to_string_lossy()).unwrap_or(0);
+        }
+        Ok(sum)
     }
 
     /// Takes an image out of the index and leaves its layers.

@@ -61,6 +61,15 @@ pub(super) fn decompressed<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Rea
     Ok(Box::new(buffered))
 }
 
+/// The file of a layer's size, beside its files.
+const SIZE: &str = "size";
+
+/// A number that tells of itself whether all of it is there.
+fn sealed_size(bytes: u64) -> String {
+    let number = bytes.to_string();
+    format!("{number} {}\n", sha256(number.as_bytes()))
+}
+
 impl ImageStore {
     /// Unpacks a layer, compressed or not, unless it is here. Its digest must be what was announced:
     /// otherwise nothing of it stays.
@@ -161,12 +170,15 @@ impl ImageStore {
     }
 
     pub(super) fn place_layer(&self, tmp: &Path, diff_id: &str, bytes: u64) -> Result<()> {
-        super::write_whole(&tmp.join("size"), bytes.to_string().as_bytes())?;
+        super::write_whole(&tmp.join(SIZE), sealed_size(bytes).as_bytes())?;
         let layers = self.root.join("layers");
         let place = layers.join(hex(diff_id));
+        if place.exists() && !self.has_layer(diff_id) {
+            self.put_aside(&place)?;
+        }
         match fs::rename(tmp, &place) {
             // Someone else brought the same layer meanwhile.
-            Err(_) if place.is_dir() => crate::tree::remove(tmp).at("remove", tmp),
+            Err(_) if self.has_layer(diff_id) => crate::tree::remove(tmp).at("remove", tmp),
             done => done.and_then(|()| super::settle(&layers)).at("place the layer at", &place),
         }
     }
@@ -182,10 +194,14 @@ impl ImageStore {
     }
 
     pub(super) fn layer_size(&self, diff_id: &str) -> Result<u64> {
-        let path = self.root.join("layers").join(hex(diff_id)).join("size");
-        let text = fs::read_to_string(&path).at("read", &path)?;
-        let bad =
-            |_| Error::Damaged { what: "layer", path, message: "its size is no number".to_owned() };
-        text.trim().parse().map_err(bad)
+        let path = self.root.join("layers").join(hex(diff_id)).join(SIZE);
+        let bytes = fs::read(&path).at("read", &path)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let size = text.split(' ').next().and_then(|size| size.parse().ok());
+        // Written last: one that is whole stands for a layer that is.
+        size.filter(|size| sealed_size(*size) == text).ok_or_else(|| {
+            let message = "its size was not written to its end".to_owned();
+            Error::Damaged { what: "layer", path, message }
+        })
     }
 }

@@ -137,6 +137,61 @@ fn two_tags_of_one_binary_share_their_layer() {
     assert_eq!(store.used_bytes(), 6);
 }
 
+/// A file as a loss of power may leave it: cut at any byte, or with a block that never reached the disk.
+fn torn(whole: &[u8]) -> Vec<Vec<u8>> {
+    const BLOCK: usize = 512;
+    let mut all: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
+    for start in (0..whole.len()).step_by(BLOCK) {
+        let mut bytes = whole.to_vec();
+        let end = (start + BLOCK).min(whole.len());
+        bytes[start..end].fill(0);
+        all.push(bytes);
+    }
+    all
+}
+
+#[test]
+fn what_is_torn_is_forgotten_and_can_be_had_again() {
+    // In memory: the store is opened a thousand times, and waits for its disk.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let layer = tar_of(&[("a", &b"1".repeat(70_000))]);
+    let archive = docker_archive(&layer, &sha256(&layer), "app:1");
+    let image = {
+        let store = ImageStore::open(dir.path()).unwrap();
+        import(&store, &archive).unwrap().remove(0)
+    };
+    let place = dir.path().join("layers").join(hex(&image.layers[0]));
+    let record = dir.path().join("images").join(format!("{}.json", hex(&image.id)));
+    let files = [record, dir.path().join("blobs").join(hex(&image.id)), place.join("size")];
+    for path in files {
+        let whole = fs::read(&path).unwrap();
+        for bytes in torn(&whole) {
+            fs::write(&path, &bytes).unwrap();
+            let store = ImageStore::open(dir.path()).unwrap();
+            assert!(store.find("app:1").is_none(), "{} {bytes:?}", path.display());
+            let again = import(&store, &archive).unwrap().remove(0);
+            assert_eq!((&again.id, again.size), (&image.id, 70_000));
+            assert_eq!(fs::read(&path).unwrap().len(), whole.len(), "{}", path.display());
+        }
+    }
+    let store = ImageStore::open(dir.path()).unwrap();
+    assert_eq!(store.find("app:1").unwrap().size, 70_000);
+    assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_layer_without_its_size_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = tar_of(&[("a", b"1")]);
+    let store = ImageStore::open(dir.path()).unwrap();
+    let image = import(&store, &docker_archive(&layer, &sha256(&layer), "app:1")).unwrap();
+    let descriptor: Descriptor = serde_json::from_str(r#"{"digest":"x"}"#).unwrap();
+    let config = store.config(&image[0].id).unwrap();
+    assert!(store.missing_layers(&config, std::slice::from_ref(&descriptor)).unwrap().is_empty());
+    fs::remove_file(store.layer_dir(&image[0].layers[0]).with_file_name("size")).unwrap();
+    assert_eq!(store.missing_layers(&config, &[descriptor]).unwrap().len(), 1);
+}
+
 #[test]
 fn an_image_is_removed_by_many_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -77,6 +77,12 @@ pub(super) fn bit(name: &str) -> Result<u64> {
     at.map(|at| 1 << at).ok_or_else(|| Error::Invalid(format!("unknown capability {name:?}")))
 }
 
+/// The names of a set, as OCI has them.
+pub(super) fn names(set: u64) -> Vec<String> {
+    let held = NAMES.iter().enumerate().filter(|(bit, _)| set & (1 << bit) != 0);
+    held.map(|(_, name)| format!("CAP_{name}")).collect()
+}
+
 /// `ALL` among the names means every one.
 fn mask(names: &[String]) -> Result<u64> {
     names.iter().try_fold(0, |sum, name| {

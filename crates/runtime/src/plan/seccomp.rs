@@ -25,6 +25,8 @@ use crate::error::{Error, IoContext, Result};
 const ARCH: TargetArch = TargetArch::x86_64;
 #[cfg(target_arch = "aarch64")]
 const ARCH: TargetArch = TargetArch::aarch64;
+const OCI_ARCH: &str =
+    if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
 
 /// What a capability adds to the allowed calls.
 const BY_CAPABILITY: &[(&str, &str)] = &[
@@ -148,6 +150,63 @@ fn absent(calls: &[i64]) -> Vec<u8> {
 
 /// `SECCOMP_RET_ERRNO`.
 const SECCOMP_ERRNO: u32 = 0x0005_0000;
+
+/// The default profile in OCI's form, for runtimes that compile it themselves.
+pub(crate) fn default_in_oci(capabilities: u64) -> Result<serde_json::Value> {
+    use serde_json::{Value, json};
+    let allow = "SCMP_ACT_ALLOW";
+    let named = |names: &str| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let with = |name: &str, arg: Value| json!({"names": [name], "action": allow, "args": [arg]});
+    let mut names = named(ALLOWED);
+    for (capability, more) in BY_CAPABILITY {
+        if capabilities & caps::bit(capability)? != 0 {
+            names.extend(named(more));
+        }
+    }
+    let admin = capabilities & caps::bit("SYS_ADMIN")? != 0;
+    // Those are allowed with some arguments only.
+    let narrowed: &[&str] = match admin {
+        true => &["socket", "personality"],
+        false => &["socket", "personality", "clone", "clone3"],
+    };
+    names.retain(|name| !narrowed.contains(&name.as_str()));
+    let mut calls = vec![
+        json!({"names": names, "action": allow}),
+        with("socket", json!({"index": 0, "value": AF_VSOCK, "op": "SCMP_CMP_NE"})),
+    ];
+    for domain in PERSONALITIES {
+        calls.push(with("personality", json!({"index": 0, "value": domain, "op": "SCMP_CMP_EQ"})));
+    }
+    if !admin {
+        // OCI's `value` is the mask here, and `valueTwo` what must be left.
+        let plain =
+            json!({"index": 0, "value": CLONE_NEW, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"});
+        calls.push(with("clone", plain));
+        let absent =
+            json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS});
+        calls.push(absent);
+    }
+    Ok(json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": libc::EPERM,
+        "architectures": [OCI_ARCH], "syscalls": calls,
+    }))
+}
+
+/// A profile file in OCI's form, as it is.
+pub(crate) fn file_in_oci(dir: &Path, reference: &str) -> Result<serde_json::Value> {
+    // What cannot be used here is refused for every runtime.
+    from_file(dir, reference)?;
+    let path = dir.join(reference);
+    let inside = path.strip_prefix(dir).map_err(invalid)?;
+    let bytes = read_beneath(dir, inside).at("read seccomp profile", &path)?;
+    let mut profile: serde_json::Value = serde_json::from_slice(&bytes).map_err(invalid)?;
+    // Docker's own fields mean nothing to OCI runtimes.
+    if let Some(fields) = profile.as_object_mut() {
+        let known = ["defaultAction", "defaultErrnoRet", "architectures", "flags", "syscalls"];
+        fields.retain(|name, _| known.contains(&name.as_str()));
+    }
+    Ok(profile)
+}
 
 fn compile(rules: Rules, matched: SeccompAction, otherwise: SeccompAction) -> Result<Vec<u8>> {
     let filter = SeccompFilter::new(rules, otherwise, matched, ARCH).map_err(invalid)?;

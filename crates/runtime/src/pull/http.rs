@@ -1,18 +1,19 @@
-//! The little of an HTTP client that pulling needs: GET over plain TCP or TLS, one connection each.
+//! The little of an HTTP client that pulling needs: requests over plain TCP or TLS, one connection each.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HOST, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
+use outgoing::{Identity, Trust};
+use registries::{Endpoint, KeyPair, Tls};
+use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
@@ -21,18 +22,22 @@ use crate::config::PullLimits;
 
 /// Redirects in a row: blobs are mostly one away.
 const MAX_REDIRECTS: usize = 5;
-/// Where distributions keep their authorities; the first that is there counts.
-const AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 pub(super) struct Http {
+    /// For the host that this client is for: with our certificate, if we have one.
+    home_tls: Arc<ClientConfig>,
+    /// For hosts that it leads to.
     tls: Arc<ClientConfig>,
+    /// `host[:port]`; empty: there is none.
+    home: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
     limits: PullLimits,
 }
+
+/// Whoever listens there speaks no TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS handshake")]
+pub(super) struct NotTls(#[source] io::Error);
 
 /// An answer; its connection ends with it.
 pub(super) struct Answer {
@@ -66,24 +71,32 @@ impl Answer {
 }
 
 impl Http {
-    pub(super) fn new(limits: PullLimits) -> Http {
-        let mut roots = RootCertStore::empty();
-        let file = AUTHORITIES.iter().find(|p| std::path::Path::new(p).exists());
-        let certificates = file.and_then(|f| CertificateDer::pem_file_iter(f).ok());
-        for certificate in certificates.into_iter().flatten().flatten() {
-            // One that rustls does not take is one that it would not trust either.
-            let _ = roots.add(certificate);
-        }
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Http { tls: Arc::new(tls), limits }
+    /// For any host, by the machine's authorities.
+    pub(super) fn new(limits: PullLimits) -> Result<Http, Cause> {
+        let trust = Trust::Authorities(outgoing::machine_roots());
+        let tls = Arc::new(outgoing::client_config(trust, None)?);
+        let home_tls = tls.clone();
+        Ok(Http { home_tls, tls, home: String::new(), headers: Vec::new(), limits })
+    }
+
+    /// For a registry's host, as its configuration says.
+    pub(super) fn to(endpoint: &Endpoint, limits: PullLimits) -> Result<Http, Cause> {
+        let trust = trust(&endpoint.tls)?;
+        let identity = endpoint.tls.client.as_ref().map(identity).transpose()?;
+        Ok(Http {
+            home_tls: Arc::new(outgoing::client_config(trust.clone(), identity)?),
+            tls: Arc::new(outgoing::client_config(trust, None)?),
+            home: endpoint.host.clone(),
+            headers: endpoint.headers.clone(),
+            limits: PullLimits {
+                connect: endpoint.dial_timeout.unwrap_or(limits.connect),
+                ..limits
+            },
+        })
+    }
+
+    fn is_home(&self, uri: &Uri) -> bool {
+        uri.authority().is_some_and(|a| a.as_str() == self.home)
     }
 
     /// Sends a request and follows redirects; credentials stay with the first host.
@@ -128,17 +141,23 @@ impl Http {
         for (name, value) in headers {
             request = request.header(name, value);
         }
+        let home = self.is_home(uri);
+        for (name, value) in self.headers.iter().filter(|_| home) {
+            request = request.header(name, value);
+        }
         let authority = uri.authority().map_or(host, |a| a.as_str());
         let request = request
             .header(HOST, HeaderValue::from_str(authority)?)
             .header(http::header::USER_AGENT, "trireme")
             .body(Full::new(body))?;
         let work = async {
-            let stream = connect(host, port).await?;
+            let stream = outgoing::connect(host, port).await;
+            let stream = stream.map_err(|e| format!("connect to {host} port {port}: {e}"))?;
             if tls {
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-                let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await?;
-                return handshake(TokioIo::new(stream)).await;
+                let tls = if home { &self.home_tls } else { &self.tls };
+                let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
+                return handshake(TokioIo::new(stream.map_err(tls_failed)?)).await;
             }
             handshake(TokioIo::new(stream)).await
         };
@@ -173,33 +192,49 @@ where
     Ok((sender, Connection(task.abort_handle())))
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, Cause> {
-    let mut last: Cause = format!("{host} has no address").into();
-    for ip in addresses(host).await? {
-        match TcpStream::connect(SocketAddr::new(ip, port)).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(e) => last = format!("connect to {host} ({ip}) port {port}: {e}").into(),
+/// A certificate that is not believed is no sign that there is no TLS.
+fn tls_failed(error: io::Error) -> Cause {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    let is_other = match inner {
+        Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
+        None => {
+            [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset].contains(&error.kind())
         }
-    }
-    Err(last)
+    };
+    if is_other { NotTls(error).into() } else { error.into() }
 }
 
-/// Never by libc: a static program cannot load what its resolver needs.
-async fn addresses(host: &str) -> Result<Vec<IpAddr>, Cause> {
-    if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
-        return Ok(vec![ip]);
+fn trust(tls: &Tls) -> Result<Trust, Cause> {
+    if tls.skip_verify {
+        return Ok(Trust::Anybody);
     }
-    if host == "localhost" {
-        return Ok(vec![
-            std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::Ipv6Addr::LOCALHOST.into(),
-        ]);
+    let mut roots = outgoing::machine_roots();
+    for path in &tls.authorities {
+        let failed = |e: &dyn std::fmt::Display| format!("authority {}: {e}", path.display());
+        let mut found = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| failed(&e))? {
+            roots.add(certificate.map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+            found += 1;
+        }
+        if found == 0 {
+            return Err(failed(&"there is no certificate in it").into());
+        }
     }
-    let resolver = hickory_resolver::TokioResolver::builder_tokio()?.build()?;
-    Ok(resolver.lookup_ip(host).await?.iter().collect())
+    Ok(Trust::Authorities(roots))
+}
+
+fn identity(pair: &KeyPair) -> Result<Identity, Cause> {
+    let failed = |e: &dyn std::fmt::Display| {
+        format!("client certificate {}: {e}", pair.certificate.display())
+    };
+    let chain = CertificateDer::pem_file_iter(&pair.certificate).map_err(|e| failed(&e))?;
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| failed(&e))?;
+    if chain.is_empty() {
+        return Err(failed(&"there is no certificate in it").into());
+    }
+    let key = PrivateKeyDer::from_pem_file(&pair.key);
+    let key = key.map_err(|e| format!("client key {}: {e}", pair.key.display()))?;
+    Ok((chain, key))
 }
 
 pub(super) fn resolve(base: &Uri, to: &str) -> Result<Uri, Cause> {

@@ -13,6 +13,7 @@ use super::Cause;
 use super::auth::escape;
 use super::http::{Answer, resolve};
 use super::registry::Registry;
+use super::source::Source;
 use crate::config::Config;
 use crate::cri::AuthConfig;
 use crate::error::{Error, Result};
@@ -35,8 +36,9 @@ pub(crate) async fn push(
     }
     let found = store.find(image).ok_or_else(|| Error::not_found("image", image))?;
     let bytes = store.config(&found.id)?;
-    let registry = Registry::new(&reference, config, auth).writing();
     let failed = |source: Cause| Error::Push { image: reference.name(), source };
+    let source = Source::new(&reference, config, &auth);
+    let registry = source.and_then(Source::pushing).map_err(failed)?;
     let neighbours = neighbours(&found.tags, &reference);
     let mut layers = Vec::new();
     for diff_id in found.layers {

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
+use registries::Endpoint;
 use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc};
 
 use super::Cause;
 use super::auth::{self, Challenge};
-use super::http::{Answer, Http};
-use crate::config::{Config, PullLimits};
+use super::http::{Answer, Http, NotTls};
+use crate::config::PullLimits;
 use crate::cri::AuthConfig;
-use crate::image::{Manifest, Reference, sha256};
+use crate::image::{Manifest, sha256};
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -30,9 +31,13 @@ pub(super) struct Registry {
     limits: PullLimits,
     /// `host[:port]` to speak to.
     host: String,
+    /// Of the API, e.g. `/v2`.
+    root: String,
     path: String,
     wanted: String,
     schemes: Vec<&'static str>,
+    /// The registry that this is a mirror of: mirrors of several are told which.
+    mirror_of: Option<String>,
     auth: AuthConfig,
     /// What is asked for where the registry does not say: `pull` or `pull,push`.
     actions: &'static str,
@@ -55,32 +60,32 @@ struct Token {
 }
 
 impl Registry {
-    pub(super) fn new(reference: &Reference, config: &Config, auth: AuthConfig) -> Registry {
-        let host = match reference.host.as_str() {
-            "docker.io" => "registry-1.docker.io".to_owned(),
-            other => other.to_owned(),
-        };
-        let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-        let loopback = name == "localhost" || name.starts_with("127.") || name == "[::1]";
-        let schemes = if config.insecure_registries.contains(&host) {
-            vec!["http"]
-        } else if loopback {
-            vec!["https", "http"]
-        } else {
-            vec!["https"]
-        };
-        let wanted = reference.digest.clone().or(reference.tag.clone()).unwrap_or_default();
-        Registry {
-            http: Http::new(config.pull_limits),
-            limits: config.pull_limits,
-            host,
-            path: reference.path.clone(),
-            wanted,
-            schemes,
+    /// `path` at one endpoint of its registry; `wanted` is a tag or a digest.
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        path: &str,
+        wanted: &str,
+        limits: PullLimits,
+        auth: AuthConfig,
+    ) -> Result<Registry, Cause> {
+        Ok(Registry {
+            http: Http::to(endpoint, limits)?,
+            limits,
+            host: endpoint.host.clone(),
+            root: endpoint.path.clone(),
+            path: endpoint.repository(path),
+            wanted: wanted.to_owned(),
+            schemes: endpoint.schemes.clone(),
+            mirror_of: endpoint.mirror_of.clone(),
             auth,
             actions: "pull",
             header: Mutex::default(),
-        }
+        })
+    }
+
+    /// Where it is, for errors.
+    pub(super) fn place(&self) -> String {
+        format!("{}://{}{}/{}", self.schemes.join(" or "), self.host, self.root, self.path)
     }
 
     /// For requests that change the repository.
@@ -233,8 +238,7 @@ impl Registry {
     ) -> Result<Answer, Cause> {
         let mut last: Cause = "no scheme".into();
         for scheme in &self.schemes {
-            let uri: http::Uri =
-                format!("{scheme}://{}/v2/{}/{what}", self.host, self.path).parse()?;
+            let uri = self.uri(scheme, what)?;
             match self.authorised(&method, &uri, &headers, body.clone()).await {
                 Ok(answer) => match self.pause_asked(&answer) {
                     None => return Ok(answer),
@@ -244,10 +248,21 @@ impl Registry {
                         return self.authorised(&method, &uri, &headers, body).await;
                     }
                 },
+                // Another scheme is for hosts without TLS, not for those that are not believed.
+                Err(e) if !e.is::<NotTls>() && self.host.contains(':') => return Err(e),
                 Err(e) => last = e,
             }
         }
         Err(last)
+    }
+
+    fn uri(&self, scheme: &str, what: &str) -> Result<http::Uri, Cause> {
+        let mut text = format!("{scheme}://{}{}/{}/{what}", self.host, self.root, self.path);
+        if let Some(registry) = &self.mirror_of {
+            let sign = if what.contains('?') { '&' } else { '?' };
+            text = format!("{text}{sign}ns={}", auth::escape(registry));
+        }
+        Ok(text.parse()?)
     }
 
     /// How long a busy registry asks to wait, if that is not too long.
@@ -267,15 +282,21 @@ impl Registry {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Cause> {
-        if uri.host() == self.host_name() {
+        if self.is_own(uri) {
             return self.authorised(&method, uri, &headers, body).await;
         }
         // Another host is told nothing about who asks.
         self.http.send(method, uri.clone(), headers, body).await
     }
 
-    fn host_name(&self) -> Option<&str> {
-        self.host.rsplit_once(':').map_or(Some(&*self.host), |(name, _)| Some(name))
+    /// Whether a place is this registry, with its port spelt out or not.
+    fn is_own(&self, uri: &http::Uri) -> bool {
+        let port = if uri.scheme_str() == Some("https") { "443" } else { "80" };
+        let full = |host: &str| match host.rsplit_once(':') {
+            Some((_, end)) if !end.contains(']') => host.to_owned(),
+            _ => format!("{host}:{port}"),
+        };
+        uri.authority().is_some_and(|a| full(a.as_str()) == full(&self.host))
     }
 
     async fn authorised(

@@ -34,7 +34,7 @@ async fn fetched(url: &str, path: &Path, checksum: &str) -> std::result::Result<
     if !checksum.is_empty() && !crate::image::is_digest(checksum) {
         return Err(format!("checksum {checksum:?} is not sha256:<64 hex digits>").into());
     }
-    let answer = Http::new(PullLimits::default())
+    let answer = Http::new(PullLimits::default())?
         .send(Method::GET, url.parse()?, HeaderMap::new(), bytes::Bytes::new())
         .await?;
     let status = answer.response.status();

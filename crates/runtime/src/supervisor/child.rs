@@ -82,6 +82,9 @@ fn go(plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result<Inf
     }
     build::open_sources(plan, prepared)?;
     sys::close_others(&mut prepared.descriptors(inherited));
+    if plan.foreign.is_some() {
+        return run_foreign(plan, prepared, inherited);
+    }
     let handed_over = join_namespaces(plan, prepared, inherited)?;
     if plan.new_cgroup_ns {
         join_cgroups(prepared)?;
@@ -107,6 +110,19 @@ fn go(plan: &Plan, prepared: &mut Prepared, inherited: &Inherited) -> Result<Inf
     if shared && !plan.filters_last {
         hand_over(inherited.status)?;
     }
+    execute(plan, prepared)
+}
+
+/// The host's own program: it joins nothing and gives nothing up.
+fn run_foreign(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    inherited: &Inherited,
+) -> Result<Infallible, Fail> {
+    let stdio = Stdio { plan, status: inherited.status, given: inherited.stdio };
+    streams::set_up(&stdio)?;
+    sys::close_others(&mut [inherited.status]);
+    sys::chdir(&prepared.cwd).map_err(|e| Fail::new(prepared.change_directory.clone(), e))?;
     execute(plan, prepared)
 }
 

@@ -36,6 +36,10 @@ impl Supervisor {
                 self.unknown_end(pid, status);
                 continue;
             };
+            if let Some(creating) = self.creating.remove(&pid) {
+                self.created(creating, status);
+                continue;
+            }
             match self.starting.values_mut().find(|s| s.pid() == pid) {
                 Some(starting) => starting.ended = Some(status),
                 None => self.finish(&id, status),
@@ -49,7 +53,7 @@ impl Supervisor {
         if self.relieved.remove(&pid) {
             return;
         }
-        if self.starting.is_empty() {
+        if self.starting.is_empty() && self.creating.is_empty() {
             self.unnamed.clear();
         } else {
             self.unnamed.insert(pid, status);
@@ -105,7 +109,7 @@ impl Supervisor {
         for entry in self.entries.values().filter(|entry| !entry.run.ended) {
             kill_entry(entry);
         }
-        for starting in self.starting.values() {
+        for starting in self.starting.values().chain(self.creating.values()) {
             // SAFETY: plain numbers; a child that is not reaped keeps its number.
             unsafe { libc::kill(starting.pid(), libc::SIGKILL) };
         }
@@ -141,7 +145,7 @@ impl Supervisor {
     }
 }
 
-fn exit_code(status: i32) -> i32 {
+pub(super) fn exit_code(status: i32) -> i32 {
     if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
 }
 

@@ -285,6 +285,10 @@ impl Prepared {
     }
 
     fn open_cgroups(&mut self, plan: &Plan) -> Result<(), Problem> {
+        // An OCI runtime puts the container there itself.
+        if plan.foreign.is_some() {
+            return Ok(());
+        }
         for dir in &plan.cgroup_v1_dirs {
             let file = format!("{dir}/cgroup.procs");
             self.cgroup_procs.push(open_at("cgroup", &file, OFlags::WRONLY)?);

@@ -51,6 +51,7 @@ pub(super) fn set_up(options: Options) -> io::Result<Option<Supervisor>> {
         clients: Default::default(),
         entries: Default::default(),
         starting: Default::default(),
+        creating: Default::default(),
         pids: Default::default(),
         relieved: Default::default(),
         unnamed: Default::default(),
@@ -228,6 +229,9 @@ impl Supervisor {
     }
 
     fn signal(&mut self, signal: &Signal) -> Answer {
+        if self.end_creation(&signal.id) {
+            return Ok(Tell::Done(true));
+        }
         let entry = self.running(&signal.id)?;
         let done = match &entry.pidfd {
             // SAFETY: plain numbers.

@@ -24,16 +24,20 @@ use crate::wire::{Plan, Run, Tell};
 
 /// A process between launch and execve.
 pub(super) struct Starting {
-    client: u64,
-    serial: u64,
+    pub(super) client: u64,
+    pub(super) serial: u64,
     status: OwnedFd,
-    plan: Plan,
-    pid: i32,
+    pub(super) plan: Plan,
+    pub(super) pid: i32,
     /// The process that was launched. Its successor runs in the container already, where others may
     /// have got hold of it, so only the first is believed about terminals and successors.
     first: i32,
     streams: Streams,
-    master: Option<OwnedFd>,
+    /// Where an OCI runtime sends the terminal.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) master: Option<OwnedFd>,
+    /// Of a process that an OCI runtime has left to somebody else.
+    pub(super) pidfd: Option<OwnedFd>,
     /// Its wait status, when it ended before we heard of its start.
     pub(super) ended: Option<i32>,
     failed: Option<(String, i32)>,
@@ -84,6 +88,7 @@ impl Supervisor {
         let given: Vec<OwnedFd> = fds.collect();
         let (streams, theirs) = self.streams(&plan, given)?;
         let (status, child_status) = status_pair().map_err(|e| ("status socket".to_owned(), e))?;
+        let console = super::foreign::console(&plan)?;
         let is_exec = !plan.exec_in.is_empty();
         if !is_exec {
             // Should this process end before the start has: the next one ends what was started.
@@ -107,7 +112,9 @@ impl Supervisor {
                 pid,
                 first: pid,
                 streams,
+                console,
                 master: None,
+                pidfd: None,
                 ended: None,
                 failed: None,
             },
@@ -122,8 +129,9 @@ impl Supervisor {
         theirs: &[Option<OwnedFd>; 3],
     ) -> Result<i32, Problem> {
         let joined = if plan.exec_in.is_empty() { &plan.pid_ns_of } else { &plan.exec_in };
-        let join = if plan.new_pid_ns { None } else { self.pidfd_of(joined)? };
-        let cgroup = cgroup(plan)?;
+        let is_own = plan.foreign.is_none();
+        let join = if plan.new_pid_ns || !is_own { None } else { self.pidfd_of(joined)? };
+        let cgroup = if is_own { cgroup(plan)? } else { None };
         let mut fds: Vec<&OwnedFd> = always.to_vec();
         fds.extend(theirs.iter().flatten().chain(&join).chain(&cgroup));
         let job = Job {
@@ -248,6 +256,17 @@ impl Supervisor {
             let _ = fs::remove_dir_all(self.run_dir(&starting.plan.id));
             return self.reply(starting.client, starting.serial, failure(&problem), &[]);
         }
+        if starting.plan.foreign.is_some() {
+            return match starting.ended.take() {
+                Some(status) => self.created(starting, status),
+                None => drop(self.creating.insert(starting.pid, starting)),
+            };
+        }
+        self.started(starting);
+    }
+
+    /// The process of the plan runs; it may have ended, too.
+    pub(super) fn started(&mut self, mut starting: Starting) {
         let run = starting.run();
         let id = run.id.clone();
         let (client, serial, ended) = (starting.client, starting.serial, starting.ended);
@@ -261,7 +280,7 @@ impl Supervisor {
     }
 
     /// Takes a running process into the books, with its streams.
-    fn enter(&mut self, starting: Starting, run: Run) {
+    fn enter(&mut self, mut starting: Starting, run: Run) {
         if !run.exec {
             self.persist(&run);
         }
@@ -270,7 +289,8 @@ impl Supervisor {
             .then(|| LogFile::open(Path::new(&run.log_path), run.log_max_bytes, run.log_max_files));
         let Streams { stdin, stdout, stderr } = starting.streams;
         let terminal = starting.master.as_ref().and_then(|m| m.try_clone().ok());
-        let entry = Entry { run, log, stdin, master: starting.master, pidfd: None };
+        let pidfd = starting.pidfd.take();
+        let entry = Entry { run, log, stdin, master: starting.master, pidfd };
         self.entries.insert(id.clone(), entry);
         let sources = [(Role::Stdout, terminal.or(stdout)), (Role::Stderr, stderr)];
         for (role, source) in sources {
@@ -327,7 +347,7 @@ fn intended(plan: &Plan) -> Run {
         log_path: plan.log_path.clone(),
         log_max_bytes: plan.log_max_bytes,
         log_max_files: plan.log_max_files,
-        tty: plan.tty,
+        tty: plan.tty || plan.foreign.as_ref().is_some_and(|f| f.terminal),
         cgroup_dir: plan.cgroup_dir.clone(),
         cgroup_v1_dirs: plan.cgroup_v1_dirs.clone(),
         stdin_once: plan.stdin_once,
@@ -343,7 +363,7 @@ fn printable(text: &[u8]) -> String {
 
 /// With a user namespace the process makes the others itself, so that they belong to it.
 fn clone_flags(plan: &Plan) -> u64 {
-    if !plan.user_ns.is_empty() || !plan.exec_in.is_empty() {
+    if !plan.user_ns.is_empty() || !plan.exec_in.is_empty() || plan.foreign.is_some() {
         return 0;
     }
     let pid = if plan.new_pid_ns { libc::CLONE_NEWPID as u64 } else { 0 };

@@ -26,11 +26,16 @@ pub(crate) fn example(name: &str) -> std::path::PathBuf {
 
 impl Node {
     pub(crate) async fn new() -> Node {
+        Node::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Node {
         let dir = tempfile::Builder::new().prefix("trireme-rt-").tempdir_in("/var/tmp").unwrap();
         let mut config = Config::new(dir.path().join("lib"), dir.path().join("run"));
         config.cgroup_parent =
             format!("/trireme-test-{}", dir.path().file_name().unwrap().to_str().unwrap());
         config.supervisor_command = vec![example("supervisor").into()];
+        change(&mut config);
         let runtime = Embedded::open(config.clone(), Arc::new(LoopbackOnly)).await.unwrap();
         let node = Node { runtime: Some(runtime), config, dir };
         node.busybox();
@@ -96,7 +101,13 @@ impl Node {
     }
 
     pub(crate) async fn sandbox_of(&self, config: PodSandboxConfig) -> String {
-        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        self.sandbox_in("", config).await
+    }
+
+    /// A sandbox whose containers a runtime handler runs.
+    pub(crate) async fn sandbox_in(&self, handler: &str, config: PodSandboxConfig) -> String {
+        let runtime_handler = handler.to_owned();
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
         self.rt().run_pod_sandbox(request).await.map_err(|e| e.chain()).unwrap()
     }
 

@@ -241,3 +241,40 @@ async fn the_network_is_told_of_the_sandboxes_that_stay() {
     assert_eq!((&*sandbox.name, sandbox.port_mappings[0].host_port), ("stays", 80));
     assert_eq!(addresses[..], ["10.1.2.3".parse::<IpAddr>().unwrap()]);
 }
+
+/// After a loss of power there are the files, and neither processes nor mounts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_of_the_machine_leaves_no_sandbox_ready() {
+    let mut node = Node::new().await;
+    let sandbox = node.sandbox().await;
+    let id = node.start(&sandbox, sh("exec sleep 1000")).await;
+    let stays = node.sandbox().await;
+    node.rt().close().await;
+    node.runtime = None;
+    let groups = runtime::cgroup::Hierarchies::detect(std::path::Path::new("/sys/fs/cgroup"));
+    let group = groups.unwrap().group(&node.config.cgroup_parent).unwrap();
+    group.kill().unwrap();
+    let pins = node.config.state_dir.join("sandboxes").join(&sandbox);
+    for name in ["net", "ipc", "uts", "shm"] {
+        rustix::mount::unmount(pins.join(name), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+    node.restart().await;
+    let list = node.rt().list_pod_sandboxes(PodSandboxFilter::default()).await.unwrap();
+    let is_ready = |id: &str| {
+        let found = list.iter().find(|s| s.id == id).unwrap();
+        found.state == PodSandboxState::Ready as i32
+    };
+    assert!(!is_ready(&sandbox) && is_ready(&stays));
+    // Its end is told when the machine's init has taken notice.
+    let ended = async {
+        while node.status(&id).await.state != ContainerState::Exited as i32 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ended).await.expect("the container has ended");
+    let refused = node.create(&sandbox, sh("true")).await.unwrap_err().chain();
+    assert!(refused.contains("is not ready"), "{refused}");
+    for id in [&sandbox, &stays] {
+        node.rt().remove_pod_sandbox(id).await.map_err(|e| e.chain()).unwrap();
+    }
+}

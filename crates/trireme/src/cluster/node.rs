@@ -27,6 +27,7 @@ use super::{CLUSTER_DOMAIN, ClusterPaths, POD_CIDR, SERVICE_CIDR, dns_address, p
 use crate::control_plane::ControlPlane;
 use crate::pki_files::PkiFiles;
 use crate::roles::kubelet::CGROUPS;
+use crate::runtime_flags::RuntimeSettings;
 
 const KUBELET_PORT: u16 = 10250;
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) upkeep: Upkeep,
     pub(crate) local_storage: bool,
+    pub(crate) runtime: RuntimeSettings,
     pub(crate) tasks: &'a Tasks,
 }
 
@@ -71,8 +73,9 @@ pub(crate) async fn start(shared: &Shared<'_>, index: u32, place: Place) -> Resu
     let proxy =
         services::start_proxy(proxy_config(&place)?, shared.informers, shared.tasks).await?;
     let adapter = Arc::new(Sandboxes { network: Arc::new(network), proxy });
-    let config =
+    let mut config =
         runtime_config(shared.paths, index, place.ns.as_ref().map(|ns| ns.path().to_owned()));
+    shared.runtime.apply(&mut config);
     let runtime =
         Arc::new(Embedded::open(config, adapter).await.context("open the container runtime")?);
     let dns = start_dns(shared, &place)?;

@@ -27,6 +27,7 @@ use crate::doctor;
 use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::{PlainDialer, interrupted};
 use crate::roles::component::{address_of_default_route, hostname};
+use crate::runtime_flags::RuntimeFlags;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ServerArgs {
@@ -56,6 +57,8 @@ pub(crate) struct ServerArgs {
     /// A folder of manifests of static pods, or one manifest.
     #[arg(long, value_name = "PATH", default_value = "/etc/kubernetes/manifests")]
     pod_manifest_path: PathBuf,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
 }
 
 /// Runs the cluster in the foreground, or in a process of its own.
@@ -70,6 +73,7 @@ pub(crate) fn server(args: ServerArgs) -> Result<()> {
         again.extend(args.disable.iter().map(|part| format!("--disable={part}")));
         again.extend(args.node_ip.map(|ip| format!("--node-ip={ip}")));
         again.extend(args.node_name.as_ref().map(|name| format!("--node-name={name}")));
+        again.extend(args.runtime.again());
         return detached(&again, &paths);
     }
     args.session.enter()?;
@@ -120,6 +124,7 @@ async fn ground(args: &ServerArgs, pki: &PkiFiles) -> Result<Ground> {
         legacy: false,
         upkeep: Upkeep { eviction: eviction.context("--eviction-hard")?, image_gc_high: 85 },
         local_storage: !args.disable.iter().any(|part| part == LOCAL_STORAGE),
+        runtime: args.runtime.read()?,
         places: vec![place],
         listeners: vec![listener],
         server: format!("https://127.0.0.1:{port}"),

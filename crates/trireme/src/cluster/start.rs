@@ -26,6 +26,7 @@ use crate::authorization::Authorization;
 use crate::control_plane::{ControlPlane, Options};
 use crate::loops::Loops;
 use crate::pki_files::{PkiFiles, write_private};
+use crate::runtime_flags::RuntimeSettings;
 
 /// How long events are kept: upstream's default.
 const EVENT_TTL: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -55,6 +56,7 @@ pub(super) struct Ground {
     pub(super) upkeep: Upkeep,
     /// Every node offers its disk to claims.
     pub(super) local_storage: bool,
+    pub(super) runtime: RuntimeSettings,
 }
 
 /// When nodes begin to free room.
@@ -105,6 +107,7 @@ pub(super) async fn start(
         upstreams,
         upkeep: ground.upkeep,
         local_storage: ground.local_storage,
+        runtime: ground.runtime,
         tasks,
     };
     let mut nodes = Vec::new();

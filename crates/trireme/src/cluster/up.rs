@@ -24,6 +24,7 @@ use crate::pki_files::PkiFiles;
 use crate::roles::apiserver::interrupted;
 use crate::roles::certificate_flags::kubelet_tls;
 use crate::roles::kubelet::millis;
+use crate::runtime_flags::RuntimeFlags;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct UpArgs {
@@ -53,6 +54,8 @@ pub(crate) struct UpArgs {
     /// Port of the API server on the host's loopback; 6443, or a free one when that is taken.
     #[arg(long)]
     pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
 }
 
 /// What each node has, in thousandths of a CPU and in bytes.
@@ -107,6 +110,7 @@ pub(crate) fn up(args: UpArgs) -> Result<()> {
         again.extend(args.node_capacity.map(|given| format!("--node-capacity={given}")));
         again.extend(args.disable.iter().map(|part| format!("--disable={part}")));
         again.extend(args.port.map(|port| format!("--port={port}")));
+        again.extend(args.runtime.again());
         return detached(&again, &paths);
     }
     args.session.enter()?;
@@ -216,6 +220,7 @@ async fn ground(
         places,
         upkeep: Upkeep { eviction: Thresholds::shared(), image_gc_high: 100 },
         local_storage: !args.disable.iter().any(|part| part == LOCAL_STORAGE),
+        runtime: args.runtime.read()?,
     })
 }
 

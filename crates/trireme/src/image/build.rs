@@ -16,6 +16,7 @@ use runtime::image::{ImageStore, StoredImage};
 
 use crate::cluster::ClusterPaths;
 use crate::control;
+use crate::runtime_flags::RegistryFlags;
 
 /// Bytes of a Dockerfile, an ignore file or a secret.
 const DOCUMENT_MAX: u64 = 16 << 20;
@@ -66,6 +67,11 @@ pub(super) struct BuildArgs {
     /// The builder's own store and cache. [default: beside the clusters' folders]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Most that the cache may take, as a quantity; what was not used for longest goes after the build.
+    #[arg(long, value_name = "SIZE", default_value = "20Gi", value_parser = crate::roles::kubelet::bytes)]
+    cache_limit: u64,
+    #[command(flatten)]
+    registries: RegistryFlags,
 }
 
 /// Where a built image goes.
@@ -84,8 +90,11 @@ pub(super) fn run(args: BuildArgs, paths: &ClusterPaths) -> Result<()> {
         None => paths.root.parent().unwrap_or(Path::new("/")).with_file_name("build"),
     };
     crate::cluster::folder::make_private(&root)?;
+    let mut config = Config::new(root.join("lib"), root.join("run"));
+    config.cgroup_parent = "/trireme-build".to_owned();
+    config.registries = args.registries.read()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let image = runtime.block_on(build(&root, &request, paths))?;
+    let image = runtime.block_on(build(config, &request, (paths, args.cache_limit)))?;
     let store = root.join("lib/images");
     for output in &outputs {
         match output {
@@ -97,9 +106,11 @@ pub(super) fn run(args: BuildArgs, paths: &ClusterPaths) -> Result<()> {
     Ok(())
 }
 
-async fn build(root: &Path, request: &Request, paths: &ClusterPaths) -> Result<StoredImage> {
-    let mut config = Config::new(root.join("lib"), root.join("run"));
-    config.cgroup_parent = "/trireme-build".to_owned();
+async fn build(
+    config: Config,
+    request: &Request,
+    (paths, cache_limit): (&ClusterPaths, u64),
+) -> Result<StoredImage> {
     let nodes = nodes(paths).into_iter().map(|n| n.join("runtime/images")).collect();
     let builder = Builder::open(config, nodes, |text| eprintln!("{text}")).await?;
     let interrupted = tokio::signal::ctrl_c();
@@ -107,6 +118,14 @@ async fn build(root: &Path, request: &Request, paths: &ClusterPaths) -> Result<S
         done = builder.build(request) => done.map_err(anyhow::Error::from),
         _ = interrupted => Err(anyhow::anyhow!("interrupted")),
     };
+    // The image is there: what cannot be given back now goes after the next build.
+    match builder.collect(cache_limit) {
+        Ok(0) => {}
+        Ok(bytes) => {
+            eprintln!("{:.1} MiB of the cache given back", bytes as f64 / f64::from(1 << 20))
+        }
+        Err(error) => eprintln!("the cache is not cleaned up: {error:#}"),
+    }
     let closed = builder.close().await;
     let image = done?;
     closed?;

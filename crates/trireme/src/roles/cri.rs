@@ -13,6 +13,7 @@ use super::component::block_on;
 use super::kubelet::below;
 use super::kubelet::network::{LateNetwork, Ranges};
 use crate::cluster::folder::make_private;
+use crate::runtime_flags::RuntimeFlags;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// Cgroup below which the runtime's own are made; the machine's root when absent.
     #[arg(long, default_value = "", value_name = "PATH")]
     cgroup_root: String,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
 }
 
 /// Runs until interrupted. Containers go on: the next one finds them.
@@ -48,6 +51,7 @@ async fn serve(args: Args, socket: PathBuf, tasks: &Tasks) -> Result<()> {
     // Callers name seccomp profiles by absolute paths, each below its own folder.
     folders.seccomp_dir = PathBuf::from("/");
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
+    args.runtime.read()?.apply(&mut folders);
     let runtime = Embedded::open(folders, Arc::new(network)).await;
     let runtime = Arc::new(runtime.context("open the container runtime")?);
     // `trireme image` reaches it: `--name` is the last part of the root folder, `TRIREME_ROOT` the rest.

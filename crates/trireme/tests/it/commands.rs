@@ -257,7 +257,12 @@ fn clusters_stand_side_by_side_and_pull_from_a_registry() {
     ];
     host.run("skopeo", &copy);
 
-    let first = Cluster::inside("side", host, &[]);
+    let mirrors = folder.path().join("registries.yaml");
+    let text = "mirrors: {\"registry.invalid\": {endpoint: [\"http://127.0.0.1:5000\"]}}\n";
+    std::fs::write(&mirrors, text).expect("written");
+    let flags =
+        [format!("--private-registry={}", mirrors.display()), "--runtime-handler=runc".to_owned()];
+    let first = Cluster::inside("side", host, &flags.each_ref().map(String::as_str));
     let second = first.beside("too");
     assert_ne!(first.status()["server"], second.status()["server"]);
     for cluster in [&first, &second] {
@@ -273,6 +278,78 @@ fn clusters_stand_side_by_side_and_pull_from_a_registry() {
     image(&["remove", "127.0.0.1:5000/bb:1"]);
     assert!(!image(&["list"]).contains("127.0.0.1:5000/bb:1"));
     assert!(image(&["pull", "127.0.0.1:5000/bb:1"]).contains("127.0.0.1:5000/bb:1"));
+    images_are_handled(image, folder.path());
+    runc_runs_pods_of_its_class(&first);
+}
+
+/// By a running cluster's `trireme image`, with mirrors that its flag has named.
+fn images_are_handled(image: impl Fn(&[&str]) -> String, folder: &std::path::Path) {
+    let is_pinned = |name: &str, list: &str| {
+        let line = list.lines().find(|line| line.starts_with(name)).expect("it is listed");
+        line.ends_with("yes")
+    };
+    let name = "127.0.0.1:5000/bb:1";
+    assert!(!is_pinned(name, &image(&["list"])));
+    assert!(is_pinned(name, &image(&["pin", name])));
+    assert!(!is_pinned(name, &image(&["unpin", name])));
+    let pushed = image(&["push", name, "--as", "127.0.0.1:5000/copy:2"]);
+    let digest = pushed.trim().strip_prefix("127.0.0.1:5000/copy@sha256:");
+    assert_eq!(digest.map(str::len), Some(64), "{pushed}");
+    let archive = folder.join("exported.tar").display().to_string();
+    image(&["export", name, &archive, "--as", "exported.local/bb:3"]);
+    let listed = std::process::Command::new("skopeo")
+        .args(["inspect", "--format", "{{.Digest}}", &format!("oci-archive:{archive}")])
+        .output()
+        .expect("skopeo is installed");
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout).trim(),
+        pushed.trim().split_once('@').map_or("", |(_, digest)| digest)
+    );
+    image(&["remove", name]);
+    let imported = image(&["import", &archive]);
+    assert!(is_pinned("exported.local/bb:3", &imported), "{imported}");
+    assert!(image(&["pull", "registry.invalid/copy:2"]).contains("registry.invalid/copy:2"));
+}
+
+/// RuntimeClass, from the flag to the pod.
+fn runc_runs_pods_of_its_class(cluster: &Cluster) {
+    let handlers = "jsonpath={.items[0].status.runtimeHandlers[*].name}";
+    assert_eq!(cluster.kubectl(&["get", "nodes", "-o", handlers]).trim(), "runc trireme");
+    let manifest = r#"
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: runc}
+handler: runc
+---
+apiVersion: node.k8s.io/v1
+kind: RuntimeClass
+metadata: {name: absent}
+handler: kata
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: of-runc}
+spec:
+  runtimeClassName: runc
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: main, image: "registry.invalid/copy:2", command: [sh, -c, "echo hello; exec sleep 1000"]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: of-none}
+spec:
+  runtimeClassName: absent
+  containers:
+  - {name: main, image: "registry.invalid/copy:2", command: [sleep, "1000"]}
+"#;
+    cluster.kubectl_stdin(&["apply", "-f", "-"], manifest);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/of-runc", "--timeout=60s"]);
+    assert_eq!(cluster.kubectl(&["exec", "of-runc", "--", "echo", "inside"]), "inside\n");
+    assert_eq!(cluster.kubectl(&["logs", "of-runc"]), "hello\n");
+    let refused = |said: &str| said.contains("kata") && said.contains("FailedCreatePodSandBox");
+    cluster.eventually(&["describe", "pod", "of-none"], refused);
+    cluster.kubectl(&["delete", "pod", "of-runc", "of-none", "--timeout=30s"]);
 }
 
 /// Debian's registry on port 5000 of the namespace.

@@ -17,4 +17,5 @@ mod roles;
 mod standalone;
 mod terminal;
 mod vm;
+mod vm_power;
 mod workloads;

@@ -11,8 +11,16 @@ use crate::busybox;
 
 const QEMU: &str = "qemu-system-x86_64";
 /// The parts of the kernel that a cluster needs and Debian has as modules.
-const MODULES: [&str; 4] =
-    ["kernel/net", "kernel/fs/overlayfs", "kernel/lib", "kernel/drivers/net/veth.ko"];
+const MODULES: [&str; 7] = [
+    "kernel/net",
+    "kernel/fs/overlayfs",
+    "kernel/lib",
+    "kernel/drivers/net/veth.ko",
+    // A disk that outlives the machine, and volumes on it.
+    "kernel/drivers/virtio",
+    "kernel/drivers/block/virtio_blk.ko",
+    "kernel/drivers/block/loop.ko",
+];
 /// A run takes 40 s, and several times that where others use the processors: emulation is all
 /// computing. One that takes longer than this hangs.
 const LIMIT_SECONDS: &str = "200";
@@ -21,7 +29,7 @@ const LIMIT_SECONDS: &str = "200";
 const STARTS: usize = 3;
 
 /// Where `cargo xtask test` has put the kernel: `boot/vmlinuz-*`, `lib/modules/*`.
-fn kernel() -> Result<PathBuf, String> {
+pub(crate) fn kernel() -> Result<PathBuf, String> {
     if cfg!(not(target_arch = "x86_64")) {
         return Err("only x86_64 has a machine description here".into());
     }
@@ -42,7 +50,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The kernel's version, as its files are named.
-fn version(kernel: &Path) -> String {
+pub(crate) fn version(kernel: &Path) -> String {
     let modules = std::fs::read_dir(kernel.join("lib/modules")).expect("the kernel has modules");
     let first = modules.flatten().next().expect("one version");
     first.file_name().to_string_lossy().into_owned()
@@ -75,8 +83,8 @@ fn copy_kubectl(root: &Path) {
     }
 }
 
-/// The machine's first root, as an archive that the kernel unpacks.
-fn initrd(kernel: &Path, version: &str, folder: &Path) -> PathBuf {
+/// The machine's first root, as an archive that the kernel unpacks, with the script of its checks.
+pub(crate) fn initrd(kernel: &Path, version: &str, folder: &Path, checks: &str) -> PathBuf {
     let root = folder.join("root");
     for part in ["bin", "etc"] {
         std::fs::create_dir_all(root.join(part)).expect("a folder");
@@ -94,7 +102,7 @@ fn initrd(kernel: &Path, version: &str, folder: &Path) -> PathBuf {
     std::fs::create_dir(&image).expect("a folder");
     std::fs::copy(busybox::archive(&image), root.join("image.tar")).expect("copied");
     std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").expect("written");
-    std::fs::write(root.join("check.sh"), include_str!("vm/check.sh")).expect("written");
+    std::fs::write(root.join("check.sh"), checks).expect("written");
     std::fs::write(root.join("init"), include_str!("vm/init.sh")).expect("written");
     run("chmod", &["755", &text(&root.join("init"))]);
     let pack = "cd \"$0\" && find . | busybox cpio -o -H newc > ../initrd";
@@ -102,18 +110,29 @@ fn initrd(kernel: &Path, version: &str, folder: &Path) -> PathBuf {
     folder.join("initrd")
 }
 
-/// What a machine says until it ends.
-fn boot(kernel: &Path, version: &str, initrd: &Path) -> String {
-    let mut machine = Command::new("timeout");
+/// A machine that is not started yet.
+/// `is_last`: the checks end by themselves.
+pub(crate) fn machine(kernel: &Path, version: &str, initrd: &Path, is_last: bool) -> Command {
+    let mut machine = Command::new(QEMU);
     // A machine with timers of its own (HPET, PM timer): QEMU's microvm has none, and a kernel that
     // cannot calibrate its clocks hangs without a word on some hosts.
-    machine.args([LIMIT_SECONDS, QEMU, "-M", "q35", "-m", "3G"]);
+    machine.args(["-M", "q35", "-m", "3G"]);
     machine.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
     machine.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     machine.arg("-kernel").arg(kernel.join(format!("boot/vmlinuz-{version}")));
     machine.arg("-initrd").arg(initrd);
-    machine.args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init"]);
-    let output = machine.stdin(Stdio::null()).output().expect("the machine starts");
+    let line = "console=ttyS0 quiet panic=-1 cgroup_no_v1=all rdinit=/init";
+    machine.arg("-append").arg(format!("{line}{}", if is_last { " last" } else { "" }));
+    machine.stdin(Stdio::null());
+    machine
+}
+
+/// What a machine says until it ends.
+fn boot(kernel: &Path, version: &str, initrd: &Path) -> String {
+    let machine = machine(kernel, version, initrd, true);
+    let mut limited = Command::new("timeout");
+    limited.args([LIMIT_SECONDS, QEMU]).args(machine.get_args()).stdin(Stdio::null());
+    let output = limited.output().expect("the machine starts");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -125,7 +144,7 @@ fn limits_hold_on_cgroup_v2_alone() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let version = version(&kernel);
-    let initrd = initrd(&kernel, &version, folder.path());
+    let initrd = initrd(&kernel, &version, folder.path(), include_str!("vm/check.sh"));
     let said = (0..STARTS).map(|_| boot(&kernel, &version, &initrd)).find(|said| !said.is_empty());
     let said = said.unwrap_or_default();
     assert!(said.contains("CHECKS ENDED 0"), "the machine did not come to its end:\n{said}");

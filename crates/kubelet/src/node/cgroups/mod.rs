@@ -2,6 +2,7 @@
 //! Layout, values and events are upstream's.
 
 mod plan;
+pub(crate) mod pods;
 
 use std::path::Path;
 use std::sync::Arc;

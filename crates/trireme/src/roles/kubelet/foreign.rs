@@ -11,6 +11,19 @@ use client::Tasks;
 /// What a kubelet needs of a runtime.
 pub(super) type Services = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);
 
+/// Endpoints that name no socket are told before anything else is looked at.
+pub(super) fn check_endpoints(args: &super::Args) -> Result<()> {
+    let given = [
+        ("--container-runtime-endpoint", &args.container_runtime_endpoint),
+        ("--image-service-endpoint", &args.image_service_endpoint),
+    ];
+    for (flag, endpoint) in given {
+        let Some(endpoint) = endpoint else { continue };
+        ::cri::check_endpoint(endpoint).map_err(|e| anyhow!(e.chain())).context(flag)?;
+    }
+    Ok(())
+}
+
 /// Connects to a runtime, and refuses one that this kubelet cannot work with. Images are its own unless another
 /// endpoint has them.
 pub(super) async fn runtime(

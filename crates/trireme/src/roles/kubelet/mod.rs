@@ -36,6 +36,7 @@ use crate::cluster::node::server_tls;
 use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
+use crate::runtime_flags::RuntimeFlags;
 
 /// Where cgroups are mounted.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -155,6 +156,8 @@ pub(crate) struct Args {
     placement: placement::Args,
     #[command(flatten)]
     credentials: credentials::Args,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
     /// Address that health is served on.
     #[arg(long, default_value = "127.0.0.1")]
     healthz_bind_address: IpAddr,
@@ -195,7 +198,7 @@ fn frequency(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     match Amount::parse(text) {
         Some(Amount::Bytes(bytes)) => Ok(bytes),
         _ => Err("expected a quantity such as 10Mi".to_owned()),
@@ -220,6 +223,7 @@ fn taint(text: &str) -> Result<Taint, String> {
 /// Runs until interrupted.
 pub(crate) fn run(args: Args) -> Result<()> {
     let (args, settings) = with_files(args)?;
+    foreign::check_endpoints(&args)?;
     let connection = Connection::open(&args.connection.kubeconfig)?;
     crate::doctor::require()?;
     block_on(async move |tasks| serve(args, settings, &connection, &tasks).await)
@@ -267,6 +271,8 @@ async fn serve(
     let client = connection.client(tasks);
     let (runtime, images) = match &args.container_runtime_endpoint {
         Some(endpoint) => {
+            config.cgroups.makes_pods = true;
+            config.seccomp_root = Some(args.root_dir.join("seccomp"));
             let images = args.image_service_endpoint.as_deref();
             foreign::runtime(endpoint, images, tasks).await?
         }
@@ -305,6 +311,7 @@ async fn embedded(
     let network = LateNetwork::new(ranges, args.root_dir.join("ipam.json"), tasks);
     let mut folders = RuntimeConfig::new(args.root_dir.join("runtime"), args.root_dir.join("run"));
     folders.cgroup_parent = below(&args.cgroup_root, "trireme");
+    args.runtime.read()?.apply(&mut folders);
     let runtime = Embedded::open(folders, Arc::new(network)).await;
     let runtime = Arc::new(runtime.context("open the container runtime")?);
     offer_images(&args.root_dir, &runtime, tasks).await?;
