@@ -40,6 +40,7 @@ mod metrics;
 mod node_proxy;
 mod offload;
 mod openapi;
+mod openapi_merge;
 mod parts;
 mod paths;
 mod ports;

@@ -23,6 +23,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 
 use crate::custom::Served;
+use crate::openapi_merge;
 use crate::parts::Parts;
 use crate::query::Query;
 use crate::respond::{self, Body};
@@ -50,8 +51,18 @@ fn roots(server: &Parts) -> Vec<Root> {
 async fn tag(server: &Parts, path: &str) -> Result<String, Status> {
     let installed = server.resources.customs.installed();
     let make = || Ok(digest(server, path).into());
-    let tag = server.documents.get(&installed, &format!("tag {path}"), make).await?;
+    let name = format!("tag {path} {}", published_tag(server, path));
+    let tag = server.documents.get(&installed, &name, make).await?;
     Ok(String::from_utf8_lossy(&tag).into_owned())
+}
+
+/// Changes when what extension servers add to a document does: to that of version 2.
+fn published_tag(server: &Parts, path: &str) -> String {
+    if !path.is_empty() {
+        return String::new();
+    }
+    let all = server.aggregator.published();
+    all.iter().map(|(prefix, published)| format!("{prefix} {}\n", published.tag)).collect()
 }
 
 /// Changes when a document does.
@@ -60,6 +71,7 @@ fn digest(server: &Parts, path: &str) -> String {
     let installed = server.resources.customs.installed();
     let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
     let mut text = format!("{path} {}", env!("OPENAPI_SOURCES"));
+    text += &published_tag(server, path);
     for served in installed.all().iter().filter(here) {
         text += &format!("\n{} {} {}", served.row.name, served.row.kind, served.schema_tag());
     }
@@ -192,12 +204,14 @@ pub(crate) async fn v2(server: &Parts, headers: &HeaderMap) -> Result<Response<B
     let response = match binary {
         Some(kind) => {
             let make = || Ok(proto::document(&v2_document(server)).into());
-            let document = server.documents.get(&installed, "openapi/v2 protobuf", make).await?;
+            let name = format!("openapi/v2 protobuf {tag}");
+            let document = server.documents.get(&installed, &name, make).await?;
             respond::shared(200, kind, document)
         }
         None => {
             let make = || Ok(v2_document(server).to_string().into());
-            let document = server.documents.get(&installed, "openapi/v2", make).await?;
+            let name = format!("openapi/v2 {tag}");
+            let document = server.documents.get(&installed, &name, make).await?;
             respond::shared(200, "application/json", document)
         }
     };
@@ -215,7 +229,14 @@ fn v2_document(server: &Parts) -> Value {
     }
     document.add_rows(&rows);
     let own = document.customs.iter().map(|served| custom::name(served)).collect();
-    swagger::of(document.finish(), &own)
+    let mut document = swagger::of(document.finish(), &own);
+    for (_, published) in server.aggregator.published() {
+        openapi_merge::add(
+            &mut document,
+            serde_json::from_slice(&published.json).unwrap_or_default(),
+        );
+    }
+    document
 }
 
 /// A document being made.

@@ -159,6 +159,8 @@ pub struct KubeletConfig {
     pub pod_pids_max: Option<u64>,
     /// Containers without a seccomp profile have the runtime's.
     pub seccomp_default: bool,
+    /// Records what is done for pods and requests (KubeletConfiguration's `tracing`), if anything does.
+    pub tracer: Option<Arc<traces::Tracer>>,
     /// Burstable containers may use their part of the machine's swap (`LimitedSwap`); else none may.
     /// On cgroup v1 none may in any case.
     pub limited_swap: bool,
@@ -221,6 +223,7 @@ impl KubeletConfig {
             image_gc_low_percent: 80,
             pod_pids_max: None,
             seccomp_default: false,
+            tracer: None,
             limited_swap: false,
             status_images: Some(50),
             restart_max: Duration::from_secs(300),

@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) pulled: Pulled,
     pub(crate) places: Places,
     pub(crate) probes: Counts,
+    /// The results of health checks, for `/metrics/slis`.
+    pub(crate) checks: telemetry::checks::HealthChecks,
     pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
@@ -172,6 +174,7 @@ impl Kubelet {
             pulled: Pulled::new(&config.root_dir),
             places: Places::open(&config)?,
             probes: Counts::default(),
+            checks: telemetry::checks::HealthChecks::default(),
             rates: Rates::default(),
             pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),

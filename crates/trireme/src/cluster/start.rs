@@ -166,6 +166,7 @@ async fn control_plane(
         front_proxy: None,
         limits: apiserver::Limits::default(),
         auditor: None,
+        tracer: None,
         serving: None,
         figures: Vec::new(),
         components: loops.checks(),

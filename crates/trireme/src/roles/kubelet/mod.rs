@@ -33,6 +33,7 @@ use crate::cluster::node::server_tls;
 use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
+use crate::span_export;
 
 /// Where cgroups are mounted.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -247,6 +248,10 @@ async fn serve(
     tasks: &Tasks,
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
+    config.tracer = settings.tracing().map(|traced| {
+        let host = ("host.name", config.hostname.clone());
+        span_export::start(traced, &[("service.name", "kubelet".into()), host], tasks)
+    });
     settings.apply(&mut config);
     args.reserved.apply(&mut config)?;
     args.placement.apply(&mut config, args.reserved.has_cgroups())?;
