@@ -31,7 +31,8 @@ fn encryptions() -> &'static [Encryption; 4] {
                  resources: [{{resources: [secrets], providers: [{{{}}}]}}]",
                 providers.join("}, {")
             );
-            let made = Encryption::new(&text, false, "fuzz", &tasks::Tasks::new());
+            let tasks = tasks::Tasks::new();
+            let made = Encryption::new(&text, false, "fuzz", &tasks);
             runtime.block_on(made).expect("a configuration")
         })
     })

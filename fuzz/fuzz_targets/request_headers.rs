@@ -1,7 +1,7 @@
 //! Headers by which requests from outside say who sends them, in whose name, and in what form they want the answer.
 #![no_main]
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "authorization",
     "x-remote-user",
     "x-remote-uid",
@@ -18,6 +18,7 @@ const NAMES: [&str; 16] = [
     "connection",
     "audit-id",
     "traceparent",
+    "tracestate",
 ];
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

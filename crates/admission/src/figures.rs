@@ -37,7 +37,7 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
 
 /// All figures, in Prometheus' text form.
 pub fn figures() -> String {
-    FAMILIES.registry.families() + &crate::webhooks::figures()
+    FAMILIES.registry.families() + &crate::webhooks::figures() + &crate::policies::figures::text()
 }
 
 /// The two phases.

@@ -115,7 +115,11 @@ async fn all(
         let name = check.name();
         if excluded.contains(&name) {
             lines += &format!("[+]{name} excluded: ok\n");
-        } else if let Err(why) = check.run(server).await {
+            continue;
+        }
+        let outcome = check.run(server).await;
+        server.checked.observe(name, endpoint, outcome.is_ok());
+        if let Err(why) = outcome {
             tracing::debug!(check = name, endpoint, why, "health check failed");
             // Anybody may ask: why it failed is in the log.
             lines += &format!("[-]{name} failed: reason withheld\n");

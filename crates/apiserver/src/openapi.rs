@@ -19,9 +19,20 @@ fn sources(server: &Parts) -> Sources {
 
 /// A document's entity tag; the empty path is version 2's.
 async fn tag(server: &Parts, sources: &Sources, path: &str) -> Result<String, Status> {
-    let make = || Ok(sources.digest(path).into());
-    let tag = server.documents.get(sources.installed(), &format!("tag {path}"), make).await?;
+    let published = published_tag(server, path);
+    let make = || Ok(sources.digest(path, &published).into());
+    let name = format!("tag {path} {published}");
+    let tag = server.documents.get(sources.installed(), &name, make).await?;
     Ok(String::from_utf8_lossy(&tag).into_owned())
+}
+
+/// Changes when what extension servers add to a document does: to that of version 2.
+fn published_tag(server: &Parts, path: &str) -> String {
+    if !path.is_empty() {
+        return String::new();
+    }
+    let all = server.aggregator.published();
+    all.iter().map(|(prefix, published)| format!("{prefix} {}\n", published.tag)).collect()
 }
 
 /// `GET /openapi/v3`.
@@ -122,15 +133,27 @@ pub(crate) async fn v2(server: &Parts, headers: &HeaderMap) -> Result<Response<B
     let installed = sources.installed();
     let response = match binary {
         Some(kind) => {
-            let make = || Ok(openapi::protobuf(&sources.v2()).into());
-            let document = server.documents.get(installed, "openapi/v2 protobuf", make).await?;
+            let make = || Ok(openapi::protobuf(&v2_document(server, &sources)).into());
+            let name = format!("openapi/v2 protobuf {tag}");
+            let document = server.documents.get(installed, &name, make).await?;
             respond::shared(200, kind, document)
         }
         None => {
-            let make = || Ok(sources.v2().to_string().into());
-            let document = server.documents.get(installed, "openapi/v2", make).await?;
+            let make = || Ok(v2_document(server, &sources).to_string().into());
+            let name = format!("openapi/v2 {tag}");
+            let document = server.documents.get(installed, &name, make).await?;
             respond::shared(200, "application/json", document)
         }
     };
     Ok(tagged(response, &tag))
+}
+
+/// The document of version 2, with what extension servers publish.
+fn v2_document(server: &Parts, sources: &Sources) -> Value {
+    let mut document = sources.v2();
+    for (_, published) in server.aggregator.published() {
+        let more = serde_json::from_slice(&published.json).unwrap_or_default();
+        openapi::merge(&mut document, more);
+    }
+    document
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ::metrics::ResourceMetrics;
 use audit::Auditor;
 use flowcontrol::FlowControl;
+use telemetry::checks::HealthChecks;
 use telemetry::zpages::Component;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) resources: Resources,
     pub(crate) nodes: NodeAccess,
     pub(crate) auditor: Option<Arc<Auditor>>,
+    /// Records requests, if anything does.
+    pub(crate) tracer: Option<Arc<traces::Tracer>>,
     pub(crate) flow_control: Arc<FlowControl>,
     pub(crate) aggregator: Arc<Aggregator>,
     /// What nodes and pods use, if this server tells it.
@@ -39,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) component: Component,
     pub(crate) life: Life,
     pub(crate) health_checks: Vec<Arc<dyn HealthCheck>>,
+    /// The results of all health checks, for `/metrics/slis`.
+    pub(crate) checked: HealthChecks,
     /// The other parts of the control plane, for ComponentStatuses.
     pub(crate) components: Vec<Arc<dyn HealthCheck>>,
     /// Documents that all clients share.

@@ -3,7 +3,7 @@
 use api::registry::Resource;
 
 /// Paths that depend neither on resources nor on health checks.
-const FIXED: [&str; 15] = [
+const FIXED: [&str; 16] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis",
@@ -12,6 +12,7 @@ const FIXED: [&str; 15] = [
     "/debug/api_priority_and_fairness/dump_queues",
     "/flagz",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",

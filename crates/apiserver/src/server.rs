@@ -59,6 +59,8 @@ pub struct Config {
     pub resource_metrics: bool,
     /// What is told of requests, if anything is (`--audit-*`).
     pub auditor: Option<Arc<Auditor>>,
+    /// Records requests, if anything does (`--tracing-config-file`).
+    pub tracer: Option<Arc<traces::Tracer>>,
     /// Name and flags, for `/statusz` and `/flagz`.
     pub component: Component,
     /// Checks of `/healthz` and `/readyz` beside the server's own.
@@ -121,6 +123,14 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
+/// What `/metrics` has beside the figures of requests.
+fn add_figures(metrics: &Metrics, flow_control: &Arc<FlowControl>, others: Vec<Figures>) {
+    metrics.add_flow_control(flow_control.clone());
+    metrics.add_source(::admission::figures);
+    metrics.add_source(::custom::figures);
+    others.into_iter().for_each(|source| metrics.add_source(source));
+}
+
 impl Server {
     /// A server over a store that was opened with [`collections`].
     pub fn new(store: Store, config: Config) -> Result<Server, StartError> {
@@ -163,9 +173,7 @@ impl Server {
         let seats = u32::try_from(config.limits.reads + config.limits.changes).unwrap_or(u32::MAX);
         let patience = config.limits.request_timeout / 4;
         let flow_control = Arc::new(FlowControl::new(seats, patience));
-        metrics.add_flow_control(flow_control.clone());
-        metrics.add_source(::admission::figures);
-        config.figures.into_iter().for_each(|source| metrics.add_source(source));
+        add_figures(&metrics, &flow_control, config.figures);
         let legacy_tokens = Arc::new(LegacyTokens::new(metrics.registry()));
         identity.authenticator.tell_legacy_uses(legacy_tokens.clone());
         if let Some(auditor) = &config.auditor {
@@ -179,6 +187,7 @@ impl Server {
             resources: Resources::new(store, allocators, (admission, customs), settings),
             nodes,
             auditor: config.auditor,
+            tracer: config.tracer,
             metrics,
             flow_control,
             in_flight,
@@ -187,6 +196,7 @@ impl Server {
             life: Life::default(),
             component: config.component,
             health_checks: config.health_checks,
+            checked: telemetry::checks::HealthChecks::default(),
             components: config.components,
             documents: Documents::default(),
             closing,

@@ -13,7 +13,7 @@ mod user;
 pub use authn::impersonation;
 pub use authn::{
     Anonymous, Authenticator, Configuration, ConfigurationError, Fetch, FrontProxies, Known,
-    LegacyUse, LegacyUses, Sender, Sent, TokenFileError, TokenReviews,
+    LegacyUse, LegacyUses, Refusal, Sender, Sent, TokenFileError, TokenReviews, Unknown,
 };
 pub use authz::{
     Abac, Attributes, Authorization, AuthorizationConfiguration, AuthorizationFault,

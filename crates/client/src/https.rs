@@ -111,9 +111,17 @@ impl HttpsTransport {
         if let Some(authorization) = &proof.authorization {
             builder = builder.header("authorization", authorization);
         }
-        let request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
+        let mut request = builder.body(Full::new(request.body)).map_err(|e| failed(e.into()))?;
         let (http, place) = self.pool(proof.generation).map_err(|e| failed(e.into()))?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, http.request(request)).await;
+        let mut span = span(&request);
+        let sent = async {
+            traces::inject(request.headers_mut());
+            tokio::time::timeout(REQUEST_TIMEOUT, http.request(request)).await
+        };
+        let answer = traces::within(span.as_ref(), sent).await;
+        if let (Some(span), Ok(Ok(answer))) = (&mut span, &answer) {
+            span.set("http.response.status_code", i64::from(answer.status().as_u16()));
+        }
         let code = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok());
         let code = code.map(|answer| answer.status().as_u16());
         figures::requested(code, method.as_str(), self.host(), begun.elapsed());
@@ -151,4 +159,20 @@ impl Transport for HttpsTransport {
         self.shared.tasks.spawn("follow", watch::run(self.clone(), follow, sender));
         follower
     }
+}
+
+/// The span of a request, if the task works for one (otelhttp's transport).
+fn span<B>(request: &http::Request<B>) -> Option<traces::Span> {
+    let name = match *request.method() {
+        http::Method::GET => "HTTP GET",
+        http::Method::POST => "HTTP POST",
+        http::Method::PUT => "HTTP PUT",
+        http::Method::PATCH => "HTTP PATCH",
+        http::Method::DELETE => "HTTP DELETE",
+        _ => "HTTP",
+    };
+    let mut span = traces::start(name, traces::Kind::Client)?;
+    span.set("http.request.method", request.method().as_str());
+    span.set("url.full", request.uri().to_string());
+    Some(span)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use api::Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,6 +67,28 @@ impl<K> std::fmt::Debug for Informer<K> {
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Informer<K> {
         Informer { shared: self.shared.clone() }
+    }
+}
+
+/// What an [`Informer`] shows, without keeping it alive.
+pub struct Listing<K>(Weak<Shared<K>>);
+
+impl<K> std::fmt::Debug for Listing<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::any::type_name::<Self>())
+    }
+}
+
+impl<K> Clone for Listing<K> {
+    fn clone(&self) -> Listing<K> {
+        Listing(self.0.clone())
+    }
+}
+
+impl<K: Resource> Listing<K> {
+    /// All objects; none when the informer is gone.
+    pub fn list(&self) -> Vec<Arc<K>> {
+        self.0.upgrade().map(|shared| Informer { shared }.list()).unwrap_or_default()
     }
 }
 
@@ -133,6 +155,11 @@ impl<K: Resource> Informer<K> {
 
     pub fn list(&self) -> Vec<Arc<K>> {
         self.read().all()
+    }
+
+    /// The same for those who must not keep the view alive: its handlers may hold what they are kept in.
+    pub fn listing(&self) -> Listing<K> {
+        Listing(Arc::downgrade(&self.shared))
     }
 
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {

@@ -28,7 +28,7 @@ pub use exec_plugin::ExecPlugin;
 pub use figures::figures;
 pub use follow::{Follow, FollowEvent, Follower};
 pub use https::{Auth, Credentials, HttpsConfig, HttpsTransport, Proof};
-pub use informer::{Change, Index, IndexKey, Informer, Informers};
+pub use informer::{Change, Index, IndexKey, Informer, Informers, Listing};
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use lease::LeaderElection;
 pub use queue::Queue;

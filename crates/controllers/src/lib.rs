@@ -254,6 +254,7 @@ pub fn run(informers: &Informers, tasks: &Tasks, config: Config) -> Result<(), U
     for (name, start) in selected {
         tracing::debug!(controller = name, "starting");
         start(&context);
+        figures::started(name);
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ impl Client {
             peer: "the CSI driver",
             origin: "http://localhost".into(),
             headers: HEADERS,
+            decorate: None,
             deadline: DEADLINE,
             message_max: MESSAGE_MAX,
         };

@@ -8,6 +8,7 @@ mod compile;
 mod declared;
 mod definition;
 mod field_path;
+mod figures;
 mod format;
 mod lint;
 mod node;
@@ -20,6 +21,7 @@ pub use columns::{Column, Path};
 pub use definition::{
     Compiled, Conversion, Definition, Names, ScalePaths, Version, priority, schema_of,
 };
+pub use figures::figures;
 pub use lint::check_rules;
 pub use node::Node;
 pub use review::{Fault, ReviewVersion, accept};

@@ -2,6 +2,7 @@
 //! within a budget (apiextensions `schema/cel/validation.go`).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cel::{
     Binding, Decl, Failure, Objects, Outcome, PER_CALL_LIMIT, RUNTIME_BUDGET, Value as Cel, escaped,
@@ -12,6 +13,7 @@ use validation::At;
 use crate::compile::{Message, Ready, Scope, Written};
 use crate::declared::declare;
 use crate::field_path::{self, Step};
+use crate::figures;
 use crate::node::Node;
 use crate::validate::for_items;
 
@@ -76,6 +78,7 @@ fn compile_rules(node: &mut Node, decl: &Arc<Decl>, objects: &Arc<Objects>) {
     if node.rules.is_empty() {
         return;
     }
+    let begun = Instant::now();
     let scope = Scope::new(objects, decl);
     let mut rules = std::mem::take(&mut node.rules);
     for rule in &mut rules {
@@ -84,6 +87,7 @@ fn compile_rules(node: &mut Node, decl: &Arc<Decl>, objects: &Arc<Objects>) {
     }
     node.rules = rules;
     node.decl = Some(decl.clone());
+    figures::compiled(begun);
 }
 
 /// Runs every rule of an object, up to the budget of all together.
@@ -138,7 +142,10 @@ impl Run {
                 site.invalid(OUT_OF_BUDGET);
                 return Err(Stop);
             }
-            node.rules.iter().try_for_each(|rule| self.rule(rule, &site))?;
+            let begun = Instant::now();
+            let going = node.rules.iter().try_for_each(|rule| self.rule(rule, &site));
+            figures::evaluated(begun);
+            going?;
         }
         node.all_of.iter().try_for_each(|further| self.rules(further, place, at, same))
     }

@@ -15,6 +15,26 @@ fn declared(schema: &Value, is_root: bool) -> Decl {
     declare(&node, "selfType").expect("a declared type")
 }
 
+#[test]
+fn compilations_and_evaluations_are_timed() {
+    let schema = json!({"type": "object", "properties": {"spec": {
+        "type": "object", "properties": {"n": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.n > 1"}],
+    }}});
+    let mut node = Node::parse(&schema).expect("a schema");
+    crate::rules::compile(&mut node);
+    let object = json!({"spec": {"n": 1}});
+    let faults = validation::Check::default();
+    crate::rules::check(&node, &faults.root(&object, None));
+    assert_eq!(faults.into_causes().len(), 1, "the rule ran");
+    let told = crate::figures();
+    for name in ["compilation", "evaluation"] {
+        let count = format!("apiserver_cel_{name}_duration_seconds_count ");
+        let count = told.lines().find_map(|line| line.strip_prefix(&count));
+        assert!(count.is_some_and(|n| n != "0"), "{told}");
+    }
+}
+
 fn answer(fact: &Value, shared: &Value) -> Value {
     let schema = &shared["schemas"][fact["schema"].as_u64().unwrap_or(0) as usize];
     let decl = declared(schema, fact["root"] == true);

@@ -4,6 +4,7 @@
 //! Descriptions come from `api::prose`. Version 2 is version 3 put into its older form.
 
 mod custom;
+mod merge;
 mod operations;
 mod parameters;
 mod proto;
@@ -21,6 +22,7 @@ use extensions::{Installed, Served};
 use serde_json::{Map, Value, json};
 use strategy::type_names::full_name;
 
+pub use merge::{add as merge, below};
 use operations::Subject;
 use roots::Root;
 use schemas::Schemas;
@@ -49,11 +51,12 @@ impl Sources {
         roots::all(groups.into_iter())
     }
 
-    /// Changes when a document does. The empty path is version 2's.
-    pub fn digest(&self, path: &str) -> String {
+    /// Changes when a document does, or what others add to it (`added`). The empty path is version 2's.
+    pub fn digest(&self, path: &str, added: &str) -> String {
         // Built-in documents change with their sources only (`build.rs`).
         let here = |served: &&Arc<Served>| path.is_empty() || path_of(served.row) == path;
         let mut text = format!("{path} {}", env!("OPENAPI_SOURCES"));
+        text += added;
         for served in self.installed.all().iter().filter(here) {
             text += &format!("\n{} {} {}", served.row.name, served.row.kind, served.schema_tag());
         }
@@ -65,7 +68,7 @@ impl Sources {
         let mut paths: BTreeSet<String> = self.rows.iter().map(|row| path_of(row)).collect();
         paths.extend(self.roots().into_iter().map(|root| root.document));
         let entries = paths.into_iter().map(|path| {
-            let url = format!("/openapi/v3/{path}?hash={}", self.digest(&path));
+            let url = format!("/openapi/v3/{path}?hash={}", self.digest(&path, ""));
             (path, json!({"serverRelativeURL": url}))
         });
         json!({"paths": entries.collect::<Map<String, Value>>()})

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use auth::{RequestInfo, User};
 use serde_json::Value;
+use telemetry::{HistogramVec, Registry};
 
 use crate::lending::share;
 use crate::level::{Level, Look, Refusal, Seats};
 use crate::settings::{Schema, Settings, mandatory};
+use crate::tally::{self, Counts, Tally, Working};
 
 /// Between two looks at who needs seats (upstream's `borrowingAdjustmentPeriod`).
 const PERIOD: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub struct Names {
 pub struct Place {
     pub names: Arc<Names>,
     _seats: Seats,
+    _working: Working,
 }
 
 /// A request that is sent away.
@@ -42,13 +45,23 @@ pub struct Refused {
 #[derive(Debug)]
 struct Plan {
     /// In the order in which they are asked.
-    schemas: Vec<(Schema, Arc<Names>)>,
+    schemas: Vec<Flow>,
     levels: BTreeMap<String, Arc<Level>>,
+}
+
+/// A FlowSchema, and what becomes of its requests.
+#[derive(Debug)]
+struct Flow {
+    schema: Schema,
+    names: Arc<Names>,
+    tally: Arc<Tally>,
 }
 
 /// The flow control of one server.
 #[derive(Debug)]
 pub struct FlowControl {
+    registry: Registry,
+    waits: HistogramVec,
     plan: RwLock<Arc<Plan>>,
     /// Seats of all levels together.
     seats: u32,
@@ -60,7 +73,9 @@ impl FlowControl {
     /// holds until something is configured.
     pub fn new(seats: u32, patience: Duration) -> FlowControl {
         let plan = RwLock::new(Arc::new(Plan { schemas: Vec::new(), levels: BTreeMap::new() }));
-        let made = FlowControl { plan, seats: seats.max(1), patience };
+        let registry = Registry::default();
+        let waits = tally::waits(&registry);
+        let made = FlowControl { registry, waits, plan, seats: seats.max(1), patience };
         made.configure(&[], &[]);
         made
     }
@@ -108,7 +123,13 @@ impl FlowControl {
                 level: schema.level.clone(),
                 level_uid: levels[&schema.level].uid(),
             };
-            (schema, Arc::new(names))
+            let known = former.schemas.iter().map(|flow| &flow.tally);
+            let known =
+                known.into_iter().find(|t| t.schema == schema.name && t.level == schema.level);
+            let tally = known
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Tally::new(&schema.name, &schema.level, &self.waits)));
+            Flow { schema, names: Arc::new(names), tally }
         };
         let plan = Plan { schemas: all.into_iter().map(named).collect(), levels };
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
@@ -122,13 +143,18 @@ impl FlowControl {
         seats: impl Fn() -> u32,
     ) -> Result<Place, Refused> {
         let plan = self.plan();
-        let ((schema, names), level) = plan.find(user, info);
+        let (Flow { schema, names, tally }, level) = plan.find(user, info);
         let names = names.clone();
         let mut hasher = DefaultHasher::new();
         (&schema.name, schema.flow(user, info)).hash(&mut hasher);
-        match level.enter(hasher.finish(), seats().max(1), self.patience).await {
-            Ok(seats) => Ok(Place { names, _seats: seats }),
-            Err(why) => Err(Refused { names, why }),
+        let wanted = seats().max(1);
+        let arrival = tally.arrive(wanted);
+        match level.enter(hasher.finish(), wanted, self.patience).await {
+            Ok(seats) => Ok(Place { names, _seats: seats, _working: arrival.let_in() }),
+            Err(why) => {
+                tally.refuse(why);
+                Err(Refused { names, why })
+            }
         }
     }
 
@@ -185,7 +211,12 @@ impl FlowControl {
         text
     }
 
-    /// Figures by level.
+    /// How long requests waited, in Prometheus' text form.
+    pub fn waits(&self) -> String {
+        self.registry.families()
+    }
+
+    /// Figures by schema and by level.
     pub fn figures(&self) -> Vec<Family> {
         let looks = self.looks();
         let each = |name, help, figure: &dyn Fn(&Look) -> f64| {
@@ -193,34 +224,43 @@ impl FlowControl {
                 |look: &Look| (vec![("priority_level", look.settings.name.clone())], figure(look));
             Family { name, kind: "gauge", help, figures: looks.iter().map(of).collect() }
         };
-        let waiting = |look: &Look| look.queues.iter().map(|(requests, _)| *requests as f64).sum();
-        let wanted = |look: &Look| look.queues.iter().map(|(_, seats)| f64::from(*seats)).sum();
-        let dispatched = Family {
-            kind: "counter",
-            ..each(
-                "apiserver_flowcontrol_dispatched_requests_total",
-                "Requests that were worked on.",
-                &|look| look.counts.dispatched as f64,
-            )
+        let plan = self.plan();
+        let tallies: Vec<&Tally> = plan.schemas.iter().map(|flow| &*flow.tally).collect();
+        let by_schema = |name, kind, help, figure: fn(&Counts) -> f64| {
+            let of = |tally: &&Tally| (labels(tally), figure(&tally.read()));
+            Family { name, kind, help, figures: tallies.iter().map(of).collect() }
         };
         vec![
-            dispatched,
-            refused(&looks),
-            each(
+            by_schema(
+                "apiserver_flowcontrol_dispatched_requests_total",
+                "counter",
+                "Requests that were worked on.",
+                |counts| counts.dispatched,
+            ),
+            refused(&tallies),
+            by_schema(
                 "apiserver_flowcontrol_current_executing_requests",
+                "gauge",
                 "Requests that are worked on.",
-                &|look| f64::from(look.requests),
+                |counts| counts.requests,
             ),
-            each(
+            by_schema(
                 "apiserver_flowcontrol_current_executing_seats",
+                "gauge",
                 "Seats that are taken.",
-                &|look| f64::from(look.seats),
+                |counts| counts.seats,
             ),
-            each("apiserver_flowcontrol_current_inqueue_requests", "Requests that wait.", &waiting),
-            each(
+            by_schema(
+                "apiserver_flowcontrol_current_inqueue_requests",
+                "gauge",
+                "Requests that wait.",
+                |counts| counts.waiting,
+            ),
+            by_schema(
                 "apiserver_flowcontrol_current_inqueue_seats",
+                "gauge",
                 "Seats that are waited for.",
-                &wanted,
+                |counts| counts.waiting_seats,
             ),
             each("apiserver_flowcontrol_nominal_limit_seats", "Seats by shares.", &|look| {
                 f64::from(look.nominal)
@@ -234,15 +274,21 @@ impl FlowControl {
     }
 }
 
-fn refused(looks: &[Look]) -> Family {
-    let of = |look: &Look| {
-        let (level, counts) = (look.settings.name.clone(), look.counts.refused);
-        Refusal::ALL.into_iter().filter(move |why| counts[*why as usize] > 0).map(move |why| {
-            let labels = vec![("priority_level", level.clone()), ("reason", why.name().to_owned())];
-            (labels, counts[why as usize] as f64)
+fn labels(tally: &Tally) -> Vec<(&'static str, String)> {
+    vec![("priority_level", tally.level.clone()), ("flow_schema", tally.schema.clone())]
+}
+
+fn refused(tallies: &[&Tally]) -> Family {
+    let of = |tally: &&Tally| {
+        let counts = Refusal::ALL.map(|why| (why, tally.refused(why)));
+        let own = labels(tally);
+        counts.into_iter().filter(|(_, count)| *count > 0.0).map(move |(why, count)| {
+            let mut labels = own.clone();
+            labels.push(("reason", why.name().to_owned()));
+            (labels, count)
         })
     };
-    let figures = looks.iter().flat_map(of).collect();
+    let figures = tallies.iter().flat_map(of).collect();
     let name = "apiserver_flowcontrol_rejected_requests_total";
     Family { name, kind: "counter", help: "Requests that were sent away.", figures }
 }
@@ -260,10 +306,10 @@ pub struct Family {
 
 impl Plan {
     /// Every request matches the last schema at the latest: it is mandatory, and its level is.
-    fn find(&self, user: &User, info: &RequestInfo) -> (&(Schema, Arc<Names>), &Arc<Level>) {
-        let matching = self.schemas.iter().find(|(schema, _)| schema.matches(user, info));
-        let last = || self.schemas.iter().find(|(schema, _)| schema.name == "catch-all");
+    fn find(&self, user: &User, info: &RequestInfo) -> (&Flow, &Arc<Level>) {
+        let matching = self.schemas.iter().find(|flow| flow.schema.matches(user, info));
+        let last = || self.schemas.iter().find(|flow| flow.schema.name == "catch-all");
         let found = matching.or_else(last).unwrap_or(&self.schemas[0]);
-        (found, &self.levels[&found.0.level])
+        (found, &self.levels[&found.schema.level])
     }
 }

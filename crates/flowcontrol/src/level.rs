@@ -70,7 +70,6 @@ pub(crate) struct Look {
     pub(crate) settings: Settings,
     pub(crate) nominal: u32,
     pub(crate) limit: u32,
-    pub(crate) seats: u32,
     pub(crate) requests: u32,
     /// Requests and seats of each queue.
     pub(crate) queues: Vec<(usize, u32)>,
@@ -251,7 +250,6 @@ impl Level {
             settings: state.settings.clone(),
             nominal: state.nominal,
             limit: state.limit,
-            seats: state.seats,
             requests: state.requests,
             queues: queues.map(|queue| (queue.waiting.len(), queue.seats)).collect(),
             counts: state.counts,

@@ -13,6 +13,7 @@ mod lending;
 mod level;
 mod queues;
 mod settings;
+mod tally;
 
 #[cfg(test)]
 mod tests;

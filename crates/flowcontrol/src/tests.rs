@@ -114,9 +114,36 @@ async fn who_cannot_be_served_is_told_why() {
     assert_eq!(enter(&control, "u").await.map(drop), Err(Refusal::ConcurrencyLimit));
     let figures = control.figures();
     assert!(
-        figures.iter().any(|family| family.name.contains("rejected") && family.figures.len() == 3),
+        figures.iter().any(|family| family.name == "apiserver_flowcontrol_rejected_requests_total"
+            && family.figures.len() == 3),
         "{figures:?}"
     );
+    let figure = |name: &str| {
+        let family = figures.iter().find(|family| family.name.ends_with(name)).expect("a family");
+        let pods = |(labels, _): &&(Vec<(&str, String)>, f64)| labels[1].1 == "pods";
+        family.figures.iter().find(pods).map(|(_, figure)| *figure)
+    };
+    // Three of all who came got a seat; one holds it, and nobody waits.
+    assert_eq!(figure("_dispatched_requests_total"), Some(3.0));
+    assert_eq!(figure("_current_executing_requests"), Some(1.0));
+    assert_eq!(figure("_current_executing_seats"), Some(1.0));
+    assert_eq!(figure("_current_inqueue_requests"), Some(0.0));
+    let waits = control.waits();
+    let family = "apiserver_flowcontrol_request_wait_duration_seconds";
+    for line in [
+        // Twelve waited as long as they may; two were sent away at once.
+        format!(
+            "{family}_bucket{{execute=\"false\",flow_schema=\"pods\",priority_level=\"work\",le=\"10\"}} 2\n"
+        ),
+        format!(
+            "{family}_count{{execute=\"false\",flow_schema=\"pods\",priority_level=\"work\"}} 14\n"
+        ),
+        format!(
+            "{family}_bucket{{execute=\"true\",flow_schema=\"pods\",priority_level=\"work\",le=\"0\"}} 3\n"
+        ),
+    ] {
+        assert!(waits.contains(&line), "{line} is not in\n{waits}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

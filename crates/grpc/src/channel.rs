@@ -31,6 +31,8 @@ pub struct Settings {
     pub origin: String,
     /// Headers of every call.
     pub headers: &'static [(&'static str, &'static str)],
+    /// Adds headers to a call, of the task that makes it.
+    pub decorate: Option<fn(&mut http::HeaderMap)>,
     /// A call without an answer for this long has failed.
     pub deadline: Duration,
     /// Longest message that is read, in bytes.
@@ -139,7 +141,10 @@ impl<D: Dial> Channel<D> {
         for (name, value) in self.settings.headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(body).map_err(|e| self.unreachable(e))?;
+        let mut request = request.body(body).map_err(|e| self.unreachable(e))?;
+        if let Some(decorate) = self.settings.decorate {
+            decorate(request.headers_mut());
+        }
         let sent = connection.send_request(request).await;
         if sent.is_err() {
             self.close().await;

@@ -171,6 +171,8 @@ pub struct KubeletConfig {
     /// Where `Localhost` seccomp profiles lie: the runtime is told absolute paths. `None`: it knows the folder
     /// itself, as the embedded one does.
     pub seccomp_root: Option<PathBuf>,
+    /// Records what is done for pods and requests (KubeletConfiguration's `tracing`), if anything does.
+    pub tracer: Option<Arc<traces::Tracer>>,
     /// Burstable containers may use their part of the machine's swap (`LimitedSwap`); else none may.
     /// On cgroup v1 none may in any case.
     pub limited_swap: bool,
@@ -236,6 +238,7 @@ impl KubeletConfig {
             pod_pids_max: None,
             seccomp_default: false,
             seccomp_root: None,
+            tracer: None,
             limited_swap: false,
             status_images: Some(50),
             restart_max: Duration::from_secs(300),

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) dra: Arc<Dra>,
     pub(crate) pod_resources: PodResources,
     pub(crate) probes: Counts,
+    /// The results of health checks, for `/metrics/slis`.
+    pub(crate) checks: telemetry::checks::HealthChecks,
     pub(crate) rates: Rates,
     pressure: Mutex<Vec<Pressure>>,
     pub(crate) objects: Objects,
@@ -180,6 +182,7 @@ impl Kubelet {
             dra: Dra::open(&config.root_dir, &config.node_name, client.clone(), tasks.child())?,
             pod_resources: PodResources::default(),
             probes: Counts::default(),
+            checks: telemetry::checks::HealthChecks::default(),
             rates: Rates::default(),
             pressure: Mutex::default(),
             objects: Objects::new(client.clone(), tasks.child()),

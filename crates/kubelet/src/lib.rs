@@ -10,6 +10,7 @@ mod beneath;
 mod config;
 mod exec;
 mod hooks;
+mod image_volumes;
 mod images;
 mod intake;
 mod kubelet;

@@ -150,3 +150,23 @@ fn usage(before: Option<&Point>, now: &Point) -> Option<Usage> {
 fn is_fresh(life: i64) -> bool {
     life <= i64::try_from(crate::SPAN_MAX.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTAINERS_MAX, Sample};
+
+    #[test]
+    fn a_kubelet_that_tells_of_too_many_containers_is_not_believed() {
+        let line = |pod: usize, name: &str| {
+            format!("{name}{{container=\"c\",namespace=\"n\",pod=\"p{pod}\"}} 1 1000\n")
+        };
+        let mut text: String =
+            (0..CONTAINERS_MAX).map(|pod| line(pod, "container_cpu_usage_seconds_total")).collect();
+        // What is told of a container twice is one container.
+        text += &line(0, "container_memory_working_set_bytes");
+        assert!(Sample::read(&text).is_ok());
+        text += &line(CONTAINERS_MAX, "container_cpu_usage_seconds_total");
+        let refused = Sample::read(&text).expect_err("too many");
+        assert_eq!(refused, "more than 20000 containers");
+    }
+}

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod admission_options;
 pub mod admit;
+pub mod audited_tokens;
 pub mod body;
 pub mod call;
 pub mod health_check;

@@ -31,7 +31,7 @@ use crate::plugins::taint_toleration::TaintToleration;
 use crate::plugins::volume_binding::VolumeBinding;
 use crate::plugins::volume_restrictions::VolumeRestrictions;
 use crate::plugins::volume_zone::VolumeZone;
-use crate::profile::{Order, Profile};
+use crate::profile::{Counts, Order, Profile};
 use crate::store::Listers;
 
 /// The best score of the highest-ranking extender or shape (upstream's `MaxCustomPriorityScore`).
@@ -67,7 +67,9 @@ fn build_profile(config: &ProfileConfig, handle: &Handle) -> Result<Profile, Str
         }
     }
     let order = order(config, &plugins)?;
+    let counts = Counts::of(&config.name, &plugins, &order);
     Ok(Profile {
+        counts,
         name: config.name.clone(),
         percentage_of_nodes_to_score: config.percentage_of_nodes_to_score,
         plugins,

@@ -3,19 +3,34 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError, Weak};
 
+use client::Listing;
+use k8s_openapi::api::core::v1::Pod;
 use telemetry::family;
 
 use crate::core::Core;
 use crate::figures::counted;
 use crate::queue::Waiting;
 
-static CORES: Mutex<Vec<Weak<Mutex<Core>>>> = Mutex::new(Vec::new());
+/// A scheduler's memory, and the pods that it sees.
+type Counted = (Weak<Mutex<Core>>, Listing<Pod>);
+
+static CORES: Mutex<Vec<Counted>> = Mutex::new(Vec::new());
 
 /// From now on this memory is counted, too.
-pub(crate) fn count_in(core: Weak<Mutex<Core>>) {
+pub(crate) fn count_in(core: Weak<Mutex<Core>>, pods: Listing<Pod>) {
     let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
-    cores.retain(|known| known.strong_count() > 0);
-    cores.push(core);
+    cores.retain(|(known, _)| known.strong_count() > 0);
+    cores.push((core, pods));
+}
+
+/// What pods ask for and may use, in Prometheus' text form (`/metrics/resources`). Schedulers of one process see
+/// the same pods.
+pub fn pod_resources() -> String {
+    let mut cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
+    cores.retain(|(known, _)| known.strong_count() > 0);
+    let pods = cores.first().map(|(_, pods)| pods.clone());
+    drop(cores);
+    pods.map(|pods| crate::pod_resources::text(&pods.list())).unwrap_or_default()
 }
 
 /// All figures of scheduling, in Prometheus' text form.
@@ -27,7 +42,7 @@ pub fn figures() -> String {
 fn memory() -> String {
     let (mut waiting, mut cached) = (Waiting::default(), [0; 3]);
     let mut is_there = false;
-    for core in CORES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for (core, _) in CORES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         let Some(core) = core.upgrade() else { continue };
         is_there = true;
         let core = core.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use telemetry::{HistogramVec, IntCounterVec, Registry, exponential};
+use telemetry::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry, exponential};
 
 use crate::framework::Status;
 
@@ -20,6 +20,8 @@ struct Families {
     victims: HistogramVec,
     incoming: IntCounterVec,
     points: HistogramVec,
+    evaluations: IntCounterVec,
+    running: IntGaugeVec,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
@@ -76,6 +78,17 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
             &["extension_point", "status", "profile"],
             &exponential(0.0001, 2.0, 12),
         ),
+        evaluations: registry.counters(
+            "scheduler_plugin_evaluation_total",
+            "Number of attempts to schedule pods by each plugin and the extension point (available only in PreFilter, Filter, PreScore, and Score).",
+            &["plugin", "extension_point", "profile"],
+        ),
+        // Tasks stand for goroutines.
+        running: registry.gauges(
+            "scheduler_goroutines",
+            "Number of running goroutines split by the work they do such as binding.",
+            &["operation"],
+        ),
         registry,
     }
 });
@@ -129,6 +142,40 @@ pub(crate) fn ran(point: &str, status: &str, profile: &str, start: Instant) {
     FAMILIES.points.with_label_values(&[point, status, profile]).observe(took);
 }
 
+/// How often one plugin of a profile was asked at one extension point.
+#[derive(Debug, Clone)]
+pub(crate) struct Evaluations(Option<IntCounter>);
+
+impl Evaluations {
+    /// Of a plugin that speaks there; others are not told.
+    pub(crate) fn of(plugin: &str, point: &str, profile: &str, speaks: bool) -> Evaluations {
+        let labels = [plugin, point, profile];
+        Evaluations(speaks.then(|| FAMILIES.evaluations.with_label_values(&labels)))
+    }
+
+    pub(crate) fn add(&self, count: usize) {
+        if let Some(counter) = &self.0 {
+            counter.inc_by(count as u64);
+        }
+    }
+}
+
+/// Work that runs beside scheduling cycles, counted until it is dropped.
+pub(crate) struct Running;
+
+impl Running {
+    pub(crate) fn binding() -> Running {
+        FAMILIES.running.with_label_values(&["binding"]).inc();
+        Running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        FAMILIES.running.with_label_values(&["binding"]).dec();
+    }
+}
+
 /// How upstream names what came of an extension point.
 pub(crate) fn code_of<T>(result: &Result<T, Arc<Status>>) -> &'static str {
     result.as_ref().map_or_else(|status| status.code.name(), |_| "Success")
@@ -137,4 +184,22 @@ pub(crate) fn code_of<T>(result: &Result<T, Arc<Status>>) -> &'static str {
 /// What was counted, in Prometheus' text form.
 pub(crate) fn counted() -> String {
     FAMILIES.registry.families()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn preemptions_are_counted() {
+        super::preempted(40);
+        let told = super::counted();
+        // Figures are the process's; no other test has so many victims.
+        for line in [
+            "scheduler_preemption_attempts_total ",
+            "scheduler_preemption_victims_bucket{le=\"64\"} ",
+            "scheduler_preemption_victims_count ",
+        ] {
+            let figure = told.lines().find_map(|l| l.strip_prefix(line)?.parse::<u64>().ok());
+            assert!(figure.is_some_and(|n| n >= 1), "{line} is not in\n{told}");
+        }
+    }
 }

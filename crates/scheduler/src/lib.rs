@@ -34,6 +34,7 @@ pub mod perf;
 mod planner;
 mod plugins;
 mod pod;
+mod pod_resources;
 mod profile;
 mod queue;
 mod report;
@@ -49,7 +50,7 @@ use std::sync::Arc;
 
 use client::{Client, Informers, Tasks};
 
-pub use census::figures;
+pub use census::{figures, pod_resources};
 pub use config::Config;
 pub use extender::{ExtenderConfig, ExtenderTls, ExtenderTransport, ManagedResource};
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::event::ClusterEvent;
 use crate::extender::Extenders;
-use crate::figures;
+use crate::figures::{self, Evaluations};
 use crate::framework::{
     Code, Cycle, CycleState, Filters, Gap, Plugin, PreFilter, Preparing, Status, Verdict, Victims,
 };
@@ -36,6 +36,34 @@ pub(crate) struct Profile {
     pub(crate) plugins: Vec<Arc<dyn Plugin>>,
     pub(crate) order: Order,
     pub(crate) extenders: Extenders,
+    pub(crate) counts: Counts,
+}
+
+/// How often plugins were asked, by their place in [`Profile::plugins`].
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) pre_filter: Vec<Evaluations>,
+    pub(crate) filter: Vec<Evaluations>,
+    pub(crate) pre_score: Vec<Evaluations>,
+    pub(crate) score: Vec<Evaluations>,
+}
+
+impl Counts {
+    pub(crate) fn of(profile: &str, plugins: &[Arc<dyn Plugin>], order: &Order) -> Counts {
+        let scores = |at: usize| order.score.iter().any(|(place, _)| *place == at);
+        let each = |point: &str, speaks: &dyn Fn(usize) -> bool| {
+            let of = |(at, plugin): (usize, &Arc<dyn Plugin>)| {
+                Evaluations::of(plugin.name(), point, profile, speaks(at))
+            };
+            plugins.iter().enumerate().map(of).collect()
+        };
+        Counts {
+            pre_filter: each("PreFilter", &|at| order.pre_filter.contains(&at)),
+            filter: each("Filter", &|at| order.filter.contains(&at)),
+            pre_score: each("PreScore", &scores),
+            score: each("Score", &scores),
+        }
+    }
 }
 
 /// What PreFilter leaves to Filter.
@@ -43,6 +71,20 @@ pub(crate) enum Narrowed {
     All,
     /// Only these nodes, because of these plugins.
     To(BTreeSet<String>, Vec<&'static str>),
+}
+
+/// A filter that has something to say about a pod.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filtering<'a> {
+    pub(crate) plugin: &'a Arc<dyn Plugin>,
+    count: &'a Evaluations,
+}
+
+impl Filtering<'_> {
+    pub(crate) fn run(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+        self.count.add(1);
+        self.plugin.filter(cycle, node)
+    }
 }
 
 impl Profile {
@@ -54,9 +96,10 @@ impl Profile {
     pub(crate) fn filters<'a>(
         &'a self,
         state: &'a CycleState,
-    ) -> impl Iterator<Item = &'a Arc<dyn Plugin>> {
+    ) -> impl Iterator<Item = Filtering<'a>> {
         let speaks = |(at, _): &(usize, &Arc<dyn Plugin>)| state.skip_filter & (1 << at) == 0;
-        self.of(&self.order.filter).filter(speaks).map(|(_, plugin)| plugin)
+        let filtering = |(at, plugin)| Filtering { plugin, count: &self.counts.filter[at] };
+        self.of(&self.order.filter).filter(speaks).map(filtering)
     }
 
     pub(crate) fn post_filters(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
@@ -82,7 +125,11 @@ impl Profile {
         let mut narrowed: Option<BTreeSet<String>> = None;
         let mut narrowing = Vec::new();
         for (at, plugin) in self.of(&self.order.pre_filter) {
-            match plugin.pre_filter(cycle) {
+            let answer = plugin.pre_filter(cycle);
+            if !matches!(answer, PreFilter::Skip) {
+                self.counts.pre_filter[at].add(1);
+            }
+            match answer {
                 PreFilter::Skip => cycle.state.skip_filter |= 1 << at,
                 PreFilter::Continue => {}
                 PreFilter::Nodes(names) => {
@@ -110,12 +157,13 @@ impl Profile {
 
     /// All filters on a node as it stands.
     pub(crate) fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
-        self.filters(cycle.state).try_for_each(|plugin| plugin.filter(cycle, node))
+        self.filters(cycle.state).try_for_each(|filter| filter.run(cycle, node))
     }
 
     /// What every filter that rejects the node would have changed.
     pub(crate) fn gaps(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Vec<Gap> {
-        let rejecting = self.filters(cycle.state).filter(|p| p.filter(cycle, node).is_err());
+        let filters = self.filters(cycle.state).map(|filter| filter.plugin);
+        let rejecting = filters.filter(|p| p.filter(cycle, node).is_err());
         let unknown = |name: &str| Gap { distance: 3.0, remedy: format!("satisfy {name}") };
         rejecting.map(|p| p.gap(cycle, node).unwrap_or_else(|| unknown(p.name()))).collect()
     }

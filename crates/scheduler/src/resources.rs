@@ -107,6 +107,32 @@ pub(crate) fn pod_requests(pod: &Pod) -> Resources {
     total
 }
 
+/// What the pod asks for by its spec alone, whatever its status says it has.
+pub(crate) fn spec_only_requests(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let of = |c: &Container| Resources::of(c.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let mut total = spec_requests(spec, of);
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
+        replace(&mut total, whole);
+    }
+    total.add(&Resources::of(spec.overhead.as_ref()));
+    total
+}
+
+/// What the pod may use by its spec. Overhead comes on top of limits that there are.
+pub(crate) fn spec_limits(pod: &Pod) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let of = |c: &Container| Resources::of(c.resources.as_ref().and_then(|r| r.limits.as_ref()));
+    let mut total = spec_requests(spec, of);
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.limits.as_ref()) {
+        replace(&mut total, whole);
+    }
+    let mut overhead = spec.overhead.clone().unwrap_or_default();
+    overhead.retain(|name, _| total.get(name) != 0);
+    total.add(&Resources::of(Some(&overhead)));
+    total
+}
+
 /// What scoring counts: like the request, with something for containers that ask for nothing.
 pub(crate) fn pod_estimate(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };

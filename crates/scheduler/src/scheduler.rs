@@ -62,7 +62,7 @@ pub(crate) fn start(setup: Setup, informers: &Informers, tasks: &Tasks) -> Resul
         reporters: Arc::new(reporters),
         tasks: tasks.clone(),
     };
-    census::count_in(Arc::downgrade(&scheduler.core));
+    census::count_in(Arc::downgrade(&scheduler.core), informers.of().listing());
     let synced = scheduler.follow(informers);
     let synced = Arc::new(tokio::sync::Mutex::new(Some(synced)));
     tasks.essential("scheduler", move || {
@@ -389,9 +389,10 @@ impl Scheduler {
 
     async fn bind(self, pod: Arc<PodInfo>, mut bind: Bind, tried: Instant) {
         let attempts = self.core().queue.attempts(pod.uid());
+        let running = figures::Running::binding();
         let permit = self.requests.acquire().await;
         let outcome = bind.profile.bind(&mut bind.state, &pod, &bind.node).await;
-        drop(permit);
+        drop((permit, running));
         let ended = if outcome.is_ok() { Ended::Scheduled } else { Ended::Error };
         figures::attempted(ended, pod.scheduler_name(), tried.elapsed());
         let Some(reporter) = self.reporter(&pod) else { return };

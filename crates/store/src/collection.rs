@@ -81,6 +81,8 @@ pub struct Collection {
     /// is current at.
     current: Arc<AtomicU64>,
     changed: watch::Sender<u64>,
+    /// Changes that have been published.
+    received: AtomicU64,
     pub(crate) encrypted: Encrypted,
 }
 
@@ -90,7 +92,8 @@ impl Collection {
         let encrypted = Encrypted::default();
         let state = State { objects: Objects::new(spec.index()), ..State::default() };
         let (state, places) = (RwLock::new(state), Places::default());
-        Collection { spec, state, places, current, changed, encrypted }
+        let received = AtomicU64::default();
+        Collection { spec, state, places, current, changed, received, encrypted }
     }
 
     pub fn spec(&self) -> &CollectionSpec {
@@ -115,6 +118,11 @@ impl Collection {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Changes that the engine or etcd has told since the start.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Revision that reads of this collection show right now.
@@ -242,8 +250,9 @@ impl Collection {
     /// collection is locked, so that no reader sees a revision without its state.
     pub(crate) fn publish(batches: &[(Arc<Collection>, Vec<Event>)], revision: u64) {
         let mut guards: Vec<_> = batches.iter().map(|(c, _)| c.write()).collect();
-        for (guard, (_, events)) in guards.iter_mut().zip(batches) {
+        for (guard, (collection, events)) in guards.iter_mut().zip(batches) {
             events.iter().for_each(|event| guard.apply(event.clone()));
+            collection.received.fetch_add(events.len() as u64, Ordering::Relaxed);
         }
         if let Some((first, _)) = batches.first() {
             first.current.store(revision, Ordering::Release);

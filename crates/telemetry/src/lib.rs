@@ -5,14 +5,15 @@
 //! Families are kept by crate `prometheus`, which does what the text format asks (escapes, order, sums of
 //! buckets); figures that are known only when they are asked for come from a [`Source`].
 
+pub mod checks;
 mod process;
 pub mod zpages;
 
 use prometheus::core::Collector;
-pub use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGaugeVec};
+pub use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 use prometheus::{HistogramOpts, Opts, TextEncoder};
 
-pub use process::process_metrics;
+pub use process::{add_process_source, process_metrics};
 
 /// The content type of [`Registry::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -113,6 +114,10 @@ fn label((name, value): (&str, &str)) -> String {
     let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("{name}=\"{value}\"")
 }
+
+/// The upper bounds that Prometheus' clients use when none are named, in seconds.
+pub const DEFAULT_BUCKETS: [f64; 11] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Upper bounds from `start`, each `factor` times the one before.
 pub fn exponential(start: f64, factor: f64, count: usize) -> Vec<f64> {

@@ -1,15 +1,46 @@
 //! Figures of this process in Prometheus' text form, named as its client libraries name them.
 
+use std::sync::{PoisonError, RwLock};
+
+use crate::Source;
+
+/// What the wiring adds to the process's own figures.
+static SOURCES: RwLock<Vec<Source>> = RwLock::new(Vec::new());
+
+/// Adds families to those that every component of this process tells as the process's own.
+pub fn add_process_source(source: impl Fn() -> String + Send + Sync + 'static) {
+    SOURCES.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+}
+
 /// `/proc` counts CPU time in hundredths of a second (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU time, memory, start and open files; what cannot be read is left out.
+/// CPU time, memory, start and open files, and what was added; what cannot be read is left out.
 pub fn process_metrics() -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let boot = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let boot = boot.lines().find_map(|l| l.strip_prefix("btime ")?.trim().parse().ok());
     let files = std::fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
-    text(&stat, boot, files)
+    let sources = SOURCES.read().unwrap_or_else(PoisonError::into_inner);
+    text(&stat, boot, files) + &build() + &sources.iter().map(|source| source()).collect::<String>()
+}
+
+/// The version that is served (component-base `metrics/prometheus/version`). What upstream tells of Go is told of
+/// this binary's compiler.
+fn build() -> String {
+    let labels = [
+        ("build_date", ""),
+        ("compiler", "rustc"),
+        ("git_commit", ""),
+        ("git_tree_state", ""),
+        ("git_version", "v1.36.2"),
+        ("go_version", ""),
+        ("major", "1"),
+        ("minor", "36"),
+        ("platform", "linux/amd64"),
+    ];
+    let about = ("kubernetes_build_info", "gauge", "The version that is served.");
+    crate::family(about, [(labels, 1.0)])
 }
 
 fn text(stat: &str, boot: Option<f64>, files: Option<usize>) -> String {

@@ -19,8 +19,8 @@ pub(crate) struct EncryptionFile {
     pub(crate) followed: bool,
 }
 
-/// This server's name in the figures of encryption.
-fn server_name() -> String {
+/// This server's name in the figures of configurations.
+pub(crate) fn server_name() -> String {
     format!("apiserver-{}", rustix::system::uname().nodename().to_string_lossy())
 }
 

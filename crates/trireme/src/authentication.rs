@@ -14,6 +14,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::config_reloads::AUTHENTICATION;
 use crate::hooks;
 
 /// Largest document of an issuer that is read, in bytes.
@@ -122,10 +123,12 @@ async fn follow(authenticator: Arc<Authenticator>, path: PathBuf, mut text: Stri
             continue;
         }
         text = now;
-        match configure(&authenticator, &text).await {
+        let outcome = configure(&authenticator, &text).await;
+        match &outcome {
             Ok(()) => tracing::info!("the authentication configuration was reloaded"),
             Err(error) => tracing::error!(%error, "the former authentication configuration stays"),
         }
+        AUTHENTICATION.record(outcome.is_ok());
     }
 }
 
@@ -280,5 +283,45 @@ impl AuthenticationFlags {
             "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [issuer],
         });
         Ok(file.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_the_file_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("authentication.yaml");
+        let write = |rest: &str| std::fs::write(&path, format!("{HEAD}{rest}")).expect("written");
+        write("anonymous: {enabled: true}\n");
+        let key = pki::TokenIssuer::generate_key().expect("a key");
+        let tokens =
+            pki::TokenIssuer::new("https://kubernetes.default.svc", &key).expect("an issuer");
+        let made = Arc::new(Authenticator::new(Arc::new(tokens)).with_issuers(Arc::new(Documents)));
+        let text = read(&path).expect("read");
+        let following = tokio::spawn(follow(made, path.clone(), text));
+        let look = || tokio::time::sleep(LOOK * 2);
+        let counts = || (AUTHENTICATION.count("success"), AUTHENTICATION.count("failure"));
+        look().await;
+        assert_eq!(counts(), (0, 0), "nothing changed");
+        write("anonymous: {enabled: perhaps}\n");
+        look().await;
+        assert_eq!(counts(), (0, 1));
+        write("anonymous: {enabled: false}\n");
+        look().await;
+        assert_eq!(counts(), (1, 1));
+        let told = crate::config_reloads::figures();
+        for name in [
+            "apiserver_authentication_config_controller_automatic_reloads_total{",
+            "apiserver_authentication_config_controller_automatic_reload_last_timestamp_seconds{",
+        ] {
+            assert_eq!(told.lines().filter(|line| line.starts_with(name)).count(), 2, "{told}");
+        }
+        following.abort();
     }
 }

@@ -10,6 +10,7 @@ use apiserver::{
     Server, WebhookSettings,
 };
 
+use crate::config_reloads::AUTHORIZATION;
 use crate::durations::go_duration;
 use crate::hooks;
 
@@ -193,7 +194,9 @@ impl Followed {
                 continue;
             }
             self.text = now;
-            match self.modes() {
+            let modes = self.modes();
+            AUTHORIZATION.record(modes.is_ok());
+            match modes {
                 Ok(modes) => {
                     server.change_authorization(modes);
                     tracing::info!("the authorization configuration was reloaded");
@@ -300,5 +303,24 @@ mod tests {
         assert_eq!(refused, Err("missing required types: [RBAC]".into()));
         let refused = change("authorizers: [{type: RBAC, name: rbac}, {type: Node, name: node}]");
         assert!(refused.expect_err("refused").contains("authorizer type Node is not allowed"));
+    }
+
+    #[test]
+    fn changes_of_the_file_are_counted() {
+        let before = AUTHORIZATION.count("failure");
+        AUTHORIZATION.record(false);
+        AUTHORIZATION.record(true);
+        assert_eq!(AUTHORIZATION.count("failure"), before + 1);
+        let told = crate::config_reloads::figures();
+        for name in [
+            "apiserver_authorization_config_controller_automatic_reloads_total",
+            "apiserver_authorization_config_controller_automatic_reload_last_timestamp_seconds",
+        ] {
+            for status in ["success", "failure"] {
+                let is = |line: &&str| line.starts_with(name) && line.contains(status);
+                let line = told.lines().find(is).expect("told");
+                assert!(line.contains("apiserver_id_hash=\"sha256:"), "{line}");
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::authentication::Authentication;
 use crate::authorization::Authorization;
 use crate::certificates::Certificates;
 use crate::cluster::folder::make_private;
+use crate::config_reloads;
 use crate::flags;
 use crate::pki_files::PkiFiles;
 
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) limits: apiserver::Limits,
     /// What is told of requests, if anything is.
     pub(crate) auditor: Option<Arc<apiserver::audit::Auditor>>,
+    /// Records requests, if anything does.
+    pub(crate) tracer: Option<Arc<traces::Tracer>>,
     pub(crate) authentication: Authentication,
     /// Published as the `kubernetes` Service's endpoint.
     pub(crate) advertise: SocketAddr,
@@ -141,6 +144,7 @@ impl ControlPlane {
             front_proxy: Some(front_proxy),
             limits: options.limits,
             auditor: options.auditor,
+            tracer: options.tracer,
             resource_metrics: options.resource_metrics,
             legacy: options.legacy,
             component: flags::component("kube-apiserver"),
@@ -151,8 +155,13 @@ impl ControlPlane {
                 .into_iter()
                 .chain(encryption.iter().map(at_rest::figures))
                 .chain(
-                    [client::figures, controllers::figures, scheduler::figures]
-                        .map(|of| Box::new(of) as _),
+                    [
+                        client::figures,
+                        controllers::figures,
+                        scheduler::figures,
+                        config_reloads::figures,
+                    ]
+                    .map(|of| Box::new(of) as _),
                 )
                 .collect(),
         };

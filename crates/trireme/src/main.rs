@@ -7,6 +7,7 @@ mod authorization;
 mod certificates;
 mod cluster;
 mod component_checks;
+mod config_reloads;
 mod control;
 mod control_plane;
 mod demo;
@@ -21,6 +22,7 @@ mod loops;
 mod pki_files;
 mod roles;
 mod runtime_flags;
+mod span_export;
 
 use std::process::ExitCode;
 
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     logging::start(&cli.logging);
     apiserver::release_memory_by(release_memory);
+    telemetry::add_process_source(roles::gates::figures);
     let outcome = match cli.command {
         Command::Up(args) => cluster::up(args),
         Command::Server(args) => cluster::server(args),

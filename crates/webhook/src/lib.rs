@@ -109,7 +109,8 @@ impl Client {
         let limit = ANSWER_MAX.max(body.len().saturating_mul(4));
         let proof = self.auth.proof().await;
         let proof = proof.map_err(|e| failed(uri, format!("getting credentials: {e}")))?;
-        let request = self.request(uri, &proof, body).map_err(|e| failed(uri, e))?;
+        let mut request = self.request(uri, &proof, body).map_err(|e| failed(uri, e))?;
+        traces::inject(request.headers_mut());
         let pool = self.pool(proof.generation).map_err(|e| failed(uri, e))?;
         let response = pool.request(request).await;
         let response = response.map_err(|e| failed(uri, connect::cause(&e)))?;

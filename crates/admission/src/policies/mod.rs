@@ -6,6 +6,7 @@
 
 mod binding;
 mod check;
+pub(crate) mod figures;
 mod matched;
 mod mutating;
 mod params;

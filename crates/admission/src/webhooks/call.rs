@@ -5,6 +5,7 @@ use std::time::Duration;
 use api::Status;
 use api::registry::Resource;
 use serde_json::Value;
+use traces::{Kind, Span};
 
 use super::hook::Hook;
 use super::lockout;
@@ -84,7 +85,10 @@ pub(super) async fn call(
         caller.map_err(|why| Failure::Calling(format!("could not get REST client: {why}")))?;
     let uid = uuid::Uuid::new_v4().to_string();
     let review = question(version, &uid, (request, shown.row), (shown.object, shown.old));
-    let called = caller.call(&review, time_limit(hook, request)).await;
+    let span = span(hook, request, &uid, is_mutating);
+    let called =
+        traces::within(span.as_ref(), caller.call(&review, time_limit(hook, request))).await;
+    drop(span);
     let failed = |why: &str| Failure::Calling(format!("failed to call webhook: {why}"));
     let review = called.map_err(|failure| failed(&failure.message))?;
     let answer =
@@ -99,6 +103,24 @@ pub(super) async fn call(
         true => Ok(answer),
         false => Err(Failure::Rejected(Box::new(refusal(&hook.name, &answer.result)))),
     }
+}
+
+/// The call's span, if the request has one (`callHook` of upstream's dispatchers).
+fn span(hook: &Hook, request: &Attributes<'_>, uid: &str, is_mutating: bool) -> Option<Span> {
+    let name = if is_mutating { "Call mutating webhook" } else { "Call validating webhook" };
+    let mut span = traces::start(name, Kind::Client)?;
+    let row = request.row;
+    let resource = match row.group {
+        "" => format!("/{}, Resource={}", row.version, row.name),
+        group => format!("{group}/{}, Resource={}", row.version, row.name),
+    };
+    span.set("configuration", &*hook.configuration);
+    span.set("webhook", &*hook.name);
+    span.set("resource", resource);
+    span.set("subresource", row.subresource);
+    span.set("operation", request.operation.name());
+    span.set("UID", uid);
+    Some(span)
 }
 
 /// The hook's own limit, within the time that is left for the request.

@@ -257,18 +257,41 @@ mod tests {
     fn a_created_object_has_the_entry_that_an_update_of_nothing_makes() {
         let schema = Schema::built_in();
         let objects = [
-            ("", "pods", r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"n","labels":{"a":"b","c/d":"e"},"annotations":{"x":"<y>"},"ownerReferences":[{"apiVersion":"v1","kind":"A","name":"b","uid":"2"},{"apiVersion":"v1","kind":"A","name":"a","uid":"1"}]},"spec":{"containers":[{"name":"z","image":"i","ports":[{"containerPort":80,"protocol":"TCP"},{"containerPort":80,"protocol":"UDP"},{"containerPort":8080}],"env":[{"name":"B","value":"1"},{"name":"A","valueFrom":{"fieldRef":{"fieldPath":"metadata.name","apiVersion":"v1"}}}],"resources":{"limits":{"cpu":"1"}},"args":["a","b"]},{"name":"b","env":[{"name":"A","value":"1"},{"name":"A","value":"2"}]}],"tolerations":[{"key":"k"}],"nodeSelector":{},"securityContext":{},"volumes":[{"name":"v","emptyDir":{}}],"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"t","whenUnsatisfiable":"DoNotSchedule"}]},"status":{"phase":"Running"}}"#),
-            ("", "services", r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","uid":"u","creationTimestamp":"2026-01-01T00:00:00Z"},"spec":{"ports":[{"port":80,"targetPort":"http","protocol":"TCP"}],"selector":{"app":"x"},"type":"ClusterIP","ipFamilies":["IPv4"]},"status":{"loadBalancer":{}}}"#),
-            ("", "configmaps", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a\"b","labels":{"q\"":"x"}},"data":{"k/1":"v"}}"#),
+            (
+                "",
+                "pods",
+                r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","namespace":"n","labels":{"a":"b","c/d":"e"},"annotations":{"x":"<y>"},"ownerReferences":[{"apiVersion":"v1","kind":"A","name":"b","uid":"2"},{"apiVersion":"v1","kind":"A","name":"a","uid":"1"}]},"spec":{"containers":[{"name":"z","image":"i","ports":[{"containerPort":80,"protocol":"TCP"},{"containerPort":80,"protocol":"UDP"},{"containerPort":8080}],"env":[{"name":"B","value":"1"},{"name":"A","valueFrom":{"fieldRef":{"fieldPath":"metadata.name","apiVersion":"v1"}}}],"resources":{"limits":{"cpu":"1"}},"args":["a","b"]},{"name":"b","env":[{"name":"A","value":"1"},{"name":"A","value":"2"}]}],"tolerations":[{"key":"k"}],"nodeSelector":{},"securityContext":{},"volumes":[{"name":"v","emptyDir":{}}],"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"t","whenUnsatisfiable":"DoNotSchedule"}]},"status":{"phase":"Running"}}"#,
+            ),
+            (
+                "",
+                "services",
+                r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","uid":"u","creationTimestamp":"2026-01-01T00:00:00Z"},"spec":{"ports":[{"port":80,"targetPort":"http","protocol":"TCP"}],"selector":{"app":"x"},"type":"ClusterIP","ipFamilies":["IPv4"]},"status":{"loadBalancer":{}}}"#,
+            ),
+            (
+                "",
+                "configmaps",
+                r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a\"b","labels":{"q\"":"x"}},"data":{"k/1":"v"}}"#,
+            ),
             ("", "configmaps", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#),
-            ("", "serviceaccounts", r#"{"metadata":{"finalizers":["b/x","a/y","b/x"],"labels":{}},"secrets":[{"name":"s"},{"name":"s"}]}"#),
-            ("", "namespaces", r#"{"metadata":{"name":"n"},"spec":{"finalizers":["kubernetes"]},"status":{"phase":"Active"}}"#),
+            (
+                "",
+                "serviceaccounts",
+                r#"{"metadata":{"finalizers":["b/x","a/y","b/x"],"labels":{}},"secrets":[{"name":"s"},{"name":"s"}]}"#,
+            ),
+            (
+                "",
+                "namespaces",
+                r#"{"metadata":{"name":"n"},"spec":{"finalizers":["kubernetes"]},"status":{"phase":"Active"}}"#,
+            ),
         ];
         for (group, resource, text) in objects {
             let row = Registry::built_in().find(group, "v1", resource, "").expect("built in");
             let shape = row.ty.map_or(Shape::Any, Shape::Struct);
             let object: Value = serde_json::from_str(text).expect("JSON");
-            for filter in [Filter::none(), Filter::Except(FieldSet::of_fields(&["status", "metadata.labels"]))] {
+            for filter in [
+                Filter::none(),
+                Filter::Except(FieldSet::of_fields(&["status", "metadata.labels"])),
+            ] {
                 let manage = Manage {
                     schema,
                     shape: &shape,

@@ -93,8 +93,7 @@ mod tests {
             "name": "a", "managedFields": [{"manager": "m", "fieldsV1": {"f:spec": {}}}],
         }});
         let mut folded = whole.clone();
-        folded["metadata"]["managedFields"] =
-            whole["metadata"]["managedFields"].to_string().into();
+        folded["metadata"]["managedFields"] = whole["metadata"]["managedFields"].to_string().into();
         assert_eq!(Object::new(&folded, 1, &[]).json(), Object::new(&whole, 1, &[]).json());
         assert_eq!(*unfolded(&folded), whole);
         unfold(&mut folded);

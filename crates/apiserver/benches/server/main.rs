@@ -6,6 +6,7 @@
 //!
 //!     cargo bench -p apiserver
 
+mod audit;
 mod crowd;
 mod policies;
 mod requests;
@@ -35,6 +36,7 @@ async fn main() {
     scale::run(stick).await;
     requests::run(stick).await;
     policies::run(stick).await;
+    audit::run(stick).await;
     schedule::run().await;
     crowd::run();
 }

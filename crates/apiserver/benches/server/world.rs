@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::audit::Auditor;
 use apiserver::{Authenticator, AuthorizationModes, Config, NoNodes, Server, ServiceNetwork, User};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -107,6 +108,11 @@ pub(crate) fn yardstick() -> Duration {
 }
 
 pub(crate) async fn server(folder: &std::path::Path) -> Bench {
+    server_with(folder, None).await
+}
+
+/// With an audit.
+pub(crate) async fn server_with(folder: &std::path::Path, auditor: Option<Arc<Auditor>>) -> Bench {
     let engine = LogEngine::open(folder).expect("a store");
     let store = Store::open(Box::new(engine), apiserver::collections()).expect("a store");
     let key = pki::TokenIssuer::generate_key().expect("a key");
@@ -121,7 +127,8 @@ pub(crate) async fn server(folder: &std::path::Path) -> Bench {
         resource_metrics: false,
         legacy: false,
         event_ttl: Duration::from_secs(3600),
-        auditor: None,
+        auditor,
+        tracer: None,
         health_checks: Vec::new(),
         components: Vec::new(),
         figures: Vec::new(),

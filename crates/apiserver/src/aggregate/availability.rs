@@ -7,6 +7,7 @@ use std::time::Duration;
 use auth::User;
 use bytes::Bytes;
 use client::{Client, Request};
+use http::StatusCode;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -15,12 +16,15 @@ use validation::items;
 
 use super::connection::set_user;
 use super::discovery::converted;
-use super::{Aggregator, Extension};
+use super::{Aggregator, Extension, Published};
 use strategy::conditions::{condition, set_condition};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest list of resources.
+/// Where extensions publish their documents, and the longest wait for one (upstream's `specDownloadTimeout`).
+const OPEN_API: &str = "/openapi/v2";
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest list of resources, and longest document.
 const BODY_MAX: usize = 16 << 20;
 /// Pause until the next look at all extensions, and after a failed one.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -34,6 +38,22 @@ type Verdict = (bool, &'static str, String);
 impl Aggregator {
     /// Looks after all extensions, for ever.
     pub(crate) async fn run(self: Arc<Aggregator>, client: Client) {
+        // A document that is slow to come keeps nobody from hearing that its extension is there.
+        tokio::join!(self.check_always(&client), self.learn_documents());
+    }
+
+    /// Reads the documents of extensions that answer, after each look at them, for ever.
+    async fn learn_documents(&self) {
+        loop {
+            self.checked.notified().await;
+            let current = self.current();
+            let there = current.all.iter().filter(|present| present.is_available);
+            let learning = there.map(|present| self.learn_document(&present.extension));
+            futures::future::join_all(learning).await;
+        }
+    }
+
+    async fn check_always(&self, client: &Client) {
         let mut signature = None;
         let mut due = Instant::now();
         loop {
@@ -52,7 +72,7 @@ impl Aggregator {
             };
             let now = self.signature();
             if signature.as_ref() != Some(&now) || due <= Instant::now() {
-                let all_well = self.check_all(&client).await;
+                let all_well = self.check_all(client).await;
                 signature = Some(now);
                 due = Instant::now() + if all_well { PERIOD } else { RETRY };
             }
@@ -105,7 +125,9 @@ impl Aggregator {
             }
             is_well
         });
-        futures::future::join_all(checks).await.into_iter().all(|is_well| is_well)
+        let all_well = futures::future::join_all(checks).await.into_iter().all(|is_well| is_well);
+        self.checked.notify_one();
+        all_well
     }
 
     async fn check(&self, extension: &Extension) -> Verdict {
@@ -115,7 +137,7 @@ impl Aggregator {
         let path = extension.path();
         let url =
             format!("https://{}:{}{path}", extension.connector.host(), extension.connector.port);
-        let asked = tokio::time::timeout(TIMEOUT, self.fetch(extension, &path)).await;
+        let asked = tokio::time::timeout(TIMEOUT, self.resources(extension, &path)).await;
         let why = match asked {
             Ok(Ok(list)) => {
                 extension.learn(converted(&list, (&extension.group, &extension.version)));
@@ -170,27 +192,72 @@ impl Aggregator {
     }
 
     /// The list of an extension's resources.
-    async fn fetch(&self, extension: &Extension, path: &str) -> Result<Value, String> {
+    async fn resources(&self, extension: &Extension, path: &str) -> Result<Value, String> {
+        let asker = User::new("system:kube-aggregator", &["system:masters"]);
+        let (code, _, body) = self.fetch(extension, path, (&asker, None)).await?;
+        if !code.is_success() {
+            return Err(format!("bad status from {path}: {}", code.as_u16()));
+        }
+        // A server that answers, but with no such list, is available; discovery has nothing to show.
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// Asks for an extension's OpenAPI document, if that is another one now (`kube-aggregator`
+    /// `controllers/openapi/aggregator/downloader.go`). One that has none has nothing to publish; where the asking
+    /// fails, the former stays.
+    async fn learn_document(&self, extension: &Extension) {
+        let asker = User::new("system:aggregator", &[]);
+        let known = extension.published().map(|known| known.tag.clone());
+        let asked = self.fetch(extension, OPEN_API, (&asker, known.as_deref()));
+        let told = match tokio::time::timeout(DOCUMENT_TIMEOUT, asked).await {
+            Ok(Ok((StatusCode::OK, tag, body))) => Ok((tag, body)),
+            Ok(Ok((StatusCode::NOT_MODIFIED, ..))) => return,
+            Ok(Ok((StatusCode::NOT_FOUND, ..))) => return extension.publish(None),
+            Ok(Ok((code, ..))) => Err(format!("HTTP {}", code.as_u16())),
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err("context deadline exceeded".into()),
+        };
+        let published = told.and_then(|(tag, body)| {
+            let tree: Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+            let own = format!("{}/", extension.path());
+            let json = Bytes::from(discovery::openapi::below(&tree, &own).to_string());
+            let digest = || pki::sha256(&body).iter().map(|byte| format!("{byte:02X}")).collect();
+            Ok(Published { tag: tag.unwrap_or_else(digest), json })
+        });
+        match published {
+            Ok(published) => extension.publish(Some(published)),
+            Err(why) => {
+                let extension = &*extension.name;
+                tracing::debug!(extension, why, "an extension's OpenAPI document was not read");
+            }
+        }
+    }
+
+    /// What an extension answers: code, entity tag, body.
+    async fn fetch(
+        &self,
+        extension: &Extension,
+        path: &str,
+        (asker, known): (&User, Option<&str>),
+    ) -> Result<(StatusCode, Option<String>, Bytes), String> {
         let io = extension.connector.open(&*self.services).await?;
         let connection = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
         let (mut sender, connection) = connection.map_err(|e| e.to_string())?;
-        let aggregator = User::new("system:kube-aggregator", &["system:masters"]);
-        let request = http::Request::get(path)
+        let mut request = http::Request::get(path)
             .header("host", extension.connector.host())
-            .header("accept", "application/json")
-            .body(Empty::<Bytes>::new());
-        let mut request = request.map_err(|e| e.to_string())?;
-        set_user(request.headers_mut(), &aggregator);
+            .header("accept", "application/json");
+        if let Some(known) = known {
+            request = request.header("if-none-match", known);
+        }
+        let mut request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+        set_user(request.headers_mut(), asker);
         let answered = async {
             let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
             let code = response.status();
-            if !code.is_success() {
-                return Err(format!("bad status from {path}: {}", code.as_u16()));
-            }
+            let tag = response.headers().get(http::header::ETAG);
+            let tag = tag.and_then(|tag| tag.to_str().ok()).map(str::to_owned);
             let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
-            let body = body.map_err(|e| e.to_string())?.to_bytes();
-            // A server that answers, but with no such list, is available; discovery has nothing to show.
-            Ok(serde_json::from_slice(&body).unwrap_or_default())
+            Ok((code, tag, body.map_err(|e| e.to_string())?.to_bytes()))
         };
         // The connection works for the exchange, and ends with it.
         let driving = async {

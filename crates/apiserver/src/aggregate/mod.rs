@@ -31,6 +31,15 @@ pub(crate) struct Extension {
     connector: Connector,
     /// The resources of the group's version, as the extension told them last.
     served: RwLock<Option<Arc<Value>>>,
+    /// Its OpenAPI document of version 2, as it published it last.
+    published: RwLock<Option<Arc<Published>>>,
+}
+
+/// An OpenAPI document of version 2.
+pub(crate) struct Published {
+    /// The extension's, or one of the text.
+    pub(crate) tag: String,
+    pub(crate) json: bytes::Bytes,
 }
 
 impl Extension {
@@ -41,6 +50,15 @@ impl Extension {
 
     fn served(&self) -> Option<Arc<Value>> {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn published(&self) -> Option<Arc<Published>> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, document: Option<Published>) {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        *published = document.map(Arc::new);
     }
 
     fn learn(&self, resources: Value) {
@@ -81,6 +99,8 @@ pub(crate) struct Aggregator {
     /// With the number of exchanges before.
     front_proxy: RwLock<(u64, Option<Arc<FrontProxy>>)>,
     current: RwLock<Arc<Extensions>>,
+    /// All extensions were asked whether they are there.
+    checked: tokio::sync::Notify,
 }
 
 impl Aggregator {
@@ -91,7 +111,8 @@ impl Aggregator {
         local: Option<Local>,
     ) -> Aggregator {
         let front_proxy = RwLock::new((0, front_proxy.map(Arc::new)));
-        Aggregator { local, store, services, front_proxy, current: RwLock::default() }
+        let (current, checked) = (RwLock::default(), tokio::sync::Notify::new());
+        Aggregator { local, store, services, front_proxy, current, checked }
     }
 
     /// The certificate by which extension servers know this server.
@@ -118,6 +139,23 @@ impl Aggregator {
         let current = self.current();
         let of = |p: &&Present| *p.extension.group == *group && *p.extension.version == *version;
         current.all.iter().find(of).cloned()
+    }
+
+    /// What extensions publish of the paths of their versions, those of the highest priority first: each with the
+    /// beginning of these paths. A document is kept while its extension is away.
+    pub(crate) fn published(&self) -> Vec<(String, Arc<Published>)> {
+        let current = self.current();
+        let mut all: Vec<&Present> = current.all.iter().collect();
+        let order = |present: &&Present| {
+            let (group, version) = present.extension.priorities;
+            (-group, -version, present.extension.name.clone())
+        };
+        all.sort_by_key(order);
+        let of = |present: &Present| {
+            let extension = &present.extension;
+            Some((format!("{}/", extension.path()), extension.published()?))
+        };
+        all.into_iter().filter_map(of).collect()
     }
 
     /// The local API version, unless an APIService names a service for it.
@@ -175,6 +213,7 @@ fn read(
         priorities: (number("groupPriorityMinimum"), number("versionPriority")),
         connector: Connector::read(spec, front_proxy),
         served: RwLock::default(),
+        published: RwLock::default(),
     };
     Some(Present { extension: Arc::new(extension), is_available })
 }

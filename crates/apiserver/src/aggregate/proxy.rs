@@ -27,6 +27,7 @@ impl Aggregator {
         let connector = &to.extension.connector;
         node_proxy::headers::of_request(request.headers_mut());
         set_user(request.headers_mut(), &user);
+        traces::inject(request.headers_mut());
         let target = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
         *request.uri_mut() = target.parse().map_err(|_| Status::bad_request("invalid URL"))?;
         *request.version_mut() = http::Version::HTTP_11;

@@ -17,16 +17,25 @@ pub(super) fn answer(server: &Parts) -> Response<Body> {
 /// Objects by resource.
 fn stored(server: &Parts) -> String {
     let resources = &server.resources;
-    let mut counts = BTreeMap::new();
+    let (mut counts, mut received) = (BTreeMap::new(), BTreeMap::new());
     for row in resources.rows().into_iter().filter(|row| row.subresource.is_empty()) {
         if let Some(collection) = resources.store.collection(&row.prefix) {
             counts.insert((row.group, row.name), collection.len() as f64);
+            received.insert((row.group, row.name), collection.received() as f64);
         }
     }
     let about = ("apiserver_resource_objects", "gauge", "Stored objects of a resource.");
     let figures =
         counts.iter().map(|((group, name), n)| ([("group", *group), ("resource", *name)], *n));
     let text = family(about, figures);
+    let about = (
+        "apiserver_storage_events_received_total",
+        "counter",
+        "Changes that the store told, by resource.",
+    );
+    let figures =
+        received.iter().map(|((group, name), n)| ([("group", *group), ("resource", *name)], *n));
+    let text = text + &family(about, figures);
     let about =
         ("apiserver_storage_objects", "gauge", "Stored objects of a resource, by its full name.");
     let named = counts.iter().map(|((group, name), n)| {

@@ -12,7 +12,7 @@ use crate::health;
 use crate::openapi;
 use crate::parts::Parts;
 use resources::metrics::Labels;
-use resources::respond::{self, Body};
+use resources::respond::{self, Accept, Body};
 
 /// Everything that is no resource: health, version, discovery, OpenAPI.
 pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response<Body>, Status> {
@@ -20,6 +20,9 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let headers = request.headers();
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let json = |value: &serde_json::Value| respond::json_bytes(200, value.to_string());
+    let told = |value: &serde_json::Value| {
+        Ok::<_, Status>(respond::value(200, Accept::of_discovery(headers)?, value))
+    };
     let rows = server.resources.rows();
     let extensions = server.aggregator.served();
     let parts: Vec<&str> = info.path.trim_matches('/').split('/').collect();
@@ -30,14 +33,10 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
             measure.answered(health::answer(server, endpoint, &check.join("/"), &query).await)?
         }
         ["metrics"] => metrics::answer(server),
-        ["debug", "api_priority_and_fairness", what] if server.limits.fairness => {
-            let text = match *what {
-                "dump_priority_levels" => server.flow_control.dump_levels(),
-                "dump_queues" => server.flow_control.dump_queues(),
-                _ => return Err(Status::no_such_path()),
-            };
-            respond::with_type(200, "text/plain; charset=utf-8", text)
+        ["metrics", "slis"] => {
+            respond::with_type(200, telemetry::CONTENT_TYPE, server.checked.text())
         }
+        ["debug", what @ ..] => debug(server, what)?,
         [what @ ("statusz" | "flagz")] => zpage(server, what, accept),
         ["version"] => json(&discovery::version()),
         ["api"] | ["apis"] => match aggregation(accept) {
@@ -54,24 +53,25 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
             }
             None if parts == ["api"] => {
                 let (ip, port) = server.advertise;
-                json(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))
+                told(&discovery::versions(&std::net::SocketAddr::new(ip, port).to_string()))?
             }
             None => {
                 let mut list = discovery::group_list(&rows);
                 extensions.add_groups(&mut list);
-                json(&list)
+                told(&list)?
             }
         },
         ["api", version] => {
-            json(&discovery::resource_list(&rows, "", version).ok_or_else(Status::no_such_path)?)
+            told(&discovery::resource_list(&rows, "", version).ok_or_else(Status::no_such_path)?)?
         }
         ["apis", group] => {
             let own = discovery::group(&rows, group);
-            json(&extensions.with_group(own, group).ok_or_else(Status::no_such_path)?)
+            told(&extensions.with_group(own, group).ok_or_else(Status::no_such_path)?)?
         }
-        ["apis", group, version] => json(
-            &discovery::resource_list(&rows, group, version).ok_or_else(Status::no_such_path)?,
-        ),
+        ["apis", group, version] => {
+            let list = discovery::resource_list(&rows, group, version);
+            told(&list.ok_or_else(Status::no_such_path)?)?
+        }
         ["openapi", "v2"] => openapi::v2(server, headers).await?,
         ["openapi", "v3"] => openapi::v3_index(server).await?,
         ["openapi", "v3", path @ ..] => {
@@ -84,6 +84,23 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
         }
         _ => return Err(Status::no_such_path()),
     })
+}
+
+/// What is below `/debug`. Profiles are of Go's runtime, which is not here.
+fn debug(server: &Parts, what: &[&str]) -> Result<Response<Body>, Status> {
+    let text = match what {
+        ["pprof", ..] => {
+            let why = "the server has no profiles at /debug/pprof: it is no Go program; use perf(1) on its process";
+            return Err(Status::failure(404, "NotFound", why));
+        }
+        ["api_priority_and_fairness", what] if server.limits.fairness => match *what {
+            "dump_priority_levels" => server.flow_control.dump_levels(),
+            "dump_queues" => server.flow_control.dump_queues(),
+            _ => return Err(Status::no_such_path()),
+        },
+        _ => return Err(Status::no_such_path()),
+    };
+    Ok(respond::with_type(200, "text/plain; charset=utf-8", text))
 }
 
 /// `/statusz` and `/flagz`.

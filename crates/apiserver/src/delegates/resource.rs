@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use api::{Object, Status};
+use auth::RequestInfo;
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::BodyExt;
@@ -45,7 +46,11 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     let form = Accept::of_failure(request.headers());
     let answered = measure.answered(match proxied {
         true => node_proxy::handle(&server.nodes, &call, request).await,
-        false => answer_resource(server, &call, request, &labels).await,
+        false => {
+            let span = span(&info, &request, &agent);
+            let answered = answer_resource(server, &call, request, &labels);
+            traces::within(span.as_ref(), answered).await
+        }
     });
     // A refusal has warnings, too.
     let warnings = call.context.take_warnings();
@@ -58,6 +63,50 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
         }
         other => other,
     }
+}
+
+/// The span of the verb, if the request has one (`traceFields` of upstream's handlers).
+fn span<B>(info: &RequestInfo, request: &Request<B>, agent: &str) -> Option<traces::Span> {
+    let name = match info.verb {
+        "get" => "Get",
+        "list" => "List",
+        "create" => "Create",
+        "update" => "Update",
+        "patch" => "Patch",
+        "delete" | "deletecollection" => "Delete",
+        _ => return None,
+    };
+    let mut span = traces::start(name, traces::Kind::Internal)?;
+    let (headers, text) =
+        (request.headers(), |value: &http::HeaderValue| value.to_str().unwrap_or("").to_owned());
+    let header = |name: &str| headers.get(name).map(text).unwrap_or_default();
+    let scope = match info {
+        info if !info.name.is_empty() || info.verb == "create" => "resource",
+        info if !info.namespace.is_empty() => "namespace",
+        _ => "cluster",
+    };
+    for (key, value) in [
+        ("accept", header("accept")),
+        ("audit-id", header("audit-id")),
+        ("protocol", format!("{:?}", request.version())),
+        ("url", request.uri().path().to_owned()),
+    ] {
+        span.set(key, value);
+    }
+    for (key, value) in [
+        ("api-group", info.group.as_str()),
+        ("api-version", &info.version),
+        ("name", &info.name),
+        ("subresource", &info.subresource),
+        ("namespace", &info.namespace),
+        ("resource", &info.resource),
+        ("scope", scope),
+        ("user-agent", agent),
+        ("verb", info.verb),
+    ] {
+        span.set(key, value);
+    }
+    Some(span)
 }
 
 fn header_text<B>(request: &Request<B>, name: header::HeaderName) -> String {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use ::audit::{Auditor, Stage};
 use api::Status;
-use auth::{Sender, Sent};
+use auth::{Sender, Sent, Unknown};
 use http::Response;
 
 use super::audit::{self, Stranger};
 use crate::exchange::{Exchange, Handler};
+use resources::audited_tokens;
 use resources::identity::Identity;
 use resources::metrics::Metrics;
 use resources::respond::Body;
@@ -43,10 +44,13 @@ impl<H: Handler> Handler for Authenticate<H> {
         self.metrics.authenticated(known.is_ok());
         let Sender { user, legacy } = match known {
             Ok(sender) => sender,
-            Err(status) => {
+            Err(Unknown { status, invalidated }) => {
                 let auditor = self.auditor.as_ref();
                 let record = auditor.and_then(|all| audit::unknown_sender(all, &exchange, &status));
                 if let Some(record) = record {
+                    if let Some(used) = &invalidated {
+                        audited_tokens::tell_invalidated(&record, used);
+                    }
                     record.tell(Stage::ResponseStarted).await;
                 }
                 return Err(status);

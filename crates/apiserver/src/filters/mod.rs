@@ -1,5 +1,5 @@
 //! The filter chain: what every request passes before it is routed. One file a filter, outermost first:
-//! authenticate, memory, unsent, audit, impersonate, deadline, flow, authorize.
+//! authenticate, memory, unsent, trace, audit, impersonate, deadline, flow, authorize.
 
 pub(crate) mod audit;
 pub(crate) mod authenticate;
@@ -8,6 +8,7 @@ mod deadline;
 pub(crate) mod flow;
 mod impersonate;
 mod memory;
+mod trace;
 mod unsent;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ type Worked =
     impersonate::Impersonate<deadline::Deadline<flow::FlowControl<authorize::Authorize<Router>>>>;
 /// Requests from the network.
 pub(crate) type Network =
-    authenticate::Authenticate<memory::MemoryGuard<unsent::UnsentGuard<Arc<Known>>>>;
+    authenticate::Authenticate<memory::MemoryGuard<unsent::UnsentGuard<trace::Trace<Arc<Known>>>>>;
 
 /// The chain of one server, with both its entrances.
 pub(crate) struct Filters {
@@ -43,8 +44,8 @@ impl Filters {
         let impersonate =
             impersonate::Impersonate { authorizer: authorizer.clone(), next: deadline };
         let known = Arc::new(audit::Audit { auditor: server.auditor.clone(), next: impersonate });
-        let unsent =
-            unsent::UnsentGuard { in_flight: server.in_flight.clone(), next: known.clone() };
+        let trace = trace::Trace { tracer: server.tracer.clone(), next: known.clone() };
+        let unsent = unsent::UnsentGuard { in_flight: server.in_flight.clone(), next: trace };
         let memory = memory::MemoryGuard { in_flight: server.in_flight.clone(), next: unsent };
         let network = authenticate::Authenticate {
             identity: server.identity.clone(),

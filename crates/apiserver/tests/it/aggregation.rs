@@ -103,7 +103,8 @@ async fn serve(stream: TcpStream, tls: tokio_rustls::TlsAcceptor, seen: Arc<Mute
             let body = body.collect().await.expect("a body").to_bytes();
             let uri = parts.uri.to_string();
             let is_discovery = uri == "/apis/wardle.example.com/v1alpha1";
-            if !is_discovery {
+            let is_document = uri == "/openapi/v2";
+            if !is_discovery && !is_document {
                 let (method, headers) = (parts.method.to_string(), parts.headers.clone());
                 let uri = uri.clone();
                 seen.lock().expect("sound").push(Seen { method, uri, headers, body, certificate });
@@ -117,6 +118,9 @@ async fn serve(stream: TcpStream, tls: tokio_rustls::TlsAcceptor, seen: Arc<Mute
                 headers.insert("upgrade", "echo".parse().expect("a value"));
                 return Ok::<_, Infallible>(response);
             }
+            if is_document {
+                return Ok(document(&parts.headers));
+            }
             let answer = match is_discovery {
                 true => json!({"kind": "APIResourceList", "apiVersion": "v1",
                     "groupVersion": "wardle.example.com/v1alpha1", "resources": [
@@ -129,6 +133,30 @@ async fn serve(stream: TcpStream, tls: tokio_rustls::TlsAcceptor, seen: Arc<Mute
     });
     let connection = hyper::server::conn::http1::Builder::new();
     drop(connection.serve_connection(TokioIo::new(stream), service).with_upgrades().await);
+}
+
+/// What the extension publishes: its own paths, others', and a type with the name of one of the server's.
+fn document(headers: &http::HeaderMap) -> Response<Full<Bytes>> {
+    assert_eq!(headers["x-remote-user"], "system:aggregator");
+    let known = headers.get("if-none-match").is_some_and(|tag| tag == "\"1\"");
+    let path = |name: &str| {
+        let schema = json!({"$ref": format!("#/definitions/{name}")});
+        json!({"get": {"operationId": name, "responses": {"200": {"description": "OK", "schema": schema}}}})
+    };
+    let text = json!({"swagger": "2.0", "paths": {
+        "/apis/wardle.example.com/v1alpha1/flunders": path("com.example.Flunder"),
+        "/apis/wardle.example.com/v1alpha1/pods": path("io.k8s.api.core.v1.Pod"),
+        "/apis/wardle.example.com/v1beta1/flunders": path("com.example.Old"),
+        "/api/v1/pods": path("com.example.Old"),
+    }, "definitions": {
+        "com.example.Flunder": {"type": "object"}, "com.example.Old": {"type": "object"},
+        "io.k8s.api.core.v1.Pod": {"type": "string"},
+    }});
+    let mut response =
+        Response::new(Full::new(if known { Bytes::new() } else { text.to_string().into() }));
+    *response.status_mut() = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    response.headers_mut().insert("etag", "\"1\"".parse().expect("a value"));
+    response
 }
 
 async fn echo(upgrade: hyper::upgrade::OnUpgrade) {
@@ -276,6 +304,47 @@ async fn discovery_and_open_api_name_the_extension() {
     let url = index["paths"]["apis/wardle.example.com/v1alpha1"]["serverRelativeURL"].as_str();
     assert!(url.is_some_and(|url| url.starts_with("/openapi/v3/apis/wardle.example.com/v1alpha1?hash=")));
     assert_eq!(get("/openapi/v3/apis/wardle.example.com/v1alpha1").await["kind"], "Flunder");
+}
+
+#[tokio::test]
+async fn what_the_extension_publishes_is_part_of_version_2() {
+    let (world, _extension) = world().await;
+    let own = "/apis/wardle.example.com/v1alpha1/flunders";
+    let documents = async || {
+        let plain = world.ask("GET", "/openapi/v2", &Value::Null).await;
+        (plain.headers["etag"].clone(), plain.json())
+    };
+    let waiting = async {
+        loop {
+            let (tag, merged) = documents().await;
+            if merged["paths"].get(own).is_some() {
+                return (tag, merged);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(60);
+    let (tag, merged) = tokio::time::timeout(limit, waiting).await.expect("it comes");
+    assert!(
+        merged["paths"].get("/apis/wardle.example.com/v1beta1/flunders").is_none(),
+        "not its version"
+    );
+    assert!(merged["paths"]["/api/v1/pods"]["get"]["operationId"] != "com.example.Old");
+    let definitions = &merged["definitions"];
+    assert_eq!(definitions["com.example.Flunder"]["type"], "object");
+    assert!(definitions.get("com.example.Old").is_none());
+    assert_eq!(definitions["io.k8s.api.core.v1.Pod_v2"]["type"], "string");
+    assert_eq!(definitions["io.k8s.api.core.v1.Pod"]["type"], "object");
+    let renamed = &merged["paths"]["/apis/wardle.example.com/v1alpha1/pods"]["get"]["responses"];
+    assert_eq!(renamed["200"]["schema"]["$ref"], "#/definitions/io.k8s.api.core.v1.Pod_v2");
+    let accept = [("accept", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")];
+    let binary = world.ask_as(&world.admin, ("GET", "/openapi/v2"), &accept, "").await;
+    let named = b"com.example.Flunder";
+    assert!(binary.bytes.windows(named.len()).any(|part| part == named));
+    // It goes with its APIService.
+    assert_eq!(world.ask("DELETE", &format!("{SERVICES}/{NAME}"), &Value::Null).await.code, 200);
+    let (without, alone) = documents().await;
+    assert!(without != tag && alone["paths"].get(own).is_none());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::harness::{Setup, World};
 
+const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 const WHOAMI: &str = "/version";
 
 #[tokio::test]
@@ -74,7 +75,21 @@ async fn nobody_may_ask_only_where_that_is_said() {
 
 #[tokio::test]
 async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
-    let world = World::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("audit.log");
+    let policy = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}";
+    let world = World::audited(policy, &log).await;
+    // What the audit says of the requests for a path, under a key.
+    let annotated = |uri: &str, key: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(&log).expect("the log");
+        let events = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let events =
+            events.map(|event| event.expect("JSON")).filter(|event| event["requestURI"] == uri);
+        let values = events.filter_map(|event| {
+            event["annotations"][format!("authentication.k8s.io/{key}")].as_str().map(str::to_owned)
+        });
+        values.collect()
+    };
     let account = json!({"metadata": {"name": "robot"}});
     let namespaced = |what: &str| format!("/api/v1/namespaces/default/{what}");
     assert_eq!(world.ask("POST", &namespaced("serviceaccounts"), &account).await.code, 201);
@@ -107,14 +122,18 @@ async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
     };
     assert_eq!(ask().await.code, 200);
     let review = json!({"spec": {"token": token}});
-    let known =
-        world.ask("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &review).await.json();
+    let known = world.ask("POST", REVIEWS, &review).await.json();
     assert_eq!(known["status"]["user"]["username"], "system:serviceaccount:default:robot");
 
     let invalid =
         json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
     assert_eq!(world.ask_by(&world.admin, ("PATCH", &one), &invalid).await.code, 200);
+    assert_eq!(annotated(WHOAMI, "legacy-token-invalidated"), [] as [&str; 0]);
     assert_eq!(ask().await.code, 401);
+    assert_eq!(annotated(WHOAMI, "legacy-token-invalidated"), ["robot/default"]);
+    world.ask("POST", REVIEWS, &review).await;
+    assert_eq!(annotated(REVIEWS, "legacy-token-invalidated"), ["robot/default"]);
+    assert_eq!(annotated(REVIEWS, "legacy-token-manual-secret"), ["robot"], "of the first review");
     let valid = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": null}}});
     assert_eq!(world.ask_by(&world.admin, ("PATCH", &one), &valid).await.code, 200);
     assert_eq!(ask().await.code, 200);
@@ -161,7 +180,7 @@ async fn a_token_in_a_secret_is_its_accounts_until_the_secret_goes() {
     for (name, count) in [
         ("legacy_manual_token_uses", 4),
         ("legacy_auto_token_uses", 1),
-        ("invalid_legacy_auto_token_uses", 1),
+        ("invalid_legacy_auto_token_uses", 2),
     ] {
         let line = format!("serviceaccount_{name}_total {count}\n");
         assert!(metrics.contains(&line), "{line}{metrics}");

@@ -155,3 +155,38 @@ async fn applied() {
         "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor"
     );
 }
+
+#[tokio::test]
+async fn discovery_is_told_in_the_form_that_is_asked_for() {
+    let world = World::new().await;
+    let get = async |path: &str, accept: &str| {
+        world.ask_as(&world.admin, ("GET", path), &[("accept", accept)], "").await
+    };
+    for (path, kind) in [
+        ("/api", "APIVersions"),
+        ("/apis", "APIGroupList"),
+        ("/apis/apps", "APIGroup"),
+        ("/apis/apps/v1", "APIResourceList"),
+        ("/api/v1", "APIResourceList"),
+    ] {
+        let plain = get(path, "application/json").await.json();
+        assert_eq!(plain["kind"], kind);
+        assert_eq!(read(&get(path, CBOR).await), plain, "{path}");
+        let yaml = get(path, "application/yaml").await;
+        assert_eq!(yaml.headers["content-type"], "application/yaml");
+        let text = String::from_utf8_lossy(&yaml.bytes).into_owned();
+        assert!(text.contains(&format!("kind: {kind}\n")), "{text}");
+        let binary = get(path, "application/vnd.kubernetes.protobuf,application/json").await;
+        assert_eq!(binary.headers["content-type"], "application/vnd.kubernetes.protobuf");
+        assert_eq!(binary.bytes[..4], *b"k8s\0");
+        let named = kind.as_bytes();
+        assert!(binary.bytes.windows(named.len()).any(|part| part == named));
+        let other = "application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList";
+        assert_eq!(get(path, &format!("{other},application/json")).await.code, 200);
+        let refused = get(path, "text/html").await;
+        assert_eq!(refused.code, 406, "{path}");
+        assert_eq!(get(path, "text/html, */*").await.json(), plain, "a browser");
+    }
+    // Documents of OpenAPI have no form in CBOR, as with upstream.
+    assert_eq!(get("/openapi/v2", CBOR).await.code, 406);
+}

@@ -74,6 +74,7 @@ pub(crate) struct Setup {
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) limits: Limits,
     pub(crate) auditor: Option<Arc<Auditor>>,
+    pub(crate) tracer: Option<Arc<traces::Tracer>>,
     pub(crate) health_checks: Vec<Arc<dyn apiserver::HealthCheck>>,
     pub(crate) components: Vec<Arc<dyn apiserver::HealthCheck>>,
     /// An empty one when absent.
@@ -91,6 +92,7 @@ impl Default for Setup {
             dialer: Arc::new(NoNodes),
             limits: Limits::default(),
             auditor: None,
+            tracer: None,
             health_checks: Vec::new(),
             components: Vec::new(),
             store: None,
@@ -158,6 +160,7 @@ impl World {
             limits: setup.limits,
             authorization: setup.authorization,
             auditor: setup.auditor,
+            tracer: setup.tracer,
             resource_metrics: setup.resource_metrics,
             legacy: setup.legacy,
             health_checks: setup.health_checks,

@@ -57,3 +57,13 @@ async fn programs_get_the_kind_that_they_name() {
     let why = "only the following media types are accepted: application/json, application/yaml, text/plain";
     assert_eq!(refused.told(), (406, why.to_owned()));
 }
+
+#[tokio::test]
+async fn profiles_are_refused_with_a_reason() {
+    let world = World::new().await;
+    for path in ["/debug/pprof", "/debug/pprof/profile", "/debug/pprof/heap"] {
+        let (code, why) = world.ask("GET", path, &Value::Null).await.told();
+        assert_eq!(code, 404, "{path}");
+        assert!(why.contains("no Go program"), "{why}");
+    }
+}

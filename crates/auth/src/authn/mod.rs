@@ -14,6 +14,7 @@ mod configuration;
 mod front_proxy;
 pub mod impersonation;
 mod jwt;
+mod refusal;
 mod token_file;
 mod webhook;
 
@@ -32,6 +33,7 @@ pub use self::anonymous::Anonymous;
 pub use self::configuration::{Configuration, ConfigurationError};
 pub use self::front_proxy::FrontProxies;
 pub use self::jwt::Fetch;
+pub use self::refusal::Refusal;
 pub use self::token_file::TokenFileError;
 pub use self::webhook::TokenReviews;
 use crate::authz::escalation;
@@ -69,6 +71,15 @@ pub struct Sent<'a> {
     /// The certificate, when an authority of front proxies vouches for it.
     pub front_proxy: Option<&'a [u8]>,
     pub path: &'a str,
+}
+
+/// The sender of a request is not known.
+#[derive(Debug, Clone)]
+pub struct Unknown {
+    /// The answer.
+    pub status: Status,
+    /// The token without an end that the request had, where somebody marked that as invalid.
+    pub invalidated: Option<Box<LegacyUse>>,
 }
 
 /// Somebody, and the audiences that the credential is for, of those that were asked about.
@@ -199,7 +210,7 @@ impl Authenticator {
         objects: &dyn Objects,
         headers: &mut HeaderMap,
         sent: &Sent<'_>,
-    ) -> Result<Sender, Status> {
+    ) -> Result<Sender, Unknown> {
         let sender = self.first(objects, headers, sent).await?;
         headers.remove(header::AUTHORIZATION);
         bearer::remove_front_proxy(headers);
@@ -211,16 +222,19 @@ impl Authenticator {
         objects: &dyn Objects,
         headers: &mut HeaderMap,
         sent: &Sent<'_>,
-    ) -> Result<Sender, Status> {
-        let mut bad = false;
-        let mut heard = |opinion: Result<Option<Sender>, String>| {
-            opinion.unwrap_or_else(|why| {
-                tracing::debug!(why, "a credential was not accepted");
+    ) -> Result<Sender, Unknown> {
+        let (mut bad, mut invalidated) = (false, None);
+        let mut heard = |opinion: Result<Option<Sender>, Refusal>| {
+            opinion.unwrap_or_else(|refusal| {
+                tracing::debug!(why = refusal.why, "a credential was not accepted");
                 bad = true;
+                invalidated = refusal.invalidated.or(invalidated.take());
                 None
             })
         };
-        let sender = |opinion: Opinion| opinion.map(|found| found.map(|u| authenticated(u).into()));
+        let sender = |opinion: Opinion| -> Result<Option<Sender>, Refusal> {
+            Ok(opinion?.map(|user| authenticated(user).into()))
+        };
         if let (Some(proxies), Some(shown)) = (&self.front_proxies, sent.front_proxy)
             && let Some(found) = heard(sender(proxies.user(shown, headers)))
         {
@@ -243,7 +257,7 @@ impl Authenticator {
                 let found = self.sender_of(objects, Some(&sent.token)).await;
                 found.inspect(|_| sent.take_out(headers))
             }
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         };
         if let Some(found) = heard(sent) {
             return Ok(found);
@@ -251,7 +265,7 @@ impl Authenticator {
         let configured = self.configured();
         let anonymous = configured.anonymous.as_ref().unwrap_or(&self.anonymous);
         if bad || !anonymous.allows(path) {
-            Err(Status::unauthorized())
+            Err(Unknown { status: Status::unauthorized(), invalidated })
         } else {
             Ok(User::anonymous().into())
         }
@@ -261,7 +275,7 @@ impl Authenticator {
         &self,
         objects: &dyn Objects,
         token: Option<&str>,
-    ) -> Result<Option<Sender>, String> {
+    ) -> Result<Option<Sender>, Refusal> {
         let Some(token) = token else { return Ok(None) };
         let Known { user, legacy, .. } = self.token(objects, token, &[]).await?;
         Ok(Some(Sender { user, legacy }))
@@ -273,7 +287,7 @@ impl Authenticator {
         objects: &dyn Objects,
         token: &str,
         audiences: &[String],
-    ) -> Result<Known, String> {
+    ) -> Result<Known, Refusal> {
         let api = [self.tokens.api_audience().to_owned()];
         let asked = if audiences.is_empty() { &api } else { audiences };
         let common = |own: &[String]| -> Vec<String> {
@@ -291,9 +305,9 @@ impl Authenticator {
             Ok(claims) => claims,
             Err(TokenError::Foreign) if self.webhook.is_some() => {
                 let known = self.of_webhook(token, asked).await?;
-                return known.ok_or_else(|| told(&TokenError::Foreign));
+                return known.ok_or_else(|| told(&TokenError::Foreign).into());
             }
-            Err(error) => return Err(told(&error)),
+            Err(error) => return Err(told(&error).into()),
         };
         let user = accounts::user(objects, &claims, now)?;
         Ok(Known { user: authenticated(user), audiences: common(&claims.aud), legacy: None })
@@ -311,14 +325,14 @@ impl Authenticator {
         objects: &dyn Objects,
         token: &str,
         now: Timestamp,
-    ) -> Result<Option<Sender>, String> {
+    ) -> Result<Option<Sender>, Refusal> {
         if let Some(user) = self.fixed.get(token) {
             return Ok(Some(user.clone().into()));
         }
         match self.tokens.verify_legacy(token) {
             Ok(claims) => return self.legacy(objects, &claims, (token, now)).map(Some),
             Err(TokenError::Foreign) => {}
-            Err(fault) => return Err(told(&fault)),
+            Err(fault) => return Err(told(&fault).into()),
         }
         if self.takes_bootstrap_tokens
             && let Some(user) = bootstrap::user(objects, token, now)
@@ -339,15 +353,21 @@ impl Authenticator {
         objects: &dyn Objects,
         claims: &LegacyToken,
         token: (&str, Timestamp),
-    ) -> Result<Sender, String> {
+    ) -> Result<Sender, Refusal> {
         let mut legacy = None;
         let user = accounts::legacy_user(objects, claims, token, |used| {
             if let Some(uses) = self.legacy_uses.get() {
                 uses.used(&used);
             }
             legacy = Some(used);
-        })?;
-        Ok(Sender { user, legacy })
+        });
+        match user {
+            Ok(user) => Ok(Sender { user, legacy }),
+            Err(why) => {
+                let invalidated = legacy.filter(|used| used.is_invalidated).map(Box::new);
+                Err(Refusal { why, invalidated })
+            }
+        }
     }
 }
 

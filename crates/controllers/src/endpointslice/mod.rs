@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::Context;
+use crate::figures::endpoint_slices as figures;
 use crate::harness::{EXPECTATIONS_TIMEOUT, Expectations};
 use crate::meta::{Key, key, namespace, reference};
 use crate::services::{pods_of, selector, watch_pods};
@@ -109,8 +110,12 @@ impl Slices {
 
     async fn sync(&self, key: Key) -> Result<Action, Error> {
         // What a deleted service leaves is garbage: its slices name it as their owner.
-        let Some(service) = self.services.get(&key.0, &key.1) else { return Ok(Action::Done) };
+        let Some(service) = self.services.get(&key.0, &key.1) else {
+            figures::forget(&key);
+            return Ok(Action::Done);
+        };
         if selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
+            figures::forget(&key);
             return Ok(Action::Done);
         }
         if !self.expectations.satisfied(&key) {
@@ -120,7 +125,13 @@ impl Slices {
         let zone = |node: &str| self.nodes.get("", node).as_deref().and_then(zone_of).cloned();
         let present = self.by_owner.get(&format!("{}/{}", key.0, key.1));
         let plan = plan::plan(&service, &pods, &zone, &present);
+        let (mut counts, changes) = plan.counts(&present);
+        counts.traffic_distribution =
+            service.spec.as_ref().and_then(|spec| spec.traffic_distribution.clone());
         let outcome = self.apply(&key, plan).await;
+        if outcome.is_ok() {
+            figures::synced(&key, counts, changes);
+        }
         if let Err(error) = &outcome
             && !error.is_conflict()
         {

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::figures::endpoint_slices::Counts;
 use crate::meta::{Map, managed_by, name, namespace};
 use crate::pods;
 
@@ -25,6 +26,40 @@ pub(crate) struct Plan {
     pub(crate) update: Vec<EndpointSlice>,
     /// Names.
     pub(crate) delete: Vec<String>,
+}
+
+impl Plan {
+    /// What the Service has when the plan is applied to `present`, and how many endpoints are added and removed.
+    pub(crate) fn counts(&self, present: &[Arc<EndpointSlice>]) -> (Counts, (usize, usize)) {
+        type Addresses<'a> = HashSet<(&'a str, &'a str)>;
+        fn addresses(slice: &EndpointSlice) -> impl Iterator<Item = (&str, &str)> {
+            let all = slice.endpoints.iter().flatten();
+            all.filter_map(|e| Some((slice.address_type.as_str(), e.addresses.first()?.as_str())))
+        }
+        let written = |slice: &EndpointSlice| {
+            let own = name(&slice.metadata);
+            self.delete.iter().any(|gone| gone == own)
+                || self.update.iter().any(|new| name(&new.metadata) == own)
+        };
+        let stay = present.iter().map(|slice| &**slice).filter(|slice| !written(slice));
+        let after: Vec<&EndpointSlice> = stay.chain(&self.update).chain(&self.create).collect();
+        let old: Addresses<'_> = present.iter().flat_map(|slice| addresses(slice)).collect();
+        let new: Addresses<'_> = after.iter().flat_map(|slice| addresses(slice)).collect();
+        let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+        for slice in &after {
+            let group = format!("{} {:?}", slice.address_type, slice.ports);
+            *groups.entry(group).or_default() += slice.endpoints.as_ref().map_or(0, Vec::len);
+        }
+        let desired: usize = groups.values().map(|n| n.div_ceil(ENDPOINTS_MAX)).sum();
+        let counts = Counts {
+            endpoints: groups.values().sum(),
+            slices: after.len(),
+            // A Service without endpoints has one slice.
+            desired: desired.max(1),
+            traffic_distribution: None,
+        };
+        (counts, (new.difference(&old).count(), old.difference(&new).count()))
+    }
 }
 
 /// Address family and ports: what all endpoints of a slice share.

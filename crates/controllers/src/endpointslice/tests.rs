@@ -61,6 +61,22 @@ fn an_endpoint_says_what_the_pod_is() {
 }
 
 #[test]
+fn what_a_plan_leaves_is_counted() {
+    let pods: Vec<_> = (0..150).map(|n| pod(n, "True")).collect();
+    let plan = run(&web(), &pods, &[]);
+    let (counts, changes) = plan.counts(&[]);
+    assert_eq!((counts.endpoints, counts.slices, counts.desired), (150, 2, 2));
+    assert_eq!(changes, (150, 0));
+    let slices = named(plan);
+    let fewer: Vec<_> = (1..151).map(|n| pod(n, "True")).collect();
+    let plan = run(&web(), &fewer, &slices);
+    let (counts, changes) = plan.counts(&slices);
+    assert_eq!((counts.endpoints, counts.slices, changes), (150, 2, (1, 1)));
+    let (counts, changes) = run(&web(), &[], &slices).counts(&slices);
+    assert_eq!((counts.endpoints, counts.slices, counts.desired, changes), (0, 1, 1, (0, 150)));
+}
+
+#[test]
 fn slices_hold_a_hundred_and_are_left_alone() {
     let pods: Vec<_> = (0..150).map(|n| pod(n, "True")).collect();
     let slices = named(run(&web(), &pods, &[]));

@@ -32,6 +32,7 @@ use self::normalize::{History, Range};
 use self::replicas::{Pods, Tolerance};
 use crate::Context;
 use crate::discovery::{ApiResource, discover};
+use crate::figures::autoscaling::{self as figures, Scaling};
 use crate::harness::{Reconciler, same_status};
 use crate::meta::{Key, key, matches, now, reference};
 
@@ -107,8 +108,11 @@ impl Reconciler for Autoscalers {
             key: &key,
             of: &autoscaler,
             status: autoscaler.status.clone().unwrap_or_default(),
+            scaling: Scaling::failed(false),
         };
+        let start = Instant::now();
         look.run().await;
+        figures::reconciled(look.scaling, start.elapsed());
         let status = look.status;
         if !same_status(autoscaler.status.as_ref(), Some(&status)) {
             let new = HorizontalPodAutoscaler {
@@ -170,6 +174,8 @@ struct Look<'a> {
     of: &'a HorizontalPodAutoscaler,
     /// As it will be written.
     status: HorizontalPodAutoscalerStatus,
+    /// What it comes to. A look that ends early has failed.
+    scaling: Scaling,
 }
 
 impl Look<'_> {
@@ -241,6 +247,7 @@ impl Look<'_> {
             let message = "scaling is disabled since the replica count of the target is zero";
             self.set("ScalingActive", false, "ScalingDisabled", message);
             self.status.desired_replicas = 0;
+            self.scaling = Scaling::between(current, current);
             return;
         }
         if current > max {
@@ -263,6 +270,7 @@ impl Look<'_> {
             false => "All metrics below target".to_owned(),
         };
         self.status.desired_replicas = current;
+        self.scaling = Scaling::between(current, current);
         if normal.replicas != current {
             self.rescale(place, scale, normal.replicas, &why).await;
         }
@@ -278,7 +286,9 @@ impl Look<'_> {
         let body = Bytes::from(serde_json::to_vec(&scale).expect("a scale always encodes"));
         let sent: Result<Scale, Error> =
             self.this.client.send(Method::PUT, place.to_owned(), None, body).await;
+        self.scaling = Scaling::between(from, to);
         if let Err(error) = sent {
+            self.scaling = Scaling::failed(false);
             let message = format!("New size: {to}; reason: {why}; error: {error}");
             self.event(EventType::Warning, "FailedRescale", message);
             let message =
@@ -331,7 +341,14 @@ impl Look<'_> {
                 replicas: status.replicas,
                 resource: resource.map(|r| api::status::qualified(&r.group, &r.name)),
             };
-            match evaluate(&subject, metric).await {
+            let start = Instant::now();
+            let evaluated = evaluate(&subject, metric).await;
+            let scaling = match &evaluated {
+                Ok(evaluated) => Scaling::between(current, evaluated.replicas),
+                Err(failure) => Scaling::failed(failure.reason == "InvalidMetricSourceType"),
+            };
+            figures::computed(scaling, &metric.type_, start.elapsed());
+            match evaluated {
                 Ok(evaluated) => found.push(evaluated),
                 Err(failure) => {
                     self.event(EventType::Warning, failure.reason, failure.message.clone());

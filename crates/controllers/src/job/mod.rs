@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use client::{Action, Client, Error, EventType, Index, Informer, Queue, Recorder};
+use client::{Action, Change, Client, Error, EventType, Index, Informer, Queue, Recorder};
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
@@ -39,7 +39,7 @@ use crate::harness::{
 };
 use crate::jobs::finished;
 use crate::meta::{Key, controller, key, matches, namespace, now, reference, selector, uid};
-use crate::pods::ready;
+use crate::pods::{phase, ready};
 
 /// Keeps a pod until it is counted.
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
@@ -74,6 +74,8 @@ pub(crate) fn start(context: &Context) {
 fn watch_pods(pods: &Informer<Pod>, jobs: &Informer<Job>, queue: &Queue<Key>) {
     let (jobs, queue) = (jobs.clone(), queue.clone());
     pods.on_change(move |change| {
+        let now = Some(&**change.object()).filter(|_| !matches!(change, Change::Deleted(_)));
+        tell_finalizer(change.old().map(|pod| &**pod), now);
         for pod in [Some(change.object()), change.old()].into_iter().flatten() {
             let space = namespace(&pod.metadata);
             match controller(&pod.metadata) {
@@ -89,6 +91,21 @@ fn watch_pods(pods: &Informer<Pod>, jobs: &Informer<Job>, queue: &Queue<Key>) {
             }
         }
     });
+}
+
+/// Counts pods that end with the finalizer, and those that lose it (`recordFinishedPodWithTrackingFinalizer`).
+fn tell_finalizer(before: Option<&Pod>, now: Option<&Pod>) {
+    let held = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| {
+            let finalizers = pod.metadata.finalizers.as_deref().unwrap_or_default();
+            matches!(phase(pod), "Succeeded" | "Failed")
+                && finalizers.iter().any(|f| f == FINALIZER)
+        })
+    };
+    let (before, now) = (held(before), held(now));
+    if before != now {
+        figures::job_finalizer(now);
+    }
 }
 
 fn selects(job: &Job, pod: &Pod) -> bool {

@@ -93,6 +93,7 @@ impl Client {
                 peer: "the container runtime",
                 origin: "http://localhost".into(),
                 headers: &[],
+                decorate: Some(traces::inject),
                 deadline: DEADLINE,
                 message_max: MESSAGE_MAX,
             };

@@ -114,6 +114,7 @@ impl World {
             headers: &[],
             deadline: LIMIT,
             message_max: 16 << 20,
+            decorate: None,
         };
         World { channel: Channel::new(Socket(socket), settings), runtime, cgroup, tasks, dir }
     }

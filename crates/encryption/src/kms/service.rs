@@ -95,6 +95,7 @@ impl Service {
             peer: "the KMS provider",
             origin: "http://localhost".into(),
             headers: &[],
+            decorate: None,
             deadline: config.deadline,
             message_max: MESSAGE_MAX,
         };

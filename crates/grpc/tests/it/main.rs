@@ -43,6 +43,7 @@ fn pair(methods: Methods) -> Pair {
         peer: "the test",
         origin: "http://localhost".into(),
         headers: &[("grpc-timeout", "5S")],
+        decorate: None,
         deadline: Duration::from_secs(60),
         message_max: MESSAGE_MAX,
     };
@@ -217,6 +218,7 @@ async fn connections_that_nobody_closes_give_way_to_new_ones() {
             peer: "the test",
             origin: "http://localhost".into(),
             headers: &[],
+            decorate: None,
             deadline: Duration::from_secs(60),
             message_max: MESSAGE_MAX,
         };

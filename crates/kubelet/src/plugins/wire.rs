@@ -50,6 +50,7 @@ impl Registration {
             peer: "the plugin",
             origin: "http://localhost".into(),
             headers: &[("grpc-timeout", "5S")],
+            decorate: None,
             deadline: DEADLINE,
             message_max: MESSAGE_MAX,
         };

@@ -16,7 +16,7 @@ use super::memory::{Busy, Ending, Memory, Pace, Slot, Verdicts, Volumes, Waiting
 use super::observed::{self, Observed, State};
 use super::plan::{self, Action, View};
 use super::start::{Failure, pod_reference, reference};
-use super::{Admission, Event, Handle, replace, reset, resize, terminate};
+use super::{Admission, Event, Handle, replace, reset, resize, spans, terminate};
 use crate::images;
 use crate::kubelet::Shared;
 use crate::objects::User;
@@ -243,9 +243,16 @@ impl Actor {
         self.sequence += 1;
         let sequence = self.sequence;
         let (abort, registration) = AbortHandle::new_pair();
+        let tracer = self.shared.config.tracer.as_ref();
+        let span = tracer.map(|tracer| spans::begin(tracer, &self.pod, (&slot, &busy)));
         self.memory.busy.insert(slot.clone(), busy);
         self.running.insert(slot.clone(), (sequence, abort));
-        let op = Abortable::new(op, registration);
+        let traced = async move {
+            let outcome = traces::within(span.as_ref(), op).await;
+            drop(span);
+            outcome
+        };
+        let op = Abortable::new(traced, registration);
         self.ops.push(Box::pin(async move { (slot, sequence, op.await.ok()) }));
     }
 

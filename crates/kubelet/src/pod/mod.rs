@@ -15,6 +15,7 @@ pub(crate) mod plan;
 pub(crate) mod replace;
 pub(crate) mod reset;
 pub(crate) mod resize;
+mod spans;
 mod start;
 mod start_images;
 mod start_mounts;

@@ -11,6 +11,7 @@ use runtime::cri::{CDIDevice, CreateContainerRequest, ImageSpec, PodSandboxConfi
 
 use crate::beneath::Dir;
 use crate::hooks::POST_START_MAX;
+use crate::image_volumes;
 use crate::images;
 use crate::kubelet::Shared;
 use crate::logs;
@@ -124,6 +125,10 @@ impl Start {
             sandbox_config: Some(self.sandbox_config.clone()),
         };
         let started = self.launch(request, about).await;
+        if !volumes.is_empty() {
+            let failure = started.as_ref().err().map(|failure| failure.message.as_str());
+            image_volumes::count(volumes.len(), failure);
+        }
         self.release_sub_paths(&spec);
         let id = started?;
         self.post_start(&spec, &id, about).await?;

@@ -42,6 +42,7 @@ pub(super) async fn own(shared: &Shared) -> Response {
     text += &shared.dra.metrics();
     text += &shared.providers.metrics();
     text += &shared.pod_resources.metrics();
+    text += &crate::image_volumes::figures();
     text += &super::volume_stats::metrics(shared).await;
     answer(200, text + &telemetry::process_metrics())
 }
@@ -89,17 +90,4 @@ pub(super) fn probes(shared: &Shared) -> Response {
         took.put_as("_count", &own, count.timed() as f64, None);
     }
     answer(200, took.text() + &total.text())
-}
-
-/// `/metrics/slis`: whether what the health check looks at is well.
-pub(super) fn slis(failing: &[&str]) -> Response {
-    let mut health = Family::new(
-        "kubernetes_healthcheck",
-        "gauge",
-        "This metric records the result of a single healthcheck.",
-    );
-    let well = |on: bool| if on { 1.0 } else { 0.0 };
-    health.put(&[("name", "ping"), ("type", "healthz")], 1.0, None);
-    health.put(&[("name", "syncloop"), ("type", "healthz")], well(failing.is_empty()), None);
-    answer(200, health.text())
 }

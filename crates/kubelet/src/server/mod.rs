@@ -134,7 +134,12 @@ async fn connection(api: Arc<Api>, stream: TcpStream, from: SocketAddr, slot: Sl
         let work: Work = Arc::new(connection.request());
         request.extensions_mut().insert(work.clone());
         async move {
-            let answer = route::handle(shared, tasks, user, request).await;
+            let mut span = span(&shared, &request);
+            let answer = route::handle(shared, tasks, user, request);
+            let answer = traces::within(span.as_ref(), answer).await;
+            if let Some(span) = &mut span {
+                span.set("http.response.status_code", i64::from(answer.status().as_u16()));
+            }
             Ok::<_, Infallible>(answer.map(|body| limits::answered(body, work)))
         }
     });
@@ -160,6 +165,16 @@ async fn connection(api: Arc<Api>, stream: TcpStream, from: SocketAddr, slot: Sl
     if let Err(error) = ended {
         tracing::debug!(%error, "node API connection ended");
     }
+}
+
+/// The span of a request. Everybody who may ask may have it recorded, as in upstream: the port is for the cluster.
+fn span(shared: &Shared, request: &Request) -> Option<traces::Span> {
+    let tracer = shared.config.tracer.as_ref()?;
+    let sender = traces::SpanContext::of_headers(request.headers());
+    let mut span = tracer.serve(request.uri().path(), sender, true);
+    span.set("http.request.method", request.method().as_str());
+    span.set("url.path", request.uri().path());
+    Some(span)
 }
 
 /// Answers an upgrade and runs its session in a task; or refuses it.

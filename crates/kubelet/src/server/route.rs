@@ -124,14 +124,14 @@ pub(super) async fn handle(
         return answer(403, text);
     }
     match parts.as_slice() {
-        ["healthz", ..] => health(&tasks),
+        ["healthz", ..] => health(&shared, &tasks),
         ["pods"] => pods(&shared),
         ["stats", "summary"] => stats::summary(&shared).await,
         ["metrics", "resource"] => stats::resource_metrics(&shared).await,
         ["metrics"] => metrics::own(&shared).await,
         ["metrics", "cadvisor"] => cadvisor::serve(&shared).await,
         ["metrics", "probes"] => metrics::probes(&shared),
-        ["metrics", "slis"] => metrics::slis(&tasks.health().failing()),
+        ["metrics", "slis"] => answer(200, shared.checks.text()),
         ["configz"] => configz::serve(&shared.config),
         ["statusz"] => zpages::statusz(&shared.config, request.headers()),
         ["flagz"] => zpages::flagz(&shared.config, request.headers()),
@@ -157,7 +157,9 @@ pub(super) async fn handle(
     }
 }
 
-fn health(tasks: &Tasks) -> Response {
+fn health(shared: &Shared, tasks: &Tasks) -> Response {
+    shared.checks.observe("ping", "healthz", true);
+    shared.checks.observe("syncloop", "healthz", tasks.health().failing().is_empty());
     match tasks.health().failing().as_slice() {
         [] => answer(200, "ok"),
         failing => answer(500, format!("not running: {}", failing.join(", "))),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use runtime::cri::{
-    ContainerStats, CpuUsage, MemoryUsage, PodSandboxStats, PodSandboxStatsFilter, UInt64Value,
+    ContainerFilter, ContainerStats, CpuUsage, MemoryUsage, PodSandboxStats, PodSandboxStatsFilter,
+    UInt64Value,
 };
 use serde_json::{Map, Value, json};
 
@@ -315,7 +316,10 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Response {
             (Vec::new(), 1)
         }
     };
-    let mut out = <[[String; 2]; 2]>::default();
+    // When containers were made, by id: what cannot be listed is not told.
+    let made = shared.runtime.list_containers(ContainerFilter::default()).await.unwrap_or_default();
+    let made: HashMap<&str, i64> = made.iter().map(|c| (c.id.as_str(), c.created_at)).collect();
+    let (mut out, mut starts) = (<[[String; 2]; 2]>::default(), String::new());
     for (pod, stats) in &pods {
         let linux = stats.linux.clone().unwrap_or_default();
         let (namespace, name) = (namespace_of(pod), name_of(pod));
@@ -324,15 +328,20 @@ pub(super) async fn resource_metrics(shared: &Shared) -> Response {
                 [("container", container_name(stats)), ("namespace", namespace), ("pod", name)];
             let place = Place { prefix: "container", labels: &labels };
             usage(&mut out[0], &place, stats.cpu.as_ref(), stats.memory.as_ref());
+            let id = stats.attributes.as_ref().map_or("", |own| own.id.as_str());
+            if let Some(at) = made.get(id) {
+                let seconds = *at as f64 / NANOS;
+                line(&mut starts, "container_start_time_seconds", &labels, seconds, at / 1_000_000);
+            }
         }
         let labels = [("namespace", namespace), ("pod", name)];
         let place = Place { prefix: "pod", labels: &labels };
         usage(&mut out[1], &place, linux.cpu.as_ref(), linux.memory.as_ref());
     }
-    answer(200, exposition(&out, &node::machine(shared), failed))
+    answer(200, exposition(&out, &starts, &node::machine(shared), failed))
 }
 
-fn exposition(out: &[[String; 2]; 2], machine: &Machine, failed: u8) -> String {
+fn exposition(out: &[[String; 2]; 2], starts: &str, machine: &Machine, failed: u8) -> String {
     let now = Timestamp::now().as_millisecond();
     let used = machine.memory_bytes.saturating_sub(machine.memory_available_bytes);
     let mut node = <[String; 2]>::default();
@@ -345,7 +354,7 @@ fn exposition(out: &[[String; 2]; 2], machine: &Machine, failed: u8) -> String {
             "container_cpu_usage_seconds_total",
             "counter",
             "CPU time of a container in core-seconds",
-            container_cpu,
+            container_cpu.as_str(),
         ),
         (
             "container_memory_working_set_bytes",
@@ -354,10 +363,16 @@ fn exposition(out: &[[String; 2]; 2], machine: &Machine, failed: u8) -> String {
             container_memory,
         ),
         (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds",
+            starts,
+        ),
+        (
             "node_cpu_usage_seconds_total",
             "counter",
             "CPU time of the node in core-seconds",
-            &node[0],
+            node[0].as_str(),
         ),
         ("node_memory_working_set_bytes", "gauge", "Working set of the node in bytes", &node[1]),
         ("pod_cpu_usage_seconds_total", "counter", "CPU time of a pod in core-seconds", pod_cpu),

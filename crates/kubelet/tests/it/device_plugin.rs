@@ -169,6 +169,7 @@ impl Plugin {
             headers: &[],
             deadline: Duration::from_secs(20),
             message_max: 1 << 16,
+            decorate: None,
         };
         let socket = csi::Socket(self.folder.join("kubelet.sock"));
         let channel = Channel::new(socket, settings);

@@ -148,7 +148,13 @@ async fn the_node_tells_what_its_pods_use() {
     assert!(own.is_some(), "{cadvisor}");
     assert!(get("/runningpods/").await.contains("\"name\":\"web\""));
     assert!(get("/configz").await.contains("KubeletConfiguration"));
-    assert!(get("/metrics/slis").await.contains("kubernetes_healthcheck{name=\"ping\""));
+    get("/healthz").await;
+    let slis = get("/metrics/slis").await;
+    for check in ["ping", "syncloop"] {
+        let line = format!("kubernetes_healthcheck{{name=\"{check}\",type=\"healthz\"}} 1");
+        assert!(slis.contains(&line), "{slis}");
+    }
+    assert!(slis.contains("kubernetes_healthchecks_total{name=\"ping\",status=\"success\""));
     get("/metrics/probes").await;
     let missing = node.pki.get(node.address, "/logs/none", true).await;
     assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");

@@ -134,6 +134,7 @@ fn channel(node: &Node) -> Channel<csi::Socket> {
         headers: &[],
         deadline: Duration::from_secs(20),
         message_max: 1 << 20,
+        decorate: None,
     };
     Channel::new(csi::Socket(node.dir.path().join("kubelet/pod-resources/kubelet.sock")), settings)
 }

@@ -3,6 +3,7 @@
 mod labels;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flowcontrol::FlowControl;
 use telemetry::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, exponential, family};
@@ -16,6 +17,9 @@ const DURATIONS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 ];
+/// Upper bounds of the initial states of a watch, seconds.
+const WATCH_LISTS: [f64; 17] =
+    [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
 /// Those of the objective start where it does.
 const OBJECTIVE: std::ops::RangeFrom<usize> = 2..;
 
@@ -40,13 +44,13 @@ pub struct Metrics {
     watch_events: IntCounterVec,
     watch_sizes: HistogramVec,
     authentications: IntCounterVec,
+    watch_lists: HistogramVec,
 }
 
 impl Metrics {
     pub fn new(in_flight: Arc<InFlight>) -> Metrics {
         let registry = Registry::default();
         registry.add_source(move || working(&in_flight));
-        registry.add_source(build);
         let requests = [&REQUEST[..], &["code"]].concat();
         Metrics {
             requests: registry.counters(
@@ -108,6 +112,7 @@ impl Metrics {
                 "Requests from the network, by whether their sender is known.",
                 &["result"],
             ),
+            watch_lists: watch_lists(&registry),
             registry,
         }
     }
@@ -135,7 +140,7 @@ impl Metrics {
                 });
                 family((told.name, told.kind, told.help), figures)
             };
-            control.figures().into_iter().map(text).collect()
+            control.figures().into_iter().map(text).collect::<String>() + &control.waits()
         });
     }
 
@@ -169,13 +174,25 @@ impl Metrics {
 
     /// The counters of one watch.
     pub fn watch(&self, labels: &Labels<'_>) -> Sent {
-        let [_, group, version, resource, ..] = labels.stream();
+        let [_, group, version, resource, _, scope, _] = labels.stream();
         let kind = [group, version, resource];
+        let listed = [group, version, resource, scope].map(str::to_owned);
         Sent {
+            listed: Box::new((self.watch_lists.clone(), listed)),
+            begun: Instant::now(),
             events: self.watch_events.with_label_values(&kind),
             sizes: self.watch_sizes.with_label_values(&kind),
         }
     }
+}
+
+fn watch_lists(registry: &Registry) -> HistogramVec {
+    registry.histograms(
+        "apiserver_watch_list_duration_seconds",
+        "Response latency distribution in seconds for watch list requests broken by group, version, resource and scope.",
+        &["group", "version", "resource", "scope"],
+        &WATCH_LISTS,
+    )
 }
 
 /// What one watch has sent.
@@ -183,9 +200,18 @@ impl Metrics {
 pub struct Sent {
     events: prometheus::IntCounter,
     sizes: prometheus::Histogram,
+    /// The family of initial states and the labels of this watch, used only if the client asks for them.
+    listed: Box<(HistogramVec, [String; 4])>,
+    begun: Instant,
 }
 
 impl Sent {
+    /// The initial states that the client asked for are through.
+    pub fn listed(&self) {
+        let (family, labels) = &*self.listed;
+        family.with_label_values(labels).observe(self.begun.elapsed().as_secs_f64());
+    }
+
     /// Counts events that were packed into so many bytes.
     pub fn add(&self, events: usize, bytes: usize) {
         self.events.inc_by(events as u64);
@@ -201,10 +227,4 @@ fn working(in_flight: &InFlight) -> String {
         [([("request_kind", "mutating")], changes), ([("request_kind", "readOnly")], reads)];
     let about = ("apiserver_current_inflight_requests", "gauge", "Requests that are worked on.");
     family(about, figures.map(|(labels, n)| (labels, n as f64)))
-}
-
-fn build() -> String {
-    let labels =
-        [("git_version", "v1.36.2"), ("major", "1"), ("minor", "36"), ("platform", "linux/amd64")];
-    family(("kubernetes_build_info", "gauge", "The version that is served."), [(labels, 1.0)])
 }

@@ -44,6 +44,19 @@ impl Accept {
         Accept::of(headers).map_or(Encoding::Json, |accept| accept.encoding)
     }
 
+    /// The encoding of a discovery document: the first that is asked for without another form of the object.
+    pub fn of_discovery(headers: &HeaderMap) -> Result<Encoding, Status> {
+        let header = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let plain = header.split(',').filter(|alternative| !alternative.contains("as="));
+        let plain: Vec<&str> = plain.collect();
+        if plain.is_empty() {
+            // A client that knows no other form than one that is not here.
+            return Err(Status::not_acceptable(DISCOVERY));
+        }
+        let chosen = Accept::parse(&plain.join(","), false);
+        chosen.map(|accept| accept.encoding).map_err(|_| Status::not_acceptable(DISCOVERY))
+    }
+
     fn parse(header: &str, gzip: bool) -> Result<Accept, Status> {
         let plain = Accept { encoding: Encoding::Json, view: View::Whole, gzip };
         if header.trim().is_empty() {
@@ -95,6 +108,10 @@ impl Accept {
         }
     }
 }
+
+/// What discovery is told in.
+const DISCOVERY: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor";
 
 fn is_question(row: &Resource) -> bool {
     matches!(row.group, "authorization.k8s.io" | "authentication.k8s.io")

@@ -35,6 +35,9 @@ pub(super) fn protobuf_bytes(value: &Value) -> Option<Vec<u8>> {
         "PartialObjectMetadata" => metadata_only(value),
         "PartialObjectMetadataList" => metadata_list(value),
         "Status" => typed("meta.v1.Status", value)?,
+        "APIVersions" | "APIGroupList" | "APIGroup" | "APIResourceList" => {
+            typed(&format!("meta.v1.{kind}"), value)?
+        }
         _ => typed(&api::registry::type_name(group, short, kind), value)?,
     };
     Some(api::proto::seal(version, kind, &message))

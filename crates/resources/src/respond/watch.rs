@@ -184,7 +184,13 @@ impl Encoder {
             };
             self.framing.write(&mut out, kind, &object);
         }
-        self.sent.iter().for_each(|sent| sent.add(changes.len(), out.len()));
+        let is_listed = changes.iter().any(|change| matches!(change, Change::Bookmark(_, true)));
+        if let Some(sent) = &self.sent {
+            sent.add(changes.len(), out.len());
+            if is_listed {
+                sent.listed();
+            }
+        }
         out.freeze()
     }
 

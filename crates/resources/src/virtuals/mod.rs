@@ -71,7 +71,7 @@ async fn answer(
         Kind::Binding => binding::bind(call, sent).await,
         Kind::Eviction => eviction::evict(call, sent).await,
         Kind::Token => tokens::request(&identity.tokens, call, sent),
-        Kind::TokenReview => reviews::token(identity, sent).await,
+        Kind::TokenReview => reviews::token(identity, call, sent).await,
         Kind::SelfReview => Ok(reviews::whoami(call, sent)),
         Kind::Rules => reviews::rules(identity, call, sent),
         Kind::Access => reviews::access(identity, call, sent).await,

@@ -5,6 +5,7 @@ use api::selector::{FieldRequirement, FieldSelector, LabelSelector, Operator, Re
 use auth::{Attributes, Opinion, Resolved, Rule, User};
 use serde_json::{Value, json};
 
+use crate::audited_tokens;
 use crate::call::Call;
 use crate::identity::Identity;
 use crate::verbs::Answer;
@@ -28,7 +29,11 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-pub(super) async fn token(identity: &Identity, mut review: Value) -> Result<Answer, Status> {
+pub(super) async fn token(
+    identity: &Identity,
+    call: &Call<'_>,
+    mut review: Value,
+) -> Result<Answer, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or("").to_owned();
     if token.is_empty() {
         let message = "token is required for TokenReview in authentication";
@@ -38,11 +43,22 @@ pub(super) async fn token(identity: &Identity, mut review: Value) -> Result<Answ
         items(&review["spec"], "audiences").filter_map(|a| a.as_str()).map(str::to_owned).collect();
     let authenticator = &identity.authenticator;
     let found = authenticator.token(&*identity.objects, &token, &audiences).await;
+    if let Some(record) = &call.context.audit {
+        match &found {
+            Ok(known) => {
+                known.legacy.iter().for_each(|used| audited_tokens::tell_use(record, used))
+            }
+            Err(refusal) => {
+                let used = refusal.invalidated.iter();
+                used.for_each(|used| audited_tokens::tell_invalidated(record, used));
+            }
+        }
+    }
     review["status"] = match found {
         Ok(known) => json!({
             "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences,
         }),
-        Err(why) => json!({"user": {}, "error": why}),
+        Err(refusal) => json!({"user": {}, "error": refusal.why}),
     };
     Ok(created(review))
 }

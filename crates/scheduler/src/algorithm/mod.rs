@@ -14,7 +14,7 @@ use crate::framework::{
     Code, Cycle, CycleState, Filters, NodeStatuses, Plugin, PostFilter, Preparing, Status, Verdict,
 };
 use crate::pod::PodInfo;
-use crate::profile::{Narrowed, Profile};
+use crate::profile::{Filtering, Narrowed, Profile};
 use crate::snapshot::Snapshot;
 
 pub(crate) use failure::{Failure, FitError, NO_NODES};
@@ -209,6 +209,9 @@ impl Search {
             if !plugin.pre_score(&mut Preparing { pod, snapshot, state }, nodes) {
                 continue;
             }
+            profile.counts.pre_score[*at].add(1);
+            // Of each node, though what is remembered is not computed again.
+            profile.counts.score[*at].add(nodes.len());
             match plugin.is_node_local() && !plugin.normalizes() {
                 true => local.push((plugin, *weight)),
                 false => others.push((plugin, *weight)),
@@ -244,15 +247,15 @@ fn decided(snapshot: &Snapshot, slot: u32, state: CycleState) -> Decision {
 /// The filters in two parts: those whose answer is remembered for pods of one kind, and the rest.
 struct Checks<'a> {
     profile: &'a Profile,
-    remembered: Vec<&'a Arc<dyn Plugin>>,
-    rest: Vec<&'a Arc<dyn Plugin>>,
+    remembered: Vec<Filtering<'a>>,
+    rest: Vec<Filtering<'a>>,
     memo: memo::Verdicts<'a>,
 }
 
 impl<'a> Checks<'a> {
     fn new(profile: &'a Profile, cycle: &Cycle<'a>, memo: &'a mut Memo) -> Checks<'a> {
-        let mut remembered: Vec<&Arc<dyn Plugin>> = profile.filters(cycle.state).collect();
-        let local = remembered.iter().take_while(|p| p.is_node_local()).count();
+        let mut remembered: Vec<Filtering<'_>> = profile.filters(cycle.state).collect();
+        let local = remembered.iter().take_while(|f| f.plugin.is_node_local()).count();
         let rest = remembered.split_off(local);
         Checks { profile, remembered, rest, memo: memo.verdicts(cycle.pod) }
     }
@@ -268,13 +271,13 @@ impl<'a> Checks<'a> {
         let remembered = &self.remembered;
         self.memo.check(cycle.snapshot, slot, || {
             let node = cycle.snapshot.node(slot);
-            remembered.iter().try_for_each(|plugin| plugin.filter(cycle, node))
+            remembered.iter().try_for_each(|filter| filter.run(cycle, node))
         })?;
         if self.rest.is_empty() {
             return Ok(());
         }
         let node = cycle.snapshot.node(slot);
-        self.rest.iter().try_for_each(|plugin| plugin.filter(cycle, node))
+        self.rest.iter().try_for_each(|filter| filter.run(cycle, node))
     }
 }
 

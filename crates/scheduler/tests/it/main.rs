@@ -306,6 +306,9 @@ async fn attempts_and_what_waits_are_counted() {
         "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Filter\",profile=\"counted\",status=\"Success\"} ",
         "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",profile=\"counted\",status=\"Success\"} 1\n",
         "scheduler_cache_size{type=\"nodes\"} ",
+        "scheduler_plugin_evaluation_total{extension_point=\"PreFilter\",plugin=\"NodeResourcesFit\",profile=\"counted\"} 2\n",
+        "scheduler_plugin_evaluation_total{extension_point=\"Filter\",plugin=\"NodeResourcesFit\",profile=\"counted\"} 2\n",
+        "scheduler_goroutines{operation=\"binding\"} ",
         "scheduler_pod_scheduling_attempts_count ",
         "scheduler_scheduling_algorithm_duration_seconds_count ",
     ] {

@@ -48,6 +48,7 @@ fn server() -> Server {
         limits: Limits::default(),
         authorization: AuthorizationModes::usual(),
         auditor: None,
+        tracer: None,
         resource_metrics: false,
         legacy: false,
         health_checks: Vec::new(),

@@ -46,7 +46,7 @@ fn op(operation: Operation) -> RequestOp {
 
 impl Channel {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, CallError> {
-        self.0.call("/etcdserverpb.KV/Range", &request).await
+        self.call("/etcdserverpb.KV/Range", &request).await
     }
 
     /// etcd's revision, as of after this call began.
@@ -123,7 +123,7 @@ impl Channel {
             success: vec![op(success)],
             failure: vec![op(failure)],
         };
-        self.0.call("/etcdserverpb.KV/Txn", &request).await
+        self.call("/etcdserverpb.KV/Txn", &request).await
     }
 
     /// Puts `value` if the key was put `version` times so far. The version from then on, and
@@ -149,20 +149,20 @@ impl Channel {
 
     pub(super) async fn put(&self, key: &str) -> Result<u64, CallError> {
         let request = PutRequest { key: key.into(), ..PutRequest::default() };
-        let answer: HeaderResponse = self.0.call("/etcdserverpb.KV/Put", &request).await?;
+        let answer: HeaderResponse = self.call("/etcdserverpb.KV/Put", &request).await?;
         Ok(revision(&answer.header))
     }
 
     pub(super) async fn compact(&self, at: u64) -> Result<(), CallError> {
         let request = CompactionRequest { revision: number(at) };
-        self.0.call::<_, HeaderResponse>("/etcdserverpb.KV/Compact", &request).await.map(drop)
+        self.call::<_, HeaderResponse>("/etcdserverpb.KV/Compact", &request).await.map(drop)
     }
 
     /// A new lease of so many seconds: its id.
     pub(super) async fn grant(&self, seconds: u64) -> Result<i64, CallError> {
         let request = LeaseGrantRequest { ttl: number(seconds) };
         let granted: LeaseGrantResponse =
-            self.0.call("/etcdserverpb.Lease/LeaseGrant", &request).await?;
+            self.call("/etcdserverpb.Lease/LeaseGrant", &request).await?;
         match granted.error.is_empty() {
             true => Ok(granted.id),
             false => Err(CallError::Lost(format!("no lease was granted: {}", granted.error))),

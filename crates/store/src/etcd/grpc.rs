@@ -42,11 +42,35 @@ impl Channel {
             origin: endpoints[0].url.clone(),
             // A member cut off from its leader shall say so instead of serving old state.
             headers: &[("hasleader", "true")],
+            decorate: Some(traces::inject),
             deadline: CALL,
             message_max: MESSAGE_MAX,
         };
         let members = Members { endpoints, tls: tls.map(Arc::new), turn: AtomicUsize::new(0) };
         Channel(grpc::Channel::new(members, settings))
+    }
+
+    /// One message out, one back; a span of the request that asks.
+    pub(super) async fn call<Q, A>(&self, path: &'static str, question: &Q) -> Result<A, CallError>
+    where
+        Q: prost::Message,
+        A: prost::Message + Default,
+    {
+        let name = path.trim_start_matches('/');
+        let mut span = traces::start(name, traces::Kind::Client);
+        let answer = traces::within(span.as_ref(), self.0.call(path, question)).await;
+        if let Some(span) = &mut span {
+            let (service, method) = name.split_once('/').unwrap_or((name, ""));
+            span.set("rpc.system", "grpc");
+            span.set("rpc.service", service);
+            span.set("rpc.method", method);
+            let code = answer.as_ref().err().map(CallError::code_name);
+            span.set("rpc.grpc.status", code.as_deref().unwrap_or("OK"));
+            if let Err(error) = &answer {
+                span.fail(&error.to_string());
+            }
+        }
+        answer
     }
 
     pub(super) async fn close(&self) {

@@ -169,6 +169,7 @@ async fn control_plane(
         front_proxy: None,
         limits: apiserver::Limits::default(),
         auditor: None,
+        tracer: None,
         serving: None,
         figures: Vec::new(),
         components: loops.checks(),

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::audit_flags::AuditFlags;
 use super::certificate_flags::{CertificateFlags, kubelet_tls};
-use crate::at_rest::EncryptionFile;
+use crate::at_rest::{self, EncryptionFile};
 use crate::authentication::{Authentication, AuthenticationFlags};
 use crate::authorization::AuthorizationFlags;
 use crate::certificates::{LiveKubeletTls, Reloads, figures};
@@ -23,6 +23,7 @@ use crate::component_checks;
 use crate::control_plane::{ControlPlane, Options};
 use crate::durations::go_duration;
 use crate::pki_files::PkiFiles;
+use crate::span_export;
 
 /// Flags of upstream that this server knows.
 #[derive(Debug, ClapArgs)]
@@ -123,9 +124,12 @@ pub(crate) struct Args {
     /// Serve metrics.k8s.io from the kubelets' figures, unless an APIService names another server for it.
     #[arg(long)]
     resource_metrics: bool,
-    /// A TracingConfiguration. Traces are not exported yet: the flag is refused.
+    /// A TracingConfiguration: where traces are sent by OTLP, and how many of the requests are traced.
     #[arg(long)]
     tracing_config_file: Option<PathBuf>,
+    /// The API is that of v1.36; earlier ones are not emulated.
+    #[arg(long = "emulated-version", value_delimiter = ',', value_name = "VERSION", value_parser = emulated_version)]
+    _emulated_version: Vec<String>,
     /// Accepted for compatibility; privileged containers are always allowed.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: Option<bool>,
@@ -151,6 +155,18 @@ fn runtime_config(text: &str) -> Result<RuntimeConfig, String> {
     }
 }
 
+/// An entry of `--emulated-version`, `component=version` or a version: only the present one is there.
+fn emulated_version(text: &str) -> Result<String, String> {
+    let (component, version) = text.split_once('=').unwrap_or(("kube", text));
+    if component != "kube" {
+        return Err(format!("component not registered: {component}"));
+    }
+    match version.trim_start_matches('v') {
+        "1.36" | "1.36.0" => Ok(text.to_owned()),
+        _ => Err(format!("{version} cannot be emulated: this server has the API of v1.36 only")),
+    }
+}
+
 fn etcd_options(args: &Args) -> Option<store::EtcdOptions> {
     (!args.etcd_servers.is_empty()).then(|| store::EtcdOptions {
         transformer: None,
@@ -169,11 +185,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.allow_privileged == Some(false) {
         bail!(
             "--allow-privileged=false is not supported; forbid privileged pods with Pod Security"
-        );
-    }
-    if args.tracing_config_file.is_some() {
-        bail!(
-            "--tracing-config-file is not supported: traces are not exported yet; leave the flag out"
         );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -201,17 +212,13 @@ async fn serve(args: Args) -> Result<()> {
     let reloads = Arc::<Reloads>::default();
     let limits = limits(&args)?;
     let auditor = args.audit.auditor(&tasks)?;
-    let selection = ::apiserver::Selection {
-        enabled: args.enable_admission_plugins.clone(),
-        disabled: args.disable_admission_plugins.clone(),
-    };
-    let file = args.admission_control_config_file.as_deref();
-    let admission = ::apiserver::AdmissionOptions::load(selection, file)
-        .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))?;
+    let admission = admission(&args)?;
     let authorization = args.authorization.read()?;
     let encryption = encryption_file(&args)?;
+    let tracer = tracer(&args, &tasks)?;
     let options = Options {
         auditor,
+        tracer,
         etcd: etcd_options(&args),
         encryption,
         data_dir: args.data_dir,
@@ -249,6 +256,25 @@ async fn serve(args: Args) -> Result<()> {
     tasks.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+fn admission(args: &Args) -> Result<::apiserver::AdmissionOptions> {
+    let selection = ::apiserver::Selection {
+        enabled: args.enable_admission_plugins.clone(),
+        disabled: args.disable_admission_plugins.clone(),
+    };
+    let file = args.admission_control_config_file.as_deref();
+    ::apiserver::AdmissionOptions::load(selection, file)
+        .map_err(|why| anyhow::anyhow!("--admission-control-config-file: {why}"))
+}
+
+/// Records requests where a file asks for it.
+fn tracer(args: &Args, tasks: &Tasks) -> Result<Option<Arc<traces::Tracer>>> {
+    let read = args.tracing_config_file.as_deref().map(span_export::configuration);
+    let Some(configuration) = read.transpose()? else { return Ok(None) };
+    let instance = at_rest::server_name();
+    let resource = [("service.name", "apiserver".into()), ("service.instance.id", instance)];
+    Ok(Some(span_export::start(&configuration, &resource, tasks)))
 }
 
 fn encryption_file(args: &Args) -> Result<Option<EncryptionFile>> {
@@ -325,5 +351,51 @@ impl NodeDialer for PlainDialer {
 
     fn kubelet_tls(&self) -> KubeletTls {
         self.tls.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_versions_are_not_emulated() {
+        for text in ["1.36", "v1.36", "kube=1.36"] {
+            assert_eq!(emulated_version(text), Ok(text.to_owned()));
+        }
+        for (text, why) in [
+            ("1.35", "1.35 cannot be emulated: this server has the API of v1.36 only"),
+            ("kube=1.37", "1.37 cannot be emulated: this server has the API of v1.36 only"),
+            ("other=1.36", "component not registered: other"),
+        ] {
+            assert_eq!(emulated_version(text), Err(why.to_owned()));
+        }
+    }
+
+    #[test]
+    fn versions_that_are_not_there_and_versions_that_cannot_go_are_refused() {
+        let is_legacy = |text: &str| runtime_config(text).map(|one| one.0);
+        for (text, legacy) in [
+            ("legacy", true),
+            ("legacy=true", true),
+            ("legacy=false", false),
+            ("api/ga=true", false),
+            ("apps/v1", false),
+            ("v1=true", false),
+        ] {
+            assert_eq!(is_legacy(text), Ok(legacy), "{text}");
+        }
+        for (text, why) in [
+            ("nothing.example.com/v1=true", "unknown api groups nothing.example.com/v1"),
+            ("apps/v9", "unknown api groups apps/v9"),
+            ("", "unknown api groups "),
+            ("apps/v1=false", "apps/v1=false: versions cannot be switched off here"),
+            ("api/ga=false", "api/ga=false: versions cannot be switched off here"),
+            ("api/all=false", "api/all=false: versions cannot be switched off here"),
+            ("apps/v1=perhaps", "apps/v1: \"perhaps\" is neither true nor false"),
+            ("legacy=", "legacy: \"\" is neither true nor false"),
+        ] {
+            assert_eq!(is_legacy(text), Err(why.to_owned()), "{text}");
+        }
     }
 }

@@ -254,3 +254,93 @@ fn tls_towards_kubelets(pair: &KeyPairPem, authority_pem: &str) -> Result<Kubele
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
     Ok(KubeletTls::new(Some((chain?, key)), Some(roots))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        flags: CertificateFlags,
+    }
+
+    /// What the flags say of front proxies, or why they are refused.
+    fn read(args: &[&str]) -> Result<Option<FrontProxies>, String> {
+        // The files are not read for this.
+        let files = [
+            "--requestheader-client-ca-file=ca",
+            "--proxy-client-cert-file=cert",
+            "--proxy-client-key-file=key",
+        ];
+        let line = std::iter::once(&"x").chain(&files).chain(args);
+        let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+        cli.flags.front_proxies().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn front_proxies_are_believed_by_the_headers_that_are_named() {
+        let names = "--requestheader-username-headers=X-Remote-User, X-User";
+        let proxies = read(&[
+            names,
+            "--requestheader-uid-headers=X-Remote-Uid",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-allowed-names=front-proxy-client",
+        ]);
+        let proxies = proxies.expect("accepted").expect("there are some");
+        assert_eq!(proxies.username, ["X-Remote-User", "X-User"], "without blanks");
+        assert_eq!(proxies.uid, ["X-Remote-Uid"]);
+        assert_eq!(proxies.allowed_names, ["front-proxy-client"]);
+        assert!(read(&[]).expect("accepted").is_none(), "no header, nobody to believe");
+    }
+
+    #[test]
+    fn headers_that_name_nothing_are_refused() {
+        let names = "--requestheader-username-headers=X-Remote-User";
+        for (flag, what) in [
+            ("--requestheader-username-headers= ", "requestheader-username-headers"),
+            ("--requestheader-group-headers=X-Remote-Group, ", "requestheader-group-headers"),
+            ("--requestheader-extra-headers-prefix=\t", "requestheader-extra-headers-prefix"),
+            ("--requestheader-allowed-names=a,,b", "requestheader-allowed-names"),
+            ("--requestheader-uid-headers=X-Remote-Uid, ", "requestheader-uid-headers"),
+        ] {
+            let args: Vec<&str> =
+                if what.contains("username") { vec![flag] } else { vec![names, flag] };
+            let told = read(&args).expect_err("refused");
+            assert_eq!(told, format!("empty value in \"{what}\""), "{flag}");
+        }
+        let uids = read(&[names, "--requestheader-uid-headers=X-Uid"]).expect_err("refused");
+        assert_eq!(
+            uids,
+            "--requestheader-uid-headers is set without specifying the standard X-Remote-Uid header - API aggregation will not work"
+        );
+        assert!(read(&[names, "--requestheader-uid-headers=X-Uid,x-remote-uid"]).is_ok());
+    }
+
+    #[test]
+    fn flags_that_need_others_are_refused_without_them() {
+        let of = |args: &[&str]| {
+            let line = std::iter::once(&"x").chain(args);
+            Cli::try_parse_from(line).map(drop).map_err(|error| error.to_string())
+        };
+        for (args, missing) in [
+            (&["--requestheader-username-headers=U"][..], "--requestheader-client-ca-file"),
+            (&["--requestheader-client-ca-file=ca"], "--proxy-client-cert-file"),
+            (
+                &["--proxy-client-cert-file=c", "--proxy-client-key-file=k"],
+                "--requestheader-client-ca-file",
+            ),
+            (&["--requestheader-group-headers=G"], "--requestheader-username-headers"),
+            (&["--requestheader-uid-headers=X-Remote-Uid"], "--requestheader-username-headers"),
+            (&["--requestheader-extra-headers-prefix=E"], "--requestheader-username-headers"),
+            (&["--tls-cert-file=c"], "--tls-private-key-file"),
+            (&["--kubelet-client-key=k"], "--kubelet-client-certificate"),
+        ] {
+            let told = of(args).expect_err("refused");
+            assert!(told.contains("required") && told.contains(missing), "{args:?}: {told}");
+        }
+    }
+}

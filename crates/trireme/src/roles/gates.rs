@@ -1,8 +1,27 @@
-//! Feature gates of the controllers and the scheduler: they are what they are in v1.36 by default. To say so is
-//! no error; to want otherwise is one that names the gate.
+//! Feature gates: they are what they are in v1.36 by default. To say so is no error; to want otherwise is one that
+//! names the gate. `/metrics` tells all of them (`kubernetes_feature_enabled`).
 
-/// A gate, its default in v1.36, and `locked` if upstream refuses to change it, a line.
+use telemetry::family;
+
+/// A gate, its default and its stage in v1.36, and `locked` if upstream refuses to change it, a line.
 const GATES: &str = include_str!("gates.txt");
+
+/// The figures for `/metrics` (component-base `metrics/prometheus/feature`).
+pub(crate) fn figures() -> String {
+    let about = (
+        "kubernetes_feature_enabled",
+        "gauge",
+        "This metric records the data about the stage and enablement of a k8s feature.",
+    );
+    let figure = |line: &'static str| {
+        let mut words = line.split(' ');
+        let (name, state, stage) = (words.next()?, words.next()?, words.next()?);
+        // Upstream's stage of what is generally available is the empty text.
+        let stage = if stage == "GA" { "" } else { stage };
+        Some(([("name", name), ("stage", stage)], f64::from(state == "on")))
+    };
+    family(about, GATES.lines().filter_map(figure))
+}
 
 /// Checks one `Gate=true` of `--feature-gates`.
 pub(crate) fn gate(text: &str) -> Result<String, String> {
@@ -15,7 +34,7 @@ pub(crate) fn gate(text: &str) -> Result<String, String> {
     };
     let mut rows = GATES.lines().map(|line| line.split(' '));
     let row = rows.find_map(|mut words| {
-        (words.next() == Some(name)).then(|| (words.next() == Some("on"), words.next()))
+        (words.next() == Some(name)).then(|| (words.next() == Some("on"), words.nth(1)))
     });
     let (on, locked) = row.ok_or_else(|| format!("unrecognized feature gate: {name}"))?;
     match (wanted == on, locked) {
@@ -29,7 +48,21 @@ pub(crate) fn gate(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::gate;
+    use super::{figures, gate};
+
+    #[test]
+    fn every_gate_is_told_with_its_stage() {
+        let told = figures();
+        for line in [
+            "kubernetes_feature_enabled{name=\"APIServerTracing\",stage=\"\"} 1\n",
+            "kubernetes_feature_enabled{name=\"CBORServingAndStorage\",stage=\"ALPHA\"} 0\n",
+            "kubernetes_feature_enabled{name=\"CustomCPUCFSQuotaPeriod\",stage=\"\"} 1\n",
+            "kubernetes_feature_enabled{name=\"AllowDNSOnlyNodeCSR\",stage=\"DEPRECATED\"} 0\n",
+        ] {
+            assert!(told.contains(line), "{line} is not in\n{told}");
+        }
+        assert_eq!(told.lines().count(), super::GATES.lines().count() + 2);
+    }
 
     #[test]
     fn defaults_are_accepted_and_all_else_is_refused_by_name() {

@@ -21,6 +21,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use listener::{Gate, Limits, Slot};
 use pki::{Authority, CertSpec};
+use telemetry::checks::{self, HealthChecks};
 use telemetry::zpages::{self, Component};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +34,9 @@ use crate::flags;
 const MAX_CONNECTIONS: usize = 256;
 
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
-const GUARDED: [&str; 3] = ["/metrics", "/statusz", "/flagz"];
+const GUARDED: [&str; 5] = ["/metrics", checks::PATH, RESOURCES, "/statusz", "/flagz"];
+/// What pods ask for, told by the scheduler.
+const RESOURCES: &str = "/metrics/resources";
 /// Of the binary, and of the API that its components speak.
 const VERSIONS: (&str, &str) = ("1.36.2", "1.36");
 
@@ -45,7 +48,13 @@ pub(crate) struct HealthPort {
     guard: Option<Client>,
     health: bool,
     metrics: bool,
+    checks: HealthChecks,
+    /// The figures of [`RESOURCES`].
+    resources: Option<Figures>,
 }
+
+/// Figures that are read when they are asked for.
+pub(crate) type Figures = Box<dyn Fn() -> String + Send + Sync>;
 
 /// The flags of components that serve HTTPS.
 #[derive(Debug, clap::Args)]
@@ -73,7 +82,8 @@ impl SecurePort {
         let listener = bind(SocketAddr::new(self.bind_address, port), "--secure-port").await?;
         let tls = Some(TlsAcceptor::from(certificate(name)?));
         let (component, guard) = (flags::component(name), Some(client));
-        Ok(Some(HealthPort { component, listener, tls, guard, health: true, metrics: true }))
+        let port = HealthPort { tls, guard, ..HealthPort::new(component, listener, [true, true]) };
+        Ok(Some(port))
     }
 }
 
@@ -107,8 +117,30 @@ impl HealthPort {
             return Ok(None);
         }
         let listener = bind(at, flag).await?;
-        let component = flags::component(name);
-        Ok(Some(HealthPort { component, listener, tls: None, guard: None, health, metrics }))
+        Ok(Some(HealthPort::new(flags::component(name), listener, [health, metrics])))
+    }
+
+    fn new(
+        component: Component,
+        listener: TcpListener,
+        [health, metrics]: [bool; 2],
+    ) -> HealthPort {
+        let (checks, resources) = (HealthChecks::default(), None);
+        HealthPort {
+            component,
+            listener,
+            tls: None,
+            guard: None,
+            health,
+            metrics,
+            checks,
+            resources,
+        }
+    }
+
+    /// Tells what pods ask for, too.
+    pub(crate) fn with_resources(self, figures: Figures) -> HealthPort {
+        HealthPort { resources: Some(figures), ..self }
     }
 
     /// Serves until the tasks end. A process is healthy while none of its essential and required tasks
@@ -174,14 +206,11 @@ impl HealthPort {
         failing: &[&'static str],
     ) -> Response<Full<Bytes>> {
         let path = request.uri().path();
-        if self.health && HEALTH.contains(&path) && !failing.is_empty() {
-            let told = format!("not running: {}\n", failing.join(", "));
-            return text(StatusCode::INTERNAL_SERVER_ERROR, told);
-        }
         if self.health && HEALTH.contains(&path) {
-            return text(StatusCode::OK, "ok".into());
+            return self.checked(path, failing);
         }
-        if !(self.metrics && GUARDED.contains(&path)) {
+        let is_served = path != RESOURCES || self.resources.is_some();
+        if !(self.metrics && GUARDED.contains(&path) && is_served) {
             return text(StatusCode::NOT_FOUND, "404 page not found\n".into());
         }
         if let Some(client) = &self.guard
@@ -198,9 +227,27 @@ impl HealthPort {
                 zpage(zpages::statusz(&self.component, accept, paths.copied(), VERSIONS))
             }
             "/flagz" => zpage(zpages::flagz(&self.component, accept)),
+            checks::PATH => text(StatusCode::OK, self.checks.text()),
+            RESOURCES => text(StatusCode::OK, self.resources.iter().map(|told| told()).collect()),
             _ => {
                 let figures = client::figures() + &controllers::figures() + &scheduler::figures();
                 text(StatusCode::OK, figures + &telemetry::process_metrics())
+            }
+        }
+    }
+}
+
+impl HealthPort {
+    /// Answers a health endpoint: the process answers, and its tasks run.
+    fn checked(&self, path: &str, failing: &[&'static str]) -> Response<Full<Bytes>> {
+        let endpoint = path.trim_start_matches('/');
+        self.checks.observe("ping", endpoint, true);
+        self.checks.observe("tasks", endpoint, failing.is_empty());
+        match failing {
+            [] => text(StatusCode::OK, "ok".into()),
+            _ => {
+                let told = format!("not running: {}\n", failing.join(", "));
+                text(StatusCode::INTERNAL_SERVER_ERROR, told)
             }
         }
     }

@@ -7,7 +7,7 @@ pub(crate) mod component;
 pub(crate) mod controller_manager;
 pub(crate) mod cri;
 mod extender;
-mod gates;
+pub(crate) mod gates;
 mod health;
 pub(crate) mod hollow;
 pub(crate) mod kube_proxy;

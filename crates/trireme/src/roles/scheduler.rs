@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     block_on(async move |tasks| {
         let client = connection.client(&tasks);
         if let Some(port) = args.health.open(10259, "kube-scheduler", client).await? {
-            port.serve(&tasks);
+            port.with_resources(Box::new(scheduler::pod_resources)).serve(&tasks);
         }
         let own = connection.clone();
         lead(&connection, &tasks, elect, move |term| start(&own, term, &config, &extenders));

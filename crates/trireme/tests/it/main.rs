@@ -12,6 +12,7 @@ mod etcd;
 mod figures;
 mod ground;
 mod harness;
+mod metrics;
 mod netns;
 mod roles;
 mod standalone;

@@ -2,6 +2,7 @@
 //! `policy/mutating/dispatcher.go`).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::Status;
 use api::registry::Resource;
@@ -14,6 +15,7 @@ use crate::attributes::Attributes;
 use crate::expressions::{FailurePolicy, Inputs, Matched, RequestAuthorizer, admission_request};
 use crate::plugin::Verdict;
 use crate::policies::binding::Binding;
+use crate::policies::figures;
 use crate::policies::matched::{Namespace, Versioned, matches};
 use crate::policies::policy::Policy;
 use crate::policies::snapshot::{Bound, Snapshot};
@@ -229,7 +231,12 @@ impl Site<'_> {
         for mutation in &policy.evaluator.mutations {
             let inputs = Inputs { object: Some(&current), ..inputs };
             let patched = || patched(request, invocation.row, mutation, &policy.variables, &inputs);
-            match self.authorizer.settle(patched).await {
+            let begun = Instant::now();
+            let outcome = self.authorizer.settle(patched).await;
+            let failure = outcome.as_ref().err().map(Refused::message);
+            let labels = (&*policy.name, &*invocation.binding.name);
+            figures::mutated(labels, failure, begun.elapsed());
+            match outcome {
                 Ok(new) => (current, patched_any) = (new, true),
                 Err(Refused::Status(status)) => return Err(*status),
                 Err(Refused::Denied(why)) => denials.add(policy, binding, (&why, "Invalid")),

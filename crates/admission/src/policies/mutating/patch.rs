@@ -18,6 +18,15 @@ pub(super) enum Refused {
     Status(Box<Status>),
 }
 
+impl Refused {
+    pub(super) fn message(&self) -> &str {
+        match self {
+            Refused::Denied(why) => why,
+            Refused::Status(status) => &status.message,
+        }
+    }
+}
+
 fn denied(why: impl ToString) -> Refused {
     Refused::Denied(why.to_string())
 }

@@ -1,5 +1,6 @@
 //! The plugins of both kinds of policies over a cluster of a few objects: every answer, and every way to none.
 
+mod figures;
 mod mutating;
 mod params;
 mod validating;

@@ -1,5 +1,7 @@
 //! One policy evaluated with one parameter (apiserver `policy/validating/validator.go`).
 
+use std::time::{Duration, Instant};
+
 use cel::Value as Cel;
 
 use super::{AuditAnnotation, Validation, Validations};
@@ -15,14 +17,21 @@ const MESSAGE_MAX: usize = 5 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Admit,
-    Deny { message: String, reason: Box<str> },
+    /// The expression failed, and the failure policy ignores that.
+    Ignored {
+        message: String,
+    },
+    Deny {
+        message: String,
+        reason: Box<str>,
+    },
 }
 
 impl Decision {
     /// Expressions that fail deny, unless the failure policy ignores that.
     fn failed(failure: FailurePolicy, message: String) -> Decision {
         match failure {
-            FailurePolicy::Ignore => Decision::Admit,
+            FailurePolicy::Ignore => Decision::Ignored { message },
             FailurePolicy::Fail => Decision::Deny { message, reason: "".into() },
         }
     }
@@ -37,13 +46,15 @@ pub(super) enum Annotation {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
-    pub(super) decisions: Vec<Decision>,
+    /// With how long their expressions took.
+    pub(super) decisions: Vec<(Decision, Duration)>,
     pub(super) annotations: Vec<Annotation>,
 }
 
 impl Outcome {
     fn failed(failure: FailurePolicy, message: String) -> Outcome {
-        Outcome { decisions: vec![Decision::failed(failure, message)], annotations: Vec::new() }
+        let decision = (Decision::failed(failure, message), Duration::ZERO);
+        Outcome { decisions: vec![decision], annotations: Vec::new() }
     }
 }
 
@@ -65,12 +76,14 @@ pub(super) fn evaluate<'v>(policy: &'v Policy<Validations>, inputs: &Inputs<'v>)
     let without_authorizer = Inputs { authorizer: None, ..*inputs };
     let messages = validations.iter().map(|validation| validation.message_expression.as_ref());
     let messages = all(policy, &without_authorizer, messages, &mut budget);
-    let decided = |(at, result): (usize, Option<Evaluated<'v>>)| {
+    let decided = |(at, result): (usize, Option<Timed<'v>>)| {
         let message = match &messages {
-            Ok(messages) => Ok(messages.get(at).and_then(Option::as_ref)),
+            Ok(messages) => Ok(messages.get(at).and_then(|made| Some(&made.as_ref()?.value))),
             Err(exhausted) => Err(*exhausted),
         };
-        decide(policy.failure, &validations[at], result, message)
+        let took = result.as_ref().map_or(Duration::ZERO, |result| result.took);
+        let result = result.map(|result| result.value);
+        (decide(policy.failure, &validations[at], result, message), took)
     };
     let decisions = results.into_iter().enumerate().map(decided).collect();
     match annotations(policy, inputs) {
@@ -79,18 +92,26 @@ pub(super) fn evaluate<'v>(policy: &'v Policy<Validations>, inputs: &Inputs<'v>)
     }
 }
 
+/// What an expression came to, and how long that took.
+struct Timed<'v> {
+    value: Evaluated<'v>,
+    took: Duration,
+}
+
 /// Evaluates expressions in order with one set of variables; places without an expression stay empty.
 fn all<'v>(
     policy: &'v Policy<Validations>,
     inputs: &Inputs<'v>,
     expressions: impl Iterator<Item = Option<&'v Expression>>,
     budget: &mut Budget,
-) -> Result<Vec<Option<Evaluated<'v>>>, OutOfBudget> {
+) -> Result<Vec<Option<Timed<'v>>>, OutOfBudget> {
     let mut activation: Option<Activation<'v>> = None;
     let mut evaluated = |expression: &'v Expression| {
         let activation =
             activation.get_or_insert_with(|| Activation::new(inputs, &policy.variables));
-        activation.evaluate(expression, budget)
+        let begun = Instant::now();
+        let value = activation.evaluate(expression, budget)?;
+        Ok(Timed { value, took: begun.elapsed() })
     };
     expressions.map(|expression| expression.map(&mut evaluated).transpose()).collect()
 }
@@ -139,7 +160,7 @@ fn annotations<'v>(
     let results = all(policy, &without_authorizer, expressions, &mut Budget::POLICY.clone())?;
     let pairs = annotations.iter().zip(results.into_iter().flatten());
     Ok(pairs
-        .filter_map(|(annotation, result)| published(policy.failure, annotation, result))
+        .filter_map(|(annotation, result)| published(policy.failure, annotation, result.value))
         .collect())
 }
 

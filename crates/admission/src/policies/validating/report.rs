@@ -6,10 +6,13 @@ use api::Status;
 use api::status::Cause;
 use serde_json::{Value, json};
 
+use std::time::Duration;
+
 use super::evaluate::{Annotation, Decision, Outcome};
 use crate::attributes::Attributes;
 use crate::expressions::FailurePolicy;
 use crate::policies::binding::{Action, Binding};
+use crate::policies::figures::{self, Enforcement};
 
 /// The longest value of an audit annotation, in bytes.
 const ANNOTATION_MAX: usize = 10 * 1024;
@@ -57,9 +60,20 @@ impl Report {
         binding: &Binding,
         outcome: &Outcome,
     ) {
-        for (at, decision) in outcome.decisions.iter().enumerate() {
-            let Decision::Deny { message, reason } = decision else { continue };
+        let checked = |enforcement, message: &str, took| {
+            figures::checked((policy, &binding.name), enforcement, message, took);
+        };
+        for (at, (decision, took)) in outcome.decisions.iter().enumerate() {
+            let (message, reason) = match decision {
+                Decision::Admit => continue,
+                Decision::Ignored { message } => {
+                    checked(Enforcement::Allow, message, *took);
+                    continue;
+                }
+                Decision::Deny { message, reason } => (message, reason),
+            };
             for action in &binding.actions {
+                checked(Enforcement::of(*action), message, *took);
                 match action {
                     Action::Deny => self.deny(policy, Some(&binding.name), message, reason),
                     Action::Warn => (request.warn)(format!(
@@ -75,6 +89,7 @@ impl Report {
         }
         for annotation in &outcome.annotations {
             if let Annotation::Failed(why) = annotation {
+                checked(Enforcement::Deny, why, Duration::ZERO);
                 self.deny(policy, Some(&binding.name), why, "");
             }
         }

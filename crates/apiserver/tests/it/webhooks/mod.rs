@@ -8,12 +8,13 @@ mod lockouts;
 mod matching;
 mod reviewer;
 mod reviews;
+mod traced;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Here, World};
+use crate::harness::{Answer, Here, Setup, World};
 use reviewer::Reviewer;
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -22,8 +23,14 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// A server with a webhook as the service `default/hook`.
 async fn world() -> (World, Reviewer) {
+    world_with(None).await
+}
+
+/// The same, whose requests are traced.
+async fn world_with(tracer: Option<Arc<traces::Tracer>>) -> (World, Reviewer) {
     let hook = Reviewer::start().await;
-    let world = World::with_dialer(Arc::new(Here(hook.address))).await;
+    let dialer = Arc::new(Here(hook.address));
+    let world = World::with(Setup { dialer, tracer, ..Setup::default() }).await;
     let ports = json!([{"name": "https", "port": 443, "targetPort": 8443}]);
     let service = json!({"metadata": {"name": "hook"}, "spec": {"ports": ports}});
     world.make("/api/v1/namespaces/default/services", &service).await;

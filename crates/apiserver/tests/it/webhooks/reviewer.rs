@@ -18,11 +18,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::hook::authority;
 
-/// One question: its path and query, and the review.
+/// One question: its path and query, the review, and its headers.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) uri: String,
     pub(crate) review: Value,
+    pub(crate) headers: http::HeaderMap,
 }
 
 type Seen = Arc<Mutex<Vec<Asked>>>;
@@ -77,9 +78,10 @@ async fn serve(stream: TcpStream, tls: tokio_rustls::TlsAcceptor, seen: Seen) {
         async move {
             let uri = request.uri().to_string();
             let path = request.uri().path().to_owned();
+            let headers = request.headers().clone();
             let body = request.into_body().collect().await.expect("a body").to_bytes();
             let review: Value = serde_json::from_slice(&body).expect("a review");
-            seen.lock().expect("sound").push(Asked { uri, review: review.clone() });
+            seen.lock().expect("sound").push(Asked { uri, review: review.clone(), headers });
             if path == "/hang" || is_hanging(&review["request"]["object"]) {
                 std::future::pending::<()>().await;
             }

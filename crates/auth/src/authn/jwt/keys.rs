@@ -2,32 +2,39 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use p521::ecdsa::signature::Verifier as _;
+use p521::ecdsa::{Signature, VerifyingKey};
 use ring::signature::{
     self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
 use serde_json::Value;
 
-/// How tokens may be signed: upstream's list without ES512, for whose curve ring has nothing.
-pub(super) const ALGORITHMS: [&str; 8] =
-    ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"];
+/// How tokens may be signed: upstream's list (`allowedSigningAlgs`).
+pub(super) const ALGORITHMS: [&str; 9] =
+    ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"];
 /// Most keys of a set that are looked at.
 const KEYS_MAX: usize = 256;
 
 /// The keys of one issuer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Keys(Vec<Key>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|key| &key.id)).finish()
+    }
+}
+
 struct Key {
     id: String,
     public: Public,
 }
 
-#[derive(Debug)]
 enum Public {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    P521(VerifyingKey),
 }
 
 impl Keys {
@@ -62,6 +69,8 @@ impl Key {
             ("RSA", _) => Public::Rsa { n: bytes("n")?, e: bytes("e")? },
             ("EC", "P-256") => Public::P256(point(32)?),
             ("EC", "P-384") => Public::P384(point(48)?),
+            // Refused here if the point is not on the curve; ring looks when it verifies.
+            ("EC", "P-521") => Public::P521(VerifyingKey::from_sec1_bytes(&point(66)?).ok()?),
             _ => return None,
         };
         Some(Key { id: key["kid"].as_str().unwrap_or("").to_owned(), public })
@@ -83,6 +92,11 @@ impl Public {
             Public::P384(point) => {
                 algorithm == "ES384" && curve(&signature::ECDSA_P384_SHA384_FIXED, point)
             }
+            // With SHA-512 (RFC 7518, section 3.4).
+            Public::P521(key) => {
+                let signature = Signature::from_slice(signature);
+                algorithm == "ES512" && signature.is_ok_and(|s| key.verify(message, &s).is_ok())
+            }
         }
     }
 }
@@ -97,4 +111,44 @@ fn rsa(algorithm: &str) -> Option<&'static RsaParameters> {
         "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use p521::ecdsa::SigningKey;
+    use p521::ecdsa::signature::Signer as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn signatures_over_p521_are_verified() {
+        let mut scalar = [7; 66];
+        scalar[0] = 0;
+        let private = SigningKey::from_slice(&scalar).expect("a key");
+        let point = VerifyingKey::from(&private).to_encoded_point(false);
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (x, y) = point.as_bytes()[1..].split_at(66);
+        let jwk = |crv: &str, x: &[u8], y: &[u8]| json!({"keys": [{"kty": "EC", "crv": crv, "kid": "k", "x": part(x), "y": part(y)}]});
+        let keys = Keys::parse(&jwk("P-521", x, y)).expect("a set");
+        let signature: Signature = private.sign(b"message");
+        let bytes = signature.to_bytes();
+        assert_eq!(bytes.len(), 132, "two numbers of the curve's size (RFC 7518, section 3.4)");
+        assert!(keys.verify(("ES512", "k"), b"message", &bytes));
+        assert!(keys.verify(("ES512", ""), b"message", &bytes));
+        for (algorithm, id, message, signature) in [
+            ("ES512", "k", &b"messagf"[..], &bytes[..]),
+            ("ES512", "other", b"message", &bytes),
+            ("ES384", "k", b"message", &bytes),
+            ("ES512", "k", b"message", &bytes[1..]),
+            ("ES512", "k", b"message", &[0; 132]),
+            ("ES512", "k", b"message", b""),
+        ] {
+            assert!(!keys.verify((algorithm, id), message, signature), "{algorithm} {id}");
+        }
+        for set in [jwk("P-521", x, x), jwk("P-521", &x[1..], y), jwk("P-256", x, y)] {
+            let keys = Keys::parse(&set).expect("a set");
+            assert!(!keys.verify(("ES512", "k"), b"message", &bytes), "{set}");
+        }
+    }
 }

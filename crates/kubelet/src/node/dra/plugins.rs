@@ -46,6 +46,7 @@ fn channel(
         headers,
         deadline,
         message_max: MESSAGE_MAX,
+        decorate: None,
     };
     Channel::new(Socket(socket.to_owned()), settings)
 }

@@ -37,6 +37,7 @@ use crate::durations::go_duration;
 use crate::kubeconfig::server_ip;
 use crate::pki_files::save_pair;
 use crate::runtime_flags::RuntimeFlags;
+use crate::span_export;
 
 /// Where cgroups are mounted.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -256,6 +257,10 @@ async fn serve(
     tasks: &Tasks,
 ) -> Result<()> {
     let mut config = config(&args, connection)?;
+    config.tracer = settings.tracing().map(|traced| {
+        let host = ("host.name", config.hostname.clone());
+        span_export::start(traced, &[("service.name", "kubelet".into()), host], tasks)
+    });
     settings.apply(&mut config);
     args.credentials.apply(&mut config);
     args.reserved.apply(&mut config)?;

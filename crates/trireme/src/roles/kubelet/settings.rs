@@ -52,6 +52,7 @@ struct Rest {
     limited_swap: bool,
     pids_max: Option<u64>,
     seccomp_default: bool,
+    tracing: Option<traces::Configuration>,
     shutdown: Option<Duration>,
     shutdown_critical: Option<Duration>,
     shutdown_by_priority: Vec<ShutdownPeriod>,
@@ -226,6 +227,10 @@ impl Settings {
                     _ => bail!("must be one of: \"\", \"LimitedSwap\" or \"NoSwap\""),
                 }
             }
+            "tracing" => {
+                let read = traces::from_fields(value, name);
+                rest.tracing = Some(read.map_err(|faults| anyhow::anyhow!(faults.join(", ")))?);
+            }
             "podPidsLimit" => rest.pids_max = pids_max(value)?,
             "seccompDefault" => {
                 rest.seccomp_default = value.as_bool().context("expected true or false")?;
@@ -286,6 +291,11 @@ impl Settings {
         let own = self.flags.iter().filter(|(flag, _)| !is_given(flag));
         let own = own.map(|(flag, value)| format!("--{flag}={value}"));
         own.chain(given.iter().cloned()).collect()
+    }
+
+    /// Where traces go, if they are wanted.
+    pub(super) fn tracing(&self) -> Option<&traces::Configuration> {
+        self.rest.tracing.as_ref()
     }
 
     pub(super) fn apply(self, config: &mut KubeletConfig) {

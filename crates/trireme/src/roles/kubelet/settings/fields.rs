@@ -142,7 +142,7 @@ pub(super) const FIELDS: &[(&str, Rule)] = &[
     ("memoryReservationPolicy", Only(&["None"])),
     ("registerWithTaints", Direct),
     ("registerNode", Direct),
-    ("tracing", Only(&[])),
+    ("tracing", Direct),
     ("localStorageCapacityIsolation", Only(&["true"])),
     ("containerRuntimeEndpoint", Flag("container-runtime-endpoint")),
     ("imageServiceEndpoint", Flag("image-service-endpoint")),

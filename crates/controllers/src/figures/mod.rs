@@ -2,10 +2,15 @@
 //!
 //! They are the process's: controllers of one process count together.
 
+pub(crate) mod autoscaling;
+pub(crate) mod endpoint_slices;
+#[cfg(test)]
+mod tests;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use telemetry::{HistogramVec, IntCounterVec, Registry, exponential};
+use telemetry::{HistogramVec, IntCounterVec, IntGaugeVec, Registry, exponential};
 
 struct Families {
     registry: Registry,
@@ -16,6 +21,10 @@ struct Families {
     job_failures_handled: IntCounterVec,
     cron_job_skew: HistogramVec,
     node_evictions: IntCounterVec,
+    job_finalizers: IntCounterVec,
+    running: IntGaugeVec,
+    autoscaling: autoscaling::Families,
+    endpoint_slices: endpoint_slices::Families,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
@@ -59,6 +68,18 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
             "Number of Node evictions that happened since current instance of NodeController started.",
             &["zone"],
         ),
+        job_finalizers: registry.counters(
+            "job_controller_terminated_pods_tracking_finalizer_total",
+            "The number of terminated pods (phase=Failed|Succeeded) that have the finalizer batch.kubernetes.io/job-tracking. The event label can be \"add\" or \"delete\".",
+            &["event"],
+        ),
+        running: registry.gauges(
+            "running_managed_controllers",
+            "Indicates where instances of a controller are currently running",
+            &["name", "manager"],
+        ),
+        autoscaling: autoscaling::Families::new(&registry),
+        endpoint_slices: endpoint_slices::Families::new(&registry),
         registry,
     }
 });
@@ -66,6 +87,16 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
 /// All figures, in Prometheus' text form.
 pub fn figures() -> String {
     FAMILIES.registry.families()
+}
+
+/// A controller was started in this process.
+pub(crate) fn started(controller: &str) {
+    FAMILIES.running.with_label_values(&[controller, "kube-controller-manager"]).set(1);
+}
+
+/// A pod has ended that its Job has not counted yet, or one that ended was counted or is gone.
+pub(crate) fn job_finalizer(is_added: bool) {
+    FAMILIES.job_finalizers.with_label_values(&[if is_added { "add" } else { "delete" }]).inc();
 }
 
 /// What a pass over a Job did.
