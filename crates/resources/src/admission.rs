@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ::admission::policies::Policies;
+use ::admission::policies::{self, Policies};
 use ::admission::{BoxFuture, Chain, Cluster, Gvr, Setup};
 use api::registry::{Registry, Resource};
 use api::selector::LabelSelector;
@@ -16,7 +16,17 @@ use store::{Expect, Store, Write, WriteError};
 use crate::admission_options::{self, AdmissionOptions};
 use extensions::Customs;
 use strategy::write_failure::write_failure;
-use strategy::{BuiltIns, ResourceStrategy};
+use strategy::{BuiltIns, Check, ResourceStrategy};
+
+/// The group of admission's configurations.
+const GROUP: &str = "admissionregistration.k8s.io";
+/// Expressions of admission's configurations must compile.
+pub(crate) const CHECKS: [Check; 4] = [
+    (GROUP, "validatingadmissionpolicies", policies::check_validating),
+    (GROUP, "mutatingadmissionpolicies", policies::check_mutating),
+    (GROUP, "validatingwebhookconfigurations", policies::check_webhooks),
+    (GROUP, "mutatingwebhookconfigurations", policies::check_webhooks),
+];
 
 /// The chain of a server, and the cluster that its plugins see.
 pub struct Admission {
@@ -33,7 +43,7 @@ impl Admission {
         (options, services): (&AdmissionOptions, &Arc<dyn webhook::Services>),
     ) -> Result<Admission, String> {
         let registry = Registry::built_in();
-        let built_ins = BuiltIns::of(registry);
+        let built_ins = BuiltIns::of(registry, &CHECKS);
         let cluster = StoredCluster {
             store,
             registry,

@@ -8,7 +8,7 @@ use api::registry::{Registry, Resource};
 use api::schema::Schema;
 use store::{Collection, Store, Write, WriteError};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, CHECKS};
 use extensions::Customs;
 use strategy::allocate::Allocators;
 use strategy::{BuiltIns, ResourceStrategy};
@@ -52,7 +52,7 @@ impl Resources {
             allocators: Arc::new(allocators),
             admission,
             settings,
-            built_ins: BuiltIns::of(registry),
+            built_ins: BuiltIns::of(registry, &CHECKS),
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use validation::convert;
 
-use super::hooks::{self, Hooks};
+use super::hooks::{self, Check, Hooks};
 use super::{BoxFuture, ResourceStrategy, ScalePaths, Types, reset_fields};
 use crate::columns;
 use crate::decode::{self, Found, Input};
@@ -43,12 +43,13 @@ pub struct BuiltIns {
 }
 
 impl BuiltIns {
-    pub fn of(registry: &'static Registry) -> BuiltIns {
+    /// Those of a registry, with checks that are made elsewhere.
+    pub fn of(registry: &'static Registry, checks: &[Check]) -> BuiltIns {
         let rows = registry.rows().iter().chain(registry.legacy());
         let main = rows.map(|row| {
             // Reviews and bindings are subresources of nothing, or resources of their own.
             let main = registry.find(row.group, row.version, row.name, "").unwrap_or(row);
-            ((row.group, row.version, row.name), Arc::new(BuiltIn::new(registry, main)))
+            ((row.group, row.version, row.name), Arc::new(BuiltIn::new(registry, main, checks)))
         });
         BuiltIns { by_path: main.collect() }
     }
@@ -60,7 +61,7 @@ impl BuiltIns {
 }
 
 impl BuiltIn {
-    fn new(registry: &Registry, row: &'static Resource) -> BuiltIn {
+    fn new(registry: &Registry, row: &'static Resource, checks: &[Check]) -> BuiltIn {
         let same_kind = registry
             .rows()
             .iter()
@@ -70,7 +71,7 @@ impl BuiltIn {
             row,
             shape: row.ty.map_or(Shape::Any, Shape::Struct),
             schema: Schema::built_in(),
-            hooks: hooks::of(row),
+            hooks: hooks::of(row, checks),
             rules: validation::of(row),
             has_status: registry.find(row.group, row.version, row.name, "status").is_some(),
             is_converted: convert::is_converted(row),

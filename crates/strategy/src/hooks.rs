@@ -5,7 +5,7 @@ use api::Status;
 use api::registry::Resource;
 use serde_json::Value;
 
-use super::kinds::{admission, definition, namespace, pod, request, service, small};
+use super::kinds::{definition, namespace, pod, request, service, small};
 use super::{BoxFuture, Step};
 
 type PrepareCreate = fn(&Step<'_>, &mut Value) -> Result<(), Status>;
@@ -92,11 +92,17 @@ const STATUS_KEEPS_METADATA: [&str; 12] = [
     "volumeattachments",
 ];
 
-/// The hooks of a resource (its subresources share them).
-pub(crate) fn of(row: &Resource) -> Hooks {
+/// Rules of a resource that need more than this crate knows: its group, its name, and the check.
+pub type Check = (&'static str, &'static str, fn(&validation::At<'_>));
+
+/// The hooks of a resource (its subresources share them), with the check that is for it.
+pub(crate) fn of(row: &Resource, checks: &[Check]) -> Hooks {
+    let hooks = of_kind(row.current());
+    let own = checks.iter().find(|(group, name, _)| (*group, *name) == (row.group, row.name));
     Hooks {
         status_keeps_metadata: STATUS_KEEPS_METADATA.contains(&row.name),
-        ..of_kind(row.current())
+        validate: own.map_or(hooks.validate, |(.., check)| *check),
+        ..hooks
     }
 }
 
@@ -107,14 +113,7 @@ fn of_kind(row: &Resource) -> Hooks {
         ("", "services") => service::HOOKS,
         ("", "namespaces") => namespace::HOOKS,
         ("", "nodes") => Hooks { brings_status: true, ..DEFAULT },
-        ("admissionregistration.k8s.io", name) => match name {
-            "validatingadmissionpolicies" => admission::VALIDATING_POLICY,
-            "mutatingadmissionpolicies" => admission::MUTATING_POLICY,
-            "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => {
-                admission::WEBHOOKS
-            }
-            _ => CONDITIONAL,
-        },
+        ("admissionregistration.k8s.io", _) => CONDITIONAL,
         ("apiextensions.k8s.io", "customresourcedefinitions") => definition::HOOKS,
         ("apiregistration.k8s.io", "apiservices") => small::API_SERVICE,
         ("apps", "daemonsets") => small::DAEMON_SET,

@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub use self::built_in::BuiltIns;
-pub use self::hooks::{Booking, DEFAULT, Hooks};
+pub use self::hooks::{Booking, Check, DEFAULT, Hooks};
 pub use self::reset_fields::plain as plain_reset_fields;
 pub use self::views::Views;
 use crate::context::RequestContext;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Longest allowed chain of internal dependencies: two cores rebuild all that is above a change.
-const CHAIN_MAX: usize = 8;
+const CHAIN_MAX: usize = 9;
 
 /// The section of the table.
 const SECTION: &str = "## The crates";
@@ -120,6 +120,6 @@ mod tests {
             (0..10).map(|n| names.get(n + 1).map(String::as_str).into_iter().collect()).collect();
         let uses: Vec<(&str, &[&str])> =
             names.iter().zip(&next).map(|(name, next)| (name.as_str(), &next[..])).collect();
-        assert_eq!(check(&table, &of(&uses)), ["10 crates depend on each other in a chain (8)"]);
+        assert_eq!(check(&table, &of(&uses)), ["10 crates depend on each other in a chain (9)"]);
     }
 }

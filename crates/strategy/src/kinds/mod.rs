@@ -1,6 +1,5 @@
 //! Kinds with hooks of their own.
 
-pub(super) mod admission;
 pub(super) mod definition;
 pub(super) mod namespace;
 pub(super) mod pod;
