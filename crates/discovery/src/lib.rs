@@ -89,15 +89,21 @@ fn legacy_resource(row: &Resource) -> Value {
         value["group"] = group.into();
         value["version"] = version.into();
     }
-    for (key, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {
-        if !words.is_empty() {
-            value[key] = json!(words);
-        }
-    }
+    add_shorthands(&mut value, row);
     if !row.prefix.is_empty() && row.subresource.is_empty() {
         value["storageVersionHash"] = storage_hash(row).into();
     }
     value
+}
+
+/// Short names and categories. Versions of the past have none: clients take a short name of two groups for
+/// ambiguous, and would list the objects of a category twice.
+fn add_shorthands(value: &mut Value, row: &Resource) {
+    for (key, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {
+        if !words.is_empty() && row.legacy.is_none() {
+            value[key] = json!(words);
+        }
+    }
 }
 
 /// base64 of the first eight bytes of SHA-256 of `group/version/kind`, as clients compare it.
@@ -163,11 +169,7 @@ fn aggregated_resource(row: &Resource) -> Value {
         "resource": row.name, "responseKind": kind_of(row), "scope": scope(row),
         "singularResource": row.singular, "verbs": row.verbs,
     });
-    for (key, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {
-        if !words.is_empty() {
-            value[key] = json!(words);
-        }
-    }
+    add_shorthands(&mut value, row);
     value
 }
 

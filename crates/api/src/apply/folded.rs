@@ -1,8 +1,8 @@
 //! `metadata.managedFields` as text within a tree.
 //!
 //! Managers are often half of an object, and most of the way from a request to the store nobody looks at them. While a
-//! tree is *folded*, the list is one string with its JSON text. [`Draft`](crate::Draft) writes that text as it is;
-//! whoever shows or reads the tree as a whole unfolds it first.
+//! tree is *folded*, the list is one string with its JSON text. [`Draft`](crate::Draft) writes that text as it is,
+//! and answers are unfolded; whoever reads the tree as a whole before that unfolds it first.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -25,6 +25,24 @@ async fn they_are_refused_where_nobody_asked_for_them() {
     assert!(!groups.contains("extensions\"") && !groups.contains("v1beta2"), "{groups}");
 }
 
+/// kubectl warns of a short name that two groups have, and scripts that read its answers break.
+#[tokio::test]
+async fn they_have_no_short_names() {
+    let world = world().await;
+    let named = |path: &'static str| {
+        let world = &world;
+        async move {
+            let list = world.ask("GET", path, &Value::Null).await.json();
+            let all = list["resources"].as_array().cloned().unwrap_or_default();
+            let row = all.into_iter().find(|row| row["name"] == "deployments").expect("served");
+            (!row["shortNames"].is_null(), !row["categories"].is_null())
+        }
+    };
+    assert_eq!(named("/apis/apps/v1").await, (true, true));
+    assert_eq!(named("/apis/extensions/v1beta1").await, (false, false));
+    assert_eq!(named("/apis/apps/v1beta1").await, (false, false));
+}
+
 #[tokio::test]
 async fn a_deployment_of_2016_works() {
     let world = world().await;

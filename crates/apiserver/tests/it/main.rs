@@ -22,6 +22,7 @@ mod impersonation;
 mod legacy;
 mod limits;
 mod malformed;
+mod managers;
 mod metrics;
 mod node_objects;
 mod node_reads;

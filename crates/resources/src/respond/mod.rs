@@ -181,6 +181,7 @@ fn tree_answer(
     mut tree: Value,
     include: &str,
 ) -> Response<Body> {
+    api::apply::unfold(&mut tree);
     if tree["kind"] == "Status" || accept.view == View::Whole {
         return value(code, accept.encoding, &tree);
     }

@@ -70,7 +70,6 @@ async fn write(
             if let Some(there) = collection.get(&key) {
                 return Err(taken(call, &there, &name));
             }
-            api::apply::unfold(object);
             return Ok(Answer::Tree { code: 201, value: object.clone() });
         }
         steps::book(call, object).await?;

@@ -220,7 +220,6 @@ async fn store(
         return Ok(Answer::Object { code, object: old.clone() });
     }
     if call.context.dry_run {
-        api::apply::unfold(new);
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     let done = is_finished(row.name, new);
@@ -235,7 +234,6 @@ async fn store(
     call.transaction.commit();
     steps::release(call, old_tree, (!done).then_some(&*new)).await;
     if done {
-        api::apply::unfold(new);
         return Ok(Answer::Tree { code, value: std::mem::take(new) });
     }
     Ok(Answer::Object { code, object: written })
