@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::{clients, debian, kernel};
 
 /// A program a test runs, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 23] = [
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("nft", "nftables"),
@@ -23,6 +23,14 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("pip3", "python3-pip"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("crun", "crun"),
+    ("/usr/lib/cni/ptp", "containernetworking-plugins"),
+    ("htpasswd", "apache2-utils"),
+    ("xz", "xz-utils"),
+    ("bzip2", "bzip2"),
+    ("e2fsck", "e2fsprogs"),
 ];
 
 pub(crate) fn run(extra: &[&str]) -> Result<()> {
