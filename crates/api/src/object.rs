@@ -12,6 +12,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::apply::is_folded;
+
 /// One object at one revision.
 pub struct Object {
     json: Bytes,
@@ -109,7 +111,9 @@ fn write_meta(out: &mut Vec<u8>, meta: &Map<String, Value>) {
         write_json(out, key);
         out.push(b':');
         match value {
-            Value::String(text) if key == "managedFields" => out.extend_from_slice(text.as_bytes()),
+            Value::String(text) if key == "managedFields" && is_folded(text) => {
+                out.extend_from_slice(text.as_bytes());
+            }
             value => write_json(out, value),
         }
     }
@@ -327,6 +331,20 @@ fn labels_of(meta: &Map<String, Value>) -> Box<[(Box<str>, Box<str>)]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Webhooks and other writers of the store may put any text there.
+    #[test]
+    fn a_text_in_the_place_of_managers_never_breaks_the_encoding() {
+        for text in ["x", "", r#"[],"name":"b""#, r#"[{"a":1}"#, "null", "{}"] {
+            let value = serde_json::json!({"metadata": {"managedFields": text, "name": "a"}});
+            let object = Object::new(&value, 1, &[]);
+            assert_eq!(object.to_value()["metadata"]["managedFields"], text);
+            assert_eq!(object.to_value()["metadata"]["name"], "a");
+            let mut read = object.to_value();
+            crate::apply::unfold(&mut read);
+            assert_eq!(read, object.to_value());
+        }
+    }
 
     #[test]
     fn the_revision_is_spliced_into_metadata_only() {

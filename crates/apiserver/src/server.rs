@@ -123,7 +123,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// What `/metrics` has beside the figures of requests.
+/// The metrics at `/metrics` beside those of requests.
 fn add_figures(metrics: &Metrics, flow_control: &Arc<FlowControl>, others: Vec<Figures>) {
     metrics.add_flow_control(flow_control.clone());
     metrics.add_source(::admission::figures);

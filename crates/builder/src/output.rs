@@ -63,7 +63,7 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// What is left at the end of the command: a line without an end, too.
+    /// The rest at the end of the command, also a line without a newline.
     pub(crate) fn finish(mut self) -> io::Result<String> {
         self.read()?;
         if !self.line.is_empty() {

@@ -70,7 +70,7 @@ impl<K> Clone for Informer<K> {
     }
 }
 
-/// What an [`Informer`] shows, without keeping it alive.
+/// A view of an [`Informer`] that does not keep it alive.
 pub struct Listing<K>(Weak<Shared<K>>);
 
 impl<K> std::fmt::Debug for Listing<K> {

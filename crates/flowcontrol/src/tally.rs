@@ -1,4 +1,4 @@
-//! What becomes of the requests of one FlowSchema on its level (apiserver `util/flowcontrol/metrics`).
+//! The outcome of requests of one FlowSchema on its priority level (apiserver `util/flowcontrol/metrics`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

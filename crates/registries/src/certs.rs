@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{Error, KeyPair, Tls};
 
-/// What the folder's files say; `None` when there are none.
+/// The content of the folder's files; `None` when there are none.
 pub(crate) fn tls(dir: &Path) -> Result<Option<Tls>, Error> {
     let failed = |e: std::io::Error| Error::new(dir, "", e.to_string());
     let mut names: Vec<_> = Vec::new();

@@ -10,7 +10,7 @@ pub struct Endpoint {
     pub schemes: Vec<&'static str>,
     /// `host[:port]`.
     pub host: String,
-    /// What comes before `/<repository>/manifests/…`, e.g. `/v2`.
+    /// The path before `/<repository>/manifests/…`, e.g. `/v2`.
     pub path: String,
     pub can: Can,
     pub tls: Tls,
@@ -18,7 +18,7 @@ pub struct Endpoint {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Repositories that have other names here: the first that changes the name counts.
     pub rewrites: Vec<Rewrite>,
-    /// Who asks, unless the request says who.
+    /// Credentials for requests that bring none.
     pub login: Option<Login>,
     /// To connect, where the configuration says how long.
     pub dial_timeout: Option<Duration>,
@@ -26,12 +26,12 @@ pub struct Endpoint {
     pub mirror_of: Option<String>,
 }
 
-/// What an endpoint is asked for.
+/// A capability of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Can {
     /// Content by its digest.
     pub pull: bool,
-    /// What a tag stands for.
+    /// Resolve a tag to a digest.
     pub resolve: bool,
     pub push: bool,
 }
@@ -47,7 +47,7 @@ pub struct Tls {
     /// Files of authorities, believed beside the machine's own.
     pub authorities: Vec<PathBuf>,
     pub client: Option<KeyPair>,
-    /// Whoever answers is believed.
+    /// Any certificate is accepted.
     pub skip_verify: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct KeyPair {
     pub key: PathBuf,
 }
 
-/// Who asks, as Docker's configurations have it.
+/// Credentials in the form of Docker's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Login {
     pub username: String,
@@ -86,8 +86,8 @@ impl Endpoint {
         self.rewrites.iter().find_map(changed).unwrap_or_else(|| name.to_owned())
     }
 
-    /// What a registry is without configuration, as containerd has it: Docker Hub under its other name, and this
-    /// machine's own registries believed without proof, on ports other than TLS' by plain HTTP, too.
+    /// The default endpoint of a registry without configuration, as in containerd: Docker Hub under its other name;
+    /// registries of this machine without certificate checks, and on ports other than 443 by plain HTTP, too.
     pub(crate) fn standard(registry: &str) -> Endpoint {
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
         let (name, port) = split(host);

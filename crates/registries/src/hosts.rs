@@ -9,7 +9,7 @@ use crate::endpoint::{Url, mirror_of};
 use crate::value::{Field, Value};
 use crate::{Can, Endpoint, Error, KeyPair, Tls};
 
-/// What a file says of one host.
+/// The settings of one host in a file.
 struct Host {
     can: Option<Can>,
     tls: Option<Tls>,

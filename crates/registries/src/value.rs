@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// What both languages can say, as far as it is asked for here.
+/// The subset of both languages that is needed here.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(String),

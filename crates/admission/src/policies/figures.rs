@@ -47,7 +47,7 @@ pub(crate) fn text() -> String {
     FAMILIES.registry.families()
 }
 
-/// What a binding does about an expression that does not hold.
+/// The validation actions of a binding: how a failed expression is enforced.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Enforcement {
     Allow,

@@ -1,6 +1,6 @@
 //! Managers of an object that is being created, straight to text.
 //!
-//! What [`Manage::update`] makes of a new object without managers is one entry. It is written here in one pass over the
+//! [`Manage::update`] makes one entry for a new object without managers. It is written here in one pass over the
 //! object, without the sets and trees that an update needs.
 
 use std::fmt::Write as _;

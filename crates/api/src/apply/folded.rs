@@ -2,7 +2,7 @@
 //!
 //! Managers are often half of an object, and most of the way from a request to the store nobody looks at them. While a
 //! tree is *folded*, the list is one string with its JSON text. [`Draft`](crate::Draft) writes that text as it is,
-//! and answers are unfolded; whoever reads the tree as a whole before that unfolds it first.
+//! and responses are unfolded; code that reads the whole tree before that unfolds it first.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,16 +11,23 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+/// Whether a text is a folded list. Webhooks and other writers may put any text in the place of the list, which stays
+/// a text.
+pub(crate) fn is_folded(text: &str) -> bool {
+    text.starts_with('[') && serde_json::from_str::<&RawValue>(text).is_ok()
+}
+
 /// The folded list of a tree, if it is folded.
 pub fn folded(object: &Value) -> Option<&str> {
-    object.get("metadata")?.get("managedFields")?.as_str()
+    let text = object.get("metadata")?.get("managedFields")?.as_str()?;
+    is_folded(text).then_some(text)
 }
 
 /// Turns a folded list back into a tree.
 pub fn unfold(object: &mut Value) {
     let Some(list) = object.pointer_mut("/metadata/managedFields") else { return };
-    if let Some(text) = list.as_str() {
-        *list = serde_json::from_str(text).expect("a folded list is JSON that this crate wrote");
+    if let Some(tree) = list.as_str().filter(|text| is_folded(text)).map(serde_json::from_str) {
+        *list = tree.unwrap_or_default();
     }
 }
 
@@ -70,7 +77,11 @@ impl<'de> Visitor<'de> for Level {
             let value = match (self, key.as_str()) {
                 (Level::Object, "metadata") => access.next_value_seed(Level::Metadata)?,
                 (Level::Metadata, "managedFields") => {
-                    access.next_value::<&RawValue>()?.get().into()
+                    let text = access.next_value::<&RawValue>()?.get();
+                    match text.starts_with('[') {
+                        true => text.into(),
+                        false => serde_json::from_str(text).unwrap_or_default(),
+                    }
                 }
                 _ => access.next_value()?,
             };

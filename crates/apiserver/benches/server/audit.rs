@@ -1,4 +1,4 @@
-//! What the audit costs a request: dry-run creations of a ConfigMap without an audit, with a policy that wants nothing
+//! The audit's cost per request: dry-run creations of a ConfigMap without an audit, with a policy that wants nothing
 //! of them, and at the level `Metadata` into a log file. Budgets: nothing where nothing is wanted, at most 5 µs for
 //! `Metadata`.
 

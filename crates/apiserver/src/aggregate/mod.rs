@@ -141,7 +141,7 @@ impl Aggregator {
         current.all.iter().find(of).cloned()
     }
 
-    /// What extensions publish of the paths of their versions, those of the highest priority first: each with the
+    /// The documents that extensions publish for their versions, those of the highest priority first: each with the
     /// beginning of these paths. A document is kept while its extension is away.
     pub(crate) fn published(&self) -> Vec<(String, Arc<Published>)> {
         let current = self.current();

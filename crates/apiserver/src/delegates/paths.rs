@@ -86,7 +86,7 @@ pub(super) async fn serve(server: &Parts, exchange: Exchange) -> Result<Response
     })
 }
 
-/// What is below `/debug`. Profiles are of Go's runtime, which is not here.
+/// Paths below `/debug`. Profiles are of Go's runtime, which is not here.
 fn debug(server: &Parts, what: &[&str]) -> Result<Response<Body>, Status> {
     let text = match what {
         ["pprof", ..] => {

@@ -16,7 +16,7 @@ pub(crate) struct Bench {
     pub(crate) builder: Option<Builder>,
     pub(crate) dir: tempfile::TempDir,
     config: Config,
-    /// What builds have said, line by line.
+    /// The output of builds, line by line.
     pub(crate) told: Arc<Mutex<Vec<String>>>,
 }
 

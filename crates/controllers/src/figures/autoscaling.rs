@@ -43,7 +43,7 @@ impl Families {
     }
 }
 
-/// What a look at an autoscaler, or one of its metrics, came to.
+/// The outcome of reconciling an autoscaler or one of its metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scaling {
     action: &'static str,

@@ -55,7 +55,7 @@ impl Families {
     }
 }
 
-/// What one Service has after a sync.
+/// The slices and endpoints of one Service after a sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) endpoints: usize,

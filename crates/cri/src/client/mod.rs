@@ -79,7 +79,7 @@ fn socket(endpoint: &str) -> Result<PathBuf> {
 /// Whether an endpoint names a socket; nothing is connected.
 ///
 /// # Errors
-/// What is wrong with its form.
+/// The fault in its form.
 pub fn check_endpoint(endpoint: &str) -> Result<()> {
     socket(endpoint).map(drop)
 }

@@ -60,7 +60,7 @@ impl Entry {
     }
 }
 
-/// What a login is from.
+/// The source of a login.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Origin {
     #[default]

@@ -195,7 +195,7 @@ impl Places {
         }
     }
 
-    /// What the container gets for the sake of its devices. Plugins are told of the start.
+    /// The device plugins' additions to the container. Plugins are told of the start.
     pub(crate) async fn devices(
         &self,
         pod: &Pod,

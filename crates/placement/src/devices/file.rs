@@ -78,7 +78,7 @@ impl Data {
     }
 }
 
-/// What containers have, and the resources that had plugins.
+/// The containers' devices, and the resources that had plugins.
 pub(super) fn parse(text: &str) -> Result<(Given, Names), String> {
     let file: File = serde_json::from_str(text).map_err(|e| e.to_string())?;
     if file.checksum != file.data.sum()? {

@@ -7,7 +7,7 @@ use super::{Asking, Names};
 /// By NUMA node; a device that is near to several is with each.
 pub type DevicesPerNode = BTreeMap<i64, Vec<String>>;
 
-/// What a container has of one resource.
+/// A container's devices of one resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allocation {
     pub devices: DevicesPerNode,

@@ -41,7 +41,7 @@ impl DeviceTable {
         self.asked(&all).map(of).collect()
     }
 
-    /// What of it device plugins have.
+    /// The device plugins' part of it.
     fn asked<'a>(
         &'a self,
         all: &'a BTreeMap<String, u64>,

@@ -59,7 +59,7 @@ pub struct DeviceTable {
     /// Given to containers, or about to be, by resource.
     allocated: BTreeMap<String, Names>,
     given: Given,
-    /// What init containers of this pod had: its later containers get it first.
+    /// Devices of this pod's init containers: later containers get them first.
     reusable: (String, BTreeMap<String, Names>),
     /// No earlier kubelet has left a state file.
     is_new: bool,
@@ -179,7 +179,7 @@ impl DeviceTable {
         self.given.insert(asking, Allocation { devices: per_node, answer });
     }
 
-    /// What the container has, by resource.
+    /// The container's devices, by resource.
     pub fn of(&self, uid: &str, container: &str) -> Option<&BTreeMap<String, Allocation>> {
         self.given.of(uid, container)
     }

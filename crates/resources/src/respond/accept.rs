@@ -109,7 +109,7 @@ impl Accept {
     }
 }
 
-/// What discovery is told in.
+/// The media types of discovery.
 const DISCOVERY: &str =
     "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor";
 

@@ -1,4 +1,4 @@
-//! What devices add to a container.
+//! CDI edits of a container.
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
@@ -93,7 +93,7 @@ fn type_bits(kind: &str) -> u32 {
     }
 }
 
-/// What the file leaves out comes from the host's device.
+/// Attributes that the file leaves out come from the host's device.
 fn resolve(node: &DeviceNode) -> Result<CdiNode> {
     let host_path = if node.host_path.is_empty() { &node.path } else { &node.host_path };
     let is_whole = !node.kind.is_empty() && (node.major != 0 || node.kind == "p");

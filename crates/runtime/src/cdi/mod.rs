@@ -101,7 +101,7 @@ fn scan(folders: &[PathBuf]) -> Found {
     found
 }
 
-/// What the container's CDI devices add to it. Variables and groups are put into the configuration itself.
+/// The edits of the container's CDI devices. Variables and groups are put into the configuration itself.
 pub(crate) fn inject(config: &mut ContainerConfig, folders: &[PathBuf]) -> Result<Edits> {
     let mut edits = Edits::default();
     if config.cdi_devices.is_empty() {

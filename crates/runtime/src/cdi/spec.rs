@@ -103,7 +103,7 @@ impl ContainerEdits {
         Ok(())
     }
 
-    /// What cannot be done here, by name.
+    /// Unsupported edits, by name.
     pub(super) fn unsupported(&self) -> Option<String> {
         if let Some(hook) = self.hooks.first() {
             return Some(format!("CDI hooks ({})", hook.hook_name));

@@ -11,7 +11,7 @@ use crate::netns::Netns;
 /// Longest wait for something that happens by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what kubectl cannot wait for.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct Cluster {
     folder: tempfile::TempDir,

@@ -251,7 +251,7 @@ fn what_the_page_lists_is_told_with_its_labels() {
             break found;
         }
         assert!(std::time::Instant::now() < patience, "never told: {missing:?}");
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(crate::harness::LOOK);
     };
     for row in wanted {
         let name = match row.kind.as_str() {

@@ -1,4 +1,4 @@
-//! What is counted of policies. Names are this test's own: figures are the process's.
+//! Tests of the policies' figures. Policy names are unique to each test, because figures belong to the process.
 
 use serde_json::json;
 

@@ -92,7 +92,7 @@ pub(super) fn evaluate<'v>(policy: &'v Policy<Validations>, inputs: &Inputs<'v>)
     }
 }
 
-/// What an expression came to, and how long that took.
+/// The result of an expression's evaluation, and its duration.
 struct Timed<'v> {
     value: Evaluated<'v>,
     took: Duration,

@@ -10,7 +10,7 @@ use super::exec::KeyType;
 /// User and password by pattern of images.
 pub(super) type Credentials = BTreeMap<String, (String, String)>;
 
-/// Whose credentials they are; empty without a service account.
+/// The service account that the credentials belong to; empty without one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct AccountKey {
     pub(super) namespace: String,

@@ -209,7 +209,7 @@ fn not_supported(field: &str, value: &str, known: &[&str]) -> String {
     format!("{field}: Unsupported value: {value:?}: supported values: {}", known.join(", "))
 }
 
-/// What is wrong, in upstream's words (`validateCredentialProviderConfig`).
+/// The faults, in upstream's words (`validateCredentialProviderConfig`).
 pub(super) fn check(providers: &[Provider]) -> Vec<String> {
     let mut faults = Vec::new();
     if providers.is_empty() {
@@ -326,7 +326,7 @@ fn check_keys(field: &str, keys: &[String], faults: &mut Vec<String>) {
     }
 }
 
-/// What Go's `url.Parse` says of it behind `https://`.
+/// The error of Go's `url.Parse` for it behind `https://`.
 fn schemeless_url(text: &str) -> Result<(), String> {
     let parse = |why: String| format!("parse {:?}: {why}", format!("https://{text}"));
     if text.chars().any(|c| c.is_ascii_control()) {

@@ -28,7 +28,7 @@ pub(super) struct Program {
     pub(super) env: Vec<Variable>,
 }
 
-/// What it is asked.
+/// The request that it gets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Question {
     pub(super) image: String,

@@ -187,7 +187,7 @@ impl Devices {
         std::mem::take(&mut lock(&self.affected))
     }
 
-    /// What the node's status shows.
+    /// The part of the node's status about devices.
     pub(crate) fn counts(&self) -> Counts {
         let mut plugins = lock(&self.plugins);
         let mut table = self.table();
@@ -241,7 +241,7 @@ impl Devices {
         Ok(())
     }
 
-    /// What the container gets for the sake of its devices.
+    /// The device plugins' additions to the container.
     pub(crate) fn options(&self, uid: &str, container: &str) -> Option<ContainerOptions> {
         self.table().of(uid, container).map(ContainerOptions::of)
     }

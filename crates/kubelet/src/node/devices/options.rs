@@ -1,4 +1,4 @@
-//! What a container is made with for the sake of its devices.
+//! Additions to a container for its devices: environment, mounts, device nodes, annotations, CDI devices.
 
 use std::collections::{BTreeMap, BTreeSet};
 

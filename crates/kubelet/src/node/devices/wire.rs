@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 pub(crate) const VERSION: &str = "v1beta1";
-/// What a device says of its health when it is well; anything else is not.
+/// The health of a healthy device; any other text is unhealthy.
 pub(crate) const HEALTHY: &str = "Healthy";
 
 pub(crate) const REGISTER: &str = "/v1beta1.Registration/Register";
@@ -115,7 +115,7 @@ pub(crate) struct AllocateResponse {
     pub(crate) container_responses: Vec<ContainerAllocateResponse>,
 }
 
-/// What a container with the devices is to have.
+/// The plugin's additions to a container with these devices.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ContainerAllocateResponse {
     #[prost(btree_map = "string, string", tag = "1")]

@@ -98,7 +98,7 @@ impl ClaimInfo {
     }
 }
 
-/// What unpreparing a pod's claim comes to.
+/// The outcome of unpreparing a pod's claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Release {
     /// It is not known: nothing is to be done.

@@ -1,4 +1,4 @@
-//! What the manager of claims counts, under upstream's names.
+//! Metrics of the claim manager, under upstream's names.
 
 use prometheus::HistogramVec;
 

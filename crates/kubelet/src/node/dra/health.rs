@@ -1,4 +1,4 @@
-//! What drivers say of their devices' health (`ResourceHealthStatus`). What was said too long ago is unknown.
+//! Device health as drivers report it (`ResourceHealthStatus`). A report that is too old counts as unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

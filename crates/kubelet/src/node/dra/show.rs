@@ -1,4 +1,4 @@
-//! What containers have of their pod's claims: CDI devices, and their health in the pod's status.
+//! The claims' part in containers: CDI devices, and their health in the pod's status.
 
 use std::collections::BTreeSet;
 

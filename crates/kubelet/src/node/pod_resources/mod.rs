@@ -23,7 +23,7 @@ const SOCKET: &str = "pod-resources/kubelet.sock";
 /// Questions are short.
 const MESSAGE_MAX: usize = 64 << 10;
 
-/// What the API counts.
+/// The API's counters.
 pub(crate) struct PodResources {
     registry: telemetry::Registry,
     total: IntCounterVec,
