@@ -26,7 +26,7 @@ use crate::wire::{Foreign, Overlay, Plan, Run, StepKind};
 
 /// Longest that an OCI runtime may take for one command: it compiles a filter and makes a few dozen mounts.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The arguments of OCI runtimes.
+/// The environment of OCI runtimes.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Bytes of a runtime's own log that are looked at.
 const LOG_MAX: u64 = 64 << 10;
